@@ -1,0 +1,26 @@
+"""Which networks can be trained, where they can be cut, and under which names their weights are exchanged?"""
+
+from __future__ import annotations
+
+from engine.backbones.building import build
+from engine.backbones.cuts import cut, cut_points
+from engine.backbones.plain_names import load_plain_state, plain_state
+from engine.backbones.registry import Family, family, names
+from engine.backbones.residual import bypassable
+from engine.backbones.shapes import feature_shapes, parameter_counts
+from engine.backbones.weights import load_weights
+
+__all__ = [
+    "Family",
+    "build",
+    "bypassable",
+    "cut",
+    "cut_points",
+    "family",
+    "feature_shapes",
+    "load_plain_state",
+    "load_weights",
+    "names",
+    "parameter_counts",
+    "plain_state",
+]

@@ -1,0 +1,76 @@
+"""How does a recipe's backbone become a network with its initial weights?"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import nn
+
+from engine import streams
+from engine.backbones.own_file import call_own, is_own
+from engine.backbones.registry import families, find
+from engine.backbones.weights import load_weights
+from engine.errors import RecipeError
+from engine.recipes.backbone import Backbone
+
+_NOT_OPTIONS = frozenset({"name", "weights", "options"})
+
+
+def build(
+    settings: Backbone, num_classes: int, image_shape: tuple[int, int, int], seed: int, peer: int = 0
+) -> nn.Sequential:
+    """Return the whole network, always built in one piece, so that its weights never depend on where it is cut.
+
+    Under ``torch.device("meta")`` nothing is allocated.
+
+    Args:
+        settings: the recipe's backbone.
+        num_classes: outputs of the classifier.
+        image_shape: (C, H, W) of one image.
+        seed: the recipe's seed; with ``peer`` it decides the initial weights.
+        peer: which network of a cohort this is, from 0.
+
+    Returns:
+        Float32 parameters on the CPU, training mode; flat, children named, the last one (pool, linear) the classifier.
+
+    Raises:
+        RecipeError: unknown name, an option this backbone does not have, a file of your own or of weights that
+            cannot be used.
+    """
+    given = _given_options(settings)
+    with streams.seeded(seed, "backbone", peer):
+        if is_own(settings.name):
+            if given:
+                raise RecipeError(
+                    f"backbone.{next(iter(given))} is not given to a function of your own ({settings.name}). "
+                    "Put its keyword arguments into backbone.options."
+                )
+            network = call_own(settings.name, num_classes, image_shape, settings.options)
+        else:
+            _check_options(settings, given)
+            network = find(settings.name).builder(settings.name, num_classes, image_shape, **given)
+    if settings.weights is not None:
+        load_weights(network, settings.name, settings.weights)
+    return network
+
+
+def _given_options(settings: Backbone) -> dict[str, object]:
+    fields = (field.name for field in dataclasses.fields(settings) if field.name not in _NOT_OPTIONS)
+    values = {name: getattr(settings, name) for name in fields}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _check_options(settings: Backbone, given: dict[str, object]) -> None:
+    family = find(settings.name)
+    for option, value in given.items():
+        if option not in family.options:
+            takers = [f"{other.title} ({', '.join(other.listed)})" for other in families() if option in other.options]
+            raise RecipeError(
+                f"backbone.{option}={value}: {settings.name} is a {family.title}, which has no such option. "
+                f"Only these have: {'; '.join(takers)}. Leave the field out."
+            )
+    if settings.options:
+        raise RecipeError(
+            f"backbone.options={settings.options}: only a function of your own (path/to/file.py:function) takes them, "
+            f"not {settings.name}, whose options are: {', '.join(sorted(family.options)) or 'none'}."
+        )

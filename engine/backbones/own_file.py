@@ -1,0 +1,106 @@
+"""How is a network of the user's own, named ``path/to/file.py:function``, made and checked?"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+
+from torch import nn
+
+from engine.backbones.shapes import feature_shapes
+from engine.backbones.wording import nearest, one_line
+from engine.errors import RecipeError
+
+
+def is_own(name: str) -> bool:
+    """Return whether a backbone's name means a function in a file."""
+    return name.rpartition(":")[0].endswith(".py") or name.endswith(".py")
+
+
+def call_own(
+    name: str, num_classes: int, image_shape: tuple[int, int, int], options: Mapping[str, object]
+) -> nn.Sequential:
+    """Return what ``function(num_classes, image_shape, **options)`` of a file returns.
+
+    Relative paths start at the current directory.
+
+    Raises:
+        RecipeError: file or function is missing or fails, or the result is no flat network that can be cut.
+    """
+    function = _function(name)
+    try:
+        network = function(num_classes, image_shape, **options)
+    except Exception as error:
+        raise RecipeError(
+            f"backbone.name={name}: the call function({num_classes}, {image_shape}, **{dict(options)}) failed with "
+            f"{one_line(error)}. Correct the file, or backbone.options."
+        ) from error
+    return _checked(network, name, num_classes, image_shape)
+
+
+def _function(name: str) -> Callable[..., object]:
+    file, _, function_name = name.rpartition(":")
+    if not file.endswith(".py"):
+        raise RecipeError(f"backbone.name={name}: no function is named. Expected path/to/file.py:function.")
+    path = Path(file).resolve()
+    if not path.is_file():
+        raise RecipeError(f"backbone.name={name}: there is no file {path}. Relative paths start at {Path.cwd()}.")
+    module = _imported(path, name)
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise RecipeError(
+            f"backbone.name={name}: {path} has no function {function_name!r}. "
+            f"Nearest: {nearest(function_name, functions) or 'it has no functions at all'}."
+        )
+    return function
+
+
+def _imported(path: Path, name: str) -> ModuleType:
+    # Dataclasses look their module up in sys.modules; the digest keeps a user's `model.py` from hiding another one.
+    unique = f"own_backbone_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
+    spec = importlib.util.spec_from_file_location(unique, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[unique] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[unique]
+        raise RecipeError(f"backbone.name={name}: {path} cannot be imported: {one_line(error)}.") from error
+    return module
+
+
+def _checked(network: object, name: str, num_classes: int, image_shape: tuple[int, int, int]) -> nn.Sequential:
+    # A subclass may have a forward of its own, which its segments would not run.
+    if type(network) is not nn.Sequential:
+        raise RecipeError(
+            f"backbone.name={name}: the function returned {type(network).__module__}.{type(network).__qualname__}. "
+            "Expected a torch.nn.Sequential itself, whose children are the blocks and, last, the classifier."
+        )
+    if len(network) < 2:
+        raise RecipeError(
+            f"backbone.name={name}: the function returned {len(network)} children. "
+            "Expected at least 2: one block and the classifier."
+        )
+    owner: dict[int, str] = {}
+    for child_name, child in network._modules.items():
+        assert child is not None
+        for part in (*child.modules(), *child.parameters(), *child.buffers()):
+            if owner.setdefault(id(part), child_name) != child_name:
+                raise RecipeError(
+                    f"backbone.name={name}: children {owner[id(part)]!r} and {child_name!r} share a "
+                    f"{type(part).__name__}. Expected that no two share anything, since a cut between them "
+                    "gives each its own learner: make one for each, or put both into one child."
+                )
+    out = feature_shapes(network, image_shape)[-1]
+    if out != (num_classes,):
+        raise RecipeError(
+            f"backbone.name={name}: the last child gives {out} for each image. Expected ({num_classes},), "
+            "one number for each class: let the function use its num_classes."
+        )
+    return network

@@ -1,0 +1,91 @@
+"""What are ResNets made of: stem, stages of residual blocks, classifier?"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from torch import nn
+from torchvision.models import resnet as torchvision_resnet
+
+Shortcut = Callable[[int, int, int], nn.Module]
+Children = list[tuple[str, nn.Module]]
+
+
+class BasicBlock(torchvision_resnet.BasicBlock):
+    """Two 3x3 convolutions and a shortcut, from [B, C, H, W] to [B, width, H / stride, W / stride]."""
+
+    @property
+    def bypassable(self) -> bool:
+        """Whether input and output have the same shape, so that the block can be left out."""
+        return self.downsample is None
+
+
+class Bottleneck(torchvision_resnet.Bottleneck):
+    """Convolutions 1x1, 3x3, 1x1 and a shortcut, from [B, C, H, W] to [B, 4 width, H / stride, W / stride]."""
+
+    @property
+    def bypassable(self) -> bool:
+        """Whether input and output have the same shape, so that the block can be left out."""
+        return self.downsample is None
+
+
+def bypassable(network: nn.Sequential) -> tuple[str, ...]:
+    """Return the names of the residual blocks whose input and output have the same shape."""
+    return tuple(name for name, child in network.named_children() if getattr(child, "bypassable", False))
+
+
+def projection(channels: int, out_channels: int, stride: int) -> nn.Module:
+    """Return a 1x1 convolution with batch norm: the shortcut of option B (He et al. 2016, section 3.3)."""
+    return nn.Sequential(
+        nn.Conv2d(channels, out_channels, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
+    )
+
+
+def stem(channels: int, width: int, kernel_size: int, stride: int, pool: bool) -> nn.Module:
+    """Return convolution, batch norm, ReLU and, with ``pool``, a 3x3 max-pooling of stride 2."""
+    parts: OrderedDict[str, nn.Module] = OrderedDict(
+        conv1=nn.Conv2d(channels, width, kernel_size, stride=stride, padding=kernel_size // 2, bias=False),
+        bn1=nn.BatchNorm2d(width),
+        relu=nn.ReLU(inplace=True),
+    )
+    if pool:
+        parts["maxpool"] = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+    return nn.Sequential(parts)
+
+
+def stages(
+    block: type[BasicBlock | Bottleneck],
+    channels: int,
+    widths: Sequence[int],
+    blocks: Sequence[int],
+    shortcut: Shortcut,
+) -> Children:
+    """Return the blocks ``layer1_0``, ``layer1_1``, ... in order.
+
+    The first block of every stage but the first has stride 2.
+
+    Args:
+        block: what every stage is made of.
+        channels: of the first block's input.
+        widths: of each stage, before the block's own expansion.
+        blocks: how many each stage has.
+        shortcut: makes the shortcut of a block whose shape changes, from (channels, out_channels, stride).
+    """
+    children: Children = []
+    for stage, (width, count) in enumerate(zip(widths, blocks, strict=True), start=1):
+        for index in range(count):
+            stride = 2 if stage > 1 and index == 0 else 1
+            out_channels = width * block.expansion
+            changes = stride != 1 or channels != out_channels
+            downsample = shortcut(channels, out_channels, stride) if changes else None
+            children.append((f"layer{stage}_{index}", block(channels, width, stride, downsample)))
+            channels = out_channels
+    return children
+
+
+def classifier(channels: int, num_classes: int) -> nn.Module:
+    """Return global average pooling and a linear layer, from [B, C, H, W] to [B, num_classes]."""
+    return nn.Sequential(
+        OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), fc=nn.Linear(channels, num_classes))
+    )

@@ -1,0 +1,10 @@
+"""Images in, batches out: formats, one cache of decoded images, batches by (seed, epoch, step), augmentation."""
+
+from __future__ import annotations
+
+from engine.data.augmentation import Augmenter
+from engine.data.batches import Batch, Source, open_source
+from engine.data.cache import cache_root
+from engine.data.facts import Facts
+
+__all__ = ["Augmenter", "Batch", "Facts", "Source", "cache_root", "open_source"]

@@ -1,0 +1,153 @@
+"""Which images are in a batch, and how is it read?"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.data.ahead import LookAhead, Place
+from engine.data.facts import Facts
+from engine.data.images import Images
+from engine.data.normalisation import choose_statistics
+from engine.data.opening import STORED_LIMIT_BYTES, Opened, open_images
+from engine.data.parts import Progress
+from engine.data.splits import Chosen, choose, epoch_order, num_steps
+from engine.errors import DataError
+from engine.recipes.data import Data
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B images as bytes; numpy, so that an object store can share it without a copy."""
+
+    images: np.ndarray
+    """uint8 [B, C, H, W]."""
+
+    labels: np.ndarray
+    """int64 [B]."""
+
+    indices: np.ndarray
+    """int64 [B], position in the whole set of this split: an image's identity, whatever subset is used.
+
+    Validation images that were held out of the training set keep their position in the training set."""
+
+    split: str
+    epoch: int
+    step: int
+    """Inside the epoch, from 0."""
+
+
+class Source:
+    """One open data set, from which any batch can be read at any time.
+
+    The last batch of an epoch holds what is left, possibly a single image.
+    """
+
+    def __init__(self, facts: Facts, data: Data, seed: int, images: dict[str, Images], chosen: Chosen) -> None:
+        self.facts = facts
+        self._batch_size = data.batch_size
+        self._evaluation_batch_size = data.evaluation_batch_size
+        self._seed = seed
+        self._images = images
+        self._chosen = chosen
+        # Bound to the instance and small: looking ahead needs the orders of two epochs.
+        self._order = functools.lru_cache(maxsize=2)(self._new_order)
+        self._ahead = LookAhead(self._read, self._following) if images["train"].look_ahead else None
+
+    def steps_per_epoch(self) -> int:
+        """Return the training batches in an epoch."""
+        return num_steps(len(self._chosen["train"]), self._batch_size)
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        """Return one training batch, a pure function of (seed, epoch, step)."""
+        if epoch < 0 or not 0 <= step < self.steps_per_epoch():
+            raise IndexError(f"epoch {epoch}, step {step}: an epoch has the steps 0 to {self.steps_per_epoch() - 1}")
+        return self._read((epoch, step)) if self._ahead is None else self._ahead.take((epoch, step))
+
+    def evaluation_batches(self, split: str) -> Iterator[Batch]:
+        """Yield all images of a split (train, validation or test) in order, without random changes, as epoch 0."""
+        if split not in self._chosen:
+            raise DataError(
+                f"there is no {split} split, found {', '.join(self._chosen)}; "
+                f"validation images are held out by data.validation_fraction"
+            )
+        chosen, images = self._chosen[split], self._images[split]
+        for step in range(num_steps(len(chosen), self._evaluation_batch_size)):
+            indices = chosen[step * self._evaluation_batch_size : (step + 1) * self._evaluation_batch_size]
+            yield Batch(images.evaluation_images(indices), images.labels[indices], indices, split, 0, step)
+
+    def close(self) -> None:
+        """Stop the threads that decode ahead, if there are any."""
+        if self._ahead is not None:
+            self._ahead.close()
+        for images in self._images.values():
+            images.close()
+
+    def _new_order(self, epoch: int) -> np.ndarray:
+        return self._chosen["train"][epoch_order(len(self._chosen["train"]), self._seed, epoch)]
+
+    def _read(self, place: Place) -> Batch:
+        epoch, step = place
+        indices = self._order(epoch)[step * self._batch_size : (step + 1) * self._batch_size]
+        images = self._images["train"]
+        return Batch(
+            images.training_images(indices, epoch, step), images.labels[indices], indices, "train", epoch, step
+        )
+
+    def _following(self, place: Place) -> Place:
+        epoch, step = place
+        return (epoch, step + 1) if step + 1 < self.steps_per_epoch() else (epoch + 1, 0)
+
+
+def open_source(
+    data: Data,
+    seed: int,
+    progress: Progress | None = None,
+    *,
+    strict_counts: bool = True,
+    stored_limit_bytes: int = STORED_LIMIT_BYTES,
+) -> Source:
+    """Open the data set of a recipe; the first time, decode it into the cache.
+
+    Args:
+        data: the recipe's part about data.
+        seed: the run's seed; decides the order and the random changes, not the subsets.
+        progress: told what is being done, and the fraction that is done.
+        strict_counts: refuse published sets with another number of images than was published.
+        stored_limit_bytes: larger sets are decoded while they are used.
+
+    Raises:
+        RecipeError: fields that do not go together.
+        DataError: files are missing, incomplete or damaged, or not what the recipe says.
+    """
+    opened = open_images(data, seed, progress or (lambda text, fraction: None), strict_counts, stored_limit_bytes)
+    num_classes = len(opened.class_names)
+    if data.num_classes is not None and data.num_classes != num_classes:
+        raise DataError(f"data.num_classes={data.num_classes}, but {data.name} has {num_classes} classes: leave it out")
+    chosen = choose(data, {split: images.labels for split, images in opened.images.items()}, num_classes)
+    mean, std = choose_statistics(data, opened.image_shape[0], opened.measured)
+    facts = Facts(
+        name=data.name,
+        num_classes=num_classes,
+        class_names=opened.class_names,
+        image_shape=opened.image_shape,
+        mean=mean,
+        std=std,
+        sizes={split: len(chosen[split]) for split in ("train", "validation", "test") if split in chosen},
+        fingerprint=_fingerprint(opened, chosen),
+        cropped_while_decoding=opened.cropped_while_decoding,
+    )
+    images = opened.images if "validation" in opened.images else opened.images | {"validation": opened.images["train"]}
+    return Source(facts, data, seed, images, chosen)
+
+
+def _fingerprint(opened: Opened, chosen: Chosen) -> str:
+    digest = hashlib.sha256(json.dumps(opened.content, sort_keys=True).encode())
+    for split in sorted(chosen):
+        digest.update(split.encode() + chosen[split].astype("<i8").tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,39 @@
+"""How is a published data set fetched, when the recipe asks for it?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.errors import DataError, RecipeError
+
+DOWNLOADABLE = ("cifar10", "cifar100", "svhn", "stl10")
+
+
+def download(name: str, root: Path) -> None:
+    """Fetch a data set into `root` with torchvision, which checks what it received.
+
+    Raises:
+        RecipeError: the set cannot be downloaded.
+        DataError: the download failed.
+    """
+    if name not in DOWNLOADABLE:
+        raise RecipeError(f"data.download=true with data.name={name}: only {', '.join(DOWNLOADABLE)} can be downloaded")
+    # Imported late: torchvision takes a second to import and is needed for nothing else here.
+    from torchvision import datasets
+
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if name == "cifar10":
+            datasets.CIFAR10(str(root), download=True)
+        elif name == "cifar100":
+            datasets.CIFAR100(str(root), download=True)
+        elif name == "stl10":
+            datasets.STL10(str(root), download=True)
+        else:
+            for split in ("train", "test"):
+                datasets.SVHN(str(root), split=split, download=True)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"downloading {name} into {root} failed ({type(error).__name__}: {error}); "
+            f"check the network, or copy the files there and set data.download=false"
+        ) from error

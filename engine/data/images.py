@@ -1,0 +1,113 @@
+"""How are the images of one split read by position: from an array, or decoded when they are needed?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from engine.data.decoding import crop_and_resize, decode, fit, pixels
+from engine.data.draws import crop_boxes, draw
+from engine.data.parts import Picture
+from engine.data.threads import num_threads
+
+
+class Images(Protocol):
+    """The images of one split; positions are int64 [B], images uint8 [B, C, H, W]."""
+
+    labels: np.ndarray
+    look_ahead: bool
+    """Whether reading takes so long that the next batches should be prepared while one is used."""
+
+    def training_images(self, positions: np.ndarray, epoch: int, step: int) -> np.ndarray:
+        """Return the images of one training batch."""
+        ...
+
+    def evaluation_images(self, positions: np.ndarray) -> np.ndarray:
+        """Return images without random changes."""
+        ...
+
+    def close(self) -> None:
+        """Release threads."""
+        ...
+
+
+class StoredImages:
+    """Images that lie decoded in an array, in memory or mapped from the disk."""
+
+    look_ahead = False
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+        self._images = images
+        self.labels = labels
+
+    def evaluation_images(self, positions: np.ndarray) -> np.ndarray:
+        """Return copies of the images at these positions."""
+        return self._images[positions]
+
+    def training_images(self, positions: np.ndarray, epoch: int, step: int) -> np.ndarray:
+        """Return copies of the images at these positions; they are augmented later, on the learner's device."""
+        return self._images[positions]
+
+    def close(self) -> None:
+        """Do nothing: a memory map ends with the process's last reference to it."""
+
+
+class EncodedImages:
+    """Pictures that are decoded whenever they are needed, by several threads."""
+
+    look_ahead = True
+
+    def __init__(
+        self,
+        labels: np.ndarray,
+        picture: Callable[[int], Picture],
+        image_size: int,
+        resize_size: int,
+        crop_seed: int | None,
+    ) -> None:
+        """Prepare to decode.
+
+        Args:
+            labels: int64 [N].
+            picture: reads the picture at one position.
+            image_size: side S of the images.
+            resize_size: shorter side before the centre crop of evaluation.
+            crop_seed: the run's seed, when training takes random resized crops; None for centre crops.
+        """
+        self.labels = labels
+        self._picture = picture
+        self._image_size = image_size
+        self._resize_size = resize_size
+        self._crop_seed = crop_seed
+        self._pool = ThreadPoolExecutor(num_threads(), thread_name_prefix="decode")
+
+    def evaluation_images(self, positions: np.ndarray) -> np.ndarray:
+        """Return the centres of the resized pictures."""
+        return self._map(lambda position: self._centre(position, self._resize_size), positions)
+
+    def training_images(self, positions: np.ndarray, epoch: int, step: int) -> np.ndarray:
+        """Return random resized crops, a pure function of (positions, seed, epoch, step), or else the centres."""
+        if self._crop_seed is None:
+            return self._map(lambda position: self._centre(position, self._image_size), positions)
+        crops = draw(len(positions), self._crop_seed, epoch, step).crop
+        return self._map(self._crop, positions, crops.T)
+
+    def close(self) -> None:
+        """Stop the threads; pictures that nobody waits for are not decoded any more."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _map(self, work: Callable[..., np.ndarray], *arguments: np.ndarray | torch.Tensor) -> np.ndarray:
+        return np.stack(list(self._pool.map(work, *arguments)))
+
+    def _centre(self, position: int, resize_size: int) -> np.ndarray:
+        return pixels(fit(decode(self._picture(int(position))), self._image_size, resize_size))
+
+    def _crop(self, position: int, crop: torch.Tensor) -> np.ndarray:
+        image = decode(self._picture(int(position)))
+        width, height = (torch.tensor([float(length)], dtype=torch.float64) for length in image.size)
+        left, upper, right, lower = crop_boxes(crop[:, None], height, width)[0].tolist()
+        return pixels(crop_and_resize(image, (left, upper, right, lower), self._image_size))

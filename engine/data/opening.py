@@ -1,0 +1,224 @@
+"""How does a recipe's data set become images that can be read by position?"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.data import packed
+from engine.data.cache import cached
+from engine.data.cifar import find_cifar, missing_cifar
+from engine.data.decoding import fit_block
+from engine.data.digits import load_digits
+from engine.data.download import download
+from engine.data.folder import find_folder
+from engine.data.images import EncodedImages, Images, StoredImages
+from engine.data.normalisation import IMAGENET, Statistics, statistics, value_counts
+from engine.data.parquet import find_parquet
+from engine.data.parts import EncodedPart, Found, Loaded, PixelPart, Progress
+from engine.data.stl10 import find_stl10, missing_stl10
+from engine.data.storing import Sizes, content_hash, open_stored, store
+from engine.data.svhn import find_svhn, missing_svhn
+from engine.data.synthetic import DEFAULT_SIDE, SyntheticImages
+from engine.errors import DataError, RecipeError
+from engine.recipes.data import Data
+
+STORED_LIMIT_BYTES = 8 * 1024**3
+"""Folders and Parquet sets are kept decoded up to this size (Tiny ImageNet 1.4 GB), and decoded ahead above it."""
+
+_SYNTHETIC_SAMPLE = 1024
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A whole data set, before any subset is chosen."""
+
+    images: dict[str, Images]
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    measured: Statistics
+    content: dict[str, str]
+    """By split, a hash of the images and labels."""
+    cropped_while_decoding: bool = False
+
+
+def open_images(data: Data, seed: int, progress: Progress, strict_counts: bool, stored_limit_bytes: int) -> Opened:
+    """Open the whole data set of a recipe.
+
+    Raises:
+        RecipeError: fields that do not go together.
+        DataError: files are missing, incomplete or damaged.
+    """
+    _check_fields(data)
+    if data.name == "synthetic":
+        return _open_synthetic(data)
+    if data.name == "digits":
+        return _open_digits(data)
+    found = _find(data, strict_counts)
+    if _too_large(found, data.image_size, stored_limit_bytes):
+        return _open_encoded(data, found, seed, progress)
+    sizes = dict.fromkeys(("validation", "test"), _evaluation_sizes(data)) | {"train": _training_sizes(data)}
+    parameters = {"name": data.name, "label_column": data.label_column, "strict": strict_counts, "sizes": sizes}
+    limit = stored_limit_bytes if found.num_pictures is not None else None
+    entry = cached(found, parameters, lambda folder: store(found.load(), sizes, folder, limit, progress), progress)
+    splits = entry.manifest["splits"]
+    return Opened(
+        images={split: StoredImages(*open_stored(entry, split)) for split in splits},
+        class_names=tuple(entry.manifest["class_names"]),
+        image_shape=_common_shape({split: tuple(made["shape"][1:]) for split, made in splits.items()}),
+        measured=(tuple(splits["train"]["mean"]), tuple(splits["train"]["std"])),
+        content={split: made["sha256"] for split, made in splits.items()},
+    )
+
+
+def _check_fields(data: Data) -> None:
+    if data.label_column is not None and data.name != "parquet":
+        raise RecipeError(f"data.label_column is for data.name=parquet only, found data.name={data.name}: leave it out")
+    if data.download and data.name in ("folder", "parquet"):
+        raise RecipeError(f"data.download=true, but data.name={data.name} is a set of your own: leave it out")
+    if data.resize_size is None:
+        return
+    if data.image_size is None:
+        raise RecipeError(f"data.resize_size={data.resize_size} needs data.image_size, the side of the crop: give both")
+    if data.resize_size < data.image_size:
+        raise RecipeError(
+            f"data.resize_size={data.resize_size} is smaller than data.image_size={data.image_size}, expected at least "
+            f"that: the image is cropped out of the resized picture"
+        )
+
+
+def _find(data: Data, strict: bool) -> Found:
+    assert data.root is not None
+    root = Path(data.root).expanduser()
+    if data.name == "folder":
+        return find_folder(root)
+    if data.name == "parquet":
+        return find_parquet(root, data.label_column)
+    finders: dict[str, tuple[Callable[[Path, bool], Found | None], Callable[[Path], DataError]]] = {
+        "cifar10": (functools.partial(find_cifar, "cifar10"), functools.partial(missing_cifar, "cifar10")),
+        "cifar100": (functools.partial(find_cifar, "cifar100"), functools.partial(missing_cifar, "cifar100")),
+        "svhn": (find_svhn, missing_svhn),
+        "stl10": (find_stl10, missing_stl10),
+    }
+    find, missing = finders[data.name]
+    found = find(root, strict)
+    if found is None and data.download:
+        download(data.name, root)
+        found = find(root, strict)
+    if found is None:
+        raise missing(root)
+    return found
+
+
+def _training_sizes(data: Data) -> Sizes | None:
+    return None if data.image_size is None else (data.image_size, data.image_size)
+
+
+def _evaluation_sizes(data: Data) -> Sizes | None:
+    return None if data.image_size is None else (data.image_size, data.resize_size or data.image_size)
+
+
+def _common_shape(shapes: dict[str, tuple[int, ...]]) -> tuple[int, int, int]:
+    for split, shape in shapes.items():
+        if shape != shapes["train"]:
+            raise DataError(
+                f"{split} images are {shape[1]} x {shape[2]} pixels, but the training images are "
+                f"{shapes['train'][1]} x {shapes['train'][2]}: set data.image_size"
+            )
+    channels, height, width = shapes["train"]
+    return channels, height, width
+
+
+def _open_digits(data: Data) -> Opened:
+    loaded = load_digits()
+    arrays: dict[str, np.ndarray] = {}
+    for split, sizes in (("train", _training_sizes(data)), ("test", _evaluation_sizes(data))):
+        part = loaded.parts[split]
+        assert isinstance(part, PixelPart)
+        whole = np.concatenate(list(part.blocks()))
+        arrays[split] = whole if sizes is None else fit_block(whole, *sizes)
+    labels = {split: part.labels for split, part in loaded.parts.items()}
+    return Opened(
+        images={split: StoredImages(arrays[split], labels[split]) for split in arrays},
+        class_names=loaded.class_names,
+        image_shape=_common_shape({split: array.shape[1:] for split, array in arrays.items()}),
+        measured=statistics(value_counts(arrays["train"])),
+        content={split: content_hash(array.shape, [array], labels[split]) for split, array in arrays.items()},
+    )
+
+
+def _open_synthetic(data: Data) -> Opened:
+    assert data.num_classes is not None
+    if data.resize_size is not None:
+        raise RecipeError("data.resize_size has no meaning for data.name=synthetic: leave it out")
+    side = data.image_size or DEFAULT_SIDE
+    numbers = {"train": data.synthetic_images, "test": max(1, data.synthetic_images // 4)}
+    images = {
+        split: SyntheticImages(split, number, data.num_classes, side, data.subset_seed)
+        for split, number in numbers.items()
+    }
+    sample = images["train"].evaluation_images(np.arange(min(_SYNTHETIC_SAMPLE, numbers["train"])))
+    described = [side, data.num_classes, data.subset_seed, content_hash(sample.shape, [sample], np.zeros(0))]
+    return Opened(
+        images=dict(images),
+        class_names=tuple(str(label) for label in range(data.num_classes)),
+        image_shape=images["train"].shape,
+        measured=statistics(value_counts(sample)),
+        content={split: _digest([split, number, *described]) for split, number in numbers.items()},
+    )
+
+
+def _digest(described: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+
+
+def _too_large(found: Found, image_size: int | None, limit_bytes: int) -> bool:
+    if found.num_pictures is None or image_size is None:
+        return False
+    return found.num_pictures * 3 * image_size * image_size > limit_bytes
+
+
+def _open_encoded(data: Data, found: Found, seed: int, progress: Progress) -> Opened:
+    """Open a set whose pictures are decoded whenever they are needed."""
+    assert data.image_size is not None
+    resize_size = data.resize_size or data.image_size * 8 // 7
+    crop_seed = seed if data.augmentation.random_resized_crop else None
+    images: dict[str, Images] = {}
+    if data.name == "parquet":
+        parameters = {"name": data.name, "label_column": data.label_column, "packed": True}
+        entry = cached(found, parameters, lambda folder: packed.pack(found, found.load(), folder, progress), progress)
+        names = tuple(entry.manifest["class_names"])
+        content = {split: _digest([entry.folder.name, split]) for split in entry.manifest["splits"]}
+        for split in entry.manifest["splits"]:
+            labels, picture = packed.open_packed(entry, split)
+            images[split] = EncodedImages(labels, picture, data.image_size, resize_size, crop_seed)
+    else:
+        loaded = found.load()
+        names = loaded.class_names
+        content = dict.fromkeys(loaded.parts, _listing_digest(found, loaded))
+        for split, part in loaded.parts.items():
+            assert isinstance(part, EncodedPart) and part.picture is not None
+            images[split] = EncodedImages(part.labels, part.picture, data.image_size, resize_size, crop_seed)
+    sizes = [data.image_size, resize_size]
+    return Opened(
+        images=images,
+        class_names=names,
+        image_shape=(3, data.image_size, data.image_size),
+        measured=IMAGENET,
+        content={split: _digest([split, listed, *sizes]) for split, listed in content.items()},
+        cropped_while_decoding=crop_seed is not None,
+    )
+
+
+def _listing_digest(found: Found, loaded: Loaded) -> str:
+    """Return a hash of names and sizes: reading every byte of such a set would take as long as an epoch."""
+    listed = [[os.path.relpath(path, found.root), os.path.getsize(path)] for path in found.files]
+    return _digest([listed, loaded.class_names])

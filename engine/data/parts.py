@@ -1,0 +1,76 @@
+"""What does a format hand over: its files, its labels, and pictures as pixels or as encoded bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done and the fraction that is done."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One encoded picture (PNG, JPEG, ...)."""
+
+    where: str
+    """Its path, or its shard and row, for messages."""
+
+    content: bytes | None = None
+    """The encoded bytes; None when they are the content of the file `where`."""
+
+
+@dataclass(frozen=True)
+class EncodedPart:
+    """One split whose pictures have to be decoded."""
+
+    labels: np.ndarray
+    """int64 [N]."""
+
+    pictures: Callable[[], Iterable[Picture]]
+    """Starts a stream of all N pictures, in order."""
+
+    picture: Callable[[int], Picture] | None = None
+    """Reads the picture at one position; None when the files can only be streamed."""
+
+    shape: tuple[int, int, int] | None = None
+    """Channels, height and width that every picture must have; None when the format does not say."""
+
+
+@dataclass(frozen=True)
+class PixelPart:
+    """One split that holds its pixels as they are."""
+
+    labels: np.ndarray
+    """int64 [N]."""
+
+    blocks: Callable[[], Iterable[np.ndarray]]
+    """Starts a stream of uint8 [n, C, H, W] arrays, in order, N images in all."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A data set whose labels have been read and checked."""
+
+    class_names: tuple[str, ...]
+    parts: dict[str, EncodedPart | PixelPart]
+    """By split: train, test, and validation where the data set brings its own."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A data set as it lies on the disk; nothing is read yet."""
+
+    root: str
+    """Folder that the names of the files are relative to."""
+
+    files: tuple[str, ...]
+    """Every file whose bytes decide the images or the labels."""
+
+    load: Callable[[], Loaded]
+    """Reads and checks the labels. Raises DataError."""
+
+    num_pictures: int | None = None
+    """Number of pictures when they may be large and many; None for the sets of small, fixed size."""

@@ -1,0 +1,74 @@
+"""How is SVHN (cropped digits, format 2) read from MATLAB files?"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from engine.data import class_names
+from engine.data.checks import check_count, check_labels, missing_set
+from engine.data.parts import EncodedPart, Found, Loaded, PixelPart
+from engine.errors import DataError
+
+EXPECTED = {"train": 73_257, "test": 26_032}
+_IMAGES_AT_ONCE = 2048
+
+
+def find_svhn(root: Path, strict: bool) -> Found | None:
+    """Find train_32x32.mat and test_32x32.mat in `root`; None when neither is there. Raises DataError."""
+    files = {split: root / f"{split}_32x32.mat" for split in EXPECTED}
+    missing = [path.name for path in files.values() if not path.is_file()]
+    if len(missing) == len(files):
+        return None
+    if missing:
+        raise DataError(f"{root} lacks {missing[0]}: the copy is incomplete; fetch the missing file")
+    return Found(root=str(root), files=tuple(map(str, files.values())), load=lambda: _load(files, strict))
+
+
+def missing_svhn(root: Path) -> DataError:
+    """Return the error for a folder without SVHN."""
+    return missing_set("svhn", root, ["train_32x32.mat and test_32x32.mat"], downloadable=True)
+
+
+def _load(files: dict[str, Path], strict: bool) -> Loaded:
+    parts: dict[str, EncodedPart | PixelPart] = {}
+    for split, path in files.items():
+        images, labels = _read(path)
+        check_labels(str(path), labels, len(class_names.SVHN))
+        if strict:
+            check_count(str(path), labels, EXPECTED[split])
+        parts[split] = PixelPart(labels, functools.partial(_blocks, images))
+    return Loaded(class_names.SVHN, parts)
+
+
+def _blocks(images: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield uint8 [n, 3, 32, 32]; the file stores the images' axis last: [row, column, channel, image]."""
+    for start in range(0, images.shape[-1], _IMAGES_AT_ONCE):
+        yield images[..., start : start + _IMAGES_AT_ONCE].transpose(3, 2, 0, 1)
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return uint8 [32, 32, 3, N] and int64 [N], where MATLAB's label 10 has become the digit 0."""
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise DataError(
+            f"reading {path} needs scipy, which is not installed: pip install 'local-learning[svhn]'"
+        ) from error
+    try:
+        content = loadmat(path)
+        images, labels = content["X"], content["y"].reshape(-1).astype(np.int64)
+    except Exception as error:
+        # scipy's reader raises many kinds of errors for damaged bytes.
+        raise DataError(
+            f"{path} ({path.stat().st_size:,} bytes) cannot be read ({type(error).__name__}: {error}): "
+            f"the copy is incomplete or damaged; fetch it again"
+        ) from error
+    if images.dtype != np.uint8 or images.shape != (32, 32, 3, len(labels)):
+        raise DataError(f"{path}: X is {images.dtype} {images.shape}, expected uint8 (32, 32, 3, {len(labels)})")
+    if len(labels) and labels.min() < 1:
+        raise DataError(f"{path}: found the label {labels.min()}, expected 1 to 10; the file is not the published one")
+    return images, np.where(labels == 10, 0, labels)

@@ -1,0 +1,62 @@
+"""The errors a user can meet, and the exit code that each one ends with.
+
+Every message names the field or file, what was found, what was expected and the remedy.
+"""
+
+from __future__ import annotations
+
+EXIT_SUCCESS = 0
+EXIT_BUG = 1
+EXIT_BAD_INPUT = 2
+EXIT_LEARNER_FAILED = 3
+EXIT_INTERRUPTED = 130
+
+
+class EngineError(Exception):
+    """The root of all errors that the engine raises on purpose."""
+
+    exit_code = EXIT_BUG
+
+
+class InputError(EngineError):
+    """Something the user gave cannot be used as it is."""
+
+    exit_code = EXIT_BAD_INPUT
+
+
+class RecipeError(InputError):
+    """A recipe, or an override of one of its fields, is wrong."""
+
+
+class PlanError(InputError):
+    """A plan asks for something that this machine or cluster does not have."""
+
+
+class DataError(InputError):
+    """A data set is missing, incomplete, damaged, or not what the recipe expects."""
+
+
+class RunError(InputError):
+    """A run folder or checkpoint cannot be used."""
+
+
+class LearnerError(EngineError):
+    """A learner failed while it worked.
+
+    Attributes:
+        learner: name of the learner, such as ``segment0``.
+        cause: one line that says what happened.
+        details: the traceback of the original error, for the log.
+    """
+
+    exit_code = EXIT_LEARNER_FAILED
+
+    def __init__(self, learner: str, cause: str, details: str = "") -> None:
+        # All three go to the base class, so the error survives being pickled across processes.
+        super().__init__(learner, cause, details)
+        self.learner = learner
+        self.cause = cause
+        self.details = details
+
+    def __str__(self) -> str:
+        return f"learner {self.learner}: {self.cause}"

@@ -1,0 +1,75 @@
+"""Sums up what a learner sees between two reports."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+
+class Meters:
+    """Running sums of losses, hits, images and busy time since the last report.
+
+    The sums that follow from the weights (losses, hits, images) are part of a checkpoint, so that a resumed run
+    reports the same numbers as an uninterrupted one; times are not.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._images = 0
+        self._scored = 0
+        self._hits = 0
+        self._busy = 0.0
+        self._since = time.perf_counter()
+        self._paused_at: float | None = None
+
+    def add(self, losses: dict[str, float], images: int, hits: int | None) -> None:
+        """Add one batch: mean losses by term, the number of images, and how many the local head got right."""
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value * images
+        self._images += images
+        if hits is not None:
+            self._hits += hits
+            self._scored += images
+
+    def work(self, seconds: float) -> None:
+        """Add time spent inside phases."""
+        self._busy += seconds
+
+    def report(self) -> dict[str, float]:
+        """Return means since the last report, and start anew.
+
+        Keys: ``loss/TERM``, ``accuracy`` (0 to 1, where the learner has logits), ``images_per_second``,
+        ``waiting_share`` (share of the time spent outside phases, 0 to 1).
+        """
+        if not self._images:
+            return {}
+        now = time.perf_counter()
+        elapsed = max(now - self._since, 1e-9)
+        values = {f"loss/{name}": total / self._images for name, total in self._sums.items()}
+        if self._scored:
+            values["accuracy"] = self._hits / self._scored
+        values["images_per_second"] = self._images / elapsed
+        values["waiting_share"] = max(0.0, 1.0 - self._busy / elapsed)
+        self._sums, self._images, self._scored, self._hits = {}, 0, 0, 0
+        self._busy, self._since = 0.0, now
+        return values
+
+    def pause(self) -> None:
+        """Stop the clock, for an evaluation."""
+        if self._paused_at is None:
+            self._paused_at = time.perf_counter()
+
+    def resume(self) -> None:
+        """Let the clock go on."""
+        if self._paused_at is not None:
+            self._since += time.perf_counter() - self._paused_at
+            self._paused_at = None
+
+    def state(self) -> dict[str, Any]:
+        """Return the sums as JSON values."""
+        return {"sums": dict(self._sums), "images": self._images, "scored": self._scored, "hits": self._hits}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up the sums of a checkpoint."""
+        self._sums = dict(state["sums"])
+        self._images, self._scored, self._hits = state["images"], state["scored"], state["hits"]

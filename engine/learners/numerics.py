@@ -1,0 +1,56 @@
+"""Puts torch into the state that a recipe's numerics ask for, and says on which device a learner computes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import torch
+
+from engine.errors import PlanError
+from engine.recipes import Numerics
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@contextlib.contextmanager
+def numerics_applied(numerics: Numerics) -> Iterator[None]:
+    """Set threads and determinism for a block, and put back what was there before.
+
+    On a GPU an operation without a deterministic version warns instead of failing: adaptive pooling to more than
+    one cell, which DGL's head needs, has none.
+    """
+    # cuBLAS reads this once, when its first handle is made.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    threads = torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.set_num_threads(numerics.threads)
+    torch.use_deterministic_algorithms(numerics.deterministic, warn_only=torch.cuda.is_available())
+    torch.backends.cudnn.benchmark = not numerics.deterministic
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = benchmark
+
+
+def choose_device(numerics: Numerics, gpus_are_planned: bool) -> torch.device:
+    """Return the device of a learner in this process.
+
+    Raises:
+        PlanError: the recipe asks for a GPU and there is none, or for float16 on a CPU.
+    """
+    if numerics.device == "cuda" and not torch.cuda.is_available():
+        raise PlanError(
+            "numerics.device=cuda, but torch finds no GPU in the learner's process; set numerics.device=cpu, "
+            "or run `local-learning doctor` to see what is missing"
+        )
+    wanted = numerics.device == "cuda" or (numerics.device == "auto" and gpus_are_planned)
+    device = torch.device("cuda" if wanted and torch.cuda.is_available() else "cpu")
+    if numerics.precision == "float16" and device.type == "cpu":
+        raise PlanError("numerics.precision=float16 needs a GPU; set numerics.precision=bfloat16 for a CPU")
+    return device

@@ -1,0 +1,26 @@
+"""Greedy supervised learning: a pooled linear head ("0c1f") on every segment.
+
+    L_k = CE(linear(pool(h_k)), y)          head = softmax
+    L_k = SupCon(linear(pool(h_k)), y)      head = contrastive
+
+The baseline that InfoPro (Wang et al. 2021, Table 2) calls Greedy SL.
+"""
+
+from __future__ import annotations
+
+from engine.data import Facts
+from engine.methods.chain import Chain, Segment
+from engine.objectives import EMBEDDING_SIZE, AuxiliaryClassification, Contrastive, Objective, linear_head
+from engine.recipes import Recipe
+
+
+def local_objective(recipe: Recipe, facts: Facts, segment: Segment) -> Objective:
+    """Return the objective of a segment that is not the last."""
+    if recipe.method.head == "contrastive":
+        head = linear_head(segment.features, EMBEDDING_SIZE)
+        return Objective({"contrastive": Contrastive(head)}, {"contrastive": 1.0})
+    head = linear_head(segment.features, facts.num_classes)
+    return Objective({"cross_entropy": AuxiliaryClassification(head)}, {"cross_entropy": 1.0})
+
+
+METHOD = Chain(local_objective)

@@ -1,0 +1,51 @@
+"""InfoPro (Wang, Ni, Song, Yang, Huang 2021): every segment keeps what its features know of the image and the class.
+
+    L_k = lambda_1(k) * BCE(decoder_k(h_k), x) + lambda_2(k) * T_k
+    T_k = CE(head_k(h_k), y)  or  SupCon(head_k(h_k), y)
+
+an upper bound of alpha * [-I(h; x) + beta * I(r*; h)] up to a constant, with lambda_1 = alpha * (1 - beta) and
+lambda_2 = alpha * beta (paper, equations 2 to 5). Both weights change linearly over the K - 1 local losses. x is
+the augmented image in [0, 1]. A term of weight 0 is not built.
+"""
+
+from __future__ import annotations
+
+from engine.data import Facts
+from engine.errors import RecipeError
+from engine.methods.chain import Chain, Segment
+from engine.objectives import (
+    EMBEDDING_SIZE,
+    AuxiliaryClassification,
+    Contrastive,
+    Objective,
+    Reconstruction,
+    Term,
+    decoder_for,
+    head_for,
+)
+from engine.recipes import Recipe
+
+
+def local_objective(recipe: Recipe, facts: Facts, segment: Segment) -> Objective:
+    """Return the objective of a segment that is not the last."""
+    method = recipe.method
+    reconstruction = method.reconstruction_weight.at(segment.index, segment.count)
+    classification = method.classification_weight.at(segment.index, segment.count)
+    if reconstruction == 0 and classification == 0:
+        raise RecipeError(
+            f"method.reconstruction_weight and method.classification_weight are both 0 in {segment.name}, which would "
+            "learn nothing: give one of them a first and last value above 0"
+        )
+    terms: dict[str, Term] = {}
+    if reconstruction > 0:
+        terms["reconstruction"] = Reconstruction(decoder_for(segment.features, facts.image_shape))
+    contrastive = method.head == "contrastive"
+    name = "contrastive" if contrastive else "cross_entropy"
+    if classification > 0:
+        outputs = EMBEDDING_SIZE if contrastive else facts.num_classes
+        head = head_for(segment.features, facts.image_shape, outputs, segment.final_channels)
+        terms[name] = Contrastive(head) if contrastive else AuxiliaryClassification(head)
+    return Objective(terms, {"reconstruction": reconstruction, name: classification})
+
+
+METHOD = Chain(local_objective)

@@ -1,0 +1,38 @@
+"""What does a learner minimise: losses, and the auxiliary networks that they need?"""
+
+from engine.objectives.classification import AuxiliaryClassification, Classification, cross_entropy_loss
+from engine.objectives.contrastive import EMBEDDING_SIZE, TEMPERATURE, Contrastive, supervised_contrastive_loss
+from engine.objectives.decoders import cifar_decoder, decoder_for, imagenet_decoder
+from engine.objectives.heads import conv_head, dgl_head, head_for, imagenet_head, linear_head, prediction_head
+from engine.objectives.objective import Context, Objective, ObjectiveValue, Term, TermValue
+from engine.objectives.reconstruction import Reconstruction, reconstruction_loss
+from engine.objectives.similarity import SimilarityMatching, label_similarity, similarity_matrix
+
+__all__ = [
+    "EMBEDDING_SIZE",
+    "TEMPERATURE",
+    "AuxiliaryClassification",
+    "Classification",
+    "Context",
+    "Contrastive",
+    "Objective",
+    "ObjectiveValue",
+    "Reconstruction",
+    "SimilarityMatching",
+    "Term",
+    "TermValue",
+    "cifar_decoder",
+    "conv_head",
+    "cross_entropy_loss",
+    "decoder_for",
+    "dgl_head",
+    "head_for",
+    "imagenet_decoder",
+    "imagenet_head",
+    "label_similarity",
+    "linear_head",
+    "prediction_head",
+    "reconstruction_loss",
+    "similarity_matrix",
+    "supervised_contrastive_loss",
+]

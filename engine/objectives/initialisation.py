@@ -1,0 +1,23 @@
+"""From which weights do auxiliary networks start?"""
+
+from __future__ import annotations
+
+import math
+from typing import TypeVar
+
+from torch import nn
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+def initialise(module: _Module) -> _Module:
+    """Draw every convolution's weight from N(0, 2 / (kernel height * kernel width * output channels)).
+
+    He initialisation by fan-out, as InfoPro draws bodies, heads and decoders alike. Biases and linear layers keep
+    torch's default, batch normalisation starts at weight 1 and bias 0. Draws from torch's default generator.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            height, width = layer.kernel_size
+            nn.init.normal_(layer.weight, std=math.sqrt(2.0 / (height * width * layer.out_channels)))
+    return module

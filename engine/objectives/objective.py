@@ -1,0 +1,119 @@
+"""What is a training objective, and how do its weighted terms become one number to minimise?"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from engine.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a term may look at besides the features of its learner.
+
+    Attributes:
+        labels: int64 ``[B]``, the class of each image.
+        pixels: float32 ``[B, C, H, W]`` in [0, 1], the augmented image before normalisation; None where no term
+            needs it.
+        messages: tensors that other learners gave, by message name.
+    """
+
+    labels: Tensor
+    pixels: Tensor | None = None
+    messages: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TermValue:
+    """What one term computed for one batch.
+
+    Attributes:
+        loss: float32 scalar, unweighted, with its graph.
+        logits: ``[B, classes]`` with their graph if the term classifies, else None.
+    """
+
+    loss: Tensor
+    logits: Tensor | None = None
+
+
+class Term(nn.Module, ABC):
+    """One loss together with the auxiliary network that it needs.
+
+    The auxiliary network may run under autocast; the loss itself is always computed in float32.
+    Parameters are drawn from torch's default generator, so build terms inside ``engine.streams.seeded``.
+    """
+
+    name: str
+    needs_pixels: bool = False
+
+    @abstractmethod
+    def forward(self, features: Tensor, context: Context) -> TermValue:
+        """Return the loss of these features ``[B, ...]``, averaged over the batch."""
+
+
+@dataclass(frozen=True)
+class ObjectiveValue:
+    """What an objective computed for one batch.
+
+    Attributes:
+        total: float32 scalar with its graph: the weighted sum of the losses.
+        losses: float32 scalar per term, unweighted and without graph, for the records.
+        logits: ``[B, classes]`` without graph, of the first term that classifies, or None where none does.
+    """
+
+    total: Tensor
+    losses: dict[str, Tensor]
+    logits: Tensor | None
+
+
+class Objective(nn.Module):
+    """A weighted sum of terms, added in the alphabetical order of their names.
+
+    A term of weight 0 is dropped: it is never computed, and its parameters do not exist, so no weight decay acts on
+    them either. Callers need not build such a term at all.
+
+    Raises:
+        RecipeError: no term has a weight above 0, so nothing would be learned.
+    """
+
+    def __init__(self, terms: Mapping[str, Term], weights: Mapping[str, float]) -> None:
+        super().__init__()
+        self.weights = {name: float(weights[name]) for name in sorted(weights) if weights[name] != 0}
+        if not self.weights:
+            listed = ", ".join(f"{name}={weight}" for name, weight in weights.items()) or "none"
+            raise RecipeError(
+                f"an objective has no term with a weight above 0 (found: {listed}), so its learner would learn "
+                "nothing: give at least one of its terms a positive weight in the recipe's method"
+            )
+        assert all(weight > 0 for weight in self.weights.values()), f"negative or NaN weight in {dict(weights)}"
+        assert set(self.weights) <= set(terms) <= set(weights), f"terms {set(terms)} do not match {dict(weights)}"
+        self.terms = nn.ModuleDict({name: terms[name] for name in self.weights})
+
+    @property
+    def needs_pixels(self) -> bool:
+        """Whether ``Context.pixels`` must be given."""
+        return any(term.needs_pixels for term in self.terms.values())
+
+    def forward(self, features: Tensor, context: Context) -> ObjectiveValue:
+        """Return total and losses of these features ``[B, ...]``."""
+        values = {name: term(features, context) for name, term in self.terms.items()}
+        total = torch.stack([self.weights[name] * value.loss for name, value in values.items()]).sum()
+        logits = next((value.logits.detach() for value in values.values() if value.logits is not None), None)
+        return ObjectiveValue(total, {name: value.loss.detach() for name, value in values.items()}, logits)
+
+
+def full_precision(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Return a block in which autocast is off on this tensor's device; inputs must be cast to float32 inside.
+
+    Exponentials, logarithms and squared differences lose the small losses of late training in half precision.
+    """
+    # Devices without autocast exist: the planner sizes objectives on the meta device.
+    if not torch.amp.is_autocast_available(tensor.device.type):
+        return contextlib.nullcontext()
+    return torch.autocast(tensor.device.type, enabled=False)

@@ -1,0 +1,122 @@
+"""The one idea of the engine: a training step is a short, static list of calls.
+
+    Call(learner, phase, takes, gives)
+
+A learner is what one actor owns, a phase is one of its methods, and `takes` and `gives` name messages. The list
+is built once from the recipe, checked here, printed, sized, and run by interchangeable executors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+SOURCE = "source"
+BATCH = "batch"
+
+_BYTES = {"uint8": 1, "int64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Message:
+    """A named group of tensors that one call gives and others take.
+
+    Attributes:
+        name: unique in its program.
+        parts: shape and dtype name of each tensor in it, the batch axis first.
+    """
+
+    name: str
+    parts: tuple[tuple[tuple[int, ...], str], ...]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the message for a full batch."""
+        return sum(math.prod(shape) * _BYTES[dtype] for shape, dtype in self.parts)
+
+    def describe(self) -> str:
+        """Return the shapes and dtypes in words, such as ``128x16x32x32 float32``."""
+        return ", ".join(f"{'x'.join(map(str, shape))} {dtype}" for shape, dtype in self.parts)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One phase of one learner, with the messages that it takes and gives."""
+
+    learner: str
+    phase: str
+    takes: tuple[str, ...] = ()
+    gives: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        takes = f"({', '.join(self.takes)})" if self.takes else ""
+        gives = f" -> {', '.join(self.gives)}" if self.gives else ""
+        return f"{self.learner} {self.phase}{takes}{gives}"
+
+
+class ProgramError(ValueError):
+    """A program contradicts itself: a mistake in a method, never in a recipe."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """The calls of one step, in an order in which they can be run one after another.
+
+    Attributes:
+        calls: the list; the first is the source's, which gives the batch.
+        messages: every message that a call gives, by name.
+    """
+
+    calls: tuple[Call, ...]
+    messages: Mapping[str, Message]
+
+    def __post_init__(self) -> None:
+        """Check that each message has one giver, is given before it is taken, and has a known size."""
+        given: set[str] = set()
+        for call in self.calls:
+            for name in call.takes:
+                if name not in given:
+                    raise ProgramError(f"{call} takes {name!r} before any call gives it")
+            for name in call.gives:
+                if name in given:
+                    raise ProgramError(f"{call} gives {name!r}, which an earlier call gave already")
+                if name not in self.messages:
+                    raise ProgramError(f"{call} gives {name!r}, whose shape is not stated")
+                given.add(name)
+        unknown = set(self.messages) - given
+        if unknown:
+            raise ProgramError(f"messages that no call gives: {sorted(unknown)}")
+
+    @property
+    def learners(self) -> tuple[str, ...]:
+        """Names of the learners that take part, in the order of their first calls."""
+        return tuple(dict.fromkeys(call.learner for call in self.calls if call.learner != SOURCE))
+
+    def last_taker(self, message: str) -> int | None:
+        """Return the position of the last call that takes a message, after which it can be freed."""
+        return max((place for place, call in enumerate(self.calls) if message in call.takes), default=None)
+
+    @property
+    def bytes_per_step(self) -> int:
+        """Bytes of all messages of one step."""
+        return sum(message.bytes for message in self.messages.values())
+
+    def describe(self) -> list[str]:
+        """Return the program as aligned lines, one for each call, with the bytes of what it gives."""
+        words = [str(call) for call in self.calls]
+        width = max(map(len, words), default=0)
+        lines = []
+        for call, text in zip(self.calls, words, strict=True):
+            sizes = "; ".join(
+                f"{name}: {self.messages[name].describe()} = {self.messages[name].bytes:,} bytes" for name in call.gives
+            )
+            lines.append(f"{text:<{width}}  {sizes}".rstrip())
+        return lines
+
+
+def batch_message(batch_size: int, image_shape: Sequence[int]) -> Message:
+    """Return the message that the source gives: uint8 images, int64 labels and int64 indices."""
+    return Message(
+        BATCH, (((batch_size, *image_shape), "uint8"), ((batch_size,), "int64"), ((batch_size,), "int64"))
+    )

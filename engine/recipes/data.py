@@ -1,0 +1,107 @@
+"""Which images are trained on, how they are split, and how they are augmented."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from engine.recipes.settings import settings
+
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
+
+
+@settings
+class Augmentation:
+    """Random changes of the training images, drawn anew for each (seed, epoch, step)."""
+
+    crop_padding: Annotated[int, Field(ge=0, le=64)] = 0
+    """Pixels added on every side before a random crop of the original size; 0 means no crop."""
+
+    padding_mode: Literal["reflect", "zeros"] = "reflect"
+    """What the added pixels hold: the mirrored image (InfoPro, WRN on CIFAR) or zeros."""
+
+    flip: bool = False
+    """Mirror each image left to right with probability one half."""
+
+    color_jitter: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """Largest relative change s of brightness, contrast and saturation, each factor uniform in [1 - s, 1 + s]."""
+
+    random_resized_crop: bool = False
+    """Crop a random area (8 to 100 %) and aspect ratio (3/4 to 4/3), and resize it to the image size."""
+
+    @model_validator(mode="after")
+    def _one_kind_of_crop(self) -> Augmentation:
+        if self.crop_padding and self.random_resized_crop:
+            raise ValueError(
+                "crop_padding and random_resized_crop are two ways to crop; set crop_padding=0 or "
+                "random_resized_crop=false"
+            )
+        return self
+
+
+@settings
+class Data:
+    """A data set and how batches are drawn from it."""
+
+    name: Literal["digits", "cifar10", "cifar100", "svhn", "stl10", "folder", "parquet", "synthetic"]
+    """The data set, or the layout of a user's own: `folder` (train/CLASS/x.png), `parquet` (Hugging Face shards)."""
+
+    root: str | None = None
+    """Folder that holds the files; required for everything but `digits` and `synthetic`."""
+
+    download: bool = False
+    """Download CIFAR-10, CIFAR-100, SVHN or STL-10 into `root` if they are missing. Never done unless asked."""
+
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    """Images in a training batch B; the last batch of an epoch holds what is left."""
+
+    evaluation_batch_size: Annotated[int, Field(ge=1)] = 512
+    """Images in a batch of evaluation; has no influence on the weights."""
+
+    train_limit: Annotated[int, Field(ge=1)] | None = None
+    """Train on this many images only, a stratified subset drawn with `subset_seed`."""
+
+    test_limit: Annotated[int, Field(ge=1)] | None = None
+    """Test on this many images only, a stratified subset drawn with `subset_seed`."""
+
+    validation_fraction: Fraction = 0.0
+    """Share of the training images held out, stratified and drawn with `subset_seed`, for choosing settings."""
+
+    subset_seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the subsets; kept apart from `seed`, so that runs with several seeds share their images."""
+
+    image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
+    """Side in pixels that images are resized to; required for `folder` and `parquet` when sizes vary."""
+
+    resize_size: Annotated[int, Field(ge=4, le=2048)] | None = None
+    """Shorter side before the centre crop of evaluation; image_size * 8 / 7 (224 -> 256) unless given."""
+
+    label_column: str | None = None
+    """Parquet column with the class; `label`, then `fine_label`, then the only integer column unless given."""
+
+    num_classes: Annotated[int, Field(ge=2)] | None = None
+    """Classes C; known for each named data set, required for `synthetic`, counted for `folder` and `parquet`."""
+
+    synthetic_images: Annotated[int, Field(ge=1)] = 1024
+    """Training images of `synthetic`; a quarter as many are made for the test."""
+
+    mean: Channels | None = None
+    """Mean per channel of [0, 1] values, for normalisation; the published one or the training set's unless given."""
+
+    std: Channels | None = None
+    """Standard deviation per channel of [0, 1] values; the published one or the training set's unless given."""
+
+    augmentation: Augmentation = Augmentation()
+    """Random changes of the training images."""
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Data:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std belong together: give both or neither")
+        if self.std is not None and min(self.std) <= 0:
+            raise ValueError(f"std must be positive in every channel, found {self.std}")
+        if self.name == "synthetic" and self.num_classes is None:
+            raise ValueError("num_classes is required for synthetic images, as in data.num_classes=10")
+        return self

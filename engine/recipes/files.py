@@ -1,0 +1,133 @@
+"""Finds a recipe: by the name of a shipped one, in a Python file of the user's, or in an earlier run's JSON."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from pydantic import ValidationError
+
+import engine
+from engine.errors import RecipeError
+from engine.recipes.problems import describe_problems, leaf_names, nearest
+from engine.recipes.recipe import Recipe, recipe_from_dict, recipe_to_dict
+
+RecipeFunction = Callable[[], Recipe]
+
+
+def recipes_folder() -> Path:
+    """Return the folder of the shipped recipes."""
+    return Path(engine.__file__).resolve().parent.parent / "experiments" / "recipes"
+
+
+def _import_file(path: Path) -> ModuleType:
+    specification = importlib.util.spec_from_file_location(f"recipe_file_{path.stem}", path)
+    if specification is None or specification.loader is None:
+        raise RecipeError(f"{path}: is not a Python file; expected one that defines recipe()")
+    module = importlib.util.module_from_spec(specification)
+    try:
+        specification.loader.exec_module(module)
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {_first_problem(error)}") from error
+    except Exception as error:
+        place = _line_of(error, path)
+        raise RecipeError(f"{path}{place}: could not be imported: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _line_of(error: BaseException, path: Path) -> str:
+    trace = error.__traceback__
+    line = error.lineno if isinstance(error, SyntaxError) else None
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f":{line}" if line is not None else ""
+
+
+def _first_problem(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors())
+
+
+def shipped_recipes() -> dict[str, RecipeFunction]:
+    """Return the functions of all recipes in `experiments/recipes`, by name.
+
+    A file there holds a dictionary ``RECIPES`` of functions, which may be variations of one another.
+    """
+    found: dict[str, RecipeFunction] = {}
+    for path in sorted(recipes_folder().glob("*.py")):
+        if path.name != "__init__.py":
+            found.update(_import_file(path).RECIPES)
+    return found
+
+
+def load_recipe(which: str | Path) -> Recipe:
+    """Return the recipe that a word on the command line names.
+
+    Args:
+        which: name of a shipped recipe, path of a Python file that defines ``recipe()``, path of a
+            ``recipe.json``, or a run folder that holds one.
+
+    Raises:
+        RecipeError: it does not exist, does not import, or does not describe a recipe.
+    """
+    text = str(which)
+    path = Path(text)
+    if path.is_dir() and (path / "recipe.json").is_file():
+        return _from_json(path / "recipe.json")
+    if path.suffix == ".json":
+        return _from_json(path)
+    if path.suffix == ".py":
+        return _from_python(path)
+    recipes = shipped_recipes()
+    if text in recipes:
+        return recipes[text]()
+    if "/" in text or path.is_dir():
+        raise RecipeError(f"{text}: is neither a .py file, nor a recipe.json, nor a run folder that holds one")
+    raise RecipeError(
+        f"recipe {text!r} does not exist{nearest(text, recipes)}\n"
+        "`local-learning list` shows all recipes; a recipe of your own is given as the path of its .py file"
+    )
+
+
+def _from_python(path: Path) -> Recipe:
+    if not path.is_file():
+        raise RecipeError(f"{path}: there is no such file")
+    module = _import_file(path.resolve())
+    function = getattr(module, "recipe", None)
+    if not callable(function):
+        raise RecipeError(f"{path}: defines no function recipe(); expected `def recipe() -> Recipe`")
+    try:
+        recipe = function()
+    except ValidationError as error:
+        raise RecipeError(f"{path}: recipe(): {_first_problem(error)}") from error
+    except Exception as error:
+        place = _line_of(error, path.resolve())
+        raise RecipeError(f"{path}{place}: recipe() failed: {type(error).__name__}: {error}") from error
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(f"{path}: recipe() returned {type(recipe).__name__}, expected engine.Recipe")
+    return recipe
+
+
+def _from_json(path: Path) -> Recipe:
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RecipeError(f"{path}: could not be read as JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}: holds a {type(values).__name__}, expected an object with the fields of a recipe")
+    try:
+        return recipe_from_dict(values)
+    except ValidationError as error:
+        lines = describe_problems(error, Recipe, leaf_names(values))
+        raise RecipeError("\n".join(f"{path}: {line}" for line in lines)) from error
+
+
+def recipe_to_json(recipe: Recipe) -> str:
+    """Return the text of a recipe.json."""
+    return json.dumps(recipe_to_dict(recipe), indent=2) + "\n"

@@ -1,0 +1,110 @@
+"""Settings of end-to-end training and of the methods that train a chain of segments with local losses."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from engine.recipes.settings import settings
+
+Weight = Annotated[float, Field(ge=0.0)]
+
+
+@settings
+class Ramp:
+    """A weight that changes linearly over depth, from the first local loss to the last (segments 1 to K - 1)."""
+
+    first: Weight
+    """Weight in segment 1; the only one that acts when K = 2."""
+    last: Weight
+    """Weight in segment K - 1."""
+
+    def at(self, segment: int, num_segments: int) -> float:
+        """Return the weight of segment j = 0..K-2: first * (1 - j / (K - 2)) + last * j / (K - 2)."""
+        if num_segments <= 2:
+            return self.first
+        ratio = segment / (num_segments - 2)
+        return self.first * (1 - ratio) + self.last * ratio
+
+
+def _ramp(value: Any) -> Any:
+    if isinstance(value, str) and "," in value:
+        value = [part.strip() for part in value.split(",")]
+    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        return {"first": value, "last": value}
+    if isinstance(value, (list, tuple)) and len(value) == 2:
+        return {"first": value[0], "last": value[1]}
+    return value
+
+
+def _cuts(value: Any) -> Any:
+    named = ("published", "published_memory", "balanced")
+    if isinstance(value, str) and value not in named and ("," in value or "_" in value or value == "stem"):
+        return [part.strip() for part in value.split(",")]
+    return value
+
+
+DepthRamp = Annotated[Ramp, BeforeValidator(_ramp)]
+CutRule = Literal["published", "published_memory", "balanced"]
+Cuts = Annotated[CutRule | tuple[str, ...], BeforeValidator(_cuts)]
+Head = Literal["softmax", "contrastive"]
+
+
+@settings
+class EndToEnd:
+    """Ordinary back-propagation through the whole network: the method that the others are compared with."""
+
+    kind: Literal["end_to_end"] = "end_to_end"
+
+
+@settings
+class Segmented:
+    """What all methods share that cut the network into K segments."""
+
+    num_segments: Annotated[int, Field(ge=1)] = 2
+    """Number of segments K, from 1 (end-to-end) to the number of blocks of the backbone."""
+
+    cuts: Cuts = "balanced"
+    """`published` or `published_memory` (the papers' tables), `balanced` (equal counts of blocks), or the names of
+    the blocks after which to cut, such as layer1_2,layer2_1."""
+
+
+@settings
+class Greedy(Segmented):
+    """Greedy supervised learning: a pooled linear head and its loss on every segment."""
+
+    kind: Literal["greedy"] = "greedy"
+    head: Head = "softmax"
+    """Cross-entropy on classes, or the supervised contrastive loss on 128 outputs."""
+
+
+@settings
+class DGL(Segmented):
+    """Decoupled greedy learning (Belilovsky et al. 2020): greedy with the `mlp-sr` auxiliary network."""
+
+    kind: Literal["dgl"] = "dgl"
+
+
+@settings
+class PredSim(Segmented):
+    """Local prediction and similarity-matching losses (Nokland and Eidnes 2019)."""
+
+    kind: Literal["predsim"] = "predsim"
+    similarity_weight: Annotated[float, Field(ge=0.0, le=1.0)] = 0.99
+    """Share b of the similarity loss; the prediction loss has 1 - b."""
+    prediction_features: Annotated[int, Field(ge=1)] = 512
+    """Features are pooled until at most this many enter the linear layer (512 for CIFAR ResNets, AugLocal's port)."""
+
+
+@settings
+class InfoPro(Segmented):
+    """Information propagation (Wang et al. 2021): reconstruct the image and predict the class in every segment."""
+
+    kind: Literal["infopro"] = "infopro"
+    head: Head = "softmax"
+    """Estimator of I(h; y): cross-entropy of an auxiliary classifier, or the supervised contrastive loss."""
+    reconstruction_weight: DepthRamp = Ramp(first=1.0, last=1.0)
+    """Weight lambda_1 of the reconstruction loss, the estimator of I(h; x): one number, or first,last."""
+    classification_weight: DepthRamp = Ramp(first=1.0, last=1.0)
+    """Weight lambda_2 of the head's loss: one number, or first,last."""

@@ -1,0 +1,67 @@
+"""Where and how a recipe runs: nothing here may change the weights that come out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from engine.recipes.settings import settings
+
+
+@settings
+class Plan:
+    """Executor, resources, and how often a run reports and saves."""
+
+    executor: Literal["ray", "process"] = "ray"
+    """One Ray actor per learner, or all learners in turn in this process."""
+
+    address: str | None = None
+    """Ray cluster to join, such as `auto` or `HOST:6379`; a private local Ray is started unless given."""
+
+    cpus_per_learner: Annotated[float, Field(ge=0.0)] | None = None
+    """CPUs that each actor reserves; 1, or an equal share of the machine when it has fewer, unless given."""
+
+    gpus_per_learner: Annotated[float, Field(ge=0.0)] | None = None
+    """GPUs that each actor reserves, fractions allowed; 1, or an equal share, when there are GPUs and none is given."""
+
+    placement: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
+    """How the actors are laid over nodes: neighbours of a chain together, or each on its own node."""
+
+    window: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Training steps in flight at once; twice the number of learners unless given."""
+
+    transport: Literal["auto", "object_store"] = "auto"
+    """How messages travel between actors; `auto` takes the object store."""
+
+    object_store_bytes: Annotated[int, Field(ge=80 * 2**20)] | None = None
+    """Size of a private Ray's object store; computed from the messages and the window unless given."""
+
+    start_timeout_seconds: Annotated[float, Field(gt=0.0)] = 120.0
+    """How long actors may take to start before the run ends with an error."""
+
+    checkpoint_every_steps: Annotated[int, Field(ge=1)] | None = None
+    """Steps between checkpoints; one after every epoch unless given. The end and an interruption always make one."""
+
+    keep_checkpoints: Annotated[int, Field(ge=1)] = 2
+    """How many of the newest checkpoints are kept."""
+
+    evaluate_every_epochs: Annotated[int, Field(ge=1)] = 1
+    """Epochs between evaluations; the last epoch is always evaluated."""
+
+    report_every_steps: Annotated[int, Field(ge=1)] = 10
+    """Steps between reports of the learners' metrics."""
+
+
+_ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)
+
+
+def plan_to_dict(plan: Plan) -> dict[str, Any]:
+    """Return a plan as plain JSON values; `plan_from_dict` is the inverse."""
+    dumped: dict[str, Any] = _ADAPTER.dump_python(plan, mode="json")
+    return dumped
+
+
+def plan_from_dict(values: dict[str, Any]) -> Plan:
+    """Return the plan that plain values describe; raises pydantic's ValidationError with one entry per mistake."""
+    return _ADAPTER.validate_python(values)

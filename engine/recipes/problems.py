@@ -1,0 +1,124 @@
+"""Says what is wrong with given values, each mistake in one line with the nearest right name."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+from pydantic import ValidationError
+
+
+def nearest(wrong: str, right: Iterable[str]) -> str:
+    """Return a hint such as ``; did you mean 'epochs'?``, or the list of what there is."""
+    candidates = sorted(set(right))
+    close = difflib.get_close_matches(wrong, candidates, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; there is {', '.join(candidates)}" if candidates else ""
+
+
+def leaf_names(values: dict[str, Any], prefix: str = "") -> list[str]:
+    """Return the dotted names of all fields in a dumped recipe or plan."""
+    names: list[str] = []
+    for name, value in values.items():
+        names.append(prefix + name)
+        if isinstance(value, dict):
+            names.extend(leaf_names(value, f"{prefix}{name}."))
+    return names
+
+
+def suggest_field(wrong: str, known: Sequence[str]) -> str:
+    """Return a hint for a dotted field name that does not exist, looking for its last part at every depth."""
+    last = wrong.rpartition(".")[2]
+    elsewhere = [name for name in known if name.rpartition(".")[2] == last]
+    if elsewhere:
+        return f"; did you mean {elsewhere[0]!r}?"
+    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.75)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    parent = wrong.rpartition(".")[0]
+    siblings = [name for name in known if name.rpartition(".")[0] == parent]
+    return nearest(last, (name.rpartition(".")[2] for name in siblings))
+
+
+def _members(annotation: Any) -> list[type]:
+    """Return the settings classes that an annotation admits."""
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
+    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
+        return [annotation]
+    if get_origin(annotation) is Union or type(annotation).__name__ == "UnionType":
+        return [member for part in get_args(annotation) for member in _members(part)]
+    return []
+
+
+def _field_path(root: type, location: Sequence[int | str]) -> tuple[str, list[str]]:
+    """Return the dotted name of an error's place without pydantic's union tags, and the names known there."""
+    names: list[str] = []
+    classes = [root]
+    for part in location:
+        fields = {field.name for cls in classes for field in dataclasses.fields(cls)}
+        tags = {str(getattr(cls, "kind", "")): cls for cls in classes}
+        if str(part) in tags and str(part) not in fields:
+            classes = [tags[str(part)]]
+            continue
+        if "[" in str(part):  # pydantic's name for a member of a union without tags
+            continue
+        names.append(str(part))
+        hints = [get_type_hints(cls, include_extras=True).get(str(part)) for cls in classes]
+        classes = [member for hint in hints if hint is not None for member in _members(hint)]
+    parent = [root]
+    for name in location[:-1]:
+        tags = {str(getattr(cls, "kind", "")): cls for cls in parent}
+        if str(name) in tags:
+            parent = [tags[str(name)]]
+        else:
+            hints = [get_type_hints(cls, include_extras=True).get(str(name)) for cls in parent]
+            parent = [member for hint in hints if hint is not None for member in _members(hint)]
+    return ".".join(names), sorted({field.name for cls in parent for field in dataclasses.fields(cls)})
+
+
+def describe_problems(error: ValidationError, root: type, known: Sequence[str], prefix: str = "") -> list[str]:
+    """Return one line for each mistake that pydantic found.
+
+    Args:
+        error: what pydantic raised while it checked the values of ``root``.
+        root: the settings class that was checked, ``Recipe`` or ``Plan``.
+        known: dotted names of all fields, for suggestions.
+        prefix: what users write before a field of this class, such as ``plan.``.
+    """
+    lines: list[str] = []
+    seen: set[str] = set()
+    for problem in error.errors():
+        location, siblings = _field_path(root, problem["loc"])
+        name = prefix + location
+        if name in seen:  # a union without tags reports a mistake once for each of its members
+            continue
+        seen.add(name)
+        found = problem.get("input")
+        context = problem.get("ctx", {})
+        if problem["type"] == "unexpected_keyword_argument":
+            hint = suggest_field(name, list(known))
+            if not hint:
+                hint = nearest(location.rpartition(".")[2], siblings)
+            lines.append(f"{name}: there is no such field{hint}")
+        elif problem["type"] == "missing":
+            lines.append(f"{name}: is missing, and has no default")
+        elif problem["type"] == "union_tag_invalid":
+            tags = [tag.strip("' ") for tag in str(context["expected_tags"]).split(",")]
+            lines.append(f"{name}.kind: found {context['tag']!r}{nearest(str(context['tag']), tags)}")
+        elif problem["type"] == "literal_error" and isinstance(found, str):
+            choices = [part.strip("' ") for part in str(context["expected"]).replace(" or ", ", ").split(",")]
+            lines.append(f"{name}: found {found!r}, expected {context['expected']}{_close_choice(found, choices)}")
+        elif problem["type"] == "value_error":
+            lines.append(f"{name}: {context['error']}" if name else str(context["error"]))
+        else:
+            lines.append(f"{name}: found {found!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}")
+    return lines
+
+
+def _close_choice(found: str, choices: Sequence[str]) -> str:
+    close = difflib.get_close_matches(found, choices, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,25 @@
+"""Interchangeable executors of a program: in this process, or on Ray actors."""
+
+from __future__ import annotations
+
+from engine.data import Facts
+from engine.methods import Team
+from engine.recipes import Plan, Recipe
+from engine.runtimes.process import ProcessRuntime
+from engine.runtimes.runtime import Answer, Runtime
+
+
+def open_runtime(recipe: Recipe, facts: Facts, team: Team, steps_per_epoch: int, plan: Plan) -> Runtime:
+    """Start the runtime that a plan names; ray is imported only when it is needed.
+
+    Raises:
+        PlanError: this machine or cluster cannot run the plan.
+    """
+    if plan.executor == "process":
+        return ProcessRuntime(recipe, facts, team, steps_per_epoch)
+    from engine.runtimes.ray import ObjectStoreRuntime
+
+    return ObjectStoreRuntime(recipe, facts, team, steps_per_epoch, plan)
+
+
+__all__ = ["Answer", "ProcessRuntime", "Runtime", "open_runtime"]

@@ -1,0 +1,76 @@
+"""The one kind of actor: it builds a learner where it will live, and runs that learner's phases."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from engine.data import Batch, Facts
+from engine.errors import EngineError, LearnerError
+from engine.learners import LearnerState, choose_device, explain, numerics_applied
+from engine.methods import method_of
+from engine.recipes import recipe_from_dict
+from engine.runtimes.ray.messages import Packed, pack, unpack
+
+
+class LearnerActor:
+    """A learner on a device of its own.
+
+    No weights travel: the actor gets the recipe as JSON and builds its learner itself. After a failure it answers
+    every further call with the same error, so nothing goes on from a half-finished step.
+
+    Args:
+        recipe: JSON of the resolved recipe.
+        facts: JSON of what is known of the data.
+        steps_per_epoch: optimizer steps in an epoch.
+        name: the learner's name.
+        gpus_are_planned: whether this actor reserves a GPU or a part of one.
+    """
+
+    def __init__(self, recipe: str, facts: str, steps_per_epoch: int, name: str, gpus_are_planned: bool) -> None:
+        self._name = name
+        self._failure: EngineError | None = None
+        resolved = recipe_from_dict(json.loads(recipe))
+        # Entered for the life of the process, which belongs to this learner alone.
+        contextlib.ExitStack().enter_context(numerics_applied(resolved.numerics))
+        device = choose_device(resolved.numerics, gpus_are_planned)
+        self._learner = method_of(resolved).build_learner(
+            resolved, Facts.from_json(json.loads(facts)), steps_per_epoch, name, device
+        )
+        self._device = device
+
+    def where(self) -> dict[str, Any]:
+        """Return the process, host and device of this learner."""
+        device = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "CPU"
+        return {"pid": os.getpid(), "host": os.uname().nodename, "device": device}
+
+    def call(self, phase: str, names: Sequence[str], *values: Batch | Packed) -> Any:
+        """Run one phase; the values are what the names name, the batch among them."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            batch = next((value for value in values if isinstance(value, Batch)), None)
+            messages = {n: unpack(v) for n, v in zip(names, values, strict=True) if isinstance(v, Packed)}
+            given = tuple(pack(tensor) for tensor in self._learner.call(phase, batch, messages))
+            return given[0] if len(given) == 1 else given or None
+        except EngineError as error:
+            self._failure = error
+            raise
+        except Exception as error:
+            self._failure = LearnerError(self._name, explain(error))
+            raise self._failure from error
+
+    def ask(self, question: str) -> Any:
+        """Answer a question between steps."""
+        if self._failure is not None:
+            raise self._failure
+        return getattr(self._learner, f"ask_{question}")()
+
+    def restore(self, state: LearnerState) -> None:
+        """Take up the state of a checkpoint."""
+        self._learner.restore(state)

@@ -1,0 +1,78 @@
+"""Starts a private Ray on this machine or joins a cluster, and says what its nodes have."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+
+import psutil
+import ray
+
+from engine.errors import PlanError
+from engine.recipes import Plan
+from engine.runtimes.ray.placement import check_store_bytes, choose_store_bytes
+
+
+def start_private_ray(object_store_bytes: int | None = None, num_cpus: int | None = None) -> None:
+    """Start a Ray that only this machine can reach, and that ends with this process.
+
+    Args:
+        object_store_bytes: size of the object store; Ray's default unless given.
+        num_cpus: CPUs to offer; all that this process may use unless given.
+    """
+    # Read by Ray when it starts: no usage reports, and no lower priority for the actors than for the driver.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    ray.init(
+        address="local",
+        num_cpus=num_cpus or len(os.sched_getaffinity(0)),
+        object_store_memory=object_store_bytes,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _node_ip_address="127.0.0.1",
+    )
+
+
+def connect(plan: Plan, needed_store_bytes: int) -> bool:
+    """Make sure that this process is connected to a Ray with a large enough object store.
+
+    A Ray to which the process is connected already is used as it is.
+
+    Returns:
+        whether a private Ray was started, which the caller has to shut down.
+
+    Raises:
+        PlanError: the cluster cannot be reached, or the object store is too small.
+    """
+    if ray.is_initialized():
+        check_store_bytes(needed_store_bytes, _smallest_store())
+        return False
+    if plan.address is None:
+        free = psutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else psutil.virtual_memory().available
+        start_private_ray(choose_store_bytes(plan, needed_store_bytes, free))
+        return True
+    try:
+        ray.init(address=plan.address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise PlanError(
+            f"plan.address={plan.address}: no Ray answers there ({str(error).splitlines()[0]}); start one with "
+            "`ray start --head` or `ray up cluster.yaml`, or leave plan.address out for a private Ray"
+        ) from error
+    try:
+        check_store_bytes(needed_store_bytes, _smallest_store())
+    except PlanError:
+        ray.shutdown()
+        raise
+    return True
+
+
+def node_resources() -> list[Mapping[str, float]]:
+    """Return what each node that is alive has in all."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _smallest_store() -> int:
+    stores = [int(node.get("object_store_memory", 0)) for node in node_resources()]
+    return min((size for size in stores if size), default=0)

@@ -1,0 +1,147 @@
+"""Decides what each actor reserves, and refuses what the cluster cannot give before any actor starts.
+
+Pure arithmetic on node descriptions; an impossible request that reaches Ray would stay pending for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from engine.errors import PlanError
+from engine.program import Program
+from engine.recipes import Plan, Recipe
+
+# What Ray needs beside the messages: its own records, a checkpoint's copies of the weights, and slack.
+_STORE_SLACK = 256 * 2**20
+_SMALLEST_STORE = 128 * 2**20
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What every actor of a team reserves.
+
+    Attributes:
+        actors: number of actors.
+        cpus: CPUs of each.
+        gpus: GPUs of each.
+        strategy: Ray's placement strategy.
+        window: steps in flight.
+    """
+
+    actors: int
+    cpus: float
+    gpus: float
+    strategy: str
+    window: int
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """Resources of one actor, as Ray names them."""
+        wanted = {"CPU": self.cpus, "GPU": self.gpus}
+        return {name: amount for name, amount in wanted.items() if amount > 0} or {"CPU": 0.001}
+
+    def describe(self) -> str:
+        """Return the reservation in words."""
+        gpus = f" and {self.gpus:g} GPU" if self.gpus else ""
+        return f"{self.actors} actors with {self.cpus:g} CPU{gpus} each, {self.strategy}, window {self.window}"
+
+
+def _share(total: float, actors: int) -> float:
+    """Return one unit for each actor, or an equal share, cut off after 4 digits as Ray counts them."""
+    return 1.0 if total >= actors else int(total / actors * 10_000) / 10_000
+
+
+def choose_placement(plan: Plan, recipe: Recipe, actors: int, nodes: Sequence[Mapping[str, float]]) -> Placement:
+    """Return what each actor reserves, after checking that the nodes have it.
+
+    Args:
+        plan: what the user asked for; what it leaves open is chosen to fit.
+        recipe: says whether learners compute on GPUs.
+        actors: number of actors, one per learner.
+        nodes: resources of each node that is alive, such as ``{"CPU": 2.0, "GPU": 1.0}``.
+
+    Raises:
+        PlanError: the nodes can never hold the actors; says what was asked, what there is, and what to change.
+    """
+    cpus_there = sum(node.get("CPU", 0.0) for node in nodes)
+    gpus_there = sum(node.get("GPU", 0.0) for node in nodes)
+    cpus = plan.cpus_per_learner if plan.cpus_per_learner is not None else _share(cpus_there, actors)
+    gpus = plan.gpus_per_learner
+    if gpus is None:
+        gpus = _share(gpus_there, actors) if gpus_there and recipe.numerics.device != "cpu" else 0.0
+    placement = Placement(actors, cpus, gpus, plan.placement, plan.window or 2 * actors)
+    _check(placement, nodes)
+    return placement
+
+
+def _room(node: Mapping[str, float], bundle: Mapping[str, float]) -> int:
+    """Return how many bundles fit on a node."""
+    return min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in bundle.items())
+
+
+def _check(placement: Placement, nodes: Sequence[Mapping[str, float]]) -> None:
+    rooms = [_room(node, placement.bundle) for node in nodes]
+    fits = {
+        "PACK": sum(rooms) >= placement.actors,
+        "SPREAD": sum(rooms) >= placement.actors,
+        "STRICT_PACK": max(rooms, default=0) >= placement.actors,
+        "STRICT_SPREAD": sum(room > 0 for room in rooms) >= placement.actors,
+    }[placement.strategy]
+    if fits:
+        return
+    there = "; ".join(
+        f"node {index + 1}: {node.get('CPU', 0.0):g} CPU, {node.get('GPU', 0.0):g} GPU"
+        for index, node in enumerate(nodes)
+    )
+    remedies = ["lower method.num_segments"]
+    if placement.gpus and not any(node.get("GPU", 0.0) for node in nodes):
+        remedies.insert(0, "set plan.gpus_per_learner=0")
+    else:
+        remedies.insert(0, "lower plan.cpus_per_learner or plan.gpus_per_learner (fractions are allowed)")
+    if placement.strategy.startswith("STRICT"):
+        remedies.insert(0, f"set plan.placement={placement.strategy.removeprefix('STRICT_')}")
+    raise PlanError(
+        f"the plan does not fit: it asks for {placement.describe()}, but there is room for "
+        f"{sum(rooms)} such actors ({there or 'no node is alive'}); {', '.join(remedies)}, or add nodes"
+    )
+
+
+def store_bytes_needed(training: Program, evaluation: Program, window: int, state_bytes: int) -> int:
+    """Return the bytes of object store that a run needs at most: messages in flight, and one checkpoint."""
+    per_step = max(training.bytes_per_step, evaluation.bytes_per_step)
+    return per_step * (window + 1) + state_bytes
+
+
+def choose_store_bytes(plan: Plan, needed: int, shared_memory_free: int) -> int:
+    """Return the size of a private Ray's object store.
+
+    Raises:
+        PlanError: the messages in flight do not fit into what the plan gives or shared memory has.
+    """
+    wanted = plan.object_store_bytes or max(needed + _STORE_SLACK, _SMALLEST_STORE)
+    if wanted < needed:
+        raise PlanError(
+            f"plan.object_store_bytes is {wanted:,}, but the messages of plan.window steps and a checkpoint need "
+            f"{needed:,} bytes; raise it, or lower plan.window or data.batch_size"
+        )
+    if wanted > shared_memory_free:
+        raise PlanError(
+            f"the object store needs {wanted:,} bytes, but shared memory has {shared_memory_free:,} free; lower "
+            "plan.window or data.batch_size, or give this machine or container more shared memory"
+        )
+    return wanted
+
+
+def check_store_bytes(needed: int, store_bytes: int) -> None:
+    """Refuse a run whose messages do not fit into the object store of a cluster that is there already.
+
+    Raises:
+        PlanError: says both sizes.
+    """
+    if needed > store_bytes:
+        raise PlanError(
+            f"the messages of plan.window steps and a checkpoint need {needed:,} bytes of object store, but the "
+            f"smallest node has {store_bytes:,}; lower plan.window or data.batch_size, or start the nodes with a "
+            "larger --object-store-memory"
+        )

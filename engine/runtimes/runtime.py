@@ -1,0 +1,43 @@
+"""What the training loop asks of a runtime; every runtime gives the same weights, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from engine.data import Batch
+from engine.learners import LearnerState
+from engine.program import Program
+
+
+class Answer(Protocol):
+    """What learners will have answered once they have finished all that was submitted before the question."""
+
+    def result(self) -> dict[str, Any]:
+        """Return each learner's answer by name, waiting if needed; raises LearnerError if a learner failed."""
+
+
+class Runtime(Protocol):
+    """Holds the learners of a team and runs programs on them."""
+
+    def submit(self, program: Program, batch: Batch) -> None:
+        """Run a program on a batch; may return before it is done, and waits when too many steps are in flight.
+
+        Raises:
+            LearnerError: an earlier or this step failed.
+        """
+
+    def ask(self, question: str) -> Answer:
+        """Ask all learners a question (``metrics``, ``score``, ``memory`` or ``state``) at this place in their order."""
+
+    def restore(self, states: Mapping[str, LearnerState]) -> None:
+        """Give each learner the state of a checkpoint."""
+
+    def finish(self) -> None:
+        """Wait until all that was submitted is done; raises LearnerError if a learner failed."""
+
+    def describe(self) -> dict[str, str]:
+        """Return where each learner lives, in words."""
+
+    def close(self) -> None:
+        """Let the learners go; leaves no process behind."""

@@ -1,0 +1,47 @@
+"""Random streams: every draw is a function of a key such as (seed, learner, epoch, step).
+
+Nothing here reads or leaves behind global state, so a replayed or resumed step draws the same
+numbers in any process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+Key = int | str
+
+
+def stream_seed(*key: Key) -> int:
+    """Return the 63-bit seed that belongs to a key, for instance ``(seed, "segment0", epoch, step)``."""
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in key)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def generator(*key: Key) -> torch.Generator:
+    """Return a CPU generator at the start of the stream of this key.
+
+    Draws are made on the CPU and moved, so that every device sees the same numbers.
+    """
+    import torch
+
+    return torch.Generator().manual_seed(stream_seed(*key))
+
+
+@contextlib.contextmanager
+def seeded(*key: Key, device: torch.device | None = None) -> Iterator[None]:
+    """Run a block with torch's default generators at the start of this stream, then restore them.
+
+    For code that can only draw from the default generator: module initialisation and dropout.
+    """
+    import torch
+
+    devices = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(stream_seed(*key))
+        yield

@@ -1,0 +1,26 @@
+"""How a run is followed and kept: metrics on disk, TensorBoard, the console, figures and tables."""
+
+from __future__ import annotations
+
+from engine.tracking.comparison import plot_comparison
+from engine.tracking.console import Console, open_console
+from engine.tracking.curves import plot_curves
+from engine.tracking.metrics import MetricsLog, read_metrics
+from engine.tracking.records import Record
+from engine.tracking.tables import ComparisonRow, comparison_table, format_bytes, format_seconds
+from engine.tracking.tensorboard import TensorBoardLog
+
+__all__ = [
+    "ComparisonRow",
+    "Console",
+    "MetricsLog",
+    "Record",
+    "TensorBoardLog",
+    "comparison_table",
+    "format_bytes",
+    "format_seconds",
+    "open_console",
+    "plot_comparison",
+    "plot_curves",
+    "read_metrics",
+]

@@ -1,0 +1,103 @@
+"""What the picture of several methods side by side looks like."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.tracking.figures import FAINT, INK, PALE, STRONG, TEXT_SIZE, byte_scale, dress, open_figure, write_figure
+from engine.tracking.tables import ComparisonRow, format_accuracy, format_bytes, format_rate, mean_and_deviation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_HEIGHT_OF_LEARNER = 0.17  # Of a row whose height is 1 for up to a few learners.
+
+
+def plot_comparison(rows: Sequence[ComparisonRow], path: Path, title: str) -> None:
+    """Draw methods one below the other into a PNG file: accuracy with every seed, peak memory by learner, speed."""
+    heights = [max(1.0, _HEIGHT_OF_LEARNER * len(row.memory_bytes) + 0.3) for row in rows]
+    figure = open_figure(12.0, 1.6 + 0.62 * sum(heights), title)
+    if not rows:
+        figure.text(0.5, 0.4, "nothing to compare yet", ha="center", fontsize=TEXT_SIZE + 4, color=FAINT)
+        write_figure(figure, path)
+        return
+    middles = [sum(heights[:index]) + height / 2 for index, height in enumerate(heights)]
+    accuracy, memory, speed = figure.subplots(1, 3, sharey=True, width_ratios=(1.25, 1.25, 0.8))
+    dress(accuracy, "test accuracy: mean, standard deviation, every seed", "test accuracy (%)")
+    dress(speed, "training speed", "images/s")
+    for axes in (accuracy, memory, speed):
+        for edge in range(1, len(rows)):
+            axes.axhline(sum(heights[:edge]), color="#d0d0d0", linewidth=0.6)
+    for row, middle in zip(rows, middles, strict=True):
+        _draw_accuracy(accuracy, row, middle)
+        _draw_speed(speed, row, middle)
+    _draw_memory(memory, rows, middles, heights)
+    for axes in (accuracy, memory, speed):
+        axes.grid(False, axis="y")
+    accuracy.margins(x=0.3)
+    speed.set_xlim(0, 1.3 * max([row.images_per_second for row in rows if row.images_per_second > 0], default=1.0))
+    accuracy.set_yticks(middles, [row.label for row in rows], fontsize=TEXT_SIZE + 0.5, parse_math=False)
+    accuracy.set_ylim(sum(heights), 0)
+    write_figure(figure, path)
+
+
+def _draw_accuracy(axes: Axes, row: ComparisonRow, middle: float) -> None:
+    percent = [100 * value for value in row.accuracies if math.isfinite(value)]
+    if not percent:
+        _draw_nothing(axes, middle)
+        return
+    mean, deviation = mean_and_deviation(percent)
+    axes.errorbar(mean, middle - 0.1, xerr=deviation, fmt="|", color=INK, markersize=12, capsize=4, linewidth=1.4)
+    below = [middle + 0.17] * len(percent)
+    axes.plot(percent, below, "o", color=STRONG, alpha=0.55, markeredgewidth=0, markersize=5.5)
+    _write_beside(axes, max([*percent, mean + (deviation or 0.0)]), middle, format_accuracy(row.accuracies))
+
+
+def _draw_speed(axes: Axes, row: ComparisonRow, middle: float) -> None:
+    if not math.isfinite(row.images_per_second):
+        _draw_nothing(axes, middle)
+        return
+    axes.barh(middle, row.images_per_second, height=0.4, color=STRONG)
+    _write_beside(axes, row.images_per_second, middle, format_rate(row.images_per_second))
+
+
+def _draw_memory(axes: Axes, rows: Sequence[ComparisonRow], middles: Sequence[float], heights: Sequence[float]) -> None:
+    largest = max((value for row in rows for value in row.memory_bytes.values()), default=0)
+    scale, unit = byte_scale(largest)
+    dress(axes, "peak memory of each learner, the largest marked", f"peak memory ({unit})")
+    for row, middle, height in zip(rows, middles, heights, strict=True):
+        count = len(row.memory_bytes)
+        if count == 0:
+            _draw_nothing(axes, middle)
+            continue
+        room = min(0.45, 0.8 * height / count)
+        peak = max(row.memory_bytes, key=lambda name: row.memory_bytes[name])
+        for index, (name, value) in enumerate(row.memory_bytes.items()):
+            place = middle + room * (index - (count - 1) / 2)
+            axes.barh(place, value / scale, height=0.84 * room, color=STRONG if name == peak else PALE)
+            if name == peak:
+                words = format_bytes(value) if count == 1 else f"{format_bytes(value)} ({name})"
+                _write_beside(axes, value / scale, place, words)
+    axes.set_xlim(0, 1.45 * largest / scale or 1.0)
+
+
+def _write_beside(axes: Axes, across: float, up: float, words: str) -> None:
+    axes.annotate(
+        words,
+        (across, up),
+        xytext=(6, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=TEXT_SIZE,
+        color=INK,
+        parse_math=False,
+    )
+
+
+def _draw_nothing(axes: Axes, middle: float) -> None:
+    axes.text(
+        0.02, middle, "no result", transform=axes.get_yaxis_transform(), va="center", fontsize=TEXT_SIZE, color=FAINT
+    )

@@ -1,0 +1,128 @@
+"""Where the numbers of a run are kept: metrics.jsonl while it lives, metrics.parquet when it has ended."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from engine.errors import RunError
+from engine.tracking.atomic import replacing
+from engine.tracking.records import Record
+
+JSONL_NAME = "metrics.jsonl"
+PARQUET_NAME = "metrics.parquet"
+
+_ROWS_AT_ONCE = 65_536
+_NOT_FINITE = "not_finite"
+
+
+class MetricsLog:
+    """Appends records to metrics.jsonl, one JSON object a line, so that a killed run keeps them.
+
+    Args:
+        folder: the run's folder; made if it does not exist.
+        resume_step: the step that the run goes on from. Records of later steps are dropped, so that a resumed run
+            has each step once. None starts from nothing: records of an earlier attempt are dropped.
+
+    Raises:
+        RunError: an earlier metrics.jsonl is damaged elsewhere than in a torn last line.
+    """
+
+    def __init__(self, folder: Path, resume_step: int | None) -> None:
+        self._jsonl = folder / JSONL_NAME
+        self._parquet = folder / PARQUET_NAME
+        with replacing(self._jsonl) as temporary, temporary.open("wb") as kept:
+            if resume_step is not None and self._jsonl.exists():
+                kept.writelines(_line(record) for record in _records(self._jsonl) if record.step <= resume_step)
+        # It would disagree with metrics.jsonl from the next record on.
+        self._parquet.unlink(missing_ok=True)
+        self._file = self._jsonl.open("ab")
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Append the records and hand them to the operating system before returning."""
+        self._file.write(b"".join(map(_line, records)))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Write metrics.parquet with the numbers of metrics.jsonl; a second call does nothing."""
+        if self._file.closed:
+            return
+        self._file.close()
+        with replacing(self._parquet) as temporary:
+            _write_parquet(_records(self._jsonl), temporary)
+
+
+def read_metrics(folder: Path) -> list[Record]:
+    """Read all records of a run, also of one that still runs or was killed.
+
+    Raises:
+        RunError: the folder has no metrics.jsonl, or the file is damaged elsewhere than in a torn last line.
+    """
+    path = folder / JSONL_NAME
+    if not path.is_file():
+        raise RunError(f"{path} does not exist: expected the folder of a run; check the name of the run")
+    return list(_records(path))
+
+
+def _line(record: Record) -> bytes:
+    row: dict[str, Any] = {
+        "time": float(record.time),
+        "epoch": int(record.epoch),
+        "step": int(record.step),
+        "learner": record.learner,
+        "split": record.split,
+        "name": record.name,
+        "value": float(record.value),
+    }
+    if not math.isfinite(row["value"]):
+        # JSON has no word for these; readers that know nothing of the extra key see a missing value.
+        row[_NOT_FINITE] = str(row["value"])
+        row["value"] = None
+    return json.dumps(row, allow_nan=False).encode() + b"\n"
+
+
+def _record(line: bytes) -> Record:
+    row = json.loads(line)
+    value = row.pop(_NOT_FINITE, None)
+    return Record(**{**row, "value": float(row["value"] if value is None else value)})
+
+
+def _records(path: Path) -> Iterator[Record]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                record = _record(line)
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                if not line.endswith(b"\n"):
+                    return  # The writer was killed, or still writes, in the middle of the last line.
+                raise RunError(
+                    f"{path}, line {number}: expected one JSON object with the fields of a record, found {line[:80]!r} "
+                    f"({error}); remove that line, or start the run afresh"
+                ) from error
+            yield record
+
+
+def _write_parquet(records: Iterator[Record], path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    schema = pyarrow.schema(
+        [
+            ("time", pyarrow.float64()),
+            ("epoch", pyarrow.int64()),
+            ("step", pyarrow.int64()),
+            ("learner", pyarrow.string()),
+            ("split", pyarrow.string()),
+            ("name", pyarrow.string()),
+            ("value", pyarrow.float64()),
+        ]
+    )
+    with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        # In parts, because the records of a long run are many times larger in memory than on disk.
+        while part := list(islice(records, _ROWS_AT_ONCE)):
+            columns = [[getattr(record, name) for record in part] for name in schema.names]
+            writer.write_table(pyarrow.table(columns, schema=schema))

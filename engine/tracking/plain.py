@@ -1,0 +1,141 @@
+"""How progress is told line by line, where there is no terminal: log files, pipes, continuous integration."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO
+
+from engine.tracking.progress import Progress
+from engine.tracking.records import ACCURACY, LOSS_TOTAL, MEMORY_BYTES, TRAIN, Record
+from engine.tracking.tables import format_bytes, format_rate, format_seconds, format_share
+
+if TYPE_CHECKING:
+    from typing import Self
+
+_SHORTEST_PAUSE = 5.0
+_LONGEST_PAUSE = 60.0
+_SHARE_OF_ELAPSED = 0.02  # Pauses grow with the run, so that a run of days does not fill its log.
+_LEARNERS_BY_NAME = 4
+
+
+class PlainConsole:
+    """Writes one line of progress every few seconds and one for each evaluation.
+
+    Args:
+        stream: where to write.
+        show_progress: False keeps messages and the summary only.
+        clock: a steady clock in seconds.
+    """
+
+    def __init__(self, stream: TextIO, show_progress: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._show_progress = show_progress
+        self._clock = clock
+        self._progress: Progress | None = None
+        self._last_line_at: float | None = None
+
+    def start(self, title: str, learners: Sequence[str], total_steps: int, first_step: int) -> None:
+        """Say what is going to be trained."""
+        self._progress = Progress(title, learners, total_steps, first_step, self._clock())
+        self._last_line_at = None
+        if self._show_progress:
+            count = "1 learner" if len(learners) == 1 else f"{len(learners)} learners"
+            resumed = f", going on after step {first_step}" if first_step else ""
+            self._write(f"{title}: {count} ({', '.join(learners)}), {total_steps} steps{resumed}")
+
+    def update(self, step: int, epoch: int, records: Sequence[Record]) -> None:
+        """Take in new records, and write a line if it is time for one or something was evaluated."""
+        assert self._progress is not None, "start() comes before update()"
+        now = self._clock()
+        self._progress.advance(step, epoch, records, now)
+        if not self._show_progress:
+            return
+        pause = min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, _SHARE_OF_ELAPSED * self._progress.seconds_since_start(now)))
+        trained = any(record.split == TRAIN for record in records)
+        due = trained if self._last_line_at is None else now - self._last_line_at >= pause
+        if due or (trained and step >= self._progress.total_steps):
+            self._last_line_at = now
+            self._write(progress_line(self._progress, now))
+        for line in evaluation_lines(records):
+            self._write(line)
+
+    def message(self, text: str) -> None:
+        """Write a line that is shown whatever the settings."""
+        self._write(text)
+
+    def finish(self, summary: Sequence[str]) -> None:
+        """Write the summary; no progress is told afterwards."""
+        for line in summary:
+            self._write(line)
+
+    def close(self) -> None:
+        """Nothing to restore: lines leave a stream as it was."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _write(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+
+def progress_line(progress: Progress, now: float) -> str:
+    """One line: where the run is, total loss and accuracy by learner, speed, largest memory, time left."""
+    share = f" ({format_share(progress.step / progress.total_steps, 0)})" if progress.total_steps else ""
+    parts = [f"epoch {progress.epoch}", f"step {progress.step}/{progress.total_steps}{share}"]
+    parts += _by_learner(progress, LOSS_TOTAL, "loss", "{:.4f}".format)
+    parts += _by_learner(progress, ACCURACY, "accuracy", format_share)
+    if (speed := progress.images_per_second()) is not None:
+        parts.append(f"{format_rate(speed)} images/s")
+    memory = [record.value for record in _train_records(progress, MEMORY_BYTES)]
+    if memory:
+        parts.append(f"memory {'up to ' if len(memory) > 1 else ''}{format_bytes(max(memory))}")
+    if (left := progress.seconds_left(now)) is not None:
+        parts.append(f"{format_seconds(left)} left")
+    return "  ".join(parts)
+
+
+def evaluation_lines(records: Sequence[Record]) -> list[str]:
+    """One line for each split that was evaluated: the team's accuracy, then that of the learners."""
+    measured: dict[tuple[str, int, int], list[Record]] = {}
+    for record in records:
+        if record.split != TRAIN and record.name == ACCURACY:
+            measured.setdefault((record.split, record.epoch, record.step), []).append(record)
+    lines = []
+    for (split, epoch, step), found in measured.items():
+        team = [format_share(record.value) for record in found if record.learner is None]
+        learners = ", ".join(
+            f"{record.learner} {format_share(record.value)}" for record in found if record.learner is not None
+        )
+        accuracy = " ".join([*team, f"({learners})" if team else learners]) if learners else " ".join(team)
+        lines.append(f"epoch {epoch}  step {step}  {split} accuracy {accuracy}")
+    return lines
+
+
+def _train_records(progress: Progress, name: str) -> list[Record]:
+    found = [progress.newest(learner, TRAIN, name) for learner in [None, *progress.learners]]
+    return [record for record in found if record is not None]
+
+
+def _by_learner(progress: Progress, name: str, label: str, form: Callable[[float], str]) -> list[str]:
+    records = _train_records(progress, name)
+    if not records:
+        return []
+    if len(records) == 1:
+        return [f"{label} {form(records[0].value)}"]
+    if len(records) <= _LEARNERS_BY_NAME:
+        named = (f"{record.learner or 'team'} {form(record.value)}" for record in records)
+        return [f"{label} {', '.join(named)}"]
+    broken = [str(record.learner or "team") for record in records if not math.isfinite(record.value)]
+    values = [record.value for record in records if math.isfinite(record.value)]
+    parts = [f"{form(min(values))} to {form(max(values))} over {len(values)} learners"] if values else []
+    parts += [f"not finite in {', '.join(broken)}"] if broken else []
+    return [f"{label} {', '.join(parts)}"]

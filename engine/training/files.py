@@ -1,0 +1,51 @@
+"""Writes files so that a crash or a full disk leaves either the old one or the new one, never a half."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from engine.errors import RunError
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Write a file and wait until it is on the disk.
+
+    Raises:
+        RunError: the disk is full or the file cannot be written; what was written of it is removed.
+    """
+    try:
+        with path.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise write_error(path, error) from error
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file aside and rename it into place."""
+    aside = path.with_name(f".{path.name}.partial")
+    write_synced(aside, content)
+    os.replace(aside, path)
+
+
+def write_error(path: Path, error: OSError) -> RunError:
+    """Return what to tell a user whose file could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RunError(
+            f"{path}: the disk is full; free some space and give the same command again: it goes on from the newest "
+            "complete checkpoint"
+        )
+    return RunError(f"{path}: could not be written: {error.strerror or error}")

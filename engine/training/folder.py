@@ -1,0 +1,130 @@
+"""The run folder: who may write to it, and what it holds besides metrics and checkpoints."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from engine.errors import RunError
+from engine.recipes import (
+    Plan,
+    Recipe,
+    load_recipe,
+    plan_to_dict,
+    recipe_identity,
+    recipe_to_dict,
+    recipe_to_json,
+)
+from engine.training.files import replace_file, write_error
+
+Resume = Literal["auto", "never"]
+
+
+def default_folder(recipe: Recipe) -> Path:
+    """Return `runs/NAME-DIGEST`: the same recipe finds its run again, and another one never meets it."""
+    return Path("runs") / f"{recipe.name}-{recipe_identity(recipe)[:8]}"
+
+
+def choose_folder(recipe: Recipe, run_dir: Path | None, resume: Resume) -> Path:
+    """Return the folder that a run uses, without writing anything.
+
+    With ``resume="never"`` an existing folder is left alone, and the next free name beside it is taken.
+
+    Raises:
+        RunError: the folder belongs to another recipe, or is no run folder.
+    """
+    folder = run_dir if run_dir is not None else default_folder(recipe)
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder}: is a file; give the name of a folder")
+    if resume == "never":
+        number = 2
+        free = folder
+        while free.exists() and any(free.iterdir()):
+            free = folder.with_name(f"{folder.name}-{number}")
+            number += 1
+        return free
+    if folder.is_dir() and any(path.name != "log.txt" for path in folder.iterdir()):
+        if not (folder / "recipe.json").is_file():
+            raise RunError(f"{folder}: holds files but no recipe.json, so it is no run folder; give another --run-dir")
+        earlier = load_recipe(folder / "recipe.json")
+        if recipe_identity(earlier) != recipe_identity(recipe):
+            raise RunError(
+                f"{folder}: holds a run of another recipe ({_differences(earlier, recipe)}); give another --run-dir, "
+                "or --resume never to start a new run beside it"
+            )
+    return folder
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _differences(earlier: Recipe, now: Recipe) -> str:
+    before, after = _flat(recipe_to_dict(earlier)), _flat(recipe_to_dict(now))
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name) and name != "name"]
+    listed = [f"{name} was {before.get(name)!r} and is now {after.get(name)!r}" for name in names[:4]]
+    return "; ".join(listed) + (f"; and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+class RunFolder:
+    """A run folder that this process alone writes to.
+
+    Raises:
+        RunError: another process is training in it, or it cannot be made.
+    """
+
+    def __init__(self, path: Path, recipe: Recipe, plan: Plan, environment: Mapping[str, Any]) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            self._lock: IO[str] = (path / ".lock").open("w")
+        except OSError as error:
+            raise write_error(path, error) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise RunError(
+                f"{path}: another process is training in this folder; wait for it, or give another --run-dir"
+            ) from None
+        replace_file(path / "recipe.json", recipe_to_json(recipe).encode())
+        self.write_json("plan.json", plan_to_dict(plan))
+        self.write_json("environment.json", environment)
+        self._log: IO[str] = (path / "log.txt").open("a")
+
+    def write_json(self, name: str, values: Mapping[str, Any]) -> None:
+        """Write a JSON file into the folder, replacing an earlier one whole."""
+        replace_file(self.path / name, (json.dumps(values, indent=2, sort_keys=False) + "\n").encode())
+
+    def log(self, text: str) -> None:
+        """Append to log.txt."""
+        try:
+            self._log.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
+            self._log.flush()
+        except OSError as error:
+            raise write_error(self.path / "log.txt", error) from error
+
+    def close(self) -> None:
+        """Let other processes write to the folder."""
+        self._log.close()
+        self._lock.close()
+
+
+def read_summary(path: Path) -> dict[str, Any] | None:
+    """Return what summary.json holds, or None where there is none."""
+    try:
+        summary: dict[str, Any] = json.loads((path / "summary.json").read_text())
+    except (OSError, json.JSONDecodeError):
+        return None
+    return summary

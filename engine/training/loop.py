@@ -1,0 +1,237 @@
+"""The training loop: one for all methods and runtimes; it does not know how many learners there are."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.data import Facts, Source, open_source
+from engine.errors import EngineError, RecipeError, RunError
+from engine.learners import LearnerState
+from engine.methods import Team, method_of
+from engine.recipes import Plan, Recipe, recipe_identity, recipe_to_dict
+from engine.runtimes import Runtime, open_runtime
+from engine.tracking import Console, MetricsLog, Record, TensorBoardLog, open_console, plot_curves, read_metrics
+from engine.training.checkpoints import Checkpoint, newest_checkpoint, save_checkpoint
+from engine.training.environment import describe_environment
+from engine.training.folder import Resume, RunFolder, choose_folder, read_summary
+from engine.training.interruption import Interruption
+from engine.training.networks import assemble, weights_sha256
+from engine.training.reports import Progress, Questions
+from engine.training.result import Result, Status
+
+
+def train(
+    recipe: Recipe,
+    plan: Plan | None = None,
+    run_dir: str | Path | None = None,
+    resume: Resume = "auto",
+    console: Console | None = None,
+) -> Result:
+    """Train a recipe, or go on with a run of it that was interrupted.
+
+    The same recipe gives the same weights bit for bit in process, on Ray, and after an interruption.
+
+    Args:
+        recipe: what to train.
+        plan: where and how it runs; Ray on this machine unless given.
+        run_dir: the run folder; `runs/NAME-DIGEST` unless given.
+        resume: ``auto`` goes on from the newest complete checkpoint in the folder and returns the result of a run
+            that is finished; ``never`` starts a new run beside it.
+        console: where progress is shown; nowhere unless given.
+
+    Raises:
+        RecipeError, PlanError, DataError, RunError: the input cannot be used; nothing was trained.
+        LearnerError: a learner failed; the newest checkpoint is whole.
+    """
+    started = time.monotonic()
+    plan = plan or Plan()
+    console = console or open_console(sys.stderr, quiet=True)
+    folder_path = choose_folder(recipe, Path(run_dir) if run_dir is not None else None, resume)
+    summary = read_summary(folder_path)
+    if summary is not None and summary["status"] == "finished":
+        console.message(f"{folder_path} is finished already; --resume never starts a new run beside it")
+        return Result.from_json(summary, folder_path)
+    source = open_source(recipe.data, recipe.seed, lambda text, share: console.message(f"{text} {share:.0%}"))
+    try:
+        team = method_of(recipe).team(recipe, source.facts)
+        _check_batches(recipe, source.facts)
+        runtime = open_runtime(recipe, source.facts, team, source.steps_per_epoch(), plan)
+        try:
+            folder = RunFolder(folder_path, recipe, plan, describe_environment())
+            try:
+                run = _Run(recipe, plan, source, team, runtime, folder, console)
+                return run.train(started)
+            finally:
+                folder.close()
+        finally:
+            runtime.close()
+    finally:
+        source.close()
+
+
+def _check_batches(recipe: Recipe, facts: Facts) -> None:
+    last = facts.sizes["train"] % recipe.data.batch_size
+    if last == 1 or recipe.data.batch_size == 1:
+        raise RecipeError(
+            f"data.batch_size={recipe.data.batch_size} leaves a batch of 1 of the {facts.sizes['train']:,} training "
+            "images, which batch normalisation cannot train on; choose another data.batch_size"
+        )
+
+
+class _Run:
+    """One training while it lasts."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        plan: Plan,
+        source: Source,
+        team: Team,
+        runtime: Runtime,
+        folder: RunFolder,
+        console: Console,
+    ) -> None:
+        self._recipe, self._plan, self._source, self._team = recipe, plan, source, team
+        self._runtime, self._folder, self._console = runtime, folder, console
+        self._steps_per_epoch = source.steps_per_epoch()
+        self._total = recipe.epochs * self._steps_per_epoch
+        self._questions = Questions(runtime)
+        self._progress = Progress(self._emit)
+        self._sinks: list[Any] = []
+        self._states: dict[str, LearnerState] = {}
+        self._memory: dict[str, dict[str, int]] = {}
+
+    def train(self, started: float) -> Result:
+        """Train from the newest checkpoint to the end, or to an interruption."""
+        step = self._resume()
+        self._sinks = [
+            MetricsLog(self._folder.path, step or None),
+            TensorBoardLog(self._folder.path, step or None),
+        ]
+        for learner, place in self._runtime.describe().items():
+            self._folder.log(f"{learner} lives in {place}")
+        try:
+            with Interruption() as interruption:
+                self._console.start(self._recipe.name, self._team.names, self._total, step)
+                step = self._steps(step, interruption)
+                status: Status = "finished" if step == self._total else "interrupted"
+                result = self._conclude(step, status, started)
+        except EngineError as error:
+            self._questions.salvage()
+            self._folder.log(f"failed: {error}\n{getattr(error, 'details', '')}")
+            raise
+        finally:
+            for sink in self._sinks:
+                sink.close()
+        plot_curves(read_metrics(self._folder.path), self._folder.path / "curves.png", self._recipe.name)
+        return result
+
+    def _resume(self) -> int:
+        checkpoint, skipped = newest_checkpoint(self._folder.checkpoints)
+        for line in skipped:
+            self._console.message(line)
+            self._folder.log(line)
+        if checkpoint is None:
+            return 0
+        self._check_same_run(checkpoint)
+        self._runtime.restore(checkpoint.states)
+        self._progress.latest.update(checkpoint.values["latest"])
+        self._states = checkpoint.states
+        text = f"goes on from {checkpoint.path} (step {checkpoint.step} of {self._total})"
+        self._console.message(text)
+        self._folder.log(text)
+        return checkpoint.step
+
+    def _check_same_run(self, checkpoint: Checkpoint) -> None:
+        facts = Facts.from_json(checkpoint.values["facts"])
+        if facts.fingerprint != self._source.facts.fingerprint:
+            raise RunError(
+                f"{checkpoint.path}: was trained on other images than data.root={self._recipe.data.root} holds now "
+                f"({facts.sizes} then, {self._source.facts.sizes} now); give the same images, or another --run-dir"
+            )
+
+    def _steps(self, step: int, interruption: Interruption) -> int:
+        """Run steps from ``step`` on; returns how many are finished."""
+        every = self._plan.checkpoint_every_steps or self._steps_per_epoch
+        while step < self._total and not interruption.requested:
+            epoch, index = divmod(step, self._steps_per_epoch)
+            self._runtime.submit(self._team.training, self._source.batch(epoch, index))
+            step += 1
+            ends_epoch = step % self._steps_per_epoch == 0
+            if ends_epoch or step % self._plan.report_every_steps == 0:
+                self._questions.ask("metrics", self._progress.metrics(epoch + 1, step))
+            if ends_epoch and ((epoch + 1) % self._plan.evaluate_every_epochs == 0 or step == self._total):
+                self._evaluate(epoch + 1, step)
+            if step % every == 0 and step < self._total and not interruption.requested:
+                self._checkpoint(step)
+        self._checkpoint(step)
+        self._questions.ask("memory", self._memory.update)
+        self._runtime.finish()
+        self._questions.finish()
+        return step
+
+    def _evaluate(self, epoch: int, step: int) -> None:
+        for split in ("validation", "test"):
+            if self._source.facts.sizes.get(split):
+                for batch in self._source.evaluation_batches(split):
+                    self._runtime.submit(self._team.evaluation, batch)
+                self._questions.ask("score", self._progress.score(epoch, step, split))
+
+    def _checkpoint(self, step: int) -> None:
+        def save(states: dict[str, Any]) -> None:
+            self._states = states
+            values = {
+                "recipe": recipe_identity(self._recipe),
+                "facts": self._source.facts.to_json(),
+                "latest": dict(self._progress.latest),
+            }
+            save_checkpoint(self._folder.checkpoints, step, states, values, self._plan.keep_checkpoints)
+            self._folder.log(f"checkpoint after step {step}")
+
+        self._questions.ask("state", save)
+
+    def _emit(self, step: int, epoch: int, records: Sequence[Record]) -> None:
+        for sink in self._sinks:
+            sink.write(records)
+        self._console.update(step, epoch, records)
+
+    def _conclude(self, step: int, status: Status, started: float) -> Result:
+        digests = {
+            name: weights_sha256(assemble(self._recipe, self._source.facts, self._states, learners).state_dict())
+            for name, learners in self._team.networks.items()
+        }
+        result = Result(
+            run_dir=self._folder.path,
+            status=status,
+            epochs=step // self._steps_per_epoch,
+            steps=step,
+            test_accuracy=self._progress.latest.get("test/accuracy"),
+            metrics=dict(self._progress.latest),
+            images_per_second=self._progress.images_per_second(),
+            waiting_share=self._progress.waiting_shares(),
+            peak_memory_bytes={name: parts["total"] for name, parts in self._memory.items()},
+            memory_parts=self._memory,
+            weights_sha256="-".join(digests.values()),
+            seconds=time.monotonic() - started,
+        )
+        self._folder.write_json("summary.json", result.to_json())
+        if status == "finished":
+            scores = {name: value for name, value in result.metrics.items() if value == value}
+            self._sinks[1].write_hparams(_flat_choices(recipe_to_dict(self._recipe)), scores)
+        return result
+
+
+def _flat_choices(values: dict[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:
+    flat: dict[str, int | float | str | bool] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat.update(_flat_choices(value, f"{prefix}{name}."))
+        elif value is not None:
+            flat[prefix + name] = value if isinstance(value, (int, float, str, bool)) else str(value)
+    return flat
+
+

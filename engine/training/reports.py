@@ -1,0 +1,104 @@
+"""Handles what learners answer, in the order of the questions, while later steps are already in flight."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from engine.errors import EngineError
+from engine.runtimes import Answer, Runtime
+from engine.tracking import Record
+
+# Questions whose answers may be outstanding: one is being computed while the next is asked.
+_OUTSTANDING = 2
+
+
+class Questions:
+    """Asks learners, and hands on their answers later, so that asking never stops a pipeline."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._waiting: deque[tuple[Answer, Callable[[dict[str, Any]], None]]] = deque()
+
+    def ask(self, question: str, handle: Callable[[dict[str, Any]], None]) -> None:
+        """Ask all learners at this place in their order; ``handle`` gets the answers by learner."""
+        self._waiting.append((self._runtime.ask(question), handle))
+        while len(self._waiting) > _OUTSTANDING:
+            self._handle_oldest()
+
+    def _handle_oldest(self) -> None:
+        answer, handle = self._waiting.popleft()
+        handle(answer.result())
+
+    def finish(self) -> None:
+        """Handle all that is outstanding."""
+        while self._waiting:
+            self._handle_oldest()
+
+    def salvage(self) -> None:
+        """After a failure, handle what was answered before it: a checkpoint may be among them."""
+        try:
+            self.finish()
+        except EngineError:
+            self._waiting.clear()
+
+
+class Progress:
+    """Turns answers into records, and keeps what the summary needs."""
+
+    def __init__(self, emit: Callable[[int, int, Sequence[Record]], None]) -> None:
+        self._emit = emit
+        self._rates: list[float] = []
+        self._waiting: dict[str, list[float]] = {}
+        self.latest: dict[str, float] = {}
+
+    def metrics(self, epoch: int, step: int) -> Callable[[dict[str, Any]], None]:
+        """Return what handles the learners' metrics of the steps that end with ``step``."""
+
+        def handle(answers: dict[str, Any]) -> None:
+            now = time.time()
+            records = [
+                Record(now, epoch, step, learner, "train", name, value)
+                for learner, values in answers.items()
+                for name, value in values.items()
+            ]
+            rates = [values["images_per_second"] for values in answers.values() if "images_per_second" in values]
+            if rates:
+                # The slowest learner sets the pace of the team.
+                self._rates.append(min(rates))
+                records.append(Record(now, epoch, step, None, "train", "images_per_second", min(rates)))
+            for learner, values in answers.items():
+                if "waiting_share" in values:
+                    self._waiting.setdefault(learner, []).append(values["waiting_share"])
+            self._emit(step, epoch, records)
+
+        return handle
+
+    def score(self, epoch: int, step: int, split: str) -> Callable[[dict[str, Any]], None]:
+        """Return what handles the score of one split after ``step``."""
+
+        def handle(answers: dict[str, Any]) -> None:
+            scores = {learner: values for learner, values in answers.items() if values}
+            now = time.time()
+            records = []
+            for learner, values in scores.items():
+                # One network is the team's; of several, each is named by its learner.
+                named = None if len(scores) == 1 else learner
+                for name, value in values.items():
+                    records.append(Record(now, epoch, step, named, split, name, float(value)))
+                    self.latest[f"{split}/{name}" if named is None else f"{named}/{split}/{name}"] = float(value)
+            self._emit(step, epoch, records)
+
+        return handle
+
+    def images_per_second(self) -> float | None:
+        """Return the median rate of the team, evaluation left out; the first report holds the warm-up."""
+        rates = self._rates[1:] or self._rates
+        return statistics.median(rates) if rates else None
+
+    def waiting_shares(self) -> dict[str, float]:
+        """Return the median share of its time that each learner waited."""
+        return {learner: statistics.median(values[1:] or values) for learner, values in self._waiting.items()}

@@ -1,0 +1,53 @@
+"""What a training returns, and what summary.json holds."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+Status = Literal["finished", "interrupted", "failed"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """The outcome of a training.
+
+    Attributes:
+        run_dir: the run folder.
+        status: ``finished``, or ``interrupted`` with a checkpoint from which the same command goes on.
+        epochs: finished epochs.
+        steps: finished steps.
+        test_accuracy: share of the test images that the deployed network gets right, 0 to 1; None if not yet known.
+        metrics: last value of every score, such as ``test/loss``.
+        images_per_second: median training rate of the team, evaluation left out; None if nothing was trained.
+        waiting_share: median share of its time that each learner waited, 0 to 1.
+        peak_memory_bytes: by learner; the device's own peak on a GPU, saved activations, parameters, gradients and
+            optimizer state on a CPU.
+        memory_parts: the same by purpose.
+        weights_sha256: digest of the plain backbone's tensors in name order; of several networks, of all of them.
+        seconds: wall-clock time of this call.
+    """
+
+    run_dir: Path
+    status: Status
+    epochs: int
+    steps: int
+    test_accuracy: float | None
+    metrics: dict[str, float]
+    images_per_second: float | None
+    waiting_share: dict[str, float]
+    peak_memory_bytes: dict[str, int]
+    memory_parts: dict[str, dict[str, int]]
+    weights_sha256: str
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        return {**dataclasses.asdict(self), "run_dir": str(self.run_dir)}
+
+    @staticmethod
+    def from_json(values: dict[str, Any], run_dir: Path) -> Result:
+        """Return the result that a summary.json holds."""
+        names = {field.name for field in dataclasses.fields(Result)} - {"run_dir"}
+        return Result(run_dir=run_dir, **{name: values[name] for name in names})

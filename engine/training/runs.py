@@ -1,0 +1,112 @@
+"""Opens a run folder again: its recipe, its metrics, its network, and its score."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from engine.data import Facts, open_source
+from engine.errors import RunError
+from engine.methods import method_of
+from engine.recipes import Plan, Recipe, load_recipe
+from engine.runtimes import open_runtime
+from engine.tracking import Record, read_metrics
+from engine.training.checkpoints import Checkpoint, require_checkpoint
+from engine.training.networks import assemble
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished or interrupted run.
+
+    Attributes:
+        path: the run folder.
+        recipe: what was trained.
+        checkpoint: the newest complete one.
+        facts: what is known of the images that it was trained on.
+    """
+
+    path: Path
+    recipe: Recipe
+    checkpoint: Checkpoint
+    facts: Facts
+
+    def network(self, name: str | None = None) -> nn.Sequential:
+        """Return a deployed network, in evaluation mode on the CPU, with neither heads nor decoders.
+
+        Args:
+            name: which of several; need not be given where there is one.
+
+        Raises:
+            RunError: there is no network of this name.
+        """
+        networks = method_of(self.recipe).team(self.recipe, self.facts).networks
+        if name is None and len(networks) == 1:
+            name = next(iter(networks))
+        if name is None or name not in networks:
+            raise RunError(f"{self.path}: has no network {name!r}; expected one of {', '.join(networks)}")
+        return assemble(self.recipe, self.facts, self.checkpoint.states, networks[name])
+
+    def metrics(self) -> list[Record]:
+        """Return all records of the run, in the order of their writing."""
+        return read_metrics(self.path)
+
+
+def load(run_dir: str | Path) -> Run:
+    """Open a run folder.
+
+    Raises:
+        RunError: it is no run folder, or holds no complete checkpoint.
+    """
+    path = Path(run_dir)
+    if not (path / "recipe.json").is_file():
+        raise RunError(f"{path}: is no run folder: there is no recipe.json in it")
+    checkpoint = require_checkpoint(path / "checkpoints")
+    return Run(path, load_recipe(path / "recipe.json"), checkpoint, Facts.from_json(checkpoint.values["facts"]))
+
+
+def evaluate(run: Run, data_root: str | None = None) -> dict[str, float]:
+    """Score a run's networks on all of its evaluation images, as training does.
+
+    Args:
+        run: what to evaluate.
+        data_root: where the images lie now; where the recipe says unless given.
+
+    Returns:
+        values such as ``test/accuracy`` (0 to 1) and ``test/loss`` (nats).
+
+    Raises:
+        DataError: the images are missing; RunError: they are not those of the run.
+    """
+    recipe = run.recipe
+    if data_root is not None:
+        recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=data_root))
+    source = open_source(recipe.data, recipe.seed)
+    try:
+        if source.facts.fingerprint != run.facts.fingerprint:
+            raise RunError(
+                f"{run.path}: was trained on other images than data.root={recipe.data.root} holds "
+                f"({run.facts.sizes} then, {source.facts.sizes} now); give the same images"
+            )
+        team = method_of(recipe).team(recipe, source.facts)
+        runtime = open_runtime(recipe, source.facts, team, source.steps_per_epoch(), Plan(executor="process"))
+        try:
+            runtime.restore(run.checkpoint.states)
+            scores: dict[str, float] = {}
+            for split in ("validation", "test"):
+                if not source.facts.sizes.get(split):
+                    continue
+                for batch in source.evaluation_batches(split):
+                    runtime.submit(team.evaluation, batch)
+                answers = {name: values for name, values in runtime.ask("score").result().items() if values}
+                for learner, values in answers.items():
+                    prefix = split if len(answers) == 1 else f"{learner}/{split}"
+                    scores.update({f"{prefix}/{name}": float(value) for name, value in values.items()})
+            return scores
+        finally:
+            runtime.close()
+    finally:
+        source.close()
