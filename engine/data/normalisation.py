@@ -23,22 +23,22 @@ IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """For sets that are too large to be decoded beforehand."""
 
 
-def value_counts(images: np.ndarray) -> np.ndarray:
-    """Return how often each of the 256 values occurs, int64 [C, 256], in uint8 [n, C, H, W] images."""
-    return np.stack([np.bincount(images[:, channel].ravel(), minlength=256) for channel in range(images.shape[1])])
+def value_sums(images: np.ndarray) -> np.ndarray:
+    """Return number, sum and sum of squares of the values of uint8 [n, C, H, W] images, exact, int64 [3, C]."""
+    # Double precision holds these whole numbers exactly, and is the fastest that numpy can multiply.
+    values = images.transpose(1, 0, 2, 3).reshape(images.shape[1], -1).astype(np.float64)
+    numbers = np.full(len(values), values.shape[1])
+    return np.stack([numbers, values.sum(axis=1), np.einsum("cn,cn->c", values, values)]).astype(np.int64)
 
 
-def statistics(counts: np.ndarray) -> Statistics:
-    """Return mean and standard deviation of the [0, 1] values from their counts, int64 [C, 256].
+def statistics(sums: np.ndarray) -> Statistics:
+    """Return mean and standard deviation of the [0, 1] values from `value_sums`, or a total of several.
 
     The sums are whole numbers, so the result does not depend on the order of the images. A channel that never
     changes gets a standard deviation of 1, so that it can be divided by.
     """
     means, deviations = [], []
-    for channel in counts.tolist():
-        number = sum(channel)
-        total = sum(value * count for value, count in enumerate(channel))
-        squares = sum(value * value * count for value, count in enumerate(channel))
+    for number, total, squares in sums.T.tolist():
         variance = (squares * number - total * total) / (number * number)
         means.append(total / number / 255)
         deviations.append(variance**0.5 / 255 if variance > 0 else 1.0)

@@ -21,7 +21,7 @@ from engine.data.digits import load_digits
 from engine.data.download import download
 from engine.data.folder import find_folder
 from engine.data.images import EncodedImages, Images, StoredImages
-from engine.data.normalisation import IMAGENET, Statistics, statistics, value_counts
+from engine.data.normalisation import IMAGENET, Statistics, statistics, value_sums
 from engine.data.parquet import find_parquet
 from engine.data.parts import EncodedPart, Found, Loaded, PixelPart, Progress
 from engine.data.stl10 import find_stl10, missing_stl10
@@ -150,7 +150,7 @@ def _open_digits(data: Data) -> Opened:
         images={split: StoredImages(arrays[split], labels[split]) for split in arrays},
         class_names=loaded.class_names,
         image_shape=_common_shape({split: array.shape[1:] for split, array in arrays.items()}),
-        measured=statistics(value_counts(arrays["train"])),
+        measured=statistics(value_sums(arrays["train"])),
         content={split: content_hash(array.shape, [array], labels[split]) for split, array in arrays.items()},
     )
 
@@ -171,7 +171,7 @@ def _open_synthetic(data: Data) -> Opened:
         images=dict(images),
         class_names=tuple(str(label) for label in range(data.num_classes)),
         image_shape=images["train"].shape,
-        measured=statistics(value_counts(sample)),
+        measured=statistics(value_sums(sample)),
         content={split: _digest([split, number, *described]) for split, number in numbers.items()},
     )
 

@@ -1,7 +1,7 @@
 """How does a data set become arrays of bytes on the disk, decoded once and in parallel?
 
-Threads, because PIL decodes without holding Python's lock: no pictures are copied between processes, and nothing
-has to be started. For each split the entry holds NAME.images.npy, uint8 [N, C, H, W], and NAME.labels.npy, int64 [N].
+Threads, because PIL decodes without holding Python's lock. Tiny pictures gain nothing from them (reading the header
+holds the lock: 10,000 CIFAR pictures take 1.3 s either way on 2 cores), but two processes took 5 s, most of it to start. For each split the entry holds NAME.images.npy, uint8 [N, C, H, W], and NAME.labels.npy, int64 [N].
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from engine.data.cache import Entry, check_room
 from engine.data.decoding import decode, fit, fit_block, pixels
-from engine.data.normalisation import statistics, value_counts
+from engine.data.normalisation import statistics, value_sums
 from engine.data.parts import EncodedPart, Loaded, Picture, PixelPart, Progress
 from engine.data.threads import num_threads
 from engine.errors import DataError
@@ -100,7 +100,7 @@ def _store_part(
                 f"are kept: set data.image_size, and they are decoded while the training runs"
             )
         check_room(folder, total)
-        counts = np.zeros((shape[1], 256), dtype=np.int64)
+        sums = np.zeros((3, shape[1]), dtype=np.int64)
         digest = _begin_hash(shape)
         written = 0
         # Written in order rather than into a memory map: a full disk is then an error and not a dead process.
@@ -113,7 +113,7 @@ def _store_part(
                 file.write(content.data)
                 digest.update(content.data)
                 if split == "train":
-                    counts += value_counts(content)
+                    sums += value_sums(content)
                 written += len(content)
                 report(min(1.0, written / number))
     if written != number:
@@ -122,7 +122,7 @@ def _store_part(
     digest.update(part.labels.astype("<i8").tobytes())
     made: dict[str, Any] = {"shape": list(map(int, shape)), "sha256": digest.hexdigest()}
     if split == "train":
-        made["mean"], made["std"] = statistics(counts)
+        made["mean"], made["std"] = statistics(sums)
     return made
 
 

@@ -32,11 +32,6 @@ class ClassificationScore:
         self._bin_confidence = torch.zeros(CALIBRATION_BINS, dtype=torch.float64)
         self._bin_correct = torch.zeros(CALIBRATION_BINS, dtype=torch.float64)
 
-    @property
-    def images(self) -> int:
-        """Number of images scored so far."""
-        return self.images
-
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Add one batch.
 

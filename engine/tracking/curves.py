@@ -96,11 +96,12 @@ class _Series:
         first, length = self.epochs[0], (self.epochs[-1] - self.epochs[0]) or 1.0
         stretches: dict[int, list[tuple[float, float]]] = {}
         for epoch, value in zip(self.epochs, self.values, strict=True):
-            stretches.setdefault(int(_MOST_POINTS * (epoch - first) / length), []).append((epoch, value))
+            stretch = min(_MOST_POINTS - 1, int(_MOST_POINTS * (epoch - first) / length))
+            stretches.setdefault(stretch, []).append((epoch, value))
         epochs, values = [], []
-        for stretch in stretches.values():
-            finite = [value for _, value in stretch if math.isfinite(value)]
-            epochs.append(sum(epoch for epoch, _ in stretch) / len(stretch))
+        for points in stretches.values():
+            finite = [value for _, value in points if math.isfinite(value)]
+            epochs.append(sum(epoch for epoch, _ in points) / len(points))
             values.append(sum(finite) / len(finite) if finite else math.nan)
         return epochs, values
 

@@ -143,7 +143,7 @@ def _bar(progress: Progress) -> RenderableType:
     line.add_row(
         Text(f"{epoch}  step {progress.step}/{progress.total_steps}"),
         ProgressBar(total=max(1, progress.total_steps), completed=progress.step),
-        Text(f"{share:.0%}"),
+        Text(format_share(share, 0)),
     )
     return line
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,21 +34,34 @@ class LearnerActor:
     """
 
     def __init__(self, recipe: str, facts: str, steps_per_epoch: int, name: str, gpus_are_planned: bool) -> None:
+        self._recipe = recipe_from_dict(json.loads(recipe))
+        self._facts = Facts.from_json(json.loads(facts))
+        self._steps_per_epoch = steps_per_epoch
         self._name = name
+        self._gpus_are_planned = gpus_are_planned
         self._failure: EngineError | None = None
-        resolved = recipe_from_dict(json.loads(recipe))
-        # Entered for the life of the process, which belongs to this learner alone.
-        contextlib.ExitStack().enter_context(numerics_applied(resolved.numerics))
-        device = choose_device(resolved.numerics, gpus_are_planned)
-        self._learner = method_of(resolved).build_learner(
-            resolved, Facts.from_json(json.loads(facts)), steps_per_epoch, name, device
-        )
-        self._device = device
 
-    def where(self) -> dict[str, Any]:
-        """Return the process, host and device of this learner."""
-        device = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "CPU"
-        return {"pid": os.getpid(), "host": os.uname().nodename, "device": device}
+    def build(self) -> dict[str, Any]:
+        """Build the learner; returns its process, host and device.
+
+        Apart from the constructor, because Ray hides the cause of an error that is raised there.
+        """
+        try:
+            # Entered for the life of the process, which belongs to this learner alone.
+            contextlib.ExitStack().enter_context(numerics_applied(self._recipe.numerics))
+            device = choose_device(self._recipe.numerics, self._gpus_are_planned)
+            self._learner = method_of(self._recipe).build_learner(
+                self._recipe, self._facts, self._steps_per_epoch, self._name, device
+            )
+        except EngineError:
+            raise
+        except Exception as error:
+            raise LearnerError(self._name, f"could not be built: {explain(error)}", traceback.format_exc()) from error
+        named = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+        return {"pid": os.getpid(), "host": os.uname().nodename, "device": named}
+
+    def alive(self) -> None:
+        """Answer, which a dead actor cannot."""
 
     def call(self, phase: str, names: Sequence[str], *values: Batch | Packed) -> Any:
         """Run one phase; the values are what the names name, the batch among them."""

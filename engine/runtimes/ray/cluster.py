@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import psutil
 import ray
+from ray._private import ray_constants
 
 from engine.errors import PlanError
 from engine.recipes import Plan
@@ -24,15 +26,30 @@ def start_private_ray(object_store_bytes: int | None = None, num_cpus: int | Non
     # Read by Ray when it starts: no usage reports, and no lower priority for the actors than for the driver.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")
-    ray.init(
-        address="local",
-        num_cpus=num_cpus or len(os.sched_getaffinity(0)),
-        object_store_memory=object_store_bytes,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        _node_ip_address="127.0.0.1",
-    )
+    with _loopback_only():
+        ray.init(
+            address="local",
+            num_cpus=num_cpus or len(os.sched_getaffinity(0)),
+            object_store_memory=object_store_bytes,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+
+
+@contextlib.contextmanager
+def _loopback_only() -> Iterator[None]:
+    """Let a Ray that starts inside the block listen on 127.0.0.1 alone.
+
+    Ray does so where clusters are switched off, as by default on macOS; elsewhere it listens on every interface,
+    also when it is told that the node's address is 127.0.0.1.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def connect(plan: Plan, needed_store_bytes: int) -> bool:

@@ -91,7 +91,7 @@ class ObjectStoreRuntime:
             ).remote(
                 json.dumps(recipe_to_dict(recipe)), json.dumps(facts.to_json()), steps_per_epoch, name, bool(placement.gpus)
             )
-        places = {name: actor.where.remote() for name, actor in self._actors.items()}
+        places = {name: actor.build.remote() for name, actor in self._actors.items()}
         _, late = ray.wait(list(places.values()), num_returns=len(places), timeout=deadline - time.monotonic())
         for name, reference in places.items():
             if reference in late:
@@ -148,7 +148,7 @@ class ObjectStoreRuntime:
             return found
         for name, actor in self._actors.items():
             try:
-                ray.get(actor.where.remote(), timeout=2.0)
+                ray.get(actor.alive.remote(), timeout=2.0)
             except ray.exceptions.GetTimeoutError:
                 continue
             except ray.exceptions.RayError as death:

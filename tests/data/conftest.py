@@ -1,0 +1,147 @@
+"""What do the tests of the data room share: a cache of their own, and writers of every format."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep the tests' cache entries apart from the user's."""
+    torch.set_num_threads(1)
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("LOCAL_LEARNING_CACHE", str(folder))
+    return folder
+
+
+class _Python2Pickler(pickle._Pickler):  # type: ignore[name-defined]
+    """Writes what Python 2 and an old NumPy wrote: byte strings, and the name numpy.core."""
+
+    dispatch = pickle._Pickler.dispatch.copy()  # type: ignore[attr-defined]
+
+    def save_string(self, value: bytes | str) -> None:
+        content = value if isinstance(value, bytes) else value.encode()
+        self.write(pickle.BINSTRING + struct.pack("<i", len(content)) + content)  # type: ignore[attr-defined]
+        self.memoize(value)  # type: ignore[attr-defined]
+
+    def save_global(self, value: Any, name: str | None = None) -> None:
+        module = "numpy.core.multiarray" if value.__name__ == "_reconstruct" else value.__module__
+        self.write(f"c{module}\n{value.__name__}\n".encode())  # type: ignore[attr-defined]
+        self.memoize(value)  # type: ignore[attr-defined]
+
+    dispatch[bytes] = save_string
+    dispatch[str] = save_string
+    dispatch[type(np._core.multiarray._reconstruct)] = save_global
+    dispatch[type] = save_global
+
+
+class Writers:
+    """Writers of small data sets; images are uint8 [n, 3, H, W]."""
+
+    @staticmethod
+    def images(number: int, side: int = 32, seed: int = 0, channels: int = 3) -> np.ndarray:
+        return np.random.default_rng(seed).integers(0, 256, (number, channels, side, side), dtype=np.uint8)
+
+    @staticmethod
+    def png(image: np.ndarray, kind: str = "PNG") -> bytes:
+        content = io.BytesIO()
+        pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+        Image.fromarray(np.ascontiguousarray(pixels)).save(content, format=kind)
+        return content.getvalue()
+
+    @staticmethod
+    def python2_pickle(path: Path, content: dict[str, Any]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            _Python2Pickler(file, protocol=2).dump(content)
+
+    @classmethod
+    def cifar_python(cls, root: Path, name: str, splits: dict[str, tuple[np.ndarray, np.ndarray]]) -> Path:
+        for split, (images, labels) in splits.items():
+            data = images.reshape(len(images), -1)
+            if name == "cifar100":
+                content = {"fine_labels": labels.tolist(), "coarse_labels": [0] * len(labels), "data": data}
+                cls.python2_pickle(root / "cifar-100-python" / split, content)
+                continue
+            files = [f"data_batch_{n}" for n in range(1, 6)] if split == "train" else ["test_batch"]
+            for file, rows in zip(files, np.array_split(np.arange(len(labels)), len(files)), strict=True):
+                content = {"batch_label": file, "labels": labels[rows].tolist(), "data": data[rows]}
+                cls.python2_pickle(root / "cifar-10-batches-py" / file, content)
+        return root
+
+    @staticmethod
+    def cifar_binary(root: Path, name: str, splits: dict[str, tuple[np.ndarray, np.ndarray]]) -> Path:
+        folder = root / ("cifar-100-binary" if name == "cifar100" else "cifar-10-batches-bin")
+        folder.mkdir(parents=True)
+        for split, (images, labels) in splits.items():
+            columns = [labels[:, None], images.reshape(len(images), -1)]
+            if name == "cifar100":
+                columns.insert(0, 19 - labels[:, None] % 20)  # the coarse label comes first
+                files = [f"{split}.bin"]
+            else:
+                files = [f"data_batch_{n}.bin" for n in range(1, 6)] if split == "train" else ["test_batch.bin"]
+            records = np.concatenate(columns, axis=1).astype(np.uint8)
+            for file, rows in zip(files, np.array_split(records, len(files)), strict=True):
+                (folder / file).write_bytes(rows.tobytes())
+        return root
+
+    @classmethod
+    def parquet(
+        cls,
+        path: Path,
+        images: np.ndarray,
+        labels: Sequence[int] | np.ndarray,
+        image_column: str = "img",
+        label_column: str = "label",
+        names: Sequence[str] | None = None,
+        contents: list[dict[str, Any]] | None = None,
+        extra: dict[str, list[int]] | None = None,
+    ) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = contents or [{"bytes": cls.png(image), "path": None} for image in images]
+        kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+        columns = {image_column: pyarrow.array(rows, kind), label_column: pyarrow.array(list(map(int, labels)))}
+        table = pyarrow.table({**columns, **(extra or {})})
+        if names is not None:
+            features = {image_column: {"_type": "Image"}, label_column: {"_type": "ClassLabel", "names": list(names)}}
+            table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+        pyarrow.parquet.write_table(table, path, row_group_size=7)
+        return path
+
+    @classmethod
+    def folder(cls, root: Path, split: str, classes: dict[str, np.ndarray], inside: str = "", kind: str = "PNG") -> Path:
+        for name, images in classes.items():
+            folder = root / split / name / inside
+            folder.mkdir(parents=True, exist_ok=True)
+            for number, image in enumerate(images):
+                (folder / f"{name}_{number}.{kind.lower()}").write_bytes(cls.png(image, kind))
+        return root
+
+
+@pytest.fixture
+def writers() -> type[Writers]:
+    """Give the tests the writers of every format."""
+    return Writers
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Return the folder of real images, or skip."""
+    folder = Path(os.environ.get("LOCAL_LEARNING_TEST_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data")
+    if not (folder / "cifar10" / "test.parquet").is_file():
+        pytest.skip(f"no real images in {folder}; set LOCAL_LEARNING_TEST_DATA to their folder")
+    return folder.resolve()

@@ -1,0 +1,42 @@
+"""The picture of several methods: it grows with them, and missing results do not stop it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.tracking import ComparisonRow, plot_comparison
+
+GIB = 2**30
+WHOLE = ComparisonRow("end to end", (0.93, 0.94, 0.935), {"network": 3 * GIB}, 2000.0)
+CUT = ComparisonRow("InfoPro, K = 4", (0.92,), {f"segment{k}": GIB - k for k in range(4)}, 3000.0)
+EMPTY = ComparisonRow("not run", (), {}, math.nan)
+
+
+def size_and_colours(path: Path) -> tuple[tuple[int, int], int]:
+    with Image.open(path) as image:
+        return image.size, len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "rows", [[], [WHOLE], [EMPTY], [CUT, EMPTY], [ComparisonRow("$x$", (math.nan,), {"a": 0}, 0.0)]]
+)
+def test_any_rows_are_drawn(tmp_path: Path, rows: list[ComparisonRow]) -> None:
+    plot_comparison(rows, tmp_path / "comparison.png", "title")
+    (width, height), shades = size_and_colours(tmp_path / "comparison.png")
+    assert width == 1800 and height >= 240 and shades > 10
+    assert [found.name for found in tmp_path.iterdir()] == ["comparison.png"]
+
+
+def test_more_methods_and_more_learners_need_more_room(tmp_path: Path) -> None:
+    heights = []
+    many = ComparisonRow("InfoPro, K = 16", (0.9,), {f"segment{k}": GIB for k in range(16)}, 1.0)
+    for rows in ([WHOLE], [WHOLE, CUT], [WHOLE, many]):
+        plot_comparison(rows, tmp_path / "comparison.png", "title")
+        heights.append(size_and_colours(tmp_path / "comparison.png")[0][1])
+    assert heights[0] < heights[1] < heights[2]

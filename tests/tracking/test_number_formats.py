@@ -1,0 +1,91 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import pytest
+
+from engine.tracking import ComparisonRow, comparison_table, format_bytes, format_seconds
+from engine.tracking.tables import format_accuracy, format_rate
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1,023 B"),
+        (1024, "1.00 KiB"),
+        (10 * 1024, "10.0 KiB"),
+        (1023.4 * 1024, "1,023 KiB"),
+        (1023.7 * 1024, "1.00 MiB"),
+        (1.25 * 2**30, "1.25 GiB"),
+        (2000 * 2**50, "2,000 PiB"),
+        (-2048, "-2.00 KiB"),
+        (math.nan, "-"),
+        (math.inf, "-"),
+    ],
+)
+def test_bytes(count: float, text: str) -> None:
+    assert format_bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (3599.7, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+        (86399, "1 d 00 h"),
+        (3 * 86400 + 4 * 3600, "3 d 04 h"),
+        (-1, "-"),
+        (math.nan, "-"),
+        (math.inf, "-"),
+    ],
+)
+def test_seconds(seconds: float, text: str) -> None:
+    assert format_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"), [(0.0, "0.00"), (0.5, "0.50"), (98.7, "98.7"), (1234.5, "1,234"), (math.nan, "-")]
+)
+def test_rates(rate: float, text: str) -> None:
+    assert format_rate(rate) == text
+
+
+def test_accuracy_is_mean_and_sample_deviation() -> None:
+    values = (0.91, 0.92, 0.95)
+    expected = f"{100 * sum(values) / 3:.2f} ± {100 * statistics.stdev(values):.2f} %"
+    assert format_accuracy(values) == expected == "92.67 ± 2.08 %"
+    assert format_accuracy((0.5,)) == "50.00 %"
+    assert format_accuracy(()) == "-"
+    assert format_accuracy((0.5, math.nan)) == "nan"
+
+
+def test_the_comparison_is_aligned() -> None:
+    table = comparison_table(
+        [
+            ComparisonRow("end to end", (0.93, 0.94), {"network": 3 * 2**30}, 2000.0),
+            ComparisonRow("InfoPro with a long name", (0.92,), {"segment0": 5, "segment1": 2**20}, 31234.0),
+            ComparisonRow("", (), {}, math.nan),
+        ]
+    )
+    header, rule, *rows = table.splitlines()
+    assert rows[0].split("  ")[0] == "end to end"
+    assert rows[0].split() == ["end", "to", "end", "1", "93.50", "±", "0.71", "%", "2", "3.00", "GiB", "2,000"]
+    assert rows[1].split() == ["InfoPro", "with", "a", "long", "name", "2", "92.00", "%", "1", "1.00", "MiB", "31,234"]
+    assert rows[2].split() == ["-", "-", "0", "-", "-"]
+    assert len({len(line) for line in (header, rule, *rows)}) == 1
+    gaps = [index for index, mark in enumerate(rule) if mark == " "]
+    assert all(line[index] == " " for line in (header, *rows) for index in gaps)
+
+
+def test_a_comparison_of_nothing_is_its_header() -> None:
+    assert len(comparison_table([]).splitlines()) == 2
