@@ -73,6 +73,7 @@ def _classes(folder: Path) -> Classes:
                 f"{folder}: {seen[same]} and {name} look like one class in two folders; merge or rename them"
             )
         seen[same] = name
+    for name in names:
         inside = folder / name / "images"
         found[name] = _pictures(folder / name) or (_pictures(inside) if inside.is_dir() else [])
         if not found[name]:

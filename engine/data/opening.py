@@ -18,7 +18,7 @@ from engine.data.cache import cached
 from engine.data.cifar import find_cifar, missing_cifar
 from engine.data.decoding import fit_block
 from engine.data.digits import load_digits
-from engine.data.download import download
+from engine.data.download import DOWNLOADABLE, download
 from engine.data.folder import find_folder
 from engine.data.images import EncodedImages, Images, StoredImages
 from engine.data.normalisation import IMAGENET, Statistics, statistics, value_sums
@@ -82,8 +82,10 @@ def open_images(data: Data, seed: int, progress: Progress, strict_counts: bool, 
 def _check_fields(data: Data) -> None:
     if data.label_column is not None and data.name != "parquet":
         raise RecipeError(f"data.label_column is for data.name=parquet only, found data.name={data.name}: leave it out")
-    if data.download and data.name in ("folder", "parquet"):
-        raise RecipeError(f"data.download=true, but data.name={data.name} is a set of your own: leave it out")
+    if data.download and data.name not in DOWNLOADABLE:
+        raise RecipeError(
+            f"data.download=true, but only {', '.join(DOWNLOADABLE)} can be downloaded, found data.name={data.name}: leave it out"
+        )
     if data.resize_size is None:
         return
     if data.image_size is None:

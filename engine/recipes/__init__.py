@@ -28,7 +28,7 @@ from engine.recipes.recipe import (
     recipe_from_dict,
     recipe_identity,
     recipe_to_dict,
-    replace,
+    with_absolute_paths,
 )
 
 __all__ = [
@@ -67,6 +67,6 @@ __all__ = [
     "recipe_identity",
     "recipe_to_dict",
     "recipe_to_json",
-    "replace",
     "shipped_recipes",
+    "with_absolute_paths",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
@@ -104,6 +105,14 @@ def recipe_identity(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(dumped, sort_keys=True).encode()).hexdigest()
 
 
-def replace(recipe: Recipe, **changes: Any) -> Recipe:
-    """Return the recipe with some top-level fields changed, checked anew."""
-    return dataclasses.replace(recipe, **changes)
+def with_absolute_paths(recipe: Recipe) -> Recipe:
+    """Return the recipe with its paths made absolute, so that it means the same in every process."""
+    backbone, data = recipe.backbone, recipe.data
+    file, colon, function = backbone.name.rpartition(":")
+    if colon and file.endswith(".py"):
+        backbone = dataclasses.replace(backbone, name=f"{os.path.abspath(file)}:{function}")
+    if backbone.weights is not None:
+        backbone = dataclasses.replace(backbone, weights=os.path.abspath(backbone.weights))
+    if data.root is not None and "://" not in data.root:
+        data = dataclasses.replace(data, root=os.path.abspath(os.path.expanduser(data.root)))
+    return dataclasses.replace(recipe, backbone=backbone, data=data)

@@ -12,7 +12,7 @@ from engine.data import Facts, Source, open_source
 from engine.errors import EngineError, RecipeError, RunError
 from engine.learners import LearnerState
 from engine.methods import Team, method_of
-from engine.recipes import Plan, Recipe, recipe_identity, recipe_to_dict
+from engine.recipes import Plan, Recipe, recipe_identity, recipe_to_dict, with_absolute_paths
 from engine.runtimes import Runtime, open_runtime
 from engine.tracking import Console, MetricsLog, Record, TensorBoardLog, open_console, plot_curves, read_metrics
 from engine.training.checkpoints import Checkpoint, newest_checkpoint, save_checkpoint
@@ -48,7 +48,7 @@ def train(
         LearnerError: a learner failed; the newest checkpoint is whole.
     """
     started = time.monotonic()
-    plan = plan or Plan()
+    recipe, plan = with_absolute_paths(recipe), plan or Plan()
     console = console or open_console(sys.stderr, quiet=True)
     folder_path = choose_folder(recipe, Path(run_dir) if run_dir is not None else None, resume)
     summary = read_summary(folder_path)

@@ -123,7 +123,9 @@ class Writers:
         return path
 
     @classmethod
-    def folder(cls, root: Path, split: str, classes: dict[str, np.ndarray], inside: str = "", kind: str = "PNG") -> Path:
+    def folder(
+        cls, root: Path, split: str, classes: dict[str, np.ndarray], inside: str = "", kind: str = "PNG"
+    ) -> Path:
         for name, images in classes.items():
             folder = root / split / name / inside
             folder.mkdir(parents=True, exist_ok=True)

@@ -39,7 +39,7 @@ def write(writers: Any, layout: str, root: Path, name: str, splits: Splits) -> P
     return root
 
 
-def open_small(root: Path, name: str = "cifar10", train: int = 40, **fields: Any) -> Source:
+def open_small(root: Path, name: str = "cifar10", **fields: Any) -> Source:
     classes = {"cifar10": 10, "cifar100": 100}[name]
     fields = {"batch_size": min(16, classes), "evaluation_batch_size": 7} | fields
     return open_source(Data(name=name, root=str(root), **fields), seed=0, strict_counts=False)
@@ -100,7 +100,9 @@ def test_wrong_count_names_file_found_and_expected(writers: Any, tmp_path: Path)
 def test_short_files_are_called_incomplete(writers: Any, tmp_path: Path) -> None:
     splits = small_set(writers)
     binary = writers.cifar_binary(tmp_path / "binary", "cifar10", splits)
-    with pytest.raises(DataError, match=r"data_batch_1.bin has 24,584 bytes, expected 30,730,000: the copy is incomplete"):
+    with pytest.raises(
+        DataError, match=r"data_batch_1.bin has 24,584 bytes, expected 30,730,000: the copy is incomplete"
+    ):
         open_source(Data(name="cifar10", root=str(binary)), seed=0)
     python = writers.cifar_python(tmp_path / "python", "cifar100", splits)
     with pytest.raises(DataError, match=r"expected at least 153,600,000: the copy is incomplete"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -40,7 +41,7 @@ def _ramp(value: Any) -> Any:
 
 def _cuts(value: Any) -> Any:
     named = ("published", "published_memory", "balanced")
-    if isinstance(value, str) and value not in named and ("," in value or "_" in value or value == "stem"):
+    if isinstance(value, str) and not difflib.get_close_matches(value, named, n=1, cutoff=0.75):
         return [part.strip() for part in value.split(",")]
     return value
 

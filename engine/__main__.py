@@ -1,0 +1,10 @@
+"""What does `python -m engine` do? The same as the command `local-learning`."""
+
+from __future__ import annotations
+
+import sys
+
+from engine.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""Which command is meant, and how does the program end?"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import engine
+from engine.cli.outcome import Outcome, strict_json
+from engine.cli.words import PROGRAM, Parser, nearest
+from engine.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EXIT_SUCCESS, EngineError, InputError
+
+COMMANDS = {
+    "list": ("engine.cli.listing", "show methods, backbones, data sets and recipes"),
+    "train": ("engine.cli.train", "train a recipe, or go on with its interrupted run"),
+    "evaluate": ("engine.cli.evaluate", "score the network of a run on its test images"),
+    "export": ("engine.cli.export", "write the plain network of a run to one file"),
+    "doctor": ("engine.cli.doctor", "say what works on this machine, what does not, and what to do"),
+}
+"""Module and description of each command; the module is imported when its command is chosen."""
+
+_EXIT_CODES = """exit codes:
+  0    the command did what was asked
+  1    a bug of this program; please report it
+  2    the input or this machine cannot be used as it is; the message says what to change
+  3    a learner failed while it worked; the newest checkpoint is whole
+  130  interrupted; the same command goes on"""
+
+
+def _help() -> str:
+    commands = "\n".join(f"  {name:<10}{description}" for name, (_, description) in COMMANDS.items())
+    return (
+        f"usage: {PROGRAM} COMMAND [...]\n\n"
+        f"Train neural networks in parallel with local losses, on Ray.\n\ncommands:\n{commands}\n\n"
+        "options:\n  -h, --help  show this, or with a command its options\n  --version   show the version\n"
+        "  --json      after any command: print one JSON object as the last line of stdout\n\n"
+        f"first steps:\n  {PROGRAM} list recipes\n  {PROGRAM} train infopro_digits\n\n{_EXIT_CODES}"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in words
+    try:
+        outcome = _run(words)
+    except EngineError as error:
+        return _fail(str(error), error.exit_code, as_json)
+    except KeyboardInterrupt:
+        return _fail("interrupted", EXIT_INTERRUPTED, as_json)
+    except BrokenPipeError:
+        # Whoever read the progress is gone, which ended the work in its middle.
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        traceback.print_exc()
+        text = f"{type(error).__name__}: {error}"
+        report = f"this is a bug; please report it with the lines above and with what `{PROGRAM} doctor` says"
+        return _fail(f"{text}\n{report}", EXIT_BUG, as_json)
+    return _print(outcome, as_json)
+
+
+def _run(words: Sequence[str]) -> Outcome:
+    command = words[0] if words else ""
+    if command in ("-h", "--help"):
+        return Outcome([_help()], {"commands": list(COMMANDS)})
+    if command == "--version":
+        return Outcome([f"{PROGRAM} {engine.__version__}"], {"version": engine.__version__})
+    if not command:
+        raise InputError(f"no command is given{nearest('', COMMANDS)}\n`{PROGRAM} --help` describes them")
+    if command not in COMMANDS:
+        kind = "option before the command" if command.startswith("-") else "command"
+        choices = ["--help", "--version"] if command.startswith("-") else list(COMMANDS)
+        raise InputError(f"{command}: there is no such {kind}{nearest(command, choices)}")
+    place, description = COMMANDS[command]
+    module: Any = importlib.import_module(place)
+    parser = Parser(command, f"{description[0].upper()}{description[1:]}.", getattr(module, "EPILOG", ""))
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line of stdout")
+    module.add_arguments(parser)
+    try:
+        options = parser.read(words[1:])
+    except SystemExit:  # argparse has printed the help of this command
+        return Outcome([], {"command": command})
+    outcome: Outcome = module.run(options)
+    return outcome
+
+
+def _fail(message: str, exit_code: int, as_json: bool) -> int:
+    first, *more = message.splitlines() or [""]
+    with contextlib.suppress(BrokenPipeError):
+        print(f"{PROGRAM}: error: {first}", *(f"  {line}" for line in more), sep="\n", file=sys.stderr)
+    outcome = Outcome([], {"error": message, "exit_code": exit_code}, exit_code)
+    return _print(outcome, True) if as_json else exit_code
+
+
+def _print(outcome: Outcome, as_json: bool) -> int:
+    try:
+        for line in [json.dumps(strict_json(outcome.values))] if as_json else outcome.lines:
+            print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # As in `... | head -1`: the work is done. Python would complain once more when it flushes at its end.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return outcome.exit_code
+
+
+assert EXIT_SUCCESS == Outcome([], {}).exit_code and EXIT_BAD_INPUT == InputError.exit_code

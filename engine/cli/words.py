@@ -1,0 +1,58 @@
+"""How are the words of a command line read, and what is said about words that do not exist?"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+from engine.errors import InputError
+
+PROGRAM = "local-learning"
+
+
+class Parser(argparse.ArgumentParser):
+    """Reads the words after a command; mistakes are raised, so that they can be told as JSON, too.
+
+    Options and other words may be mixed in any order.
+    """
+
+    def __init__(self, command: str, description: str, epilog: str = "") -> None:
+        super().__init__(
+            prog=f"{PROGRAM} {command}",
+            description=description,
+            epilog=epilog,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse found wrong."""
+        raise InputError(f"{message}\n{self.format_usage().rstrip()}")
+
+    def read(self, words: Sequence[str]) -> argparse.Namespace:
+        """Return the options that the words give.
+
+        Raises:
+            InputError: names each word that does not exist, with the nearest one that does.
+        """
+        # Python 3.10 and 3.11 print a usage without positionals unless it is made beforehand.
+        self.usage = self.format_usage().removeprefix("usage: ").rstrip().replace("%", "%%")
+        options, unknown = self.parse_known_intermixed_args(words)
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            raise InputError("\n".join(f"{word}: {self._unknown(word, flags)}" for word in unknown))
+        return options
+
+    def _unknown(self, word: str, flags: Sequence[str]) -> str:
+        if not word.startswith("-"):
+            return f"one word too many; `{self.prog} --help` shows what is expected"
+        return f"there is no such option{nearest(word.partition('=')[0], flags)}"
+
+
+def nearest(wrong: str, right: Iterable[str]) -> str:
+    """Return a hint such as ``; did you mean 'train'?``, or the list of what there is."""
+    candidates = list(right)
+    close = difflib.get_close_matches(wrong, candidates, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; there is {', '.join(candidates)}"

@@ -1,0 +1,105 @@
+"""The main job: InfoPro on two Ray actors, beside end-to-end, greedy and DGL, on real handwritten digits.
+
+    make train
+
+Seven settings with three seeds each, all from the shipped digits recipes: a ResNet-14 of widths (4, 8, 16), 500
+training and 1297 test images, 15 epochs. InfoPro with K = 2 runs on two Ray actors and once more in this process,
+and the weights of both are compared bit for bit.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import engine
+from engine.runtimes.ray import start_private_ray
+from engine.tracking import ComparisonRow, comparison_table, plot_comparison
+
+SEEDS = (0, 1, 2)
+
+SETTINGS: tuple[tuple[str, str, Sequence[str]], ...] = (
+    ("end-to-end", "end_to_end_digits", ()),
+    ("greedy K=2", "greedy_digits", ("method.num_segments=2",)),
+    ("DGL K=2", "dgl_digits", ("method.num_segments=2",)),
+    ("InfoPro K=2", "infopro_digits", ("method.num_segments=2",)),
+    ("greedy K=7", "greedy_digits", ("method.num_segments=7",)),
+    ("DGL K=7", "dgl_digits", ("method.num_segments=7",)),
+    ("InfoPro K=7", "infopro_digits", ("method.num_segments=7",)),
+)
+RAY_LABEL = "InfoPro K=2, 2 Ray actors"
+
+
+def new_folder() -> Path:
+    """Return runs/first_run, or the next free name after it: nothing of an earlier call is touched or reused."""
+    folder, number = Path("runs") / "first_run", 2
+    while folder.exists():
+        folder = folder.with_name(f"first_run-{number}")
+        number += 1
+    return folder
+
+
+def run(
+    folder: Path, label: str, recipe_name: str, overrides: Sequence[str], executor: str
+) -> list[engine.Result]:
+    """Train a recipe with each seed and return the results."""
+    results = []
+    for seed in SEEDS:
+        plan = engine.Plan(evaluate_every_epochs=5, checkpoint_every_steps=10**6)
+        words = [*overrides, f"seed={seed}", f"plan.executor={executor}"]
+        recipe, plan = engine.apply_overrides(engine.load_recipe(recipe_name), plan, words)
+        name = label.replace(" ", "_").replace(",", "")
+        results.append(engine.train(recipe, plan, folder / f"{name}_seed{seed}"))
+        print(".", end="", flush=True)
+    accuracies = ", ".join(f"{result.test_accuracy:.2%}" for result in results)
+    print(f" {label}: test accuracy {accuracies}", flush=True)
+    return results
+
+
+def as_row(label: str, results: Sequence[engine.Result]) -> ComparisonRow:
+    """Return one row of the table: all seeds of one setting."""
+    return ComparisonRow(
+        label=label,
+        accuracies=tuple(result.test_accuracy or 0.0 for result in results),
+        memory_bytes=results[0].peak_memory_bytes,
+        images_per_second=statistics.median(result.images_per_second or 0.0 for result in results),
+    )
+
+
+def main() -> int:
+    """Run everything, print the table, and return 1 if Ray and process disagree."""
+    import ray
+
+    started, folder = time.monotonic(), new_folder()
+    print(f"{len(SETTINGS) + 1} settings, {len(SEEDS)} seeds each; a dot is a finished run", flush=True)
+    start_private_ray()
+    try:
+        on_ray = run(folder, RAY_LABEL, "infopro_digits", ("method.num_segments=2",), "ray")
+    finally:
+        ray.shutdown()
+    in_process = {label: run(folder, label, name, overrides, "process") for label, name, overrides in SETTINGS}
+
+    rows = [as_row(label, results) for label, results in in_process.items()]
+    rows.insert(4, as_row(RAY_LABEL, on_ray))
+    picture = folder / "comparison.png"
+    plot_comparison(rows, picture, "Handwritten digits, ResNet-14 (4, 8, 16), 15 epochs, 3 seeds")
+    digests = [(r.weights_sha256, p.weights_sha256) for r, p in zip(on_ray, in_process["InfoPro K=2"], strict=True)]
+    equal = all(ray_digest == process_digest for ray_digest, process_digest in digests)
+
+    print(f"\n{comparison_table(rows)}\n")
+    for seed, (ray_digest, process_digest) in zip(SEEDS, digests, strict=True):
+        sign = "==" if ray_digest == process_digest else "!="
+        print(f"seed {seed}: weights on Ray {ray_digest[:16]} {sign} in process {process_digest[:16]}")
+    print(f"\nweights of the Ray runs {'equal' if equal else 'DIFFER FROM'} those of the runs in one process")
+    print(f"run folders    {folder.resolve()}")
+    print(f"TensorBoard    .venv/bin/tensorboard --logdir {folder}")
+    print(f"plot           {picture.resolve()}")
+    print(f"took           {time.monotonic() - started:.0f} s")
+    return 0 if equal else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
