@@ -14,7 +14,7 @@ from typing import Any
 import engine
 from engine.cli.outcome import Outcome, strict_json
 from engine.cli.words import PROGRAM, Parser, nearest
-from engine.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EXIT_SUCCESS, EngineError, InputError
+from engine.errors import EXIT_BUG, EXIT_INTERRUPTED, EngineError, InputError
 
 COMMANDS = {
     "list": ("engine.cli.listing", "show methods, backbones, data sets and recipes"),
@@ -108,6 +108,3 @@ def _print(outcome: Outcome, as_json: bool) -> int:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return outcome.exit_code
-
-
-assert EXIT_SUCCESS == Outcome([], {}).exit_code and EXIT_BAD_INPUT == InputError.exit_code

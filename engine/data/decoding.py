@@ -25,7 +25,8 @@ def decode(picture: Picture) -> Image.Image:
             image.load()
             if image.mode == "F" or image.mode.startswith("I"):
                 raise DataError(
-                    f"{picture.where} has more than 8 bits per channel (mode {image.mode}), expected 8: convert it first"
+                    f"{picture.where} has more than 8 bits per channel (mode {image.mode}), expected 8: "
+                    f"convert it first"
                 )
             return image if image.mode == "RGB" else image.convert("RGB")
     except DataError:

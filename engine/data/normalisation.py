@@ -22,13 +22,19 @@ PUBLISHED: dict[str, Statistics] = {
 IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """For sets that are too large to be decoded beforehand."""
 
+_IMAGES_AT_ONCE = 64
+
 
 def value_sums(images: np.ndarray) -> np.ndarray:
     """Return number, sum and sum of squares of the values of uint8 [n, C, H, W] images, exact, int64 [3, C]."""
-    # Double precision holds these whole numbers exactly, and is the fastest that numpy can multiply.
-    values = images.transpose(1, 0, 2, 3).reshape(images.shape[1], -1).astype(np.float64)
-    numbers = np.full(len(values), values.shape[1])
-    return np.stack([numbers, values.sum(axis=1), np.einsum("cn,cn->c", values, values)]).astype(np.int64)
+    sums = np.zeros((3, images.shape[1]), dtype=np.int64)
+    for start in range(0, len(images), _IMAGES_AT_ONCE):
+        block = images[start : start + _IMAGES_AT_ONCE]
+        # Double precision holds these whole numbers exactly, and is the fastest that numpy can multiply.
+        values = block.transpose(1, 0, 2, 3).reshape(images.shape[1], -1).astype(np.float64)
+        numbers = np.full(len(values), values.shape[1])
+        sums += np.stack([numbers, values.sum(axis=1), np.einsum("cn,cn->c", values, values)]).astype(np.int64)
+    return sums
 
 
 def statistics(sums: np.ndarray) -> Statistics:

@@ -34,7 +34,8 @@ from engine.recipes.data import Data
 STORED_LIMIT_BYTES = 8 * 1024**3
 """Folders and Parquet sets are kept decoded up to this size (Tiny ImageNet 1.4 GB), and decoded ahead above it."""
 
-_SYNTHETIC_SAMPLE = 1024
+# Enough images for a mean and standard deviation: 1024 of 32 x 32 pixels.
+_SYNTHETIC_SAMPLE_BYTES = 3 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def _check_fields(data: Data) -> None:
         raise RecipeError(f"data.label_column is for data.name=parquet only, found data.name={data.name}: leave it out")
     if data.download and data.name not in DOWNLOADABLE:
         raise RecipeError(
-            f"data.download=true, but only {', '.join(DOWNLOADABLE)} can be downloaded, found data.name={data.name}: leave it out"
+            f"data.download=true, but only {', '.join(DOWNLOADABLE)} can be downloaded, "
+            f"found data.name={data.name}: leave it out"
         )
     if data.resize_size is None:
         return
@@ -167,7 +169,8 @@ def _open_synthetic(data: Data) -> Opened:
         split: SyntheticImages(split, number, data.num_classes, side, data.subset_seed)
         for split, number in numbers.items()
     }
-    sample = images["train"].evaluation_images(np.arange(min(_SYNTHETIC_SAMPLE, numbers["train"])))
+    sampled = max(1, min(numbers["train"], _SYNTHETIC_SAMPLE_BYTES // (3 * side * side)))
+    sample = images["train"].evaluation_images(np.arange(sampled))
     described = [side, data.num_classes, data.subset_seed, content_hash(sample.shape, [sample], np.zeros(0))]
     return Opened(
         images=dict(images),
@@ -207,7 +210,8 @@ def _open_encoded(data: Data, found: Found, seed: int, progress: Progress) -> Op
         names = loaded.class_names
         content = dict.fromkeys(loaded.parts, _listing_digest(found, loaded))
         for split, part in loaded.parts.items():
-            assert isinstance(part, EncodedPart) and part.picture is not None
+            assert isinstance(part, EncodedPart)
+            assert part.picture is not None
             images[split] = EncodedImages(part.labels, part.picture, data.image_size, resize_size, crop_seed)
     sizes = [data.image_size, resize_size]
     return Opened(

@@ -252,7 +252,7 @@ def _numbered_names(shard: Path, labels: np.ndarray) -> tuple[str, ...]:
     if len(present) == 0 or not np.array_equal(present, np.arange(len(present))):
         shown = ", ".join(map(str, present[:10].tolist()))
         raise DataError(
-            f"{shard.parent}: the training labels are {shown}{', ...' if len(present) > 10 else ''}; expected 0 to C - 1 "
-            f"with an image in every class; renumber them, or store the class names in the `huggingface` metadata"
+            f"{shard.parent}: the training labels are {shown}{', ...' if len(present) > 10 else ''}; expected 0 to "
+            f"C - 1 with an image in every class; renumber them, or store the class names in the `huggingface` metadata"
         )
     return tuple(str(label) for label in present)

@@ -7,13 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy._core.multiarray import _reconstruct
 
 from engine.errors import DataError
-
-try:
-    from numpy._core.multiarray import _reconstruct
-except ImportError:  # NumPy 1
-    from numpy.core.multiarray import _reconstruct  # type: ignore[no-redef]
 
 # The files name `numpy.core`, which NumPy 2 calls `numpy._core`; both are the same function.
 _ALLOWED: dict[tuple[str, str], Any] = {

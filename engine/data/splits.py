@@ -31,8 +31,8 @@ def choose(data: Data, labels: dict[str, np.ndarray], num_classes: int) -> Chose
     if "validation" in labels:
         if data.validation_fraction:
             raise DataError(
-                f"data.validation_fraction={data.validation_fraction}, but the set brings {len(labels['validation']):,} "
-                f"validation images of its own: set it to 0"
+                f"data.validation_fraction={data.validation_fraction}, but the set brings "
+                f"{len(labels['validation']):,} validation images of its own: set it to 0"
             )
         chosen["validation"] = np.arange(len(labels["validation"]))
     elif data.validation_fraction:

@@ -1,7 +1,8 @@
 """How does a data set become arrays of bytes on the disk, decoded once and in parallel?
 
-Threads, because PIL decodes without holding Python's lock. Tiny pictures gain nothing from them (reading the header
-holds the lock: 10,000 CIFAR pictures take 1.3 s either way on 2 cores), but two processes took 5 s, most of it to start. For each split the entry holds NAME.images.npy, uint8 [N, C, H, W], and NAME.labels.npy, int64 [N].
+Threads, because PIL decodes without holding Python's lock. Tiny pictures gain nothing from them (reading a header
+holds the lock: 10,000 CIFAR pictures take 1.3 s with one thread or two), but two processes took 5 s, most of it to
+start. For each split the entry holds NAME.images.npy, uint8 [N, C, H, W], and NAME.labels.npy, int64 [N].
 """
 
 from __future__ import annotations

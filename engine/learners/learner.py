@@ -97,8 +97,8 @@ class Learner:
         """
         self._meters.resume()
         features = next(iter(messages.values()), None)
-        self.body.train()
-        self.objective.train()
+        if not self.body.training:
+            self.body.train()
         pixels = None
         if features is None or self.objective.needs_pixels:
             pixels = self._augmenter.training_pixels(batch)
@@ -152,7 +152,8 @@ class Learner:
         """Run the body in evaluation mode; heads and decoders take no part."""
         self._meters.pause()
         features = next(iter(messages.values()), None)
-        self.body.eval()
+        if self.body.training:
+            self.body.eval()
         pixels = self._augmenter.evaluation_pixels(batch) if features is None else None
         with torch.no_grad(), self._autocast():
             return (self.body(self._inputs(pixels, features)).detach(),)

@@ -9,7 +9,8 @@ import pickle
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import BuiltinFunctionType
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow
@@ -28,24 +29,26 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-class _Python2Pickler(pickle._Pickler):  # type: ignore[name-defined]
+class _Python2Pickler(pickle._Pickler):
     """Writes what Python 2 and an old NumPy wrote: byte strings, and the name numpy.core."""
 
-    dispatch = pickle._Pickler.dispatch.copy()  # type: ignore[attr-defined]
+    write: Any
+    memoize: Any
+    dispatch: ClassVar[dict[Any, Any]] = dict(pickle._Pickler.dispatch)
 
     def save_string(self, value: bytes | str) -> None:
         content = value if isinstance(value, bytes) else value.encode()
-        self.write(pickle.BINSTRING + struct.pack("<i", len(content)) + content)  # type: ignore[attr-defined]
-        self.memoize(value)  # type: ignore[attr-defined]
+        self.write(pickle.BINSTRING + struct.pack("<i", len(content)) + content)
+        self.memoize(value)
 
     def save_global(self, value: Any, name: str | None = None) -> None:
         module = "numpy.core.multiarray" if value.__name__ == "_reconstruct" else value.__module__
-        self.write(f"c{module}\n{value.__name__}\n".encode())  # type: ignore[attr-defined]
-        self.memoize(value)  # type: ignore[attr-defined]
+        self.write(f"c{module}\n{value.__name__}\n".encode())
+        self.memoize(value)
 
     dispatch[bytes] = save_string
     dispatch[str] = save_string
-    dispatch[type(np._core.multiarray._reconstruct)] = save_global
+    dispatch[BuiltinFunctionType] = save_global
     dispatch[type] = save_global
 
 

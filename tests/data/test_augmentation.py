@@ -129,12 +129,13 @@ def test_color_jitter_equals_the_plain_loop(channels: int) -> None:
     given = batch((channels, 10, 7))
     found = augment(given, color_jitter=0.6)
     np.testing.assert_allclose(found.numpy(), jittered_one_by_one(given, 0.6), atol=2e-6)
-    assert 0 <= found.min() and found.max() <= 1
+    assert found.min() >= 0
+    assert found.max() <= 1
 
 
 def sampled(image: np.ndarray, box: np.ndarray, mirror: bool) -> np.ndarray:
     """Resize one area of an image bilinearly, pixel by pixel."""
-    channels, height, width = image.shape
+    _channels, height, width = image.shape
     left, upper, right, lower = box
     result = np.zeros(image.shape)
     for row in range(height):
@@ -168,18 +169,25 @@ def test_images_that_the_source_has_cropped_are_only_mirrored() -> None:
     assert torch.equal(found, augment(given, flip=True))
 
 
-@pytest.mark.parametrize("height,width", [(32, 32), (10, 200), (200, 10), (2, 2)])
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (10, 200), (200, 10), (2, 2)])
 def test_crops_lie_inside_and_have_the_documented_area_and_aspect(height: int, width: int) -> None:
     crop = torch.rand((2 + 2 * TRIES, 2000), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     ones = torch.ones(2000, dtype=torch.float64)
     left, upper, right, lower = crop_boxes(crop, ones * height, ones * width).T
-    assert (left >= 0).all() and (upper >= 0).all() and (right <= width).all() and (lower <= height).all()
+    assert (left >= 0).all()
+    assert (upper >= 0).all()
+    assert (right <= width).all()
+    assert (lower <= height).all()
     widths, heights = right - left, lower - upper
-    assert (widths >= 1).all() and (heights >= 1).all()
+    assert (widths >= 1).all()
+    assert (heights >= 1).all()
     if (height, width) == (32, 32):
         areas = widths * heights / 1024
-        assert areas.min() < 0.12 and areas.max() > 0.9 and 0.45 < areas.mean() < 0.6
-        assert (widths / heights).max() < 1.6 and (heights / widths).max() < 1.6
+        assert areas.min() < 0.12
+        assert areas.max() > 0.9
+        assert 0.45 < areas.mean() < 0.6
+        assert (widths / heights).max() < 1.6
+        assert (heights / widths).max() < 1.6
         assert {0} < set(left.long().tolist())
     if (height, width) == (10, 200):
         assert (widths <= 14).all()

@@ -67,7 +67,8 @@ def test_subsets_keep_the_identity_of_their_images() -> None:
 def test_evaluation_is_in_order_and_its_batch_size_changes_nothing() -> None:
     small, large = digits(evaluation_batch_size=100), digits(evaluation_batch_size=2000)
     batches = list(small.evaluation_batches("test"))
-    assert [b.step for b in batches] == list(range(13)) and {b.epoch for b in batches} == {0}
+    assert [b.step for b in batches] == list(range(13))
+    assert {b.epoch for b in batches} == {0}
     np.testing.assert_array_equal(np.concatenate([b.indices for b in batches]), np.arange(1297))
     (whole,) = large.evaluation_batches("test")
     np.testing.assert_array_equal(np.concatenate([b.images for b in batches]), whole.images)
@@ -86,7 +87,7 @@ def test_facts_survive_json() -> None:
 
 def test_given_normalisation() -> None:
     assert digits(mean=(0.25,), std=(0.5,)).facts.mean == (0.25,)
-    with pytest.raises(DataError, match="data.mean has 3 values, but the images of digits have 1 channels"):
+    with pytest.raises(DataError, match=r"data.mean has 3 values, but the images of digits have 1 channels"):
         digits(mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0))
 
 
@@ -96,7 +97,7 @@ def test_wrong_requests() -> None:
         source.batch(0, 8)
     with pytest.raises(DataError, match=r"no validation split, found train, test.*data.validation_fraction"):
         next(source.evaluation_batches("validation"))
-    with pytest.raises(DataError, match="data.num_classes=7, but digits has 10 classes"):
+    with pytest.raises(DataError, match=r"data.num_classes=7, but digits has 10 classes"):
         digits(num_classes=7)
 
 

@@ -53,10 +53,12 @@ def test_second_opening_neither_decodes_nor_reads_the_source(root: Path, decoded
     reports: list[tuple[str, float]] = []
     first = open_folder(root, progress=lambda text, fraction: reports.append((text, fraction)))
     assert len(decoded) == 20
-    assert ("decoding the train images", 1.0) in reports and ("reading the source files", 1.0) in reports
+    assert ("decoding the train images", 1.0) in reports
+    assert ("reading the source files", 1.0) in reports
     reports.clear()
     second = open_folder(root, progress=lambda text, fraction: reports.append((text, fraction)))
-    assert len(decoded) == 20 and reports == []
+    assert len(decoded) == 20
+    assert reports == []
     assert first.facts == second.facts
     np.testing.assert_array_equal(first.batch(0, 1).images, second.batch(0, 1).images)
 
@@ -66,7 +68,8 @@ def test_a_copy_or_touched_files_find_the_same_entry(root: Path, decoded: list[s
     shutil.copytree(root, tmp_path / "copy")
     os.utime(root / "train" / "a" / "a_0.png", (1, 1))
     assert open_folder(tmp_path / "copy").facts == open_folder(root).facts == first.facts
-    assert len(decoded) == 20 and len(entries()) == 1
+    assert len(decoded) == 20
+    assert len(entries()) == 1
 
 
 def test_changed_content_and_changed_parameters_get_entries_of_their_own(
@@ -76,7 +79,8 @@ def test_changed_content_and_changed_parameters_get_entries_of_their_own(
     open_folder(root, image_size=16)
     (root / "train" / "a" / "a_0.png").write_bytes(writers.png(writers.images(1, 8, seed=77)[0]))
     changed = open_folder(root)
-    assert len(entries()) == 3 and len(decoded) == 60
+    assert len(entries()) == 3
+    assert len(decoded) == 60
     assert changed.facts.fingerprint != first.facts.fingerprint
 
 
@@ -98,21 +102,24 @@ def test_damaged_entries_are_built_again(root: Path, decoded: list[str], damage:
     assert len(decoded) == (20 if damage == "index" else 40)
     assert second.facts == first.facts
     np.testing.assert_array_equal(first.batch(0, 0).labels, second.batch(0, 0).labels)
-    assert len(entries()) == 1 and not list(cache_root().glob(".unfinished*"))
+    assert len(entries()) == 1
+    assert not list(cache_root().glob(".unfinished*"))
 
 
 def test_a_failed_build_leaves_nothing(root: Path) -> None:
     (root / "val" / "b" / "b_4.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match="b_4.png cannot be decoded"):
+    with pytest.raises(DataError, match=r"b_4.png cannot be decoded"):
         open_folder(root)
-    assert entries() == [] and not list(cache_root().glob(".unfinished*"))
+    assert entries() == []
+    assert not list(cache_root().glob(".unfinished*"))
 
 
 def test_concurrent_writers(root: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         sources = list(pool.map(lambda _: open_folder(root), range(4)))
     assert len({source.facts.fingerprint for source in sources}) == 1
-    assert len(entries()) == 1 and not list(cache_root().glob(".unfinished*"))
+    assert len(entries()) == 1
+    assert not list(cache_root().glob(".unfinished*"))
     for source in sources:
         np.testing.assert_array_equal(source.batch(0, 0).images, sources[0].batch(0, 0).images)
 
@@ -164,5 +171,7 @@ def test_stored_images_are_mapped_and_read_only(root: Path) -> None:
     open_folder(root)
     (entry,) = entries()
     images, labels = storing.open_stored(storing.Entry(entry, {}), "train")
-    assert isinstance(images, np.memmap) and not images.flags.writeable
-    assert images.shape == (10, 3, 8, 8) and labels.dtype == np.int64
+    assert isinstance(images, np.memmap)
+    assert not images.flags.writeable
+    assert images.shape == (10, 3, 8, 8)
+    assert labels.dtype == np.int64

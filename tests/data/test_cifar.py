@@ -42,7 +42,8 @@ def write(writers: Any, layout: str, root: Path, name: str, splits: Splits) -> P
 def open_small(root: Path, name: str = "cifar10", **fields: Any) -> Source:
     classes = {"cifar10": 10, "cifar100": 100}[name]
     fields = {"batch_size": min(16, classes), "evaluation_batch_size": 7} | fields
-    return open_source(Data(name=name, root=str(root), **fields), seed=0, strict_counts=False)
+    recipe = Data(**{"name": name, "root": str(root), **fields})
+    return open_source(recipe, seed=0, strict_counts=False)
 
 
 def everything(source: Source, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -50,7 +51,7 @@ def everything(source: Source, split: str) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([b.images for b in batches]), np.concatenate([b.labels for b in batches])
 
 
-@pytest.mark.parametrize("name,classes,train", [("cifar10", 10, 40), ("cifar100", 100, 200)])
+@pytest.mark.parametrize(("name", "classes", "train"), [("cifar10", 10, 40), ("cifar100", 100, 200)])
 @pytest.mark.parametrize("layout", ["python", "binary", "parquet", "parquet-inside"])
 def test_pixels_and_labels_survive(
     writers: Any, tmp_path: Path, layout: str, name: str, classes: int, train: int
@@ -148,7 +149,7 @@ def test_another_order_of_classes_is_refused(writers: Any, tmp_path: Path) -> No
 def test_another_size_of_picture_is_refused(writers: Any, tmp_path: Path) -> None:
     for split in ("train", "test"):
         writers.parquet(tmp_path / f"{split}.parquet", writers.images(20, side=16), np.arange(20) % 10)
-    with pytest.raises(DataError, match="16 x 16 pixels.*32 x 32"):
+    with pytest.raises(DataError, match=r"16 x 16 pixels.*32 x 32"):
         open_small(tmp_path)
 
 
@@ -178,7 +179,7 @@ def test_download_only_when_asked(writers: Any, tmp_path: Path, monkeypatch: pyt
         raise OSError("no network")
 
     monkeypatch.setattr(datasets, "CIFAR10", fail)
-    with pytest.raises(DataError, match="no network.*data.download=false"):
+    with pytest.raises(DataError, match=r"no network.*data.download=false"):
         open_small(tmp_path / "other", download=True)
 
 

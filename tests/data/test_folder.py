@@ -124,7 +124,7 @@ def test_splits_of_different_size(writers: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "mode,pixel", [("L", 90), ("CMYK", (10, 20, 30, 40)), ("RGBA", (1, 2, 3, 4)), ("P", 7), ("1", 1)]
+    ("mode", "pixel"), [("L", 90), ("CMYK", (10, 20, 30, 40)), ("RGBA", (1, 2, 3, 4)), ("P", 7), ("1", 1)]
 )
 def test_every_kind_of_picture_becomes_rgb(tmp_path: Path, mode: str, pixel: Any) -> None:
     for split in ("train", "val"):
@@ -195,7 +195,7 @@ def test_flat_validation_folder_of_imagenet(writers: Any, root: Path, tmp_path: 
 
 
 def test_num_classes_must_agree(root: Path) -> None:
-    with pytest.raises(DataError, match="data.num_classes=7, but folder has 3 classes"):
+    with pytest.raises(DataError, match=r"data.num_classes=7, but folder has 3 classes"):
         open_folder(root, num_classes=7)
 
 
@@ -213,7 +213,8 @@ def test_resized_pictures_keep_their_aspect(tmp_path: Path) -> None:
 def test_decoded_ahead_without_crops_equals_the_stored_images(root: Path) -> None:
     stored = open_folder(root, image_size=12)
     ahead = open_folder(root, image_size=12, resize_size=12, limit=10)
-    assert ahead.facts.mean == (0.485, 0.456, 0.406) and not ahead.facts.cropped_while_decoding
+    assert ahead.facts.mean == (0.485, 0.456, 0.406)
+    assert not ahead.facts.cropped_while_decoding
     for epoch, step in ((0, 0), (0, 1), (2, 1), (0, 0)):
         left, right = stored.batch(epoch, step), ahead.batch(epoch, step)
         np.testing.assert_array_equal(left.images, right.images)
@@ -245,9 +246,8 @@ def test_decoded_ahead_names_a_damaged_picture(root: Path) -> None:
     path = root / "train" / "bee" / "bee_2.png"
     path.write_bytes(path.read_bytes()[:90])
     source = open_folder(root, image_size=8, limit=10)
-    with pytest.raises(DataError, match="bee_2.png cannot be decoded"):
-        for step in range(source.steps_per_epoch()):
-            source.batch(0, step)
+    with pytest.raises(DataError, match=r"bee_2.png cannot be decoded"):
+        [source.batch(0, step) for step in range(source.steps_per_epoch())]
     source.close()
 
 

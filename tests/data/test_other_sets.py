@@ -29,7 +29,8 @@ def write_svhn(root: Path, images: np.ndarray, labels: np.ndarray) -> Path:
 
 
 def open_small(name: str, root: Path, **fields: Any) -> Source:
-    return open_source(Data(name=name, root=str(root), batch_size=10, **fields), seed=0, strict_counts=False)  # type: ignore[arg-type]
+    recipe = Data(**{"name": name, "root": str(root), "batch_size": 10, **fields})
+    return open_source(recipe, seed=0, strict_counts=False)
 
 
 def test_svhn_axes_and_label_ten(writers: Any, tmp_path: Path) -> None:
@@ -38,7 +39,8 @@ def test_svhn_axes_and_label_ten(writers: Any, tmp_path: Path) -> None:
     found_images, found_labels = everything(source, "train")
     np.testing.assert_array_equal(found_images, images)
     np.testing.assert_array_equal(found_labels, labels % 10)
-    assert source.facts.mean == (0.5, 0.5, 0.5) and source.facts.class_names[0] == "0"
+    assert source.facts.mean == (0.5, 0.5, 0.5)
+    assert source.facts.class_names[0] == "0"
 
 
 def test_svhn_errors(writers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +54,7 @@ def test_svhn_errors(writers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(DataError, match=r"test_32x32.mat .*copy is incomplete"):
         open_small("svhn", root)
     file.unlink()
-    with pytest.raises(DataError, match="lacks test_32x32.mat"):
+    with pytest.raises(DataError, match=r"lacks test_32x32.mat"):
         open_small("svhn", root)
     with pytest.raises(DataError, match="found the label 0"):
         open_small("svhn", write_svhn(tmp_path / "zero", images, labels - 1))
@@ -141,7 +143,8 @@ def test_synthetic_images_are_a_function_of_the_subset_seed() -> None:
     assert first.facts.fingerprint == again.facts.fingerprint != other.facts.fingerprint
     np.testing.assert_array_equal(first.batch(3, 2).images, again.batch(3, 2).images)
     assert (everything(first, "test")[0] != everything(other, "test")[0]).any()
-    assert first.facts.sizes == {"train": 1024, "test": 256} and first.facts.image_shape == (3, 32, 32)
+    assert first.facts.sizes == {"train": 1024, "test": 256}
+    assert first.facts.image_shape == (3, 32, 32)
 
 
 def test_synthetic_classes_can_be_told_apart() -> None:
@@ -171,4 +174,4 @@ def test_fields_that_do_not_go_together(tmp_path: Path) -> None:
         ({"name": "digits", "download": True}, "leave it out"),
     ):
         with pytest.raises(RecipeError, match=words):
-            open_source(Data(**fields), seed=0)  # type: ignore[arg-type]
+            open_source(Data(**fields), seed=0)

@@ -51,7 +51,7 @@ def test_shards_are_read_in_order(writers: Any, root: Path) -> None:
 
 def test_class_names_come_from_the_metadata(writers: Any, tmp_path: Path) -> None:
     for split in ("train", "test"):
-        writers.parquet(tmp_path / f"{split}.parquet", writers.images(8, 6), LABELS[:8], names=list("wxyz") + ["none"])
+        writers.parquet(tmp_path / f"{split}.parquet", writers.images(8, 6), LABELS[:8], names=[*list("wxyz"), "none"])
     assert open_parquet(tmp_path, batch_size=5).facts.class_names == ("w", "x", "y", "z", "none")
 
 
@@ -86,7 +86,7 @@ def test_label_column_rule(writers: Any, tmp_path: Path) -> None:
     ):
         open_parquet(tmp_path)
     np.testing.assert_array_equal(everything(open_parquet(tmp_path, label_column="mine"), "test")[1], LABELS[:8])
-    with pytest.raises(DataError, match="data.label_column=nothing, but"):
+    with pytest.raises(DataError, match=r"data.label_column=nothing, but"):
         open_parquet(tmp_path, label_column="nothing")
     for split in ("train", "test"):
         writers.parquet(tmp_path / f"{split}.parquet", writers.images(8, 6), LABELS[:8], "x", "only")

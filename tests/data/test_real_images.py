@@ -47,7 +47,8 @@ def test_cifar100_sample(real_data: Path, tmp_path: Path) -> None:
         "boy",
         "aquarium_fish",
     ]
-    assert len(labels) == 293 and len(np.unique(labels)) == 95
+    assert len(labels) == 293
+    assert len(np.unique(labels)) == 95
 
 
 @pytest.mark.slow

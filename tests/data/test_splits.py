@@ -37,7 +37,8 @@ def test_subsets_are_stratified_disjoint_and_ascending() -> None:
     assert np.bincount(labels["test"][chosen["test"]]).tolist() == [2] * 10
     assert not set(chosen["train"]) & set(chosen["validation"])
     for positions in chosen.values():
-        assert (np.diff(positions) > 0).all() and positions.dtype == np.int64
+        assert (np.diff(positions) > 0).all()
+        assert positions.dtype == np.int64
 
 
 def test_validation_does_not_depend_on_the_limit() -> None:
@@ -62,7 +63,9 @@ def test_shares_are_within_one_of_proportion(counts: list[int], part: float, see
     data = recipe(num_classes=len(counts), train_limit=limit, subset_seed=seed)
     chosen = choose(data, {"train": labels, "test": labels}, len(counts))["train"]
     found = np.bincount(labels[chosen], minlength=len(counts))
-    assert found.sum() == limit and (found >= 1).all() and (found <= counts).all()
+    assert found.sum() == limit
+    assert (found >= 1).all()
+    assert (found <= counts).all()
     spare = np.array(counts) - 1
     expected = 1 + (limit - len(counts)) * spare / max(1, spare.sum())
     assert (np.abs(found - expected) < 1).all()
@@ -76,7 +79,7 @@ def test_a_rare_class_is_in_every_subset() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields,words",
+    ("fields", "words"),
     [
         ({"train_limit": 201}, "data.train_limit=201, but synthetic has 200 train images: give at most"),
         ({"test_limit": 51}, "data.test_limit=51, but synthetic has 50 test images"),
@@ -102,5 +105,6 @@ def test_the_order_of_an_epoch() -> None:
     orders = [epoch_order(100, seed, epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
     for order in orders:
         np.testing.assert_array_equal(np.sort(order), np.arange(100))
-    assert (orders[0] != orders[1]).any() and (orders[0] != orders[2]).any()
+    assert (orders[0] != orders[1]).any()
+    assert (orders[0] != orders[2]).any()
     np.testing.assert_array_equal(orders[0], epoch_order(100, 0, 0))

@@ -1,0 +1,89 @@
+"""Do processor, GPUs, memory, disk and compiler suffice?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine.cli.check import Check
+from engine.cli.machine import disk, existing, main_memory, shared_memory
+from engine.tracking import format_bytes
+
+_LITTLE_MEMORY = 2 * 2**30
+_LITTLE_SHARED_MEMORY = 512 * 2**20
+_LITTLE_DISK = 2**30
+
+
+def machine_checks() -> Iterator[Check]:
+    """Yield a check for each part of this machine."""
+    yield from _processors()
+    yield _memory()
+    yield _shared_memory()
+    yield from _disks()
+    yield _compiler()
+
+
+def _processors() -> Iterator[Check]:
+    usable, there = len(os.sched_getaffinity(0)), os.cpu_count()
+    yield Check("ok", "cores", f"{usable} usable of {there}")
+    try:
+        import torch
+    except ImportError as error:
+        yield Check("problem", "torch", f"cannot be imported: {error}", "install torch anew: https://pytorch.org")
+        return
+    yield Check(
+        "ok", "torch threads", f"{torch.get_num_threads()}; learners use numerics.threads instead, 1 by default"
+    )
+    gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    if gpus:
+        named = ", ".join(f"{gpu.name} ({format_bytes(gpu.total_memory)})" for gpu in gpus)
+        yield Check("ok", "GPUs", named)
+    elif shutil.which("nvidia-smi"):
+        build = f"was built for CUDA {torch.version.cuda}" if torch.version.cuda else "was built without CUDA"
+        remedy = "install a torch that fits the driver (https://pytorch.org), or check CUDA_VISIBLE_DEVICES"
+        yield Check("warning", "GPUs", f"there is a driver, but torch sees no GPU; this torch {build}", remedy)
+    else:
+        yield Check("ok", "GPUs", "none; learners compute on the CPU")
+
+
+def _memory() -> Check:
+    room = main_memory()
+    found = f"{format_bytes(room.free)} free of {format_bytes(room.total)}"
+    if room.free < _LITTLE_MEMORY:
+        remedy = "end other programs, or train with --on process and a small data.batch_size"
+        return Check("warning", "memory", found, remedy)
+    return Check("ok", "memory", found)
+
+
+def _shared_memory() -> Check:
+    room = shared_memory()
+    found = f"{format_bytes(room.free)} free of {format_bytes(room.total)}"
+    if room.free < _LITTLE_SHARED_MEMORY:
+        remedy = "start the container with more (docker run --shm-size=2g), lower plan.window, or use --on process"
+        return Check("warning", "shared memory", found, remedy)
+    return Check("ok", "shared memory", found)
+
+
+def _disks() -> Iterator[Check]:
+    from engine.data import cache_root
+
+    for subject, folder in (("disk of this folder", Path.cwd()), ("disk of the cache", cache_root())):
+        room = disk(folder)
+        found = f"{folder}, {format_bytes(room.free)} free of {format_bytes(room.total)}"
+        elsewhere = "--run-dir" if folder == Path.cwd() else "LOCAL_LEARNING_CACHE"
+        if not os.access(existing(folder), os.W_OK):
+            yield Check("warning", subject, f"{folder}, cannot be written to", f"choose another with {elsewhere}")
+        elif room.free < _LITTLE_DISK:
+            yield Check("warning", subject, found, f"free some space, or choose another with {elsewhere}")
+        else:
+            yield Check("ok", subject, found)
+
+
+def _compiler() -> Check:
+    names = [name for name in (os.environ.get("CXX"), "g++", "clang++", "c++") if name]
+    found = next((path for path in map(shutil.which, names) if path), None)
+    if found is None:
+        return Check("warning", "C++ compiler", "none; only numerics.compile=true needs one", "install g++ or clang")
+    return Check("ok", "C++ compiler", found)

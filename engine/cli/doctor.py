@@ -1,0 +1,45 @@
+"""`local-learning doctor`: what works on this machine, what does not, and what is to be done about it?"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+from engine.cli.outcome import Outcome
+from engine.cli.words import PROGRAM
+from engine.errors import EXIT_BAD_INPUT, EXIT_SUCCESS
+
+EPILOG = """Ends with exit code 0 unless there is a problem: something without which nothing, or nothing on Ray, can be
+trained. A warning is about something that you may never need."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """State the words that may follow ``doctor``."""
+    parser.add_argument("--no-ray", action="store_true", help="do not start a Ray to try it (saves some seconds)")
+    parser.add_argument("--data-root", metavar="DIR", type=Path, help="also say which data sets are in this folder")
+
+
+def run(options: argparse.Namespace) -> Outcome:
+    """Make all checks; none of them changes anything."""
+    from engine.cli.checks_of_data import data_checks
+    from engine.cli.checks_of_machine import machine_checks
+    from engine.cli.checks_of_ray import ray_check
+    from engine.cli.checks_of_versions import extra_checks, version_checks
+
+    checks = [*version_checks(), *machine_checks(), *extra_checks()]
+    if not options.no_ray:
+        checks.append(ray_check())
+    if options.data_root is not None:
+        checks += data_checks(options.data_root)
+    lines: list[str] = []
+    for check in checks:
+        lines.append(f"{check.status:<8} {check.subject}: {check.found}")
+        if check.remedy:
+            lines.append(f"{'':<8}   {check.remedy}")
+    counts = Counter(check.status for check in checks)
+    lines += ["", f"{counts['ok']} ok, {counts['warning']} warnings, {counts['problem']} problems"]
+    if not counts["problem"]:
+        lines.append(f"this machine can train; try `{PROGRAM} train infopro_digits`")
+    values = {"checks": [vars(check) for check in checks], "counts": dict(counts)}
+    return Outcome(lines, values, EXIT_BAD_INPUT if counts["problem"] else EXIT_SUCCESS)

@@ -1,0 +1,39 @@
+"""`local-learning export`: how does a trained network leave this engine?"""
+
+from __future__ import annotations
+
+import argparse
+
+from engine.cli.outcome import Outcome
+from engine.cli.words import PROGRAM
+
+EPILOG = f"""The file holds the plain backbone: no auxiliary networks, and the names of the ordinary module, so that
+torchvision's ResNet-18, for instance, loads it. It takes images normalised with the mean and standard deviation in
+its metadata. Its outputs are compared with those of the run before the command succeeds.
+
+examples:
+  {PROGRAM} export runs/infopro_digits-01234567 --to digits.safetensors
+  {PROGRAM} export runs/infopro_digits-01234567 --to digits.onnx"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """State the words that may follow ``export``."""
+    parser.add_argument("run", metavar="RUN", help="folder of a finished or interrupted run")
+    parser.add_argument("--to", metavar="FILE", required=True, help="FILE.safetensors, or FILE.onnx")
+    parser.add_argument("--network", metavar="NAME", help="which network, where the run has several")
+
+
+def run(options: argparse.Namespace) -> Outcome:
+    """Write the file and compare its outputs."""
+    from engine.training import export_network, load
+
+    written = export_network(load(options.run), options.to, options.network)
+    checked = f"checked with {written['checked_with']}"
+    if written["max_difference"] is not None:
+        checked += f": largest difference between the outputs {written['max_difference']:.2g}"
+    lines = [
+        f"{written['file']}: {written['tensors']} tensors, {written['bytes']:,} bytes",
+        f"weights sha256 {written['weights_sha256']}",
+        checked,
+    ]
+    return Outcome(lines, written)

@@ -1,0 +1,66 @@
+"""`local-learning list`: what is there to train with?"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from engine.cli.outcome import Outcome, aligned
+
+_DATA = {
+    "digits": "1,797 handwritten digits of 8x8 pixels in 10 classes, from scikit-learn; part of this package",
+    "cifar10": "60,000 images of 32x32 pixels in 10 classes; python, binary or Parquet files below data.root",
+    "cifar100": "60,000 images of 32x32 pixels in 100 classes; python, binary or Parquet files below data.root",
+    "svhn": "99,289 house numbers of 32x32 pixels in 10 classes; the .mat files below data.root",
+    "stl10": "13,000 images of 96x96 pixels in 10 classes; the binary files below data.root",
+    "folder": "your own pictures: data.root/train/CLASS/x.png, and test/ or val/",
+    "parquet": "your own pictures in Parquet shards, as Hugging Face data sets have them",
+    "synthetic": "made-up images, of any size and number of classes, for trying things out",
+}
+KINDS = ("methods", "backbones", "data", "recipes")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """State the words that may follow ``list``."""
+    parser.add_argument("kind", nargs="?", choices=KINDS, help="only these; all unless given")
+
+
+def run(options: argparse.Namespace) -> Outcome:
+    """Return one line for each thing of each kind that was asked for."""
+    kinds = [options.kind] if options.kind else list(KINDS)
+    found = {kind: _FINDERS[kind]() for kind in kinds}
+    lines: list[str] = []
+    for kind, rows in found.items():
+        lines += [f"{kind}:", *aligned([(name, text) for name, text in rows.items()]), ""]
+    return Outcome(lines[:-1], found)
+
+
+def _methods() -> dict[str, str]:
+    from engine.recipes import METHODS
+
+    return {kind: (settings.__doc__ or "").partition("\n")[0] for kind, settings in METHODS.items()}
+
+
+def _backbones() -> dict[str, str]:
+    from engine import backbones
+
+    own = {"FILE.py:FUNCTION": "your own: FUNCTION(num_classes, image_shape) returns a flat torch.nn.Sequential"}
+    return backbones.names() | own
+
+
+def _data() -> dict[str, str]:
+    return dict(_DATA)
+
+
+def _recipes() -> dict[str, str]:
+    from engine.recipes import shipped_recipes
+
+    return {name: _describe(function()) for name, function in shipped_recipes().items()}
+
+
+def _describe(recipe: Any) -> str:
+    segments = getattr(recipe.method, "num_segments", 1)
+    return f"{recipe.method.kind}, K = {segments}, {recipe.backbone.name} on {recipe.data.name}, {recipe.epochs} epochs"
+
+
+_FINDERS = {"methods": _methods, "backbones": _backbones, "data": _data, "recipes": _recipes}

@@ -1,0 +1,183 @@
+"""Writes a run's network to one file that needs nothing of this engine: safetensors, or ONNX.
+
+The network takes images of shape [B, C, H, W], float32, normalised as (value in [0, 1] - mean) / std with the mean and
+standard deviation per channel in the file's metadata, and gives logits [B, classes].
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import importlib.util
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+import engine
+from engine import backbones
+from engine.errors import RunError
+from engine.streams import generator
+from engine.training.files import sync_folder, write_error, write_synced
+from engine.training.networks import weights_sha256
+from engine.training.runs import Run
+
+# Images in the comparison; another number than the one that an ONNX file is traced with.
+_COMPARED = 3
+_TRACED = 2
+_ONNX_TOLERANCE = 1e-4
+
+
+def export_network(run: Run, target: str | Path, network: str | None = None) -> dict[str, Any]:
+    """Write a deployed network, and read it again to compare its outputs before the file gets its name.
+
+    A .safetensors file holds the tensors under the ordinary module's names: ``load_state_dict`` of torchvision's
+    ResNet, for instance, takes them. An .onnx file holds the network itself, for any batch size.
+
+    Args:
+        run: what was trained.
+        target: the file, ending with .safetensors or .onnx; replaced if it exists.
+        network: which of several; need not be given where there is one.
+
+    Returns:
+        ``file``; ``tensors``, their number; ``bytes`` of the file; ``weights_sha256`` as in summary.json;
+        ``max_difference`` between the outputs, None when they could not be compared; ``checked_with``.
+
+    Raises:
+        RunError: the file cannot be written, or does not give the same outputs; nothing is left of it then.
+    """
+    target = Path(target)
+    _check_target(target)
+    module = run.network(network)
+    aside = target.with_name(f".{target.name}.partial")
+    try:
+        if target.suffix == ".safetensors":
+            checked = _write_safetensors(run, module, aside)
+        else:
+            checked = _write_onnx(run, module, aside)
+        os.replace(aside, target)
+        sync_folder(target.parent)
+    except OSError as error:
+        raise write_error(target, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+    return {
+        "file": str(target),
+        "tensors": len(module.state_dict()),
+        "bytes": target.stat().st_size,
+        "weights_sha256": weights_sha256(module.state_dict()),
+        **checked,
+    }
+
+
+def _check_target(target: Path) -> None:
+    if target.suffix not in (".safetensors", ".onnx"):
+        raise RunError(f"{target}: ends with {target.suffix or 'no suffix'!r}; give a name with .safetensors or .onnx")
+    if not target.parent.is_dir():
+        raise RunError(f"{target}: there is no folder {target.parent}; make it first")
+    if target.exists() and not target.is_file():
+        raise RunError(f"{target}: is no file and is left alone; give another name")
+    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+    if target.suffix == ".onnx" and missing:
+        raise RunError(
+            f"{target}: writing ONNX needs {' and '.join(missing)}; pip install 'local-learning[onnx]', or give a name "
+            "with .safetensors"
+        )
+
+
+def _metadata(run: Run) -> dict[str, str]:
+    facts = run.facts
+    return {
+        "format": "pt",
+        "recipe": run.recipe.name,
+        "method": run.recipe.method.kind,
+        "backbone": run.recipe.backbone.name,
+        "num_classes": str(facts.num_classes),
+        "class_names": json.dumps(facts.class_names),
+        "image_shape": json.dumps(facts.image_shape),
+        "mean": json.dumps(facts.mean),
+        "std": json.dumps(facts.std),
+        "input": "float32 [B, C, H, W]: (value in [0, 1] - mean) / std, per channel",
+        "output": "logits, float32 [B, num_classes]",
+        "engine_version": engine.__version__,
+    }
+
+
+def _write_safetensors(run: Run, module: nn.Sequential, path: Path) -> dict[str, Any]:
+    name = run.recipe.backbone.name
+    # Copies: tensors that share memory, as tied weights do, are refused by safetensors.
+    state = {key: value.clone().contiguous() for key, value in backbones.plain_state(module, name).items()}
+    write_synced(path, safetensors.torch.save(state, _metadata(run)))
+    settings = dataclasses.replace(run.recipe.backbone, weights=None)
+    # Another seed: a weight that the file does not hold would differ.
+    fresh = backbones.build(settings, run.facts.num_classes, run.facts.image_shape, run.recipe.seed + 1)
+    try:
+        backbones.load_plain_state(fresh, name, safetensors.torch.load_file(path))
+    except safetensors.SafetensorError as error:
+        raise RunError(f"{path.name}: could not be read again after it was written: {error}") from error
+    images = _images(run, _COMPARED)
+    with torch.no_grad():
+        difference = _largest_difference(module(images), fresh.eval()(images))
+    if difference != 0 or weights_sha256(fresh.state_dict()) != weights_sha256(module.state_dict()):
+        raise RunError(_unequal(path, difference, 0.0))
+    return {"max_difference": difference, "checked_with": f"a new {name}"}
+
+
+def _write_onnx(run: Run, module: nn.Sequential, path: Path) -> dict[str, Any]:
+    batch = torch.export.Dim("batch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            # A copy: the exporter may change what it traces.
+            copy.deepcopy(module),
+            (_images(run, _TRACED),),
+            dynamo=True,
+            dynamic_shapes=({0: batch},),
+            input_names=["images"],
+            output_names=["logits"],
+            verbose=False,
+        )
+    assert program is not None
+    program.model.metadata_props.update(_metadata(run))
+    program.save(str(path), external_data=False)
+    if importlib.util.find_spec("onnxruntime") is None:
+        import onnx
+
+        onnx.checker.check_model(str(path))
+        return {"max_difference": None, "checked_with": "onnx.checker only; install onnxruntime to compare outputs"}
+    import onnxruntime
+
+    images = _images(run, _COMPARED)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"images": images.numpy()})
+    with torch.no_grad():
+        difference = _largest_difference(module(images), torch.from_numpy(found))
+    if not difference <= _ONNX_TOLERANCE:
+        raise RunError(_unequal(path, difference, _ONNX_TOLERANCE))
+    return {"max_difference": difference, "checked_with": "onnxruntime"}
+
+
+def _images(run: Run, number: int) -> Tensor:
+    return torch.randn(number, *run.facts.image_shape, generator=generator(run.recipe.seed, "export"))
+
+
+def _largest_difference(expected: Tensor, found: Tensor) -> float:
+    if expected.shape != found.shape:
+        return float("inf")
+    return float((expected - found).abs().max())
+
+
+def _unequal(path: Path, difference: float, allowed: float) -> str:
+    return (
+        f"{path.name}: gave other outputs than the run's network when it was read again (largest difference "
+        f"{difference:g}, allowed {allowed:g}), so it was removed; the disk may be damaged, or the backbone may not do "
+        "the same each time"
+    )

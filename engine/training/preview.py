@@ -1,0 +1,109 @@
+"""What would a recipe's training be, told before anything is trained or written?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.data import Facts, open_source
+from engine.methods import Team, method_of
+from engine.program import Program
+from engine.recipes import Recipe
+from engine.training.checkpoints import newest_checkpoint
+from engine.training.folder import Resume, choose_folder, read_summary
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A training that has not begun.
+
+    Attributes:
+        recipe: what would be trained.
+        facts: what is known of the images.
+        team: learners and programs.
+        steps_per_epoch: optimizer steps in an epoch.
+        run_dir: the run folder that would be used.
+        finished_steps: steps that this folder holds already.
+    """
+
+    recipe: Recipe
+    facts: Facts
+    team: Team
+    steps_per_epoch: int
+    run_dir: Path
+    finished_steps: int
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.recipe.epochs * self.steps_per_epoch
+
+    def to_json(self) -> dict[str, Any]:
+        """Return learners, programs and sizes as JSON values."""
+        return {
+            "run_dir": str(self.run_dir),
+            "images": self.facts.sizes,
+            "image_shape": self.facts.image_shape,
+            "num_classes": self.facts.num_classes,
+            "steps_per_epoch": self.steps_per_epoch,
+            "total_steps": self.total_steps,
+            "finished_steps": self.finished_steps,
+            "learners": [
+                {
+                    "name": learner.name,
+                    "blocks": learner.blocks,
+                    "parameters": learner.parameters,
+                    "auxiliary_parameters": learner.auxiliary_parameters,
+                }
+                for learner in self.team.learners
+            ],
+            "training": _program_values(self.team.training),
+            "evaluation": _program_values(self.team.evaluation),
+        }
+
+
+def _program_values(program: Program) -> dict[str, Any]:
+    return {
+        "bytes_per_step": program.bytes_per_step,
+        "calls": [
+            {"learner": call.learner, "phase": call.phase, "takes": call.takes, "gives": call.gives}
+            for call in program.calls
+        ],
+        "messages": {
+            name: {
+                "parts": [{"shape": shape, "dtype": dtype} for shape, dtype in message.parts],
+                "bytes": message.bytes,
+            }
+            for name, message in program.messages.items()
+        },
+    }
+
+
+def preview(recipe: Recipe, run_dir: str | Path | None = None, resume: Resume = "auto") -> Preview:
+    """Open the images and plan the programs of a training; no run folder is made.
+
+    Args:
+        recipe: what would be trained.
+        run_dir: as given to `train`.
+        resume: as given to `train`.
+
+    Raises:
+        RecipeError, DataError, RunError: what `train` would refuse, too.
+    """
+    folder = choose_folder(recipe, Path(run_dir) if run_dir is not None else None, resume)
+    source = open_source(recipe.data, recipe.seed)
+    try:
+        steps_per_epoch = source.steps_per_epoch()
+        team = method_of(recipe).team(recipe, source.facts)
+        return Preview(recipe, source.facts, team, steps_per_epoch, folder, _finished_steps(folder))
+    finally:
+        source.close()
+
+
+def _finished_steps(folder: Path) -> int:
+    summary = read_summary(folder)
+    if summary is not None and summary["status"] == "finished":
+        return int(summary["steps"])
+    checkpoint, _ = newest_checkpoint(folder / "checkpoints")
+    return checkpoint.step if checkpoint is not None else 0
