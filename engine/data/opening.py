@@ -186,7 +186,17 @@ def _digest(described: list[Any]) -> str:
 
 
 def _too_large(found: Found, image_size: int | None, limit_bytes: int) -> bool:
-    if found.num_pictures is None or image_size is None:
+    """Tell whether a set is decoded ahead. Raises DataError when it must be, but has no image size."""
+    if found.num_pictures is None:
+        return False
+    if image_size is None:
+        # Decoded pictures are larger than encoded ones; this spares reading a huge set before refusing it.
+        encoded = sum(os.path.getsize(path) for path in found.files)
+        if encoded > limit_bytes:
+            raise DataError(
+                f"the pictures in {found.root} have {encoded:,} bytes, more than the {limit_bytes:,} that are kept "
+                f"decoded: set data.image_size, and they are decoded while the training runs"
+            )
         return False
     return found.num_pictures * 3 * image_size * image_size > limit_bytes
 

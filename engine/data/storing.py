@@ -98,7 +98,7 @@ def _store_part(
         if limit_bytes is not None and total > limit_bytes:
             raise DataError(
                 f"the {number:,} {split} images need {total:,} bytes when decoded, more than the {limit_bytes:,} that "
-                f"are kept: set data.image_size, and they are decoded while the training runs"
+                f"are kept decoded: set data.image_size, and they are decoded while the training runs"
             )
         check_room(folder, total)
         sums = np.zeros((3, shape[1]), dtype=np.int64)

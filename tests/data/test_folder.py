@@ -112,8 +112,13 @@ def test_sizes_that_vary_need_an_image_size(writers: Any, root: Path) -> None:
         open_folder(root)
     assert open_folder(root, image_size=16).facts.image_shape == (3, 16, 16)
     (root / "train" / "bee" / "bee_2.png").unlink()
-    with pytest.raises(DataError, match=r"more than the 100 that are kept: set data.image_size"):
+    with pytest.raises(DataError, match=r"more than the 100 that are kept decoded: set data.image_size"):
         open_folder(root, limit=100)
+    for path in root.glob("*/*/*.png"):
+        Image.new("RGB", (60, 60)).save(path)
+    encoded = sum(path.stat().st_size for path in root.glob("*/*/*.png"))
+    with pytest.raises(DataError, match=r"need 118,800 bytes when decoded, more than the"):
+        open_folder(root, limit=encoded)
 
 
 def test_splits_of_different_size(writers: Any, tmp_path: Path) -> None:
