@@ -65,7 +65,7 @@ class ProcessRuntime:
 
     def describe(self) -> dict[str, str]:
         """Return where each learner lives, in words."""
-        return {name: f"this process, {self._device}" for name in self._learners}
+        return dict.fromkeys(self._learners, f"this process, {self._device}")
 
     def close(self) -> None:
         """Let the learners go, and put torch's settings back."""

@@ -1,5 +1,7 @@
 """Consistent cuts of a whole team on disk: written aside, fsynced, renamed; safetensors and JSON, never pickle.
 
+What a run folder holds of one:
+
     checkpoints/step-000123/
       LEARNER.safetensors   every tensor that training changes, see `LearnerState`
       state.json            step, digest of the recipe, fingerprint of the images, counters of each learner
@@ -49,11 +51,15 @@ def save_checkpoint(
 ) -> Path:
     """Write a checkpoint, then remove the oldest ones beyond ``keep``.
 
+    A complete one of the same step is left as it is: a run is repeatable, so it holds the same.
+
     Raises:
         RunError: the disk is full or cannot be written to; older checkpoints stay whole.
     """
     target = folder / f"step-{step:06d}"
     aside = folder / f".{target.name}.partial"
+    if target.exists() and isinstance(_read_or_complain(target), Checkpoint):
+        return target
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
@@ -69,7 +75,7 @@ def save_checkpoint(
         write_synced(aside / _MANIFEST, json.dumps(manifest, indent=2).encode())
         sync_folder(aside)
         if target.exists():
-            # Left by an earlier run of the same recipe: damaged, or it would have been resumed.
+            # It is damaged, and was named when it was skipped.
             shutil.rmtree(target)
         os.replace(aside, target)
         sync_folder(folder)
@@ -77,33 +83,46 @@ def save_checkpoint(
         raise write_error(target, error) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    for old in _folders(folder)[:-keep]:
+    # Those of later steps are damaged, or they would have been resumed: counted, they would drive out whole ones.
+    for old in [path for path in _folders(folder) if _step_of(path) <= step][:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return target
 
 
+def _step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
 def _folders(folder: Path) -> list[Path]:
     """Return the folders of all checkpoints, the oldest first."""
-    return sorted((p for p in folder.glob("step-*") if p.is_dir() and p.name[5:].isdigit()), key=lambda p: int(p.name[5:]))
+    found = (path for path in folder.glob("step-*") if path.is_dir() and path.name.removeprefix("step-").isdigit())
+    return sorted(found, key=_step_of)
 
 
 def newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     """Return the newest complete checkpoint, and one line on each damaged one that was skipped."""
     skipped: list[str] = []
     for path in reversed(_folders(folder)):
-        try:
-            return _read(path), skipped
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            skipped.append(f"{path}: damaged, skipped: {error}")
+        found = _read_or_complain(path)
+        if isinstance(found, Checkpoint):
+            return found, skipped
+        skipped.append(found)
     return None, skipped
+
+
+def _read_or_complain(path: Path) -> Checkpoint | str:
+    """Return a checkpoint, or what is wrong with it."""
+    try:
+        return _read(path)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        return f"{path}: damaged, skipped: {error}"
 
 
 def _read(path: Path) -> Checkpoint:
     if not (path / _MANIFEST).is_file():
         raise ValueError(f"has no {_MANIFEST}, so it was never finished")
-    manifest = json.loads((path / _MANIFEST).read_bytes())
     contents: dict[str, bytes] = {}
-    for name, expected in manifest.items():
+    for name, expected in _read_manifest(path).items():
         if not (path / name).is_file():
             raise ValueError(f"{name} is missing")
         contents[name] = (path / name).read_bytes()
@@ -118,6 +137,18 @@ def _read(path: Path) -> Checkpoint:
         for name, extra in extras.items()
     }
     return Checkpoint(path, values.pop("step"), states, values)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    # Nothing vouches for the manifest itself, so any JSON may be in a damaged one.
+    manifest = json.loads((path / _MANIFEST).read_bytes())
+    whole = isinstance(manifest, dict) and all(
+        isinstance(expected, dict) and isinstance(expected.get("bytes"), int) and "sha256" in expected
+        for expected in manifest.values()
+    )
+    if not whole or "state.json" not in manifest:
+        raise ValueError(f"{_MANIFEST} is not a list of files with their sizes and sha256")
+    return manifest
 
 
 def require_checkpoint(folder: Path) -> Checkpoint:

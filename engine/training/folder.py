@@ -23,6 +23,9 @@ from engine.training.files import replace_file, write_error
 
 Resume = Literal["auto", "never"]
 
+# What a run leaves that ended before it had written its recipe, on a full disk for instance.
+_BEFORE_RECIPE = {"log.txt", ".lock", ".recipe.json.partial"}
+
 
 def default_folder(recipe: Recipe) -> Path:
     """Return `runs/NAME-DIGEST`: the same recipe finds its run again, and another one never meets it."""
@@ -47,7 +50,7 @@ def choose_folder(recipe: Recipe, run_dir: Path | None, resume: Resume) -> Path:
             free = folder.with_name(f"{folder.name}-{number}")
             number += 1
         return free
-    if folder.is_dir() and any(path.name != "log.txt" for path in folder.iterdir()):
+    if folder.is_dir() and any(path.name not in _BEFORE_RECIPE for path in folder.iterdir()):
         if not (folder / "recipe.json").is_file():
             raise RunError(f"{folder}: holds files but no recipe.json, so it is no run folder; give another --run-dir")
         earlier = load_recipe(folder / "recipe.json")
@@ -87,7 +90,7 @@ class RunFolder:
         self.path = path
         self.checkpoints = path / "checkpoints"
         try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True)
             self._lock: IO[str] = (path / ".lock").open("w")
         except OSError as error:
             raise write_error(path, error) from error
@@ -98,10 +101,15 @@ class RunFolder:
             raise RunError(
                 f"{path}: another process is training in this folder; wait for it, or give another --run-dir"
             ) from None
-        replace_file(path / "recipe.json", recipe_to_json(recipe).encode())
-        self.write_json("plan.json", plan_to_dict(plan))
-        self.write_json("environment.json", environment)
-        self._log: IO[str] = (path / "log.txt").open("a")
+        try:
+            replace_file(path / "recipe.json", recipe_to_json(recipe).encode())
+            self.write_json("plan.json", plan_to_dict(plan))
+            self.write_json("environment.json", environment)
+            self.checkpoints.mkdir(exist_ok=True)
+            self._log: IO[str] = (path / "log.txt").open("a")
+        except (OSError, RunError) as error:
+            self._lock.close()
+            raise error if isinstance(error, RunError) else write_error(path, error) from error
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write a JSON file into the folder, replacing an earlier one whole."""

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
+import ray
 import torch
 
 from engine.data import Batch, Facts
@@ -42,7 +43,7 @@ class LearnerActor:
         self._failure: EngineError | None = None
 
     def build(self) -> dict[str, Any]:
-        """Build the learner; returns its process, host and device.
+        """Build the learner; returns its actor's id, process, node, host and device.
 
         Apart from the constructor, because Ray hides the cause of an error that is raised there.
         """
@@ -58,7 +59,14 @@ class LearnerActor:
         except Exception as error:
             raise LearnerError(self._name, f"could not be built: {explain(error)}", traceback.format_exc()) from error
         named = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-        return {"pid": os.getpid(), "host": os.uname().nodename, "device": named}
+        context = ray.get_runtime_context()
+        return {
+            "actor": context.get_actor_id(),
+            "pid": os.getpid(),
+            "node": context.get_node_id(),
+            "host": os.uname().nodename,
+            "device": named,
+        }
 
     def alive(self) -> None:
         """Answer, which a dead actor cannot."""

@@ -6,14 +6,22 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import psutil
 import ray
+import torch
 from ray._private import ray_constants
+from ray._private import worker as ray_worker
 
 from engine.errors import PlanError
 from engine.recipes import Plan
 from engine.runtimes.ray.placement import check_store_bytes, choose_store_bytes
+
+
+def private_node() -> dict[str, float]:
+    """Return what a private Ray on this machine has: the CPUs that this process may use, and the GPUs torch sees."""
+    return {"CPU": float(len(os.sched_getaffinity(0))), "GPU": float(torch.cuda.device_count())}
 
 
 def start_private_ray(object_store_bytes: int | None = None, num_cpus: int | None = None) -> None:
@@ -26,10 +34,12 @@ def start_private_ray(object_store_bytes: int | None = None, num_cpus: int | Non
     # Read by Ray when it starts: no usage reports, and no lower priority for the actors than for the driver.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")
+    _keep_standard_output_clean()
     with _loopback_only():
         ray.init(
             address="local",
-            num_cpus=num_cpus or len(os.sched_getaffinity(0)),
+            num_cpus=num_cpus or int(private_node()["CPU"]),
+            num_gpus=int(private_node()["GPU"]),
             object_store_memory=object_store_bytes,
             include_dashboard=False,
             log_to_driver=False,
@@ -52,6 +62,18 @@ def _loopback_only() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
+def _keep_standard_output_clean() -> None:
+    """Send to the log of Ray what it would print about dead workers, also with ``log_to_driver=False``.
+
+    Standard output is for results, and LearnerError says more.
+    """
+
+    def to_log(data: Mapping[str, Any], ignore_prefix: bool) -> None:
+        logging.getLogger("ray").info("%s", "\n".join(data["lines"]))
+
+    ray_worker.print_to_stdstream = to_log
+
+
 def connect(plan: Plan, needed_store_bytes: int) -> bool:
     """Make sure that this process is connected to a Ray with a large enough object store.
 
@@ -70,6 +92,7 @@ def connect(plan: Plan, needed_store_bytes: int) -> bool:
         free = psutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else psutil.virtual_memory().available
         start_private_ray(choose_store_bytes(plan, needed_store_bytes, free))
         return True
+    _keep_standard_output_clean()
     try:
         ray.init(address=plan.address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:

@@ -18,20 +18,27 @@ def original_error(error: BaseException) -> BaseException:
     return error
 
 
-def as_engine_error(error: BaseException, learner: str, process_id: int | None) -> EngineError:
+def is_death(error: BaseException) -> bool:
+    """Return whether an original error means that a process or its node is gone, and not that a phase failed."""
+    return isinstance(error, ray.exceptions.RayError) and not isinstance(error, ray.exceptions.RayTaskError)
+
+
+def as_engine_error(
+    error: BaseException, learner: str, process_id: int | None = None, ending: str | None = None
+) -> EngineError:
     """Return the error of the engine that says what happened to a learner.
 
     Args:
-        error: what Ray raised when the learner's answer was fetched.
-        learner: name of the learner that was asked.
+        error: what Ray raised, as `original_error` returned it.
+        learner: name of the learner that failed.
         process_id: its process, for the message.
+        ending: how that process ended, where the machine could tell.
     """
-    error = original_error(error)
     if isinstance(error, EngineError):
         return error
     where = f"its process {process_id}" if process_id else "its process"
     text = " ".join(str(error).split())
-    if isinstance(error, ray.exceptions.OutOfMemoryError) or "due to the node running low on memory" in text:
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
         return LearnerError(
             learner,
             f"{where} was ended because its node ran out of memory; raise method.num_segments or lower "
@@ -39,22 +46,24 @@ def as_engine_error(error: BaseException, learner: str, process_id: int | None) 
             text,
         )
     if isinstance(error, (ray.exceptions.ActorDiedError, ray.exceptions.ActorUnavailableError)):
-        return LearnerError(learner, f"{where} died: {_cause_of_death(text)} ({_REMEDY})", text)
+        return LearnerError(learner, f"{where} died: {_cause_of_death(text, ending)} ({_REMEDY})", text)
     if isinstance(error, ray.exceptions.NodeDiedError):
         return LearnerError(learner, f"the node of {where} died ({_REMEDY})", text)
     return LearnerError(learner, f"{type(error).__name__}: {text[:300]}", text)
 
 
-def _cause_of_death(text: str) -> str:
-    exit_code = re.search(r"exit code(?:[ =:]+)(-?\d+)", text, re.IGNORECASE)
-    if exit_code:
-        return f"exit code {exit_code.group(1)}"
+def _cause_of_death(text: str, ending: str | None) -> str:
     if "ray.kill" in text:
         return "it was ended by ray.kill"
-    signal_name = re.search(r"\b(SIG[A-Z]{3,5})\b", text)
-    if signal_name and "potential root causes" not in text:
-        return f"signal {signal_name.group(1)}"
-    if "connection error code 2" in text or "unexpected" in text.lower():
+    # Ray's workers turn this one signal into an exit code.
+    if "receives a SIGTERM" in text:
+        return "signal SIGTERM"
+    if ending is not None:
+        return ending
+    exit_code = re.search(r"exit code (-?\d+)", text)
+    if exit_code:
+        return f"exit code {exit_code.group(1)}"
+    if "connection error code" in text:
         return (
             "its connection ended without a word, as after a kill signal (SIGKILL, the kernel's out-of-memory killer) "
             "or a crash (SIGSEGV)"

@@ -24,12 +24,16 @@ from engine.methods import Team
 from engine.program import BATCH, SOURCE, Program
 from engine.recipes import Plan, Recipe, recipe_to_dict
 from engine.runtimes.ray.actor import LearnerActor
-from engine.runtimes.ray.cluster import connect, node_resources
-from engine.runtimes.ray.failures import as_engine_error
+from engine.runtimes.ray.cluster import connect, node_resources, private_node
+from engine.runtimes.ray.failures import as_engine_error, is_death, original_error
 from engine.runtimes.ray.placement import choose_placement, store_bytes_needed
+from engine.runtimes.ray.processes import WatchedProcess
 
 # A float32 weight, its gradient's optimizer slots (two for Adam) and room for the copy that is written.
 _STATE_BYTES_PER_PARAMETER = 4 * 4
+
+# How long the learners have to say that they are alive, when it is not known which one died.
+_ALIVE_SECONDS = 5.0
 
 
 class _Pending:
@@ -55,11 +59,15 @@ class ObjectStoreRuntime:
         parameters = sum(learner.parameters + learner.auxiliary_parameters for learner in team.learners)
         window = plan.window or 2 * len(team.names)
         needed = store_bytes_needed(team.training, team.evaluation, window, parameters * _STATE_BYTES_PER_PARAMETER)
+        if plan.address is None and not ray.is_initialized():
+            # Ray takes seconds to start; this machine is known without it.
+            choose_placement(plan, recipe, len(team.names), [private_node()])
         self._owns_ray = connect(plan, needed)
         self._group: Any = None
         self._actors: dict[str, Any] = {}
         self._methods: dict[tuple[str, int], Any] = {}
-        self._process_ids: dict[str, int] = {}
+        self._places: dict[str, dict[str, Any]] = {}
+        self._watched: dict[str, WatchedProcess] = {}
         # For each step in flight, the calls that give no message: what they return is empty, and everything that is
         # given is taken by one of them in the end, so they tell that the step is done without moving features here.
         self._in_flight: deque[dict[str, Any]] = deque()
@@ -89,17 +97,26 @@ class ObjectStoreRuntime:
                 max_task_retries=0,
                 scheduling_strategy=PlacementGroupSchedulingStrategy(self._group, index),
             ).remote(
-                json.dumps(recipe_to_dict(recipe)), json.dumps(facts.to_json()), steps_per_epoch, name, bool(placement.gpus)
+                json.dumps(recipe_to_dict(recipe)),
+                json.dumps(facts.to_json()),
+                steps_per_epoch,
+                name,
+                bool(placement.gpus),
             )
         places = {name: actor.build.remote() for name, actor in self._actors.items()}
-        _, late = ray.wait(list(places.values()), num_returns=len(places), timeout=deadline - time.monotonic())
+        _, late = ray.wait(
+            list(places.values()), num_returns=len(places), timeout=max(0.0, deadline - time.monotonic())
+        )
         for name, reference in places.items():
             if reference in late:
                 raise LearnerError(
                     name, f"did not start within plan.start_timeout_seconds={timeout:g}; raise it if the node is slow"
                 )
         self._places = {name: self.fetch(name, reference) for name, reference in places.items()}
-        self._process_ids = {name: place["pid"] for name, place in self._places.items()}
+        here = ray.get_runtime_context().get_node_id()
+        self._watched = {
+            name: WatchedProcess(place["pid"]) for name, place in self._places.items() if place["node"] == here
+        }
 
     def submit(self, program: Program, batch: Batch) -> None:
         """Submit the calls of one step, after waiting for the oldest step when the window is full."""
@@ -143,17 +160,24 @@ class ObjectStoreRuntime:
 
     def _blame(self, learner: str, error: BaseException) -> EngineError:
         """Return the error of the learner that is to blame: a dead one rather than those that waited for it."""
-        found = as_engine_error(error, learner, self._process_ids.get(learner))
-        if isinstance(found, LearnerError) and "died" not in found.cause:
-            return found
-        for name, actor in self._actors.items():
-            try:
-                ray.get(actor.alive.remote(), timeout=2.0)
-            except ray.exceptions.GetTimeoutError:
-                continue
-            except ray.exceptions.RayError as death:
-                return as_engine_error(death, name, self._process_ids.get(name))
-        return found
+        error = original_error(error)
+        if not is_death(error):
+            return as_engine_error(error, learner)
+        name, error = self._find_dead(learner, error)
+        watched = self._watched.get(name)
+        ending = watched.ending() if watched is not None else None
+        return as_engine_error(error, name, self._places.get(name, {}).get("pid"), ending)
+
+    def _find_dead(self, learner: str, error: BaseException) -> tuple[str, BaseException]:
+        actor = getattr(error, "actor_id", None)
+        for name, place in self._places.items():
+            if actor is not None and place["actor"] == actor:
+                return name, error
+        # Ray does not say whose death it was: all are asked at once, and the dead answer first.
+        names = {actor.alive.remote(): name for name, actor in self._actors.items()}
+        answered, _ = ray.wait(list(names), num_returns=len(names), timeout=_ALIVE_SECONDS)
+        deaths = ((names[reference], _error_of(reference)) for reference in answered)
+        return next(((name, death) for name, death in deaths if death is not None), (learner, error))
 
     def ask(self, question: str) -> _Pending:
         """Ask all learners a question after what was submitted; they answer while later steps are submitted."""
@@ -179,11 +203,22 @@ class ObjectStoreRuntime:
     def close(self) -> None:
         """End the actors, give back what they reserved, and stop a Ray that was started for this run."""
         self._in_flight.clear()
-        with contextlib.suppress(ray.exceptions.RayError, ValueError):
-            for actor in self._actors.values():
+        for watched in self._watched.values():
+            watched.close()
+        for actor in self._actors.values():
+            with contextlib.suppress(ray.exceptions.RayError, ValueError):
                 ray.kill(actor)
-            if self._group is not None:
-                remove_placement_group(self._group)
         self._actors.clear()
+        if self._group is not None:
+            with contextlib.suppress(ray.exceptions.RayError, ValueError):
+                remove_placement_group(self._group)
         if self._owns_ray:
             ray.shutdown()
+
+
+def _error_of(reference: Any) -> BaseException | None:
+    try:
+        ray.get(reference)
+    except ray.exceptions.RayError as error:
+        return original_error(error)
+    return None

@@ -1,0 +1,223 @@
+"""How fast is a chain of segments in process and on Ray, beside the limit that two bare processes reach?
+
+    python -m experiments.benchmarks.pipeline [--batch-sizes 128,256] [--methods greedy,infopro] [--rounds 5]
+
+ResNet-32 on random 32 x 32 images, float32, K = 1, 2, 4 with cuts that balance time (measured with the heads). In
+each round every way of running is timed once, in turn, and medians over rounds are compared, so that a drift of the
+machine touches all alike. E = sum of the segments' times alone / (min(K, cores) * time per step). The share of the
+CPU that other processes used is recorded for every round; a figure taken beside more than 5 % of it is marked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import ray
+import torch
+
+from engine.data import Source, open_source
+from engine.learners import numerics_applied
+from engine.methods import Team, method_of
+from engine.recipes import (
+    Backbone,
+    Data,
+    EndToEnd,
+    Greedy,
+    InfoPro,
+    Numerics,
+    Plan,
+    Recipe,
+)
+from engine.runtimes import open_runtime
+from engine.runtimes.ray import start_private_ray
+from experiments.benchmarks import two_processes
+
+# Names of the blocks after which to cut, balanced by measured time with the heads that the method puts there.
+CUTS = {
+    ("greedy", 2): ("layer1_4",),
+    ("greedy", 4): ("layer1_1", "layer1_3", "layer2_2"),
+    ("infopro", 2): ("layer1_3",),
+    ("infopro", 4): ("layer1_0", "layer1_2", "layer2_1"),
+}
+STEPS = 10
+
+
+def make_recipe(method: str, num_segments: int, batch_size: int, threads: int) -> Recipe:
+    """Return the recipe of one row."""
+    settings: EndToEnd | Greedy | InfoPro = EndToEnd()
+    if num_segments > 1:
+        make = {"greedy": Greedy, "infopro": InfoPro}[method]
+        settings = make(num_segments=num_segments, cuts=CUTS[method, num_segments])
+    return Recipe(
+        name="pipeline",
+        method=settings,
+        backbone=Backbone(name="resnet32"),
+        data=Data(
+            name="synthetic",
+            num_classes=10,
+            image_size=32,
+            synthetic_images=4 * batch_size,
+            batch_size=batch_size,
+            mean=(0.5, 0.5, 0.5),
+            std=(0.25, 0.25, 0.25),
+        ),
+        numerics=Numerics(threads=threads, device="cpu"),
+    )
+
+
+def seconds_on(executor: str, recipe: Recipe, source: Source, team: Team) -> Callable[[], float]:
+    """Return a function that measures the time of one step in steady state: the window is full at both ends."""
+
+    def measure() -> float:
+        runtime = open_runtime(recipe, source.facts, team, 10**6, Plan(executor=executor, report_every_steps=10**6))
+        try:
+            batches = [source.batch(0, step) for step in range(source.steps_per_epoch())]
+            warm = 2 * len(team.names) + 3
+            for step in range(warm):
+                runtime.submit(team.training, batches[step % len(batches)])
+            started = time.perf_counter()
+            for step in range(STEPS):
+                runtime.submit(team.training, batches[step % len(batches)])
+            elapsed = time.perf_counter() - started
+            runtime.finish()
+            return elapsed / STEPS
+        finally:
+            runtime.close()
+
+    return measure
+
+
+def seconds_alone(recipe: Recipe, source: Source, team: Team) -> list[float]:
+    """Return the median time of each segment's step with nothing beside it."""
+    method = method_of(recipe)
+    times, messages = [], {}
+    with numerics_applied(recipe.numerics):
+        for index, name in enumerate(team.names):
+            learner = method.build_learner(recipe, source.facts, 10**6, name, torch.device("cpu"))
+            batch, taken = source.batch(0, 0), []
+            given = ()
+            for _ in range(7):
+                started = time.perf_counter()
+                given = learner.forward(batch, messages)
+                learner.update(None, {})
+                taken.append(time.perf_counter() - started)
+            times.append(statistics.median(taken[2:]))
+            messages = {f"features{index}": given[0]}
+    return times
+
+
+def others_share(before: tuple[float, float], family: float) -> float:
+    """Return the share of the machine's CPU time since ``before`` that was used outside this family of processes."""
+    times = psutil.cpu_times()
+    busy = sum(times) - times.idle - getattr(times, "iowait", 0.0)
+    elapsed = sum(times) - before[1]
+    return max(0.0, (busy - before[0] - family) / max(elapsed, 1e-9))
+
+
+def cpu_now() -> tuple[float, float]:
+    """Return busy and total CPU seconds of the machine."""
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - getattr(times, "iowait", 0.0), sum(times)
+
+
+def family_seconds() -> float:
+    """Return the CPU seconds of this process, its children, and those that ended."""
+    own = os.times()
+    total = own.user + own.system + own.children_user + own.children_system
+    for child in psutil.Process().children(recursive=True):
+        try:
+            used = child.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += used.user + used.system
+    return total
+
+
+def measure(method: str, batch_size: int, rounds: int) -> list[dict[str, object]]:
+    """Return one row for each way of running, for one method and batch size."""
+    cores = len(os.sched_getaffinity(0))
+    ways: dict[str, tuple[int, Callable[[], float]]] = {}
+    alone: dict[int, list[float]] = {}
+    for num_segments in (1, 2, 4):
+        recipe = make_recipe(method, num_segments, batch_size, threads=1)
+        source = open_source(recipe.data, recipe.seed)
+        team = method_of(recipe).team(recipe, source.facts)
+        alone[num_segments] = seconds_alone(recipe, source, team)
+        ways[f"K={num_segments} in process, 1 thread"] = (num_segments, seconds_on("process", recipe, source, team))
+        threaded = dataclasses.replace(recipe, numerics=Numerics(threads=2, device="cpu"))
+        ways[f"K={num_segments} in process, 2 threads"] = (num_segments, seconds_on("process", threaded, source, team))
+        ways[f"K={num_segments} on Ray, 1 thread each"] = (num_segments, seconds_on("ray", recipe, source, team))
+        shapes = [message.parts[0][0][1:] for name, message in team.training.messages.items() if name != "batch"]
+        if num_segments > 1:
+            ways[f"K={num_segments} bare processes, 1 thread each"] = (
+                num_segments,
+                lambda r=recipe, s=source, f=shapes: two_processes.seconds_per_step(r, s.facts, f, timed=STEPS),
+            )
+    taken: dict[str, list[float]] = {way: [] for way in ways}
+    loads: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, (_, run) in ways.items():
+            before, family = cpu_now(), family_seconds()
+            taken[way].append(run())
+            loads[way].append(others_share(before, family_seconds() - family))
+    rows: list[dict[str, object]] = []
+    for way, (num_segments, _) in ways.items():
+        step = statistics.median(taken[way])
+        efficiency = sum(alone[num_segments]) / (min(num_segments, cores) * step)
+        rows.append(
+            {
+                "method": method if num_segments > 1 else "end-to-end",
+                "batch_size": batch_size,
+                "way": way,
+                "milliseconds": 1000 * step,
+                "range": [1000 * min(taken[way]), 1000 * max(taken[way])],
+                "images_per_second": batch_size / step,
+                "efficiency": efficiency if "2 threads" not in way and "in process" not in way else None,
+                "segments_alone_milliseconds": [1000 * each for each in alone[num_segments]],
+                "others_cpu_share": statistics.median(loads[way]),
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    """Measure, print one table and one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch-sizes", default="128,256")
+    parser.add_argument("--methods", default="greedy,infopro")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--output", type=Path, help="write the rows as JSON to this file too")
+    arguments = parser.parse_args()
+    start_private_ray()
+    rows = []
+    for method in arguments.methods.split(","):
+        for batch_size in map(int, arguments.batch_sizes.split(",")):
+            new = measure(method, batch_size, arguments.rounds)
+            rows += new
+            print(f"\n{method}, batch {batch_size}, median of {arguments.rounds} rounds (smallest to largest)")
+            for row in new:
+                low, high = row["range"]  # type: ignore[misc]
+                efficiency = f"  E {row['efficiency']:.3f}" if row["efficiency"] else ""
+                busy = "  BESIDE OTHER WORK" if row["others_cpu_share"] > 0.05 else ""  # type: ignore[operator]
+                print(
+                    f"{row['way']:<36} {row['milliseconds']:7.0f} ms ({low:.0f}-{high:.0f})"
+                    f"  {row['images_per_second']:6.0f} images/s{efficiency}{busy}",
+                    flush=True,
+                )
+    ray.shutdown()
+    document = {"machine": os.uname().machine, "cores": len(os.sched_getaffinity(0)), "rows": rows}
+    if arguments.output:
+        arguments.output.write_text(json.dumps(document, indent=2) + "\n")
+    print(json.dumps(document))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What do all tests share: surroundings that touch nothing of the user's, and a recipe that trains in a second."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Read when numpy, torch, matplotlib and Ray are imported or started, so before anything else here imports them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+_scratch = tempfile.TemporaryDirectory(prefix="local_learning_tests_", ignore_cleanup_errors=True)
+os.environ["LOCAL_LEARNING_CACHE"] = str(Path(_scratch.name) / "cache")
+os.environ.setdefault("MPLCONFIGDIR", str(Path(_scratch.name) / "matplotlib"))
+
+import torch
+
+from engine.recipes import SGD, Augmentation, Backbone, Constant, Data, EndToEnd, InfoPro, Recipe
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _scratch_folder() -> Iterator[None]:
+    yield
+    _scratch.cleanup()
+
+
+def make_tiny_recipe(**changes: Any) -> Recipe:
+    """Return InfoPro with K = 3 on 44 handwritten digits: 2 epochs of 4 steps, the last batch smaller.
+
+    Args:
+        changes: fields of the recipe; ``data`` is a dict of changes to the data's fields.
+    """
+    data: dict[str, Any] = {
+        "name": "digits",
+        "train_limit": 44,
+        "test_limit": 20,
+        "batch_size": 12,
+        "evaluation_batch_size": 16,
+        "augmentation": Augmentation(crop_padding=1, flip=True),
+        **changes.pop("data", {}),
+    }
+    fields: dict[str, Any] = {
+        "name": "tiny",
+        "method": InfoPro(num_segments=3),
+        "backbone": Backbone(name="resnet14", widths=(4, 4, 4)),
+        "data": Data(**data),
+        "optimizer": SGD(learning_rate=0.05),
+        "schedule": Constant(),
+        "epochs": 2,
+        **changes,
+    }
+    return Recipe(**fields)
+
+
+@pytest.fixture
+def tiny_recipe() -> Callable[..., Recipe]:
+    """Give a test `make_tiny_recipe`."""
+    return make_tiny_recipe

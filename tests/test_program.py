@@ -1,0 +1,123 @@
+"""Is a program checked, sized and shown as its calls say?"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from engine.program import BATCH, SOURCE, Call, Message, Program, ProgramError, batch_message
+
+FEATURES = Message("features", (((4, 16, 8, 8), "float32"),))
+TAKEN = Message(BATCH, (((4, 3, 8, 8), "uint8"), ((4,), "int64"), ((4,), "int64")))
+NEXT = Call(SOURCE, "next", (), (BATCH,))
+FORWARD = Call("segment0", "forward", (BATCH,), ("features",))
+UPDATE = Call("segment0", "update")
+LAST = Call("segment1", "forward", (BATCH, "features"))
+
+
+def program(*calls: Call) -> Program:
+    given = {name for call in calls for name in call.gives}
+    return Program(calls, {message.name: message for message in (FEATURES, TAKEN) if message.name in given})
+
+
+def test_a_sound_program_passes() -> None:
+    found = program(NEXT, FORWARD, UPDATE, LAST)
+    assert found.calls == (NEXT, FORWARD, UPDATE, LAST)
+
+
+def test_a_message_must_be_given_before_it_is_taken() -> None:
+    with pytest.raises(ProgramError, match="'features' before any call gives it"):
+        program(NEXT, LAST, FORWARD)
+
+
+def test_a_message_must_be_given_at_all() -> None:
+    with pytest.raises(ProgramError, match="segment1 forward.* takes 'features'"):
+        program(NEXT, LAST)
+
+
+def test_a_call_cannot_take_what_it_gives_itself() -> None:
+    with pytest.raises(ProgramError, match="before any call gives it"):
+        program(NEXT, Call("segment0", "forward", ("features",), ("features",)))
+
+
+def test_a_message_has_one_giver() -> None:
+    with pytest.raises(ProgramError, match="an earlier call gave already"):
+        program(NEXT, FORWARD, Call("segment1", "forward", (BATCH,), ("features",)))
+
+
+def test_a_call_cannot_give_a_message_twice() -> None:
+    with pytest.raises(ProgramError, match="an earlier call gave already"):
+        program(NEXT, Call("segment0", "forward", (BATCH,), ("features", "features")))
+
+
+def test_a_message_has_a_known_shape() -> None:
+    with pytest.raises(ProgramError, match="whose shape is not stated"):
+        Program((NEXT, FORWARD), {BATCH: TAKEN})
+
+
+def test_no_message_is_stated_that_nobody_gives() -> None:
+    with pytest.raises(ProgramError, match=r"no call gives: \['features'\]"):
+        Program((NEXT,), {BATCH: TAKEN, "features": FEATURES})
+
+
+def test_bytes_are_those_of_the_tensors() -> None:
+    assert FEATURES.bytes == 4 * 16 * 8 * 8 * 4
+    assert TAKEN.bytes == 4 * 3 * 8 * 8 + 4 * 8 + 4 * 8
+    assert program(NEXT, FORWARD, LAST).bytes_per_step == FEATURES.bytes + TAKEN.bytes
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"), [("uint8", 1), ("int64", 8), ("float32", 4), ("bfloat16", 2), ("float16", 2)]
+)
+def test_bytes_of_every_dtype(dtype: str, size: int) -> None:
+    assert Message("m", (((3, 5), dtype),)).bytes == 15 * size
+
+
+def test_a_scalar_has_the_bytes_of_one_number() -> None:
+    assert Message("m", (((), "float32"),)).bytes == 4
+
+
+def test_the_batch_has_images_labels_and_indices() -> None:
+    found = batch_message(128, (3, 32, 32))
+    assert found.name == BATCH
+    assert found.parts == (((128, 3, 32, 32), "uint8"), ((128,), "int64"), ((128,), "int64"))
+    assert found.bytes == 128 * 3 * 32 * 32 + 2 * 128 * 8
+
+
+def test_learners_are_in_the_order_of_their_first_calls() -> None:
+    assert program(NEXT, FORWARD, LAST, UPDATE).learners == ("segment0", "segment1")
+    assert program(NEXT).learners == ()
+
+
+def test_the_last_taker_of_a_message() -> None:
+    found = program(NEXT, FORWARD, UPDATE, LAST, Call("segment1", "update"))
+    assert found.last_taker("features") == 3
+    assert found.last_taker(BATCH) == 3
+    assert program(NEXT, FORWARD).last_taker("features") is None
+
+
+def test_calls_are_shown_with_what_they_take_and_give() -> None:
+    assert str(NEXT) == "source next -> batch"
+    assert str(UPDATE) == "segment0 update"
+    assert str(Call("a", "forward", ("x", "y"), ("z", "w"))) == "a forward(x, y) -> z, w"
+
+
+def test_a_program_is_shown_line_by_line_with_its_bytes() -> None:
+    lines = program(NEXT, FORWARD, UPDATE, LAST).describe()
+    assert len(lines) == 4
+    assert lines[1].split("  ")[0] == "segment0 forward(batch) -> features"
+    assert lines[1].endswith("features: 4x16x8x8 float32 = 16,384 bytes")
+    assert lines[0].endswith("batch: 4x3x8x8 uint8, 4 int64, 4 int64 = 832 bytes")
+    assert lines[2] == "segment0 update"
+    assert lines[0].index("batch: ") == lines[1].index("features: ")
+
+
+def test_an_empty_program_is_shown_as_nothing() -> None:
+    assert program().describe() == []
+    assert program().bytes_per_step == 0
+
+
+def test_a_call_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        NEXT.phase = "other"  # type: ignore[misc]
