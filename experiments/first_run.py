@@ -42,9 +42,7 @@ def new_folder() -> Path:
     return folder
 
 
-def run(
-    folder: Path, label: str, recipe_name: str, overrides: Sequence[str], executor: str
-) -> list[engine.Result]:
+def run(folder: Path, label: str, recipe_name: str, overrides: Sequence[str], executor: str) -> list[engine.Result]:
     """Train a recipe with each seed and return the results."""
     results = []
     for seed in SEEDS:

@@ -32,7 +32,7 @@ def test_a_message_must_be_given_before_it_is_taken() -> None:
 
 
 def test_a_message_must_be_given_at_all() -> None:
-    with pytest.raises(ProgramError, match="segment1 forward.* takes 'features'"):
+    with pytest.raises(ProgramError, match=r"segment1 forward.* takes 'features'"):
         program(NEXT, LAST)
 
 

@@ -70,7 +70,7 @@ def test_the_same_key_gives_the_same_numbers() -> None:
 
 
 def states() -> tuple[torch.Tensor, object, object]:
-    return torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index,union-attr]
+    return torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]
 
 
 def unchanged(before: tuple[torch.Tensor, object, object]) -> bool:
@@ -94,9 +94,14 @@ def test_a_seeded_block_restores_global_state() -> None:
 
 def test_a_seeded_block_restores_global_state_after_an_error() -> None:
     before = states()
-    with pytest.raises(ValueError, match="inside"), seeded(1, "a"):
-        torch.rand(10)
-        raise ValueError("inside")
+
+    def draw_and_fail() -> None:
+        with seeded(1, "a"):
+            torch.rand(10)
+            raise ValueError("inside")
+
+    with pytest.raises(ValueError, match="inside"):
+        draw_and_fail()
     assert unchanged(before)
 
 
@@ -132,7 +137,10 @@ def test_initial_weights_and_dropout_follow_the_stream() -> None:
 
 
 def test_seeds_are_the_same_in_another_process_and_need_no_torch() -> None:
-    code = "import sys; from engine.streams import stream_seed; print(stream_seed(0, 'segment0', 1, 2), 'torch' in sys.modules)"
+    code = (
+        "import sys; from engine.streams import stream_seed; "
+        "print(stream_seed(0, 'segment0', 1, 2), 'torch' in sys.modules)"
+    )
     root = Path(engine.__file__).resolve().parent.parent
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.split() == [str(PINNED[2][1]), "False"]

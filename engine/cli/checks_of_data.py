@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,13 +15,13 @@ from engine.data.stl10 import find_stl10
 from engine.data.svhn import find_svhn
 from engine.errors import DataError
 
-_PUBLISHED: dict[str, Callable[[Path, bool], Found | None]] = {
-    "cifar10": functools.partial(find_cifar, "cifar10"),
-    "cifar100": functools.partial(find_cifar, "cifar100"),
-    "svhn": find_svhn,
-    "stl10": find_stl10,
+_PUBLISHED: dict[str, Callable[[Path], Found | None]] = {
+    "cifar10": lambda root: find_cifar("cifar10", root, True),
+    "cifar100": lambda root: find_cifar("cifar100", root, True),
+    "svhn": lambda root: find_svhn(root, True),
+    "stl10": lambda root: find_stl10(root, True),
 }
-_OWN: dict[str, Callable[[Path], Found]] = {
+_OWN: dict[str, Callable[[Path], Found | None]] = {
     "folder": find_folder,
     "parquet": lambda root: find_parquet(root, None),
 }
@@ -31,29 +31,21 @@ def data_checks(root: Path) -> list[Check]:
     """Return what every reader says to a folder: what it recognises, or why it cannot use what is there."""
     if not root.is_dir():
         return [Check("warning", "data", f"{root} is no folder", "give the folder that data.root shall be")]
-    checks: list[Check] = []
-    for name, find in _PUBLISHED.items():
-        try:
-            found = find(root, True)
-            if found is not None:
-                checks.append(_recognised(name, root, found))
-        except DataError as error:
-            checks.append(Check("warning", f"data {name}", str(error), "complete the files, or load the set anew"))
-    refused: list[str] = []
-    for name, find_own in _OWN.items():
-        try:
-            checks.append(_recognised(name, root, find_own(root)))
-        except DataError as error:
-            refused.append(f"{name}: {error}")
-    if not checks:
-        text = "; ".join(refused)
-        checks.append(Check("warning", "data", f"nothing is recognised in {root}", f"as {text}"))
-    return checks
+    published = [check for name, find in _PUBLISHED.items() if (check := _try(name, root, find))]
+    own = [check for name, find in _OWN.items() if (check := _try(name, root, find))]
+    recognised = [check for check in own if check.status == "ok"]
+    # What these two say to a folder that is not theirs matters only if it is nobody's.
+    return published + recognised or own
 
 
-def _recognised(name: str, root: Path, found: Found) -> Check:
-    loaded = found.load()
+def _try(name: str, root: Path, find: Callable[[Path], Found | None]) -> Check | None:
+    try:
+        found = find(root)
+        if found is None:
+            return None
+        loaded = found.load()
+    except DataError as error:
+        return Check("warning", f"data {name}", str(error), f"correct this to train with data.name={name}")
     sizes = ", ".join(f"{len(part.labels):,} {split}" for split, part in loaded.parts.items())
-    return Check(
-        "ok", f"data {name}", f"{sizes}, {len(loaded.class_names):,} classes; data.name={name} data.root={root}"
-    )
+    where = f"data.name={name} data.root={shlex.quote(str(root))}"
+    return Check("ok", f"data {name}", f"{sizes}, {len(loaded.class_names):,} classes; {where}")

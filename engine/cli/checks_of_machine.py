@@ -18,34 +18,35 @@ _LITTLE_DISK = 2**30
 
 def machine_checks() -> Iterator[Check]:
     """Yield a check for each part of this machine."""
-    yield from _processors()
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        yield Check("problem", "torch", f"cannot be imported: {error}", "install it anew: https://pytorch.org")
+        return
+    yield from _processors(torch.get_num_threads())
+    yield _gpus()
     yield _memory()
     yield _shared_memory()
     yield from _disks()
     yield _compiler()
 
 
-def _processors() -> Iterator[Check]:
-    usable, there = len(os.sched_getaffinity(0)), os.cpu_count()
-    yield Check("ok", "cores", f"{usable} usable of {there}")
-    try:
-        import torch
-    except ImportError as error:
-        yield Check("problem", "torch", f"cannot be imported: {error}", "install torch anew: https://pytorch.org")
-        return
-    yield Check(
-        "ok", "torch threads", f"{torch.get_num_threads()}; learners use numerics.threads instead, 1 by default"
-    )
+def _processors(threads: int) -> Iterator[Check]:
+    yield Check("ok", "cores", f"{len(os.sched_getaffinity(0))} usable of {os.cpu_count()}")
+    yield Check("ok", "torch threads", f"{threads}; learners use numerics.threads instead, 1 by default")
+
+
+def _gpus() -> Check:
+    import torch
+
     gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     if gpus:
-        named = ", ".join(f"{gpu.name} ({format_bytes(gpu.total_memory)})" for gpu in gpus)
-        yield Check("ok", "GPUs", named)
-    elif shutil.which("nvidia-smi"):
+        return Check("ok", "GPUs", ", ".join(f"{gpu.name} ({format_bytes(gpu.total_memory)})" for gpu in gpus))
+    if shutil.which("nvidia-smi"):
         build = f"was built for CUDA {torch.version.cuda}" if torch.version.cuda else "was built without CUDA"
         remedy = "install a torch that fits the driver (https://pytorch.org), or check CUDA_VISIBLE_DEVICES"
-        yield Check("warning", "GPUs", f"there is a driver, but torch sees no GPU; this torch {build}", remedy)
-    else:
-        yield Check("ok", "GPUs", "none; learners compute on the CPU")
+        return Check("warning", "GPUs", f"there is a driver, but torch sees no GPU; this torch {build}", remedy)
+    return Check("ok", "GPUs", "none; learners compute on the CPU")
 
 
 def _memory() -> Check:

@@ -5,6 +5,7 @@ Tried in a process of its own, which can be ended when Ray hangs.
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -56,9 +57,9 @@ def ray_check(timeout_seconds: float = _TIMEOUT_SECONDS) -> Check:
 
 def _end(child: subprocess.Popen[str]) -> None:
     """End the process and all that it started; they can do without being asked, as nothing depends on them."""
-    for process in [*psutil.Process(child.pid).children(recursive=True), child]:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(child.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+    child.kill()
     child.communicate()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
+from engine.cli.check import Check
 from engine.cli.outcome import Outcome
 from engine.cli.words import PROGRAM
 from engine.errors import EXIT_BAD_INPUT, EXIT_SUCCESS
@@ -22,24 +23,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Outcome:
     """Make all checks; none of them changes anything."""
-    from engine.cli.checks_of_data import data_checks
-    from engine.cli.checks_of_machine import machine_checks
-    from engine.cli.checks_of_ray import ray_check
     from engine.cli.checks_of_versions import extra_checks, version_checks
 
-    checks = [*version_checks(), *machine_checks(), *extra_checks()]
-    if not options.no_ray:
+    checks = [*version_checks(), *extra_checks()]
+    if _can_train(checks):  # the checks below import what is looked for above
+        from engine.cli.checks_of_machine import machine_checks
+
+        checks += machine_checks()
+    if _can_train(checks) and not options.no_ray:
+        from engine.cli.checks_of_ray import ray_check
+
         checks.append(ray_check())
-    if options.data_root is not None:
+    if _can_train(checks) and options.data_root is not None:
+        from engine.cli.checks_of_data import data_checks
+
         checks += data_checks(options.data_root)
+    return _outcome(checks)
+
+
+def _can_train(checks: Sequence[Check]) -> bool:
+    return all(check.status != "problem" for check in checks)
+
+
+def _outcome(checks: Sequence[Check]) -> Outcome:
     lines: list[str] = []
     for check in checks:
         lines.append(f"{check.status:<8} {check.subject}: {check.found}")
         if check.remedy:
             lines.append(f"{'':<8}   {check.remedy}")
-    counts = Counter(check.status for check in checks)
+    counts = {status: sum(check.status == status for check in checks) for status in ("ok", "warning", "problem")}
     lines += ["", f"{counts['ok']} ok, {counts['warning']} warnings, {counts['problem']} problems"]
-    if not counts["problem"]:
+    if _can_train(checks):
         lines.append(f"this machine can train; try `{PROGRAM} train infopro_digits`")
-    values = {"checks": [vars(check) for check in checks], "counts": dict(counts)}
-    return Outcome(lines, values, EXIT_BAD_INPUT if counts["problem"] else EXIT_SUCCESS)
+    values = {"checks": [vars(check) for check in checks], "counts": counts}
+    return Outcome(lines, values, EXIT_SUCCESS if _can_train(checks) else EXIT_BAD_INPUT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from engine.cli.machine import shared_memory
@@ -79,9 +78,8 @@ def _in_process(recipe: Recipe) -> dict[str, Any]:
 
 def _on_ray(found: Preview, plan: Plan) -> dict[str, Any]:
     import ray
-    import torch
 
-    from engine.runtimes.ray.cluster import connect, node_resources
+    from engine.runtimes.ray.cluster import connect, node_resources, private_node
     from engine.runtimes.ray.placement import choose_placement, choose_store_bytes, store_bytes_needed
 
     team = found.team
@@ -89,10 +87,7 @@ def _on_ray(found: Preview, plan: Plan) -> dict[str, Any]:
     window = plan.window or 2 * len(team.learners)
     needed = store_bytes_needed(team.training, team.evaluation, window, parameters * _STATE_BYTES_PER_PARAMETER)
     if plan.address is None:
-        cores = float(len(os.sched_getaffinity(0)))
-        placement = choose_placement(
-            plan, found.recipe, len(team.learners), [{"CPU": cores, "GPU": float(torch.cuda.device_count())}]
-        )
+        placement = choose_placement(plan, found.recipe, len(team.learners), [private_node()])
         choose_store_bytes(plan, needed, shared_memory().free)
         where = "a private Ray on this machine"
     else:

@@ -31,4 +31,6 @@ def run(options: argparse.Namespace) -> Outcome:
 
 
 def _in_words(name: str, value: float) -> str:
-    return f"{100 * value:.2f} %" if name.endswith("accuracy") else f"{value:.4f}"
+    if name.endswith("accuracy"):
+        return f"{100 * value:.2f} %"
+    return f"{value:,.0f}" if name.endswith("images") else f"{value:.4f}"

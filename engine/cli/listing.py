@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> Outcome:
     found = {kind: _FINDERS[kind]() for kind in kinds}
     lines: list[str] = []
     for kind, rows in found.items():
-        lines += [f"{kind}:", *aligned([(name, text) for name, text in rows.items()]), ""]
+        lines += [f"{kind}:", *aligned(list(rows.items())), ""]
     return Outcome(lines[:-1], found)
 
 
@@ -60,7 +60,7 @@ def _recipes() -> dict[str, str]:
 
 def _describe(recipe: Any) -> str:
     segments = getattr(recipe.method, "num_segments", 1)
-    return f"{recipe.method.kind}, K = {segments}, {recipe.backbone.name} on {recipe.data.name}, {recipe.epochs} epochs"
+    return f"{recipe.method.kind}, K = {segments}, {recipe.backbone.name} on {recipe.data.name}, epochs={recipe.epochs}"
 
 
 _FINDERS = {"methods": _methods, "backbones": _backbones, "data": _data, "recipes": _recipes}

@@ -55,6 +55,8 @@ from engine.recipes import (
     Recipe,
 )
 
+Head = Literal["softmax", "contrastive"]
+
 NETWORKS = ("resnet32", "resnet110")
 SEGMENTS = (2, 4, 8, 16)
 
@@ -97,7 +99,7 @@ def end_to_end(name: str, network: str) -> Recipe:
     return _recipe(name, network, EndToEnd())
 
 
-def greedy(name: str, network: str, num_segments: int, head: Literal["softmax", "contrastive"]) -> Recipe:
+def greedy(name: str, network: str, num_segments: int, head: Head) -> Recipe:
     """Greedy supervised learning; with the contrastive loss our own combination of published parts."""
     return _recipe(name, network, Greedy(num_segments=num_segments, cuts="published", head=head))
 
@@ -112,19 +114,33 @@ def predsim(name: str, network: str, num_segments: int) -> Recipe:
     return _recipe(name, network, PredSim(num_segments=num_segments, cuts="published"))
 
 
-def infopro(name: str, network: str, num_segments: int, head: Literal["softmax", "contrastive"]) -> Recipe:
+def infopro(name: str, network: str, num_segments: int, head: Head) -> Recipe:
     """InfoPro; for softmax the authors give no weights lambda, so it takes those of contrastive at the same K."""
-    method = InfoPro(
-        num_segments=num_segments, cuts="published", head=head, **_weights(LAMBDAS[network, num_segments])
-    )
-    return _recipe(name, network, method)
+    return _infopro(name, network, num_segments, "published", head, LAMBDAS[network, num_segments])
 
 
 def infopro_memory(name: str, num_segments: int) -> Recipe:
     """InfoPro* on ResNet-110: segments that need equal memory, the first ones short."""
-    weights = _weights(MEMORY_LAMBDAS[num_segments])
-    method = InfoPro(num_segments=num_segments, cuts="published_memory", head="contrastive", **weights)
-    return _recipe(name, "resnet110", method)
+    return _infopro(name, "resnet110", num_segments, "published_memory", "contrastive", MEMORY_LAMBDAS[num_segments])
+
+
+def _infopro(
+    name: str,
+    network: str,
+    num_segments: int,
+    cuts: Literal["published", "published_memory"],
+    head: Head,
+    weights: tuple[float, float, float, float],
+) -> Recipe:
+    first_1, last_1, first_2, last_2 = weights
+    method = InfoPro(
+        num_segments=num_segments,
+        cuts=cuts,
+        head=head,
+        reconstruction_weight=Ramp(first=first_1, last=last_1),
+        classification_weight=Ramp(first=first_2, last=last_2),
+    )
+    return _recipe(name, network, method)
 
 
 def tiny(name: str, whole: Callable[[], Recipe]) -> Recipe:
@@ -137,34 +153,27 @@ def tiny(name: str, whole: Callable[[], Recipe]) -> Recipe:
     return dataclasses.replace(recipe, name=name, data=data, backbone=backbone, epochs=1)
 
 
-def _weights(values: tuple[float, float, float, float]) -> dict[str, Ramp]:
-    first_1, last_1, first_2, last_2 = values
-    return {
-        "reconstruction_weight": Ramp(first=first_1, last=last_1),
-        "classification_weight": Ramp(first=first_2, last=last_2),
-    }
-
-
 def _all() -> dict[str, Callable[[], Recipe]]:
     found: dict[str, Callable[..., Recipe]] = {}
     for network in NETWORKS:
-        found[f"end_to_end_cifar10_{network}"] = partial(end_to_end, network=network)
+        place = f"cifar10_{network}"
+        found[f"end_to_end_{place}"] = partial(end_to_end, network=network)
         for count in SEGMENTS:
-            variant = {"network": network, "num_segments": count}
-            place = f"cifar10_{network}"
-            suffix = "" if count == 2 else f"_k{count}"
-            found[f"greedy_{place}{suffix}"] = partial(greedy, **variant, head="softmax")
-            found[f"greedy_contrastive_{place}_k{count}"] = partial(greedy, **variant, head="contrastive")
-            found[f"dgl_{place}{suffix}"] = partial(dgl, **variant)
-            found[f"infopro_{place}{suffix}"] = partial(infopro, **variant, head="contrastive")
-            found[f"infopro_softmax_{place}_k{count}"] = partial(infopro, **variant, head="softmax")
+            short = place if count == 2 else f"{place}_k{count}"
+            full = f"{place}_k{count}"
+            found[f"greedy_{short}"] = partial(greedy, network=network, num_segments=count, head="softmax")
+            found[f"greedy_contrastive_{full}"] = partial(
+                greedy, network=network, num_segments=count, head="contrastive"
+            )
+            found[f"dgl_{short}"] = partial(dgl, network=network, num_segments=count)
+            found[f"infopro_{short}"] = partial(infopro, network=network, num_segments=count, head="contrastive")
+            found[f"infopro_softmax_{full}"] = partial(infopro, network=network, num_segments=count, head="softmax")
             if network == "resnet32":
-                found[f"predsim_{place}{suffix}"] = partial(predsim, **variant)
+                found[f"predsim_{short}"] = partial(predsim, network=network, num_segments=count)
     for count in MEMORY_LAMBDAS:
         found[f"infopro_cifar10_resnet110_memory_k{count}"] = partial(infopro_memory, num_segments=count)
-    named = {name: partial(make, name) for name, make in found.items()}
-    shrunk = {f"{name}_tiny": partial(tiny, f"{name}_tiny", named[name]) for name in _SHRUNK}
-    return named | shrunk
+    named: dict[str, Callable[[], Recipe]] = {name: partial(make, name) for name, make in found.items()}
+    return named | {f"{name}_tiny": partial(tiny, f"{name}_tiny", named[name]) for name in _SHRUNK}
 
 
 _SHRUNK = (

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.recipes import SGD, Backbone, Cosine, Data, DGL, EndToEnd, Greedy, InfoPro, PredSim, Recipe
+from engine.recipes import DGL, SGD, Backbone, Cosine, Data, EndToEnd, Greedy, InfoPro, PredSim, Recipe
 
 
 def _digits(name: str, method: Any) -> Recipe:

@@ -53,7 +53,8 @@ def test_settings_can_be_nested() -> None:
 
 
 def test_every_precision_has_a_dtype() -> None:
-    assert DTYPES == {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    expected = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    assert expected == DTYPES
 
 
 CASES = [
@@ -75,13 +76,13 @@ def test_the_device(device: str, planned: bool, there: bool, expected: str, monk
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(PlanError, match="numerics.device=cuda.*set numerics.device=cpu"):
+    with pytest.raises(PlanError, match=r"numerics.device=cuda.*set numerics.device=cpu"):
         choose_device(Numerics(device="cuda"), True)
 
 
 def test_float16_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device(Numerics(precision="float16"), True).type == "cuda"
-    with pytest.raises(PlanError, match="float16.*bfloat16"):
+    with pytest.raises(PlanError, match=r"float16.*bfloat16"):
         choose_device(Numerics(precision="float16", device="cpu"), True)
     assert choose_device(Numerics(precision="bfloat16", device="cpu"), False).type == "cpu"

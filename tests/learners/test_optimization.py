@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -166,9 +167,7 @@ def test_weight_decay_reaches_batch_norm() -> None:
 
 
 places = st.tuples(st.integers(1, 200), st.integers(1, 50)).flatmap(
-    lambda size: st.tuples(
-        st.just(size[0]), st.just(size[1]), st.integers(0, size[0] - 1), st.integers(0, size[1] - 1)
-    )
+    lambda size: st.tuples(st.just(size[0]), st.just(size[1]), st.integers(0, size[0] - 1), st.integers(0, size[1] - 1))
 )
 rates = st.floats(1e-4, 10)
 
@@ -246,7 +245,7 @@ def test_rates_by_step_change_inside_an_epoch() -> None:
     for schedule in (Cosine(interval="step"), Polynomial()):
         found = [learning_rate(schedule, 1.0, 2, 5, epoch, step) for epoch in range(2) for step in range(5)]
         assert found[0] == 1
-        assert all(one > other for one, other in zip(found, found[1:], strict=False))
+        assert all(one > other for one, other in pairwise(found))
 
 
 def test_the_recipes_rate_is_that_of_its_schedule() -> None:

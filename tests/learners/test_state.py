@@ -57,7 +57,7 @@ def make(settings: Optimizer, seed: int, layout: torch.memory_format = torch.con
     with seeded("state", "weights", seed):
         body = nn.Sequential(nn.Conv2d(3, 5, 3, bias=False), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 4, 3))
         objective = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 4))
-    body = body.to(memory_format=layout)  # type: ignore[call-overload]
+    body = body.to(memory_format=layout)
     named = dict(body.named_parameters(prefix="body")) | dict(objective.named_parameters(prefix="auxiliary"))
     return Parts(body, objective, make_optimizer(settings, named.values()), named)
 

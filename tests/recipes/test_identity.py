@@ -147,7 +147,7 @@ def test_replace_checks_anew_and_leaves_the_old_one() -> None:
 
 def test_positions_and_unknown_names_are_refused() -> None:
     with pytest.raises((TypeError, ValidationError)):
-        SGD(0.1)  # type: ignore[misc]
+        SGD(0.1)  # type: ignore[call-arg,arg-type]
     with pytest.raises(ValidationError):
         SGD(lr=0.1)  # type: ignore[call-arg]
 

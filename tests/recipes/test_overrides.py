@@ -58,7 +58,11 @@ def test_no_words_change_nothing() -> None:
 def test_only_the_named_fields_change() -> None:
     before = recipe_to_dict(start())
     after = recipe_to_dict(changed("epochs=3", "data.augmentation.flip=true", "optimizer.learning_rate=0.5"))
-    assert (after["epochs"], after["data"]["augmentation"]["flip"], after["optimizer"]["learning_rate"]) == (3, True, 0.5)
+    assert (after["epochs"], after["data"]["augmentation"]["flip"], after["optimizer"]["learning_rate"]) == (
+        3,
+        True,
+        0.5,
+    )
     before["epochs"], before["data"]["augmentation"]["flip"], before["optimizer"]["learning_rate"] = 3, True, 0.5
     assert after == before
 
@@ -267,7 +271,7 @@ def test_a_misspelt_rule_for_cuts_is_not_taken_for_a_block() -> None:
 
 
 def test_another_method_keeps_what_both_have() -> None:
-    recipe = start(method=InfoPro(num_segments=8, cuts=("layer1_0",), head="contrastive", reconstruction_weight=5))
+    recipe = start(method=InfoPro(num_segments=8, cuts=("layer1_0",), head="contrastive"))
     assert changed("method.kind=greedy", recipe=recipe).method == Greedy(
         num_segments=8, cuts=("layer1_0",), head="contrastive"
     )

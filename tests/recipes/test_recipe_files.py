@@ -119,7 +119,9 @@ def test_a_function_that_fails_names_the_line(write: Write) -> None:
 
 
 def test_a_wrong_value_in_a_file_is_named(write: Write) -> None:
-    path = write("mine.py", "from engine.recipes import Data\n\ndef recipe():\n    return Data(name='digits', batch_size=0)\n")
+    path = write(
+        "mine.py", "from engine.recipes import Data\n\ndef recipe():\n    return Data(name='digits', batch_size=0)\n"
+    )
     told = refusal(path)
     assert told.startswith(str(path))
     assert "batch_size" in told

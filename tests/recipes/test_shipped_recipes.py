@@ -16,6 +16,7 @@ from torch import nn
 from engine import backbones
 from engine.learners.optimization import learning_rate_at
 from engine.recipes import (
+    SGD,
     InfoPro,
     Recipe,
     Segmented,
@@ -110,7 +111,10 @@ def test_the_names_are_complete() -> None:
         expected.add(f"end_to_end_cifar10_{network}")
         for count in (2, 4, 8, 16):
             expected |= {f"{method}_cifar10_{network}{suffix(count)}" for method in ("greedy", "dgl")}
-            expected |= {f"greedy_contrastive_cifar10_{network}_k{count}", f"infopro_softmax_cifar10_{network}_k{count}"}
+            expected |= {
+                f"greedy_contrastive_cifar10_{network}_k{count}",
+                f"infopro_softmax_cifar10_{network}_k{count}",
+            }
     expected |= {f"predsim_cifar10_resnet32{suffix(count)}" for count in (2, 4, 8, 16)}
     expected |= {infopro_name(*row[:4]) for row in ROWS}
     expected |= {"end_to_end_svhn_resnet110", "end_to_end_stl10_resnet110"}
@@ -269,6 +273,7 @@ def test_the_schedule_of_imagenet(name: str) -> None:
 @pytest.mark.parametrize("name", PAPER)
 def test_the_optimizer_is_the_published_one(name: str) -> None:
     optimizer = PAPER[name].optimizer
+    assert isinstance(optimizer, SGD)
     assert (optimizer.kind, optimizer.momentum, optimizer.nesterov, optimizer.weight_decay) == ("sgd", 0.9, True, 1e-4)
 
 

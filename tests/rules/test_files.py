@@ -49,6 +49,15 @@ def undocumented(source: str) -> list[str]:
     return found + [node.name for node in public_parts(tree) if not (ast.get_docstring(node) or "").strip()]
 
 
+def running(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield all nodes except those for type checkers only, which never run."""
+    yield tree
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        yield from running(child)
+
+
 def too_new(source: str) -> list[str]:
     """Return what the oldest supported Python does not know."""
     try:
@@ -56,7 +65,7 @@ def too_new(source: str) -> list[str]:
     except SyntaxError as error:
         return [f"line {error.lineno}: {error.msg}"]
     found = []
-    for node in ast.walk(tree):
+    for node in running(tree):
         if isinstance(node, ast.ImportFrom):
             names = {alias.name for alias in node.names}
             found += sorted(names & TOO_NEW.get(node.module or "", set()))
@@ -135,6 +144,10 @@ def test_what_lacks_a_docstring_is_found(source: str, missing: list[str]) -> Non
 )
 def test_what_is_too_new_is_found(source: str) -> None:
     assert len(too_new(source)) == 1
+
+
+def test_what_is_for_type_checkers_only_may_be_new() -> None:
+    assert too_new("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from typing import Self") == []
 
 
 def test_annotations_that_would_be_evaluated_are_found() -> None:

@@ -132,10 +132,11 @@ def private_names(path: str, source: str) -> list[str]:
                 whole = f"{origin}.{alias.name}".strip(".")
                 if whole.startswith("engine.") and not f"{whole}.".startswith(f"engine.{room}."):
                     modules.add(alias.asname or alias.name)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and is_private(node.attr) and ast.unparse(node.value) in modules:
-            found.append(f"{path}:{node.lineno}: uses {ast.unparse(node)}")
-    return found
+    return found + [
+        f"{path}:{node.lineno}: uses {ast.unparse(node)}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and is_private(node.attr) and ast.unparse(node.value) in modules
+    ]
 
 
 def unsafe_loading(path: str, source: str) -> list[str]:
@@ -147,9 +148,11 @@ def unsafe_loading(path: str, source: str) -> list[str]:
         if top in SERIALISERS or (top in {"pickle", "_pickle"} and last in LOADERS):
             found.append(f"{path}:{line}: imports {name}")
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and ast.unparse(node) in {f"pickle.{name}" for name in LOADERS}:
-            if not (path == RESTRICTED_UNPICKLER and node.attr == "Unpickler"):
-                found.append(f"{path}:{node.lineno}: uses {ast.unparse(node)}")
+        if isinstance(node, ast.Attribute):
+            used = ast.unparse(node)
+            restricted = path == RESTRICTED_UNPICKLER and used == "pickle.Unpickler"
+            if used in {f"pickle.{name}" for name in LOADERS} and not restricted:
+                found.append(f"{path}:{node.lineno}: uses {used}")
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
@@ -185,7 +188,9 @@ def test_there_is_something_to_check() -> None:
 
 def test_no_modules_import_one_another_in_a_circle() -> None:
     """Imports inside functions and those for type checkers only are left out: they do not run at import."""
-    names = {"engine." + path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in sources()}
+    names = {
+        "engine." + path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in sources()
+    }
     graph: dict[str, set[str]] = {}
     for module, path in names.items():
         top_level = ast.Module([n for n in ast.parse(sources()[path]).body if not isinstance(n, ast.If)], [])

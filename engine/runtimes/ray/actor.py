@@ -17,6 +17,7 @@ from engine.errors import EngineError, LearnerError
 from engine.learners import LearnerState, choose_device, explain, numerics_applied
 from engine.methods import method_of
 from engine.recipes import recipe_from_dict
+from engine.runtimes.ray.failures import LostStep
 from engine.runtimes.ray.messages import Packed, pack, unpack
 
 
@@ -41,6 +42,7 @@ class LearnerActor:
         self._name = name
         self._gpus_are_planned = gpus_are_planned
         self._failure: EngineError | None = None
+        self._next = 0
 
     def build(self) -> dict[str, Any]:
         """Build the learner; returns its actor's id, process, node, host and device.
@@ -68,13 +70,28 @@ class LearnerActor:
             "device": named,
         }
 
-    def alive(self) -> None:
-        """Answer, which a dead actor cannot."""
-
-    def call(self, phase: str, names: Sequence[str], *values: Batch | Packed) -> Any:
-        """Run one phase; the values are what the names name, the batch among them."""
+    def check(self) -> None:
+        """Raise what this learner failed with; a dead one does not even answer."""
         if self._failure is not None:
             raise self._failure
+
+    def _expect(self, number: int) -> None:
+        # Ray leaves out a call whose messages were never made, and would run the next one.
+        if self._failure is None and number != self._next:
+            self._failure = LostStep(f"learner {self._name}: call {self._next} never came")
+        self._next = number + 1
+        self.check()
+
+    def call(self, number: int, phase: str, names: Sequence[str], *values: Batch | Packed) -> Any:
+        """Run one phase; the values are what the names name, the batch among them.
+
+        Args:
+            number: 0 for the first call or question, 1 for the next, and so on.
+            phase: name of the phase.
+            names: of the messages that it takes.
+            values: those messages.
+        """
+        self._expect(number)
         try:
             batch = next((value for value in values if isinstance(value, Batch)), None)
             messages = {n: unpack(v) for n, v in zip(names, values, strict=True) if isinstance(v, Packed)}
@@ -87,10 +104,9 @@ class LearnerActor:
             self._failure = LearnerError(self._name, explain(error))
             raise self._failure from error
 
-    def ask(self, question: str) -> Any:
+    def ask(self, number: int, question: str) -> Any:
         """Answer a question between steps."""
-        if self._failure is not None:
-            raise self._failure
+        self._expect(number)
         return getattr(self._learner, f"ask_{question}")()
 
     def restore(self, state: LearnerState) -> None:

@@ -34,7 +34,7 @@ def start_private_ray(object_store_bytes: int | None = None, num_cpus: int | Non
     # Read by Ray when it starts: no usage reports, and no lower priority for the actors than for the driver.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")
-    _keep_standard_output_clean()
+    _keep_output_clean()
     with _loopback_only():
         ray.init(
             address="local",
@@ -62,11 +62,13 @@ def _loopback_only() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
-def _keep_standard_output_clean() -> None:
-    """Send to the log of Ray what it would print about dead workers, also with ``log_to_driver=False``.
+def _keep_output_clean() -> None:
+    """Silence what Ray says of a dead worker, also with ``log_to_driver=False``.
 
-    Standard output is for results, and LearnerError says more.
+    It would be printed to standard output, which is for results, and LearnerError says more.
     """
+    # Of calls that fail because of the first failure, and whose answers nobody waits for any more.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
 
     def to_log(data: Mapping[str, Any], ignore_prefix: bool) -> None:
         logging.getLogger("ray").info("%s", "\n".join(data["lines"]))
@@ -92,7 +94,7 @@ def connect(plan: Plan, needed_store_bytes: int) -> bool:
         free = psutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else psutil.virtual_memory().available
         start_private_ray(choose_store_bytes(plan, needed_store_bytes, free))
         return True
-    _keep_standard_output_clean()
+    _keep_output_clean()
     try:
         ray.init(address=plan.address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:

@@ -11,6 +11,10 @@ from engine.errors import EngineError, LearnerError
 _REMEDY = "the newest checkpoint is whole; the same command goes on from it"
 
 
+class LostStep(EngineError):
+    """A call of this learner was never run, because what it takes was never made: another learner is to blame."""
+
+
 def original_error(error: BaseException) -> BaseException:
     """Return the first error of a chain of tasks that failed because of one another."""
     while isinstance(error, ray.exceptions.RayTaskError) and isinstance(error.cause, BaseException):

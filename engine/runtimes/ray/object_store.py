@@ -25,15 +25,15 @@ from engine.program import BATCH, SOURCE, Program
 from engine.recipes import Plan, Recipe, recipe_to_dict
 from engine.runtimes.ray.actor import LearnerActor
 from engine.runtimes.ray.cluster import connect, node_resources, private_node
-from engine.runtimes.ray.failures import as_engine_error, is_death, original_error
+from engine.runtimes.ray.failures import LostStep, as_engine_error, is_death, original_error
 from engine.runtimes.ray.placement import choose_placement, store_bytes_needed
 from engine.runtimes.ray.processes import WatchedProcess
 
 # A float32 weight, its gradient's optimizer slots (two for Adam) and room for the copy that is written.
 _STATE_BYTES_PER_PARAMETER = 4 * 4
 
-# How long the learners have to say that they are alive, when it is not known which one died.
-_ALIVE_SECONDS = 5.0
+# How long the learners have to say how they are, when it is not known which one failed.
+_CHECK_SECONDS = 5.0
 
 
 class _Pending:
@@ -68,6 +68,7 @@ class ObjectStoreRuntime:
         self._methods: dict[tuple[str, int], Any] = {}
         self._places: dict[str, dict[str, Any]] = {}
         self._watched: dict[str, WatchedProcess] = {}
+        self._sent: dict[str, int] = {}
         # For each step in flight, the calls that give no message: what they return is empty, and everything that is
         # given is taken by one of them in the end, so they tell that the step is done without moving features here.
         self._in_flight: deque[dict[str, Any]] = deque()
@@ -128,7 +129,9 @@ class ObjectStoreRuntime:
             if call.learner == SOURCE:
                 continue
             method = self._method(call.learner, len(call.gives))
-            given = method.remote(call.phase, call.takes, *(messages[name] for name in call.takes))
+            given = method.remote(
+                self._number(call.learner), call.phase, call.takes, *(messages[name] for name in call.takes)
+            )
             if len(call.gives) > 1:
                 messages.update(zip(call.gives, given, strict=True))
             elif call.gives:
@@ -142,6 +145,12 @@ class ObjectStoreRuntime:
         if key not in self._methods:
             self._methods[key] = self._actors[learner].call.options(num_returns=max(gives, 1))
         return self._methods[key]
+
+    def _number(self, learner: str) -> int:
+        """Return the number of a learner's next call or question."""
+        number = self._sent.get(learner, 0)
+        self._sent[learner] = number + 1
+        return number
 
     def _finish_oldest(self) -> None:
         step = self._in_flight.popleft()
@@ -159,29 +168,29 @@ class ObjectStoreRuntime:
             raise self._blame(learner, error) from None
 
     def _blame(self, learner: str, error: BaseException) -> EngineError:
-        """Return the error of the learner that is to blame: a dead one rather than those that waited for it."""
+        """Return the error of the learner that is to blame, rather than of those that waited for it."""
         error = original_error(error)
-        if not is_death(error):
-            return as_engine_error(error, learner)
-        name, error = self._find_dead(learner, error)
-        watched = self._watched.get(name)
-        ending = watched.ending() if watched is not None else None
-        return as_engine_error(error, name, self._places.get(name, {}).get("pid"), ending)
+        if is_death(error) or isinstance(error, LostStep):
+            learner, error = self._find_culprit(learner, error)
+        watched = self._watched.get(learner)
+        ending = watched.ending() if watched is not None and is_death(error) else None
+        return as_engine_error(error, learner, self._places.get(learner, {}).get("pid"), ending)
 
-    def _find_dead(self, learner: str, error: BaseException) -> tuple[str, BaseException]:
+    def _find_culprit(self, learner: str, error: BaseException) -> tuple[str, BaseException]:
         actor = getattr(error, "actor_id", None)
         for name, place in self._places.items():
             if actor is not None and place["actor"] == actor:
                 return name, error
-        # Ray does not say whose death it was: all are asked at once, and the dead answer first.
-        names = {actor.alive.remote(): name for name, actor in self._actors.items()}
-        answered, _ = ray.wait(list(names), num_returns=len(names), timeout=_ALIVE_SECONDS)
-        deaths = ((names[reference], _error_of(reference)) for reference in answered)
-        return next(((name, death) for name, death in deaths if death is not None), (learner, error))
+        # Ray does not say who it was: all are asked at once, and a death explains more than a failure.
+        names = {actor.check.remote(): name for name, actor in self._actors.items()}
+        answered, _ = ray.wait(list(names), num_returns=len(names), timeout=_CHECK_SECONDS)
+        found = [(names[reference], _error_of(reference)) for reference in answered]
+        culprits = [(name, why) for name, why in found if why is not None and not isinstance(why, LostStep)]
+        return min(culprits, key=lambda pair: not is_death(pair[1]), default=(learner, error))
 
     def ask(self, question: str) -> _Pending:
         """Ask all learners a question after what was submitted; they answer while later steps are submitted."""
-        return _Pending(self, {name: actor.ask.remote(question) for name, actor in self._actors.items()})
+        return _Pending(self, {n: a.ask.remote(self._number(n), question) for n, a in self._actors.items()})
 
     def restore(self, states: Mapping[str, LearnerState]) -> None:
         """Give each learner the state of a checkpoint."""
