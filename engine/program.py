@@ -117,6 +117,4 @@ class Program:
 
 def batch_message(batch_size: int, image_shape: Sequence[int]) -> Message:
     """Return the message that the source gives: uint8 images, int64 labels and int64 indices."""
-    return Message(
-        BATCH, (((batch_size, *image_shape), "uint8"), ((batch_size,), "int64"), ((batch_size,), "int64"))
-    )
+    return Message(BATCH, (((batch_size, *image_shape), "uint8"), ((batch_size,), "int64"), ((batch_size,), "int64")))

@@ -21,7 +21,7 @@ os.environ.setdefault("MPLCONFIGDIR", str(Path(_scratch.name) / "matplotlib"))
 
 import torch
 
-from engine.recipes import SGD, Augmentation, Backbone, Constant, Data, EndToEnd, InfoPro, Recipe
+from engine.recipes import SGD, Augmentation, Backbone, Constant, Data, InfoPro, Recipe
 
 torch.set_num_threads(1)
 

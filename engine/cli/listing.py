@@ -55,7 +55,9 @@ def _data() -> dict[str, str]:
 def _recipes() -> dict[str, str]:
     from engine.recipes import shipped_recipes
 
-    return {name: _describe(function()) for name, function in shipped_recipes().items()}
+    # The tiny variants, NAME_tiny, are for tests.
+    shown = {name: function for name, function in shipped_recipes().items() if not name.endswith("_tiny")}
+    return {name: _describe(function()) for name, function in shown.items()}
 
 
 def _describe(recipe: Any) -> str:

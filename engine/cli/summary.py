@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def summary_lines(result: Result) -> list[str]:
     """Return the result in a few aligned lines."""
     folder = shlex.quote(str(result.run_dir))
-    rows = [(result.status, f"{result.epochs:,} epochs, {result.steps:,} steps")]
+    rows: list[tuple[str, str]] = [(result.status, f"{result.epochs:,} epochs, {result.steps:,} steps")]
     rows += [
         (name.replace("/", " "), f"{100 * value:.2f} %")
         for name, value in result.metrics.items()

@@ -100,7 +100,8 @@ def _check_fields(data: Data) -> None:
 
 
 def _find(data: Data, strict: bool) -> Found:
-    assert data.root is not None
+    if data.root is None:
+        raise RecipeError(f"data.root is missing: {data.name} is read from a folder; give it as data.root=DIR")
     root = Path(data.root).expanduser()
     if data.name == "folder":
         return find_folder(root)

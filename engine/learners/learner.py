@@ -71,12 +71,14 @@ class Learner:
         self._named = dict(self.body.named_parameters(prefix="body"))
         self._named |= dict(self.objective.named_parameters(prefix="auxiliary"))
         self.optimizer = make_optimizer(recipe.optimizer, self._named.values())
-        self._scaler = torch.amp.GradScaler(device.type, enabled=recipe.numerics.precision == "float16")  # type: ignore[attr-defined]
+        self._scaler = torch.amp.GradScaler(device.type, enabled=recipe.numerics.precision == "float16")
         self._augmenter = Augmenter(recipe.data.augmentation, facts, recipe.seed, device)
         self._meters = Meters()
         self._score = ClassificationScore(facts.num_classes)
         self._pending: _Pending | None = None
-        self._saved: SavedActivations | None = SavedActivations(self._named.values())
+        self._saved: SavedActivations | None = SavedActivations(
+            [*self._named.values(), *self.body.buffers(), *self.objective.buffers()]
+        )
         self._memory: dict[str, int] = {}
         self._steps = 0
         if recipe.numerics.compile:
@@ -285,4 +287,3 @@ def explain(error: BaseException) -> str:
     if "InvalidCxxCompiler" in text or "No working C++ compiler" in str(error):
         return "torch.compile found no C++ compiler; install one, or set numerics.compile=false"
     return text
-

@@ -12,11 +12,14 @@ class SavedActivations:
     """Counts the bytes that autograd keeps for the backward pass.
 
     Storages are counted once each, because an in-place ReLU's output, its input and the next convolution's input
-    are one storage. Parameters are left out; the learner's input is counted.
+    are one storage. The learner's input is counted.
+
+    Args:
+        own: tensors that exist anyway and are left out: parameters and buffers.
     """
 
-    def __init__(self, parameters: Iterable[torch.Tensor]) -> None:
-        self._parameters = {parameter.untyped_storage().data_ptr() for parameter in parameters}
+    def __init__(self, own: Iterable[torch.Tensor]) -> None:
+        self._own = {tensor.untyped_storage().data_ptr() for tensor in own}
         self._storages: dict[int, int] = {}
 
     @contextlib.contextmanager
@@ -25,7 +28,7 @@ class SavedActivations:
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:
             storage = tensor.untyped_storage()
-            if storage.data_ptr() not in self._parameters:
+            if storage.data_ptr() not in self._own:
                 self._storages[storage.data_ptr()] = storage.nbytes()
             return tensor
 

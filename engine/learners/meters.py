@@ -32,8 +32,9 @@ class Meters:
             self._scored += images
 
     def work(self, seconds: float) -> None:
-        """Add time spent inside phases."""
-        self._busy += seconds
+        """Add time spent inside phases; not while the clock is stopped."""
+        if self._paused_at is None:
+            self._busy += seconds
 
     def report(self) -> dict[str, float]:
         """Return means since the last report, and start anew.
@@ -43,7 +44,7 @@ class Meters:
         """
         if not self._images:
             return {}
-        now = time.perf_counter()
+        now = self._paused_at or time.perf_counter()
         elapsed = max(now - self._since, 1e-9)
         values = {f"loss/{name}": total / self._images for name, total in self._sums.items()}
         if self._scored:

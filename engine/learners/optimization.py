@@ -85,6 +85,4 @@ def learning_rate(schedule: Schedule, start: float, epochs: int, steps_per_epoch
 
 def learning_rate_at(recipe: Recipe, steps_per_epoch: int, epoch: int, step: int) -> float:
     """Return the learning rate of one step of a recipe."""
-    return learning_rate(
-        recipe.schedule, recipe.optimizer.learning_rate, recipe.epochs, steps_per_epoch, epoch, step
-    )
+    return learning_rate(recipe.schedule, recipe.optimizer.learning_rate, recipe.epochs, steps_per_epoch, epoch, step)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 import engine
 from engine.errors import RecipeError
-from engine.recipes.problems import describe_problems, leaf_names, nearest
+from engine.recipes.problems import describe_problems, field_names, nearest, settings_classes
 from engine.recipes.recipe import Recipe, recipe_from_dict, recipe_to_dict
 
 RecipeFunction = Callable[[], Recipe]
@@ -30,12 +30,21 @@ def _import_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(specification)
     try:
         specification.loader.exec_module(module)
-    except ValidationError as error:
-        raise RecipeError(f"{path}: {_first_problem(error)}") from error
-    except Exception as error:
-        place = _line_of(error, path)
-        raise RecipeError(f"{path}{place}: could not be imported: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise _file_error(path, "could not be imported", error) from error
     return module
+
+
+def _file_error(path: Path, what: str, error: BaseException) -> RecipeError:
+    """Return what to say of an error that a recipe file raised: its line, and all wrong fields."""
+    place = f"{path}{_line_of(error, path)}"
+    if not isinstance(error, ValidationError):
+        return RecipeError(f"{place}: {what}: {type(error).__name__}: {error}")
+    cls = next((cls for cls in settings_classes(Recipe) if cls.__name__ == error.title), None)
+    if cls is None:
+        return RecipeError(f"{place}: {what}: {error}")
+    lines = describe_problems(error, cls, field_names(cls, {}))
+    return RecipeError("\n".join(f"{place}: {cls.__name__}: {line}" for line in lines))
 
 
 def _line_of(error: BaseException, path: Path) -> str:
@@ -46,10 +55,6 @@ def _line_of(error: BaseException, path: Path) -> str:
             line = trace.tb_lineno
         trace = trace.tb_next
     return f":{line}" if line is not None else ""
-
-
-def _first_problem(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors())
 
 
 def shipped_recipes() -> dict[str, RecipeFunction]:
@@ -102,11 +107,8 @@ def _from_python(path: Path) -> Recipe:
         raise RecipeError(f"{path}: defines no function recipe(); expected `def recipe() -> Recipe`")
     try:
         recipe = function()
-    except ValidationError as error:
-        raise RecipeError(f"{path}: recipe(): {_first_problem(error)}") from error
-    except Exception as error:
-        place = _line_of(error, path.resolve())
-        raise RecipeError(f"{path}{place}: recipe() failed: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise _file_error(path.resolve(), "recipe() failed", error) from error
     if not isinstance(recipe, Recipe):
         raise RecipeError(f"{path}: recipe() returned {type(recipe).__name__}, expected engine.Recipe")
     return recipe
@@ -117,14 +119,14 @@ def _from_json(path: Path) -> Recipe:
         values = json.loads(path.read_text())
     except FileNotFoundError:
         raise RecipeError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise RecipeError(f"{path}: could not be read as JSON: {error}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: holds a {type(values).__name__}, expected an object with the fields of a recipe")
     try:
         return recipe_from_dict(values)
     except ValidationError as error:
-        lines = describe_problems(error, Recipe, leaf_names(values))
+        lines = describe_problems(error, Recipe, field_names(Recipe, values))
         raise RecipeError("\n".join(f"{path}: {line}" for line in lines)) from error
 
 

@@ -14,7 +14,7 @@ from engine.errors import RecipeError
 from engine.recipes.methods import METHODS
 from engine.recipes.optimizer import SGD, Adam, AdamW, Constant, Cosine, Exponential, Polynomial, RMSProp, Step
 from engine.recipes.plan import Plan, plan_from_dict, plan_to_dict
-from engine.recipes.problems import describe_problems, leaf_names, suggest_field
+from engine.recipes.problems import describe_problems, field_names, field_types, suggest_field
 from engine.recipes.recipe import Recipe, recipe_from_dict, recipe_to_dict
 
 _KINDS: dict[str, dict[str, type]] = {
@@ -30,19 +30,29 @@ _KINDS: dict[str, dict[str, type]] = {
 }
 
 
-def parse_value(text: str) -> Any:
-    """Read a value as JSON where it is JSON (numbers, true, [1, 2], null), and as a plain string elsewhere."""
-    if text in ("True", "False", "None"):
-        return {"True": True, "False": False, "None": None}[text]
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+def parse_value(text: str, types: set[type]) -> Any:
+    """Return what a word on the command line means for a field of these types.
+
+    JSON where it is JSON (4, true, [1, 2], null), and numbers with commas are a list. All else stays text, and so
+    does everything for a text field, whose folder may be called 1.10.
+    """
+    if text in ("None", "null"):
+        return None
+    if types == {str}:
         return text
+    for candidate in (text, text.lower() if text in ("True", "False") else "", f"[{text}]" if "," in text else ""):
+        try:
+            value = json.loads(candidate)
+        except (json.JSONDecodeError, RecursionError):
+            continue
+        # Python counts truth values among the integers; no field means that.
+        return text if isinstance(value, bool) and types and bool not in types else value
+    return text
 
 
-def _change_kind(values: dict[str, Any], part: str, kind: Any) -> None:
+def _change_kind(values: dict[str, Any], part: str, kind: str) -> None:
     """Switch a tagged part of the recipe, keeping the values of the fields that both kinds have."""
-    cls = _KINDS[part].get(kind) if isinstance(kind, str) else None
+    cls = _KINDS[part].get(kind)
     if cls is None:
         values[part] = {"kind": kind}
         return
@@ -57,9 +67,8 @@ def apply_overrides(recipe: Recipe, plan: Plan, words: Sequence[str]) -> tuple[R
         RecipeError: lists all wrong names and values at once, each with the nearest right name.
     """
     recipe_values, plan_values = copy.deepcopy(recipe_to_dict(recipe)), plan_to_dict(plan)
-    known = leaf_names(recipe_values) + [f"plan.{name}" for name in leaf_names(plan_values)]
     problems: list[str] = []
-    pairs: list[tuple[str, Any]] = []
+    pairs: list[tuple[str, str]] = []
     seen: set[str] = set()
     for word in words:
         name, equals, text = word.partition("=")
@@ -69,16 +78,23 @@ def apply_overrides(recipe: Recipe, plan: Plan, words: Sequence[str]) -> tuple[R
             problems.append(f"{name}: given twice")
         else:
             seen.add(name)
-            pairs.append((name, parse_value(text)))
+            pairs.append((name, text))
+    for name in sorted(seen):
+        problems += [
+            f"{name} and {part} contradict each other; give one" for part in seen if part.startswith(f"{name}.")
+        ]
     # A change of kind comes first, whatever its place in the line: it decides which other fields exist.
-    for name, value in pairs:
+    for name, text in pairs:
         part, _, last = name.rpartition(".")
         if last == "kind" and part in _KINDS:
-            _change_kind(recipe_values, part, value)
-    for name, value in pairs:
+            _change_kind(recipe_values, part, text)
+    known = field_names(Recipe, recipe_values) + field_names(Plan, plan_values, "plan.")
+    for name, text in pairs:
         if name.rpartition(".")[2] == "kind" and name.rpartition(".")[0] in _KINDS:
             continue
-        values, path = (plan_values, name[5:]) if name.startswith("plan.") else (recipe_values, name)
+        is_plan = name.startswith("plan.")
+        values, path = (plan_values, name[5:]) if is_plan else (recipe_values, name)
+        value = parse_value(text, field_types(Plan if is_plan else Recipe, path.split("."), values))
         *parents, last = path.split(".")
         place: Any = values
         for parent in parents:

@@ -5,40 +5,92 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import ValidationError
 
+_MOST_LISTED = 12
+
 
 def nearest(wrong: str, right: Iterable[str]) -> str:
-    """Return a hint such as ``; did you mean 'epochs'?``, or the list of what there is."""
+    """Return a hint such as ``; did you mean 'epochs'?``, or what there is if nothing is near."""
     candidates = sorted(set(right))
     close = difflib.get_close_matches(wrong, candidates, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; there is {', '.join(candidates)}" if candidates else ""
+    listed = ", ".join(candidates[:_MOST_LISTED])
+    more = f" and {len(candidates) - _MOST_LISTED} more" if len(candidates) > _MOST_LISTED else ""
+    return f"; there is {listed}{more}" if candidates else ""
 
 
-def leaf_names(values: dict[str, Any], prefix: str = "") -> list[str]:
-    """Return the dotted names of all fields in a dumped recipe or plan."""
+def field_names(root: type, values: dict[str, Any], prefix: str = "") -> list[str]:
+    """Return the dotted names of all fields that can be given.
+
+    Args:
+        root: a settings class.
+        values: plain values of it; where there is a choice of classes, the one of the ``kind`` in them is meant,
+            and all of them if the kind is unknown.
+        prefix: what stands before each name.
+    """
     names: list[str] = []
-    for name, value in values.items():
-        names.append(prefix + name)
-        if isinstance(value, dict):
-            names.extend(leaf_names(value, f"{prefix}{name}."))
-    return names
+    hints = get_type_hints(root, include_extras=True)
+    for field in dataclasses.fields(root):
+        names.append(prefix + field.name)
+        inner = values.get(field.name)
+        known = inner if isinstance(inner, dict) else {}
+        for member in _chosen(hints[field.name], known):
+            names.extend(field_names(member, known, f"{prefix}{field.name}."))
+    return list(dict.fromkeys(names))
+
+
+def field_types(root: type, path: Sequence[str], values: dict[str, Any]) -> set[type]:
+    """Return the plain types that a field may hold, without None; empty where that cannot be told."""
+    first, *rest = path
+    hint = get_type_hints(root, include_extras=True).get(first)
+    if hint is None:
+        return set()
+    if not rest:
+        return _plain_types(hint)
+    inner = values.get(first)
+    return set().union(
+        *(field_types(cls, rest, inner if isinstance(inner, dict) else {}) for cls in _chosen(hint, inner))
+    )
+
+
+def _chosen(annotation: Any, values: dict[str, Any]) -> list[type]:
+    """Return the settings classes that an annotation admits; the one of the values' ``kind`` if it is known."""
+    classes = _members(annotation)
+    return [cls for cls in classes if getattr(cls, "kind", None) == values.get("kind", "")] or classes
+
+
+def _plain_types(annotation: Any) -> set[type]:
+    if get_origin(annotation) is Annotated:
+        return _plain_types(get_args(annotation)[0])
+    if get_origin(annotation) is Literal:
+        return {type(choice) for choice in get_args(annotation)}
+    if get_origin(annotation) is Union or type(annotation).__name__ == "UnionType":
+        return set().union(*(_plain_types(part) for part in get_args(annotation))) - {type(None)}
+    return {annotation} if isinstance(annotation, type) else {tuple}
+
+
+def settings_classes(root: type) -> list[type]:
+    """Return a settings class and all those that its fields may hold."""
+    hints = get_type_hints(root, include_extras=True)
+    inner = [member for field in dataclasses.fields(root) for member in _members(hints[field.name])]
+    return [root, *(found for member in inner for found in settings_classes(member))]
 
 
 def suggest_field(wrong: str, known: Sequence[str]) -> str:
     """Return a hint for a dotted field name that does not exist, looking for its last part at every depth."""
-    last = wrong.rpartition(".")[2]
-    elsewhere = [name for name in known if name.rpartition(".")[2] == last]
-    if elsewhere:
-        return f"; did you mean {elsewhere[0]!r}?"
-    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.75)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    parent = wrong.rpartition(".")[0]
+    parent, _, last = wrong.rpartition(".")
+    leaves = [name for name in known if not any(other.startswith(f"{name}.") for other in known)]
+    elsewhere = [name for name in leaves if name.rpartition(".")[2] == last and name != wrong]
+    # Short for the words of a name, such as lr for learning_rate.
+    initials = [name for name in leaves if "".join(w[:1] for w in name.rpartition(".")[2].split("_")) == last]
+    close = difflib.get_close_matches(wrong, [name for name in leaves if name != wrong], n=1, cutoff=0.75)
+    found = [*elsewhere, *initials, *close]
+    if found:
+        return f"; did you mean {found[0]!r}?"
     siblings = [name for name in known if name.rpartition(".")[0] == parent]
     return nearest(last, (name.rpartition(".")[2] for name in siblings))
 

@@ -85,7 +85,7 @@ class Recipe:
 _ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Recipe)
 
 # Fields that say where images lie or how they are shown, not which numbers come out.
-_NOT_IDENTITY = {"name": True, "data": {"root": True, "download": True, "evaluation_batch_size": True}}
+_NOT_IDENTITY: Any = {"name": True, "data": {"root": True, "download": True, "evaluation_batch_size": True}}
 
 
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:

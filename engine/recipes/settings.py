@@ -19,7 +19,6 @@ def settings(cls: type[_Settings]) -> type[_Settings]:
         allow_inf_nan=False,
         use_attribute_docstrings=True,
         validate_default=True,
-        coerce_numbers_to_str=True,
     )
     made: Any = validated_dataclass(frozen=True, kw_only=True, config=config)(cls)
     return made

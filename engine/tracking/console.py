@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import Protocol, TextIO
+
+from typing_extensions import Self
 
 from engine.tracking.live import LiveConsole
 from engine.tracking.plain import PlainConsole
 from engine.tracking.records import Record
-
-if TYPE_CHECKING:
-    from typing import Self
 
 
 class Console(Protocol):

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
+from typing_extensions import Self
+
 from engine.tracking.progress import Progress
 from engine.tracking.records import Record
 from engine.tracking.screen import Screen
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from rich.console import Console as Terminal
     from rich.live import Live
 

@@ -6,14 +6,13 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
+
+from typing_extensions import Self
 
 from engine.tracking.progress import Progress
 from engine.tracking.records import ACCURACY, LOSS_TOTAL, MEMORY_BYTES, TRAIN, Record
 from engine.tracking.tables import format_bytes, format_rate, format_seconds, format_share
-
-if TYPE_CHECKING:
-    from typing import Self
 
 _SHORTEST_PAUSE = 5.0
 _LONGEST_PAUSE = 60.0

@@ -18,7 +18,7 @@ _PACKAGES = ("torch", "torchvision", "ray", "numpy", "pyarrow", "safetensors", "
 
 def describe_environment() -> dict[str, Any]:
     """Return versions and hardware as JSON values."""
-    packages = {}
+    packages: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:
             packages[name] = importlib.metadata.version(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.data import Facts, Source, open_source
-from engine.errors import EngineError, RecipeError, RunError
+from engine.errors import EngineError, LearnerError, RunError
 from engine.learners import LearnerState
 from engine.methods import Team, method_of
 from engine.recipes import Plan, Recipe, recipe_identity, recipe_to_dict, with_absolute_paths
@@ -17,9 +18,11 @@ from engine.runtimes import Runtime, open_runtime
 from engine.tracking import Console, MetricsLog, Record, TensorBoardLog, open_console, plot_curves, read_metrics
 from engine.training.checkpoints import Checkpoint, newest_checkpoint, save_checkpoint
 from engine.training.environment import describe_environment
+from engine.training.files import write_error
 from engine.training.folder import Resume, RunFolder, choose_folder, read_summary
 from engine.training.interruption import Interruption
 from engine.training.networks import assemble, weights_sha256
+from engine.training.preview import check_batches
 from engine.training.reports import Progress, Questions
 from engine.training.result import Result, Status
 
@@ -58,8 +61,13 @@ def train(
     source = open_source(recipe.data, recipe.seed, lambda text, share: console.message(f"{text} {share:.0%}"))
     try:
         team = method_of(recipe).team(recipe, source.facts)
-        _check_batches(recipe, source.facts)
-        runtime = open_runtime(recipe, source.facts, team, source.steps_per_epoch(), plan)
+        check_batches(recipe, source.facts)
+        try:
+            runtime = open_runtime(recipe, source.facts, team, source.steps_per_epoch(), plan)
+        except LearnerError as error:
+            # There is no run folder yet whose log could keep them.
+            console.message(error.details)
+            raise
         try:
             folder = RunFolder(folder_path, recipe, plan, describe_environment())
             try:
@@ -71,15 +79,6 @@ def train(
             runtime.close()
     finally:
         source.close()
-
-
-def _check_batches(recipe: Recipe, facts: Facts) -> None:
-    last = facts.sizes["train"] % recipe.data.batch_size
-    if last == 1 or recipe.data.batch_size == 1:
-        raise RecipeError(
-            f"data.batch_size={recipe.data.batch_size} leaves a batch of 1 of the {facts.sizes['train']:,} training "
-            "images, which batch normalisation cannot train on; choose another data.batch_size"
-        )
 
 
 class _Run:
@@ -124,9 +123,12 @@ class _Run:
             self._questions.salvage()
             self._folder.log(f"failed: {error}\n{getattr(error, 'details', '')}")
             raise
+        except OSError as error:
+            raise write_error(self._folder.path, error) from error
         finally:
-            for sink in self._sinks:
-                sink.close()
+            with contextlib.suppress(OSError):
+                for sink in self._sinks:
+                    sink.close()
         plot_curves(read_metrics(self._folder.path), self._folder.path / "curves.png", self._recipe.name)
         return result
 
@@ -233,5 +235,3 @@ def _flat_choices(values: dict[str, Any], prefix: str = "") -> dict[str, int | f
         elif value is not None:
             flat[prefix + name] = value if isinstance(value, (int, float, str, bool)) else str(value)
     return flat
-
-

@@ -17,7 +17,9 @@ from engine.recipes import Recipe
 _BODY = "body."
 
 
-def assemble(recipe: Recipe, facts: Facts, states: Mapping[str, LearnerState], learners: Sequence[str]) -> nn.Sequential:
+def assemble(
+    recipe: Recipe, facts: Facts, states: Mapping[str, LearnerState], learners: Sequence[str]
+) -> nn.Sequential:
     """Return the network whose blocks the given learners trained, in evaluation mode on the CPU."""
     # The trained weights replace whatever the training started from, so that file need not exist any more.
     settings = dataclasses.replace(recipe.backbone, weights=None)

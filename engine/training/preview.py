@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.data import Facts, open_source
+from engine.errors import RecipeError
 from engine.methods import Team, method_of
 from engine.program import Program
 from engine.recipes import Recipe
@@ -80,6 +81,19 @@ def _program_values(program: Program) -> dict[str, Any]:
     }
 
 
+def check_batches(recipe: Recipe, facts: Facts) -> None:
+    """Refuse batches of a single image.
+
+    Raises:
+        RecipeError: says how many images would be left over.
+    """
+    if recipe.data.batch_size == 1 or facts.sizes["train"] % recipe.data.batch_size == 1:
+        raise RecipeError(
+            f"data.batch_size={recipe.data.batch_size} leaves a batch of 1 of the {facts.sizes['train']:,} training "
+            "images, which batch normalisation cannot train on; choose another data.batch_size"
+        )
+
+
 def preview(recipe: Recipe, run_dir: str | Path | None = None, resume: Resume = "auto") -> Preview:
     """Open the images and plan the programs of a training; no run folder is made.
 
@@ -94,6 +108,7 @@ def preview(recipe: Recipe, run_dir: str | Path | None = None, resume: Resume = 
     folder = choose_folder(recipe, Path(run_dir) if run_dir is not None else None, resume)
     source = open_source(recipe.data, recipe.seed)
     try:
+        check_batches(recipe, source.facts)
         steps_per_epoch = source.steps_per_epoch()
         team = method_of(recipe).team(recipe, source.facts)
         return Preview(recipe, source.facts, team, steps_per_epoch, folder, _finished_steps(folder))

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-Status = Literal["finished", "interrupted", "failed"]
+Status = Literal["finished", "interrupted"]
 
 
 @dataclasses.dataclass(frozen=True)

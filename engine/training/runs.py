@@ -81,7 +81,9 @@ def evaluate(run: Run, data_root: str | None = None) -> dict[str, float]:
     Raises:
         DataError: the images are missing; RunError: they are not those of the run.
     """
-    recipe = run.recipe
+    # Wherever it was trained, it can be scored on what is here.
+    numerics = dataclasses.replace(run.recipe.numerics, device="auto")
+    recipe = dataclasses.replace(run.recipe, numerics=numerics)
     if data_root is not None:
         recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=data_root))
     source = open_source(recipe.data, recipe.seed)

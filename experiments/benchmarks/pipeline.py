@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import psutil
 import ray
@@ -73,7 +75,7 @@ def make_recipe(method: str, num_segments: int, batch_size: int, threads: int) -
     )
 
 
-def seconds_on(executor: str, recipe: Recipe, source: Source, team: Team) -> Callable[[], float]:
+def seconds_on(executor: Literal["ray", "process"], recipe: Recipe, source: Source, team: Team) -> Callable[[], float]:
     """Return a function that measures the time of one step in steady state: the window is full at both ends."""
 
     def measure() -> float:
@@ -98,19 +100,20 @@ def seconds_on(executor: str, recipe: Recipe, source: Source, team: Team) -> Cal
 def seconds_alone(recipe: Recipe, source: Source, team: Team) -> list[float]:
     """Return the median time of each segment's step with nothing beside it."""
     method = method_of(recipe)
-    times, messages = [], {}
+    times: list[float] = []
+    messages: dict[str, torch.Tensor] = {}
     with numerics_applied(recipe.numerics):
         for index, name in enumerate(team.names):
             learner = method.build_learner(recipe, source.facts, 10**6, name, torch.device("cpu"))
             batch, taken = source.batch(0, 0), []
-            given = ()
+            given: tuple[torch.Tensor, ...] = ()
             for _ in range(7):
                 started = time.perf_counter()
                 given = learner.forward(batch, messages)
                 learner.update(None, {})
                 taken.append(time.perf_counter() - started)
             times.append(statistics.median(taken[2:]))
-            messages = {f"features{index}": given[0]}
+            messages = {f"features{index}": feature for feature in given}
     return times
 
 
@@ -141,7 +144,7 @@ def family_seconds() -> float:
     return total
 
 
-def measure(method: str, batch_size: int, rounds: int) -> list[dict[str, object]]:
+def measure(method: str, batch_size: int, rounds: int) -> list[dict[str, Any]]:
     """Return one row for each way of running, for one method and batch size."""
     cores = len(os.sched_getaffinity(0))
     ways: dict[str, tuple[int, Callable[[], float]]] = {}
@@ -159,7 +162,7 @@ def measure(method: str, batch_size: int, rounds: int) -> list[dict[str, object]
         if num_segments > 1:
             ways[f"K={num_segments} bare processes, 1 thread each"] = (
                 num_segments,
-                lambda r=recipe, s=source, f=shapes: two_processes.seconds_per_step(r, s.facts, f, timed=STEPS),
+                functools.partial(two_processes.seconds_per_step, recipe, source.facts, shapes, timed=STEPS),
             )
     taken: dict[str, list[float]] = {way: [] for way in ways}
     loads: dict[str, list[float]] = {way: [] for way in ways}
@@ -168,7 +171,7 @@ def measure(method: str, batch_size: int, rounds: int) -> list[dict[str, object]
             before, family = cpu_now(), family_seconds()
             taken[way].append(run())
             loads[way].append(others_share(before, family_seconds() - family))
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for way, (num_segments, _) in ways.items():
         step = statistics.median(taken[way])
         efficiency = sum(alone[num_segments]) / (min(num_segments, cores) * step)
@@ -204,9 +207,9 @@ def main() -> None:
             rows += new
             print(f"\n{method}, batch {batch_size}, median of {arguments.rounds} rounds (smallest to largest)")
             for row in new:
-                low, high = row["range"]  # type: ignore[misc]
+                low, high = row["range"]
                 efficiency = f"  E {row['efficiency']:.3f}" if row["efficiency"] else ""
-                busy = "  BESIDE OTHER WORK" if row["others_cpu_share"] > 0.05 else ""  # type: ignore[operator]
+                busy = "  BESIDE OTHER WORK" if row["others_cpu_share"] > 0.05 else ""
                 print(
                     f"{row['way']:<36} {row['milliseconds']:7.0f} ms ({low:.0f}-{high:.0f})"
                     f"  {row['images_per_second']:6.0f} images/s{efficiency}{busy}",

@@ -35,7 +35,7 @@ class Ring:
 
     def tensor(self, step: int) -> torch.Tensor:
         """Return the slot of a step."""
-        array = np.frombuffer(self.slots[step % SLOTS], dtype=np.float32)
+        array = np.frombuffer(memoryview(self.slots[step % SLOTS]), dtype=np.float32)
         return torch.from_numpy(array).view(self.shape)
 
 

@@ -5,9 +5,9 @@
 DIR holds train/CLASS/*.JPEG and val/CLASS/*.JPEG. infopro_imagenet_resnet101_tiny is for tests: 8 synthetic
 images of 128x128 pixels, 2 batches, and ResNet-18 cut after the same block.
 
-Budget: 90 epochs, batch 1024 over 8 V100 of 32 GB (paper, Table 4). The hyper-parameters are those of the authors'
-code (InfoPro-Pytorch, imagenet_DDP.py); here batch 1024 is one batch on each learner's device, so that batch
-normalisation sees 1,024 images at a time where the authors' sees 128.
+Budget: 90 epochs, batch 1024 split over 8 V100 (paper, Table 4). The hyper-parameters are those of the authors'
+code (InfoPro-Pytorch, imagenet_DDP.py). Here every learner takes the whole batch on one device, which needs about 8
+times the memory of each GPU below; with a smaller data.batch_size, lower optimizer.learning_rate in proportion.
 
 Published single-crop validation error in % and GB of each GPU (paper, Table 4). We have measured none of it here;
 what we did measure is in experiments/README.md.

@@ -5,7 +5,7 @@
 Names are METHOD_svhn_resnet110, with _kN for K = N of 4, 8 and 16; without it K = 2. infopro_svhn_resnet110_tiny
 is for tests: 32 synthetic images, 2 batches, a narrow network.
 
-Budget: 160 epochs of the 73,257 images of the training split (without "extra"), batch 1024, on one GPU. The
+Budget: 160 epochs of the 73,257 images of the training split (without "extra"), batch 1024. The
 hyper-parameters are those of the authors' code (InfoPro-Pytorch, train.py and comand.sh).
 
 Published test error in %, mean and standard deviation of 5 trials (paper, Table 2). We have measured none of it

@@ -73,6 +73,11 @@ def test_parameters_are_left_out_and_one_storage_counts_once() -> None:
     assert saved.bytes == 4 * 1000 * FLOAT
 
 
+def test_a_part_keeps_its_whole_storage_alive() -> None:
+    linear = nn.Linear(1000, 5, bias=False)
+    assert counted(linear, torch.rand(4, 1000)[:2]) == 4 * 1000 * FLOAT
+
+
 def test_nothing_is_kept_without_a_graph() -> None:
     block = Block(4)
     saved = SavedActivations(block.parameters())

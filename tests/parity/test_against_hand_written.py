@@ -67,7 +67,11 @@ def _assert_equal(trained: dict[str, Tensor], expected: dict[str, Tensor]) -> No
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("end_to_end_digits", ()), ("infopro_digits", ("method.num_segments=1",)), ("dgl_digits", ("method.num_segments=1",))],
+    [
+        ("end_to_end_digits", ()),
+        ("infopro_digits", ("method.num_segments=1",)),
+        ("dgl_digits", ("method.num_segments=1",)),
+    ],
 )
 def test_one_segment_is_plain_training(name: str, words: tuple[str, ...], tmp_path: Path) -> None:
     recipe = _recipe(name, *words)

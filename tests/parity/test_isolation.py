@@ -15,9 +15,7 @@ NAMES = ("greedy_digits", "dgl_digits", "predsim_digits", "infopro_digits")
 
 def _learners(name: str, *words: str) -> tuple[list[Learner], Batch]:
     base = ["method.num_segments=3"] if not words else []
-    recipe, _ = engine.apply_overrides(
-        engine.load_recipe(name), engine.Plan(), [*base, *words, "data.train_limit=100"]
-    )
+    recipe, _ = engine.apply_overrides(engine.load_recipe(name), engine.Plan(), [*base, *words, "data.train_limit=100"])
     source = open_source(recipe.data, recipe.seed)
     method = method_of(recipe)
     names = method.team(recipe, source.facts).names

@@ -160,7 +160,6 @@ def test_json_with_wrong_fields_names_each_of_them(write: Write) -> None:
     assert found == {"epoch", "seed", "method.num_segmnts"}
 
 
-@pytest.mark.xfail(strict=True, reason="the names known for suggestions are those of the file itself")
 def test_json_with_a_wrong_field_suggests_the_right_one(write: Write) -> None:
     told = refusal(write("recipe.json", values(epoch=3)))
     assert told.endswith("epoch: there is no such field; did you mean 'epochs'?")

@@ -47,11 +47,6 @@ class Placement:
         return f"{self.actors} actors with {self.cpus:g} CPU{gpus} each, {self.strategy}, window {self.window}"
 
 
-def _share(total: float, actors: int) -> float:
-    """Return one unit for each actor, or an equal share, cut off after 4 digits as Ray counts them."""
-    return 1.0 if total >= actors else int(total / actors * 10_000) / 10_000
-
-
 def choose_placement(plan: Plan, recipe: Recipe, actors: int, nodes: Sequence[Mapping[str, float]]) -> Placement:
     """Return what each actor reserves, after checking that the nodes have it.
 
@@ -64,15 +59,35 @@ def choose_placement(plan: Plan, recipe: Recipe, actors: int, nodes: Sequence[Ma
     Raises:
         PlanError: the nodes can never hold the actors; says what was asked, what there is, and what to change.
     """
-    cpus_there = sum(node.get("CPU", 0.0) for node in nodes)
-    gpus_there = sum(node.get("GPU", 0.0) for node in nodes)
-    cpus = plan.cpus_per_learner if plan.cpus_per_learner is not None else _share(cpus_there, actors)
-    gpus = plan.gpus_per_learner
+    cpus, gpus = plan.cpus_per_learner, plan.gpus_per_learner
     if gpus is None:
-        gpus = _share(gpus_there, actors) if gpus_there and recipe.numerics.device != "cpu" else 0.0
+        wanted = recipe.numerics.device != "cpu" and any(node.get("GPU", 0.0) for node in nodes)
+        gpus = _largest_share("GPU", {}, plan.placement, actors, nodes) if wanted else 0.0
+    if cpus is None:
+        cpus = _largest_share("CPU", {"GPU": gpus} if gpus else {}, plan.placement, actors, nodes)
     placement = Placement(actors, cpus, gpus, plan.placement, plan.window or 2 * actors)
     _check(placement, nodes)
     return placement
+
+
+def _largest_share(
+    name: str, others: Mapping[str, float], strategy: str, actors: int, nodes: Sequence[Mapping[str, float]]
+) -> float:
+    """Return the most of a resource, up to 1, that each actor can reserve; 1 where nothing fits.
+
+    Args:
+        name: the resource.
+        others: what each actor reserves besides.
+        strategy: Ray's placement strategy.
+        actors: number of actors.
+        nodes: resources of each node.
+    """
+    # Some node is divided without a rest; cut off after 4 digits, as Ray counts them.
+    shares = {int(node.get(name, 0.0) / parts * 10_000) / 10_000 for node in nodes for parts in range(1, actors + 1)}
+    for share in sorted({1.0, *(share for share in shares if 0 < share < 1)}, reverse=True):
+        if _fits(strategy, [_room(node, {**others, name: share}) for node in nodes], actors):
+            return share
+    return 1.0
 
 
 def _room(node: Mapping[str, float], bundle: Mapping[str, float]) -> int:
@@ -80,15 +95,18 @@ def _room(node: Mapping[str, float], bundle: Mapping[str, float]) -> int:
     return min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in bundle.items())
 
 
+def _fits(strategy: str, rooms: Sequence[int], actors: int) -> bool:
+    """Return whether nodes with room for so many bundles each can hold one for every actor."""
+    if strategy == "STRICT_PACK":
+        return max(rooms, default=0) >= actors
+    if strategy == "STRICT_SPREAD":
+        return sum(room > 0 for room in rooms) >= actors
+    return sum(rooms) >= actors
+
+
 def _check(placement: Placement, nodes: Sequence[Mapping[str, float]]) -> None:
     rooms = [_room(node, placement.bundle) for node in nodes]
-    fits = {
-        "PACK": sum(rooms) >= placement.actors,
-        "SPREAD": sum(rooms) >= placement.actors,
-        "STRICT_PACK": max(rooms, default=0) >= placement.actors,
-        "STRICT_SPREAD": sum(room > 0 for room in rooms) >= placement.actors,
-    }[placement.strategy]
-    if fits:
+    if _fits(placement.strategy, rooms, placement.actors):
         return
     there = "; ".join(
         f"node {index + 1}: {node.get('CPU', 0.0):g} CPU, {node.get('GPU', 0.0):g} GPU"

@@ -1,0 +1,85 @@
+"""Does `train --dry-run` show the programs, learners and places, and write nothing?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.cli import places
+from engine.runtimes.ray import object_store
+
+WORDS = ("train", "infopro_digits", "method.num_segments=3", "--dry-run")
+
+
+def test_nothing_is_written(command: Any) -> None:
+    assert command(*WORDS, "--on", "process").code == 0
+    assert command(*WORDS).code == 0
+    assert list(Path().iterdir()) == []
+
+
+def test_programs_learners_and_sizes_are_shown(command: Any) -> None:
+    answer = command(*WORDS, "--on", "process")
+    for said in (
+        "source next -> batch",
+        "segment1 forward(batch, features0) -> features1",
+        "50x4x8x8 float32 = 51,200 bytes",
+        "segment2 score(batch, features1)",
+        "layer1_1 to layer2_1",
+        "parameters",
+        "all learners in turn in this process",
+        "500 train, 1,297 test",
+    ):
+        assert said in answer.out
+
+
+def test_the_same_as_json(command: Any) -> None:
+    values = command(*WORDS, "--on", "process", "--json", "seed=7").json
+    assert values["recipe"]["seed"] == 7
+    assert values["plan"]["executor"] == "process"
+    assert values["total_steps"] == 150
+    assert values["finished_steps"] == 0
+    assert [learner["name"] for learner in values["learners"]] == ["segment0", "segment1", "segment2"]
+    assert values["learners"][0]["blocks"] == ["stem", "layer1_0"]
+    assert values["learners"][2]["auxiliary_parameters"] == 0
+    training = values["training"]
+    assert training["bytes_per_step"] == sum(message["bytes"] for message in training["messages"].values())
+    # 500 images of 1x8x8 bytes, int64 labels and indices; features of 4x8x8 and 8x4x4 float32: by hand.
+    assert training["bytes_per_step"] == 50 * (64 + 8 + 8) + 50 * 4 * (4 * 8 * 8 + 8 * 4 * 4)
+    assert training["calls"][1] == {
+        "learner": "segment0",
+        "phase": "forward",
+        "takes": ["batch"],
+        "gives": ["features0"],
+    }
+    assert values["placement"]["executor"] == "process"
+
+
+def test_a_placement_on_ray_is_shown_without_starting_it(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.setattr(ray, "init", lambda *words, **more: pytest.fail("a dry run starts no Ray"))
+    answer = command(*WORDS, "plan.cpus_per_learner=0.25", "plan.window=5")
+    assert answer.code == 0
+    assert "3 actors with 0.25 CPU each, PACK, window 5" in answer.out
+    placement = command(*WORDS, "plan.cpus_per_learner=0.25", "plan.window=5", "--json").json["placement"]
+    assert (placement["actors"], placement["cpus"], placement["window"]) == (3, 0.25, 5)
+    assert placement["object_store_bytes"] > 6 * 827_392
+
+
+def test_a_plan_that_does_not_fit_is_refused(command: Any) -> None:
+    answer = command(*WORDS, "plan.cpus_per_learner=100000")
+    assert answer.code == 2
+    assert "plan.cpus_per_learner" in answer.err
+
+
+def test_the_object_store_is_counted_as_the_runtime_does() -> None:
+    assert places._STATE_BYTES_PER_PARAMETER == object_store._STATE_BYTES_PER_PARAMETER
+
+
+def test_a_finished_run_is_recognised(command: Any, run_dir: Path) -> None:
+    words = ("epochs=1", "data.train_limit=100", "data.test_limit=100", "--on", "process", "--run-dir", str(run_dir))
+    answer = command("train", "infopro_digits", *words, "--dry-run")
+    assert answer.code == 0
+    assert "holds 2 finished steps already" in answer.out

@@ -1,0 +1,214 @@
+"""Does the death of any actor end the run within seconds with the learner and the cause, and is nothing lost?"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+import engine
+from engine.recipes import Recipe
+from engine.runtimes import Runtime, open_runtime
+from engine.runtimes.ray import start_private_ray
+from engine.runtimes.ray.processes import WatchedProcess
+from engine.tracking import Record, read_metrics
+
+EPOCHS = 40
+NOTICED_WITHIN_SECONDS = 30.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def local_ray() -> Iterator[None]:
+    start_private_ray(num_cpus=3)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def kernel_tells() -> bool:
+    """Whether this machine can tell how another process's child ended."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        watched = WatchedProcess(child.pid)
+        child.wait()
+        known = watched.ending() is not None
+        watched.close()
+    return known
+
+
+def _plan(executor: str = "ray") -> engine.Plan:
+    return engine.Plan(
+        executor=executor,
+        checkpoint_every_steps=10,
+        report_every_steps=5,
+        evaluate_every_epochs=EPOCHS,
+        keep_checkpoints=2,
+    )
+
+
+class Fate:
+    """A console that lets an actor die as soon as it hears of step 20."""
+
+    def __init__(self, learner: str, cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.learner, self.cause = learner, cause
+        self.runtime: Any = None
+        self.process_id = 0
+        self.died_at = 0.0
+
+        def opened(*arguments: Any) -> Runtime:
+            self.runtime = open_runtime(*arguments)
+            return self.runtime
+
+        monkeypatch.setattr("engine.training.loop.open_runtime", opened)
+
+    def update(self, step: int, epoch: int, records: Sequence[Record]) -> None:
+        if step < 20 or self.died_at:
+            return
+        actor = self.runtime._actors[self.learner]
+        self.process_id = int(re.search(r"actor (\d+)", self.runtime.describe()[self.learner])[1])  # type: ignore[index]
+        self.died_at = time.monotonic()
+        if self.cause == "ray.kill":
+            ray.kill(actor)
+        elif self.cause == "exit":
+            actor.__ray_call__.remote(lambda _: os._exit(7))
+        else:
+            os.kill(self.process_id, signal.Signals[self.cause])
+
+    def start(self, title: str, learners: Sequence[str], total_steps: int, first_step: int) -> None:
+        assert total_steps == 4 * EPOCHS
+
+    def message(self, text: str) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return {"folder": tmp_path_factory.mktemp("undisturbed")}
+
+
+@pytest.mark.parametrize(
+    ("learner", "cause", "goes_on_with"),
+    [
+        ("segment1", "SIGKILL", "process"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [
+                ("segment0", "SIGKILL", "ray"),
+                ("segment2", "SIGKILL", "process"),
+                ("segment0", "SIGTERM", "process"),
+                ("segment2", "exit", "process"),
+                ("segment1", "ray.kill", "ray"),
+            ]
+        ),
+    ],
+)
+def test_death(
+    learner: str,
+    cause: str,
+    goes_on_with: str,
+    tmp_path: Path,
+    tiny_recipe: Callable[..., Recipe],
+    monkeypatch: pytest.MonkeyPatch,
+    kernel_tells: bool,
+    undisturbed: dict[str, Any],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("engine.training.loop.plot_curves", lambda *_: None)
+    recipe = tiny_recipe(epochs=EPOCHS)
+    if "result" not in undisturbed:
+        undisturbed["result"] = engine.train(recipe, _plan("process"), undisturbed["folder"])
+    fate = Fate(learner, cause, monkeypatch)
+    with pytest.raises(engine.LearnerError) as caught:
+        engine.train(recipe, _plan(), tmp_path, console=fate)  # type: ignore[arg-type]
+    assert time.monotonic() - fate.died_at < NOTICED_WITHIN_SECONDS
+
+    assert caught.value.learner == learner
+    assert caught.value.exit_code == 3
+    message = str(caught.value)
+    assert message.startswith(f"learner {learner}: its process {fate.process_id} died: ")
+    told = {"SIGTERM": "signal SIGTERM", "ray.kill": "it was ended by ray.kill"}
+    if kernel_tells:
+        told |= {"SIGKILL": "signal SIGKILL", "exit": "exit code 7"}
+    assert told.get(cause, "its connection ended without a word") in message
+    assert message.endswith("(the newest checkpoint is whole; the same command goes on from it)")
+    assert message in (tmp_path / "log.txt").read_text()
+    captured = capfd.readouterr()
+    assert captured.out == "", "standard output is for results"
+    assert "Unhandled error" not in captured.err
+
+    checkpoint = engine.load(tmp_path).checkpoint
+    assert checkpoint.step >= 10
+    assert checkpoint.step % 10 == 0
+    result = engine.train(recipe, _plan(goes_on_with), tmp_path)
+    assert f"goes on from {checkpoint.path}" in (tmp_path / "log.txt").read_text()
+    assert result.status == "finished"
+    assert result.weights_sha256 == undisturbed["result"].weights_sha256
+    assert result.metrics == undisturbed["result"].metrics
+    losses = [
+        [(r.step, r.learner, r.name, r.value) for r in read_metrics(folder) if r.name.startswith("loss")]
+        for folder in (undisturbed["folder"], tmp_path)
+    ]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.slow
+def test_a_failure_of_one_is_not_blamed_on_the_others(
+    tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The survivors miss messages of the dead one: that is no failure of theirs, and none of them goes on."""
+    fate = Fate("segment0", "SIGKILL", monkeypatch)
+    seen: dict[str, str] = {}
+
+    class Asking(Fate):
+        def update(self, step: int, epoch: int, records: Sequence[Record]) -> None:
+            fate.update(step, epoch, records)
+            if fate.died_at and not seen:
+                time.sleep(2)
+                for name in ("segment1", "segment2"):
+                    try:
+                        ray.get(fate.runtime._actors[name].check.remote(), timeout=30)
+                        seen[name] = "well"
+                    except ray.exceptions.RayTaskError as error:
+                        seen[name] = type(error.cause).__name__
+
+    console = Asking("segment0", "SIGKILL", monkeypatch)
+    monkeypatch.setattr(
+        "engine.training.loop.open_runtime", lambda *a: setattr(fate, "runtime", open_runtime(*a)) or fate.runtime
+    )
+    with pytest.raises(engine.LearnerError, match="learner segment0: its process"):
+        engine.train(tiny_recipe(epochs=EPOCHS), _plan(), tmp_path, console=console)  # type: ignore[arg-type]
+    assert set(seen.values()) == {"LostStep"}
+
+
+OUT_OF_MEMORY = """
+import os, sys
+# Ray's monitor ends the newest worker when more than this share of the memory is used, which is always so.
+os.environ["RAY_memory_usage_threshold"] = "0.0001"
+os.environ["RAY_memory_monitor_refresh_ms"] = "200"
+import engine
+words = ["data.train_limit=44", "data.test_limit=20", "data.batch_size=12", "epochs=100000", "numerics.threads=1"]
+recipe, plan = engine.apply_overrides(engine.load_recipe("infopro_digits"), engine.Plan(), words)
+try:
+    engine.train(recipe, plan, sys.argv[1])
+except engine.LearnerError as error:
+    print(f"{error.learner}|{error}")
+"""
+
+
+@pytest.mark.slow
+def test_out_of_memory(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OUT_OF_MEMORY, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False
+    )
+    learner, _, message = done.stdout.strip().partition("|")
+    assert learner in ("segment0", "segment1"), done.stderr
+    assert message.startswith(f"learner {learner}: its process ")
+    assert "was ended because its node ran out of memory; raise method.num_segments or lower data.batch_size" in message

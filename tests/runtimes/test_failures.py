@@ -1,0 +1,85 @@
+"""Is what Ray raises turned into the learner, the cause and the remedy?"""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError, RayTaskError
+
+from engine.errors import LearnerError, PlanError
+from engine.runtimes.ray.failures import LostStep, as_engine_error, is_death, original_error
+
+UNEXPECTED = (
+    "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker "
+    "unexpectedly exits with a connection error code 2. End of file. Some common causes include: (1) the process was "
+    "killed by the OOM killer due to high memory usage, (2) ray stop --force was called, or (3) the worker crashed "
+    "unexpectedly due to SIGSEGV or another unexpected error."
+)
+TERMINATED = "Worker exits unexpectedly. Worker exits with an exit code 1. The process receives a SIGTERM."
+
+
+@pytest.mark.parametrize(
+    ("text", "ending", "cause"),
+    [
+        (UNEXPECTED, "signal SIGKILL", "its process 7 died: signal SIGKILL"),
+        (UNEXPECTED, "exit code 7", "its process 7 died: exit code 7"),
+        (UNEXPECTED, None, "its process 7 died: its connection ended without a word, as after a kill signal"),
+        (TERMINATED, "exit code 1", "its process 7 died: signal SIGTERM"),
+        (TERMINATED, None, "its process 7 died: signal SIGTERM"),
+        ("Worker exits with an exit code 5.", None, "its process 7 died: exit code 5"),
+        (
+            "The actor is dead because it was killed by `ray.kill`.",
+            "exit code 1",
+            "its process 7 died: it was ended by",
+        ),
+        ("something new in Ray", None, "its process 7 died: something new in Ray"),
+    ],
+)
+def test_a_dead_actor(text: str, ending: str | None, cause: str) -> None:
+    died = ActorDiedError()
+    died.error_msg = text
+    found = as_engine_error(died, "segment1", 7, ending)
+    assert isinstance(found, LearnerError)
+    assert found.learner == "segment1"
+    assert found.cause.startswith(cause)
+    assert found.cause.endswith("(the newest checkpoint is whole; the same command goes on from it)")
+    assert found.exit_code == 3
+
+
+def test_out_of_memory() -> None:
+    found = as_engine_error(OutOfMemoryError("1 worker(s) were killed due to the node running low on memory."), "s", 7)
+    assert "its process 7 was ended because its node ran out of memory; raise method.num_segments" in str(found)
+
+
+def test_other_ends() -> None:
+    assert "the node of its process 7 died" in str(as_engine_error(NodeDiedError("gone"), "s", 7))
+    assert "its process died: " in str(as_engine_error(ActorUnavailableError("no answer", None), "s"))
+
+
+def test_errors_of_the_engine_are_handed_on() -> None:
+    for error in (LearnerError("segment0", "cause"), PlanError("no GPU")):
+        assert as_engine_error(error, "segment1") is error
+        assert not is_death(error)
+
+
+def test_the_first_error_of_a_chain_is_found() -> None:
+    first = LearnerError("segment0", "cause", "details")
+    chained: BaseException = first
+    for _ in range(3):
+        chained = RayTaskError("call", "traceback", chained)
+    assert original_error(chained) is first
+    assert original_error(first) is first
+
+
+def test_only_what_ray_says_of_processes_is_a_death() -> None:
+    assert is_death(ActorDiedError())
+    assert is_death(OutOfMemoryError("full"))
+    assert not is_death(RayTaskError("call", "traceback", ValueError("x")))
+    assert not is_death(LostStep("gone"))
+
+
+def test_errors_survive_the_way_between_processes() -> None:
+    found = pickle.loads(pickle.dumps(LearnerError("segment0", "cause", "details")))
+    assert (found.learner, found.cause, found.details) == ("segment0", "cause", "details")
+    assert str(pickle.loads(pickle.dumps(LostStep("gone")))) == "gone"

@@ -1,0 +1,259 @@
+"""Is a run folder used by its own recipe, its own images and one process only, and is nothing in it lost?"""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import engine
+from engine.recipes import SGD, Backbone, Data, Recipe
+from engine.training import load
+
+TinyRecipe = Callable[..., Recipe]
+IN_PROCESS = engine.Plan(executor="process")
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_another_recipe_is_refused_and_the_difference_named(
+    tmp_path: Path, tiny_recipe: TinyRecipe, interrupt_at: Callable[[int], None]
+) -> None:
+    interrupt_at(2)
+    engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
+    before = _contents(tmp_path)
+    other = tiny_recipe(optimizer=SGD(learning_rate=0.07), seed=3)
+    with pytest.raises(engine.RunError) as caught:
+        engine.train(other, IN_PROCESS, tmp_path)
+    message = str(caught.value)
+    assert str(tmp_path) in message
+    assert "optimizer.learning_rate was 0.05 and is now 0.07" in message
+    assert "seed was 0 and is now 3" in message
+    assert "--run-dir" in message
+    assert "--resume never" in message
+    assert _contents(tmp_path) == before
+
+
+def test_another_name_is_the_same_recipe(
+    tmp_path: Path, tiny_recipe: TinyRecipe, interrupt_at: Callable[[int], None]
+) -> None:
+    interrupt_at(2)
+    engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
+    interrupt_at(0)
+    assert engine.train(tiny_recipe(name="other"), IN_PROCESS, tmp_path).status == "finished"
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(engine.RunError, match=r"no recipe.json, so it is no run folder; give another --run-dir"):
+        engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
+    assert _contents(tmp_path) == {"thesis.tex": b"years of work"}
+
+
+def test_a_file_is_refused(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
+    path = tmp_path / "thesis.tex"
+    path.write_text("years of work")
+    for resume in ("auto", "never"):
+        with pytest.raises(engine.RunError, match="is a file; give the name of a folder"):
+            engine.train(tiny_recipe(), IN_PROCESS, path, resume=resume)
+    assert path.read_text() == "years of work"
+
+
+def test_an_empty_folder_is_used(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
+    assert engine.train(tiny_recipe(epochs=1), IN_PROCESS, tmp_path).run_dir == tmp_path
+
+
+def test_default_folder_is_found_again(
+    tmp_path: Path, tiny_recipe: TinyRecipe, monkeypatch: pytest.MonkeyPatch, interrupt_at: Callable[[int], None]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    interrupt_at(2)
+    first = engine.train(tiny_recipe(), IN_PROCESS)
+    interrupt_at(0)
+    second = engine.train(tiny_recipe(), IN_PROCESS)
+    other = engine.train(tiny_recipe(seed=1, epochs=1), IN_PROCESS)
+    assert (first.status, second.status) == ("interrupted", "finished")
+    assert first.run_dir == second.run_dir != other.run_dir
+    assert first.run_dir.parent == Path("runs")
+    assert first.run_dir.name.startswith("tiny-")
+
+
+def test_resume_never_starts_beside_it(
+    tmp_path: Path, tiny_recipe: TinyRecipe, interrupt_at: Callable[[int], None]
+) -> None:
+    folder = tmp_path / "run"
+    interrupt_at(2)
+    engine.train(tiny_recipe(), IN_PROCESS, folder)
+    before = _contents(folder)
+    interrupt_at(0)
+    for number in (2, 3):
+        result = engine.train(tiny_recipe(epochs=1), IN_PROCESS, folder, resume="never")
+        assert result.run_dir == tmp_path / f"run-{number}"
+        assert result.steps == 4
+    assert _contents(folder) == before
+
+
+def test_a_finished_run_is_returned_at_once(
+    tmp_path: Path, tiny_recipe: TinyRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
+    before = _contents(tmp_path)
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("images were opened")
+
+    monkeypatch.setattr("engine.training.loop.open_source", refuse)
+    assert engine.train(tiny_recipe(), IN_PROCESS, tmp_path) == first
+    assert _contents(tmp_path) == before
+
+
+HOLD_LOCK = """
+import fcntl, sys
+file = open(sys.argv[1], "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_only_one_process_trains_in_a_folder(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
+    engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
+    (tmp_path / "summary.json").unlink()
+    before = _contents(tmp_path)
+    command = [sys.executable, "-c", HOLD_LOCK, str(tmp_path / ".lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "locked\n"
+            with pytest.raises(engine.RunError, match="another process is training in this folder; wait for it"):
+                engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
+            assert _contents(tmp_path) == before
+        finally:
+            holder.kill()
+    assert engine.train(tiny_recipe(), IN_PROCESS, tmp_path).status == "finished"
+
+
+def test_the_lock_ends_with_the_training(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("engine.training.loop._Run.train", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
+    assert engine.train(tiny_recipe(), IN_PROCESS, tmp_path).status == "finished"
+
+
+@pytest.mark.parametrize("fails_at", range(3))
+def test_a_disk_that_is_full_from_the_start(
+    fails_at: int, tmp_path: Path, tiny_recipe: TinyRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once there is space again, the same command must take the folder for its own."""
+    syncs = 0
+
+    def full(_: int) -> None:
+        nonlocal syncs
+        syncs += 1
+        if syncs > fails_at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("engine.training.files.os.fsync", full)
+        with pytest.raises(engine.RunError, match="the disk is full") as caught:
+            engine.train(tiny_recipe(epochs=1), IN_PROCESS, tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert engine.train(tiny_recipe(epochs=1), IN_PROCESS, tmp_path).status == "finished"
+
+
+def test_a_disk_that_gets_full_at_a_checkpoint(
+    tmp_path: Path,
+    tiny_recipe: TinyRecipe,
+    monkeypatch: pytest.MonkeyPatch,
+    assert_same_run: Callable[[Path, Path], None],
+) -> None:
+    plan = engine.Plan(executor="process", checkpoint_every_steps=2)
+    engine.train(tiny_recipe(), plan, tmp_path / "straight")
+    fsync = os.fsync
+
+    def full(descriptor: int) -> None:
+        if "step-000006" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(engine.RunError, match=r"step-000006.*the disk is full"):
+            engine.train(tiny_recipe(), plan, tmp_path / "full")
+    assert load(tmp_path / "full").checkpoint.step == 4
+    assert engine.train(tiny_recipe(), plan, tmp_path / "full").status == "finished"
+    assert_same_run(tmp_path / "straight", tmp_path / "full")
+
+
+@pytest.mark.parametrize("sink", ["MetricsLog", "TensorBoardLog"])
+def test_a_disk_that_gets_full_at_a_report(
+    sink: str, tmp_path: Path, tiny_recipe: TinyRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    plan = engine.Plan(executor="process", report_every_steps=3, checkpoint_every_steps=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(f"engine.training.loop.{sink}.write", full)
+        with pytest.raises(engine.RunError, match="the disk is full") as caught:
+            engine.train(tiny_recipe(), plan, tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert load(tmp_path).checkpoint.step == 2
+    assert engine.train(tiny_recipe(), plan, tmp_path).status == "finished"
+
+
+@pytest.fixture
+def pictures_recipe(tmp_path: Path) -> Callable[[str], Recipe]:
+    """A function: name of a folder with two classes of pictures, made unless it exists -> a recipe for them."""
+
+    def make(name: str) -> Recipe:
+        root = tmp_path / name
+        if not root.exists():
+            draws = np.random.default_rng(0)
+            for split, number in (("train", 6), ("test", 4)):
+                for kind in ("cat", "dog"):
+                    (root / split / kind).mkdir(parents=True)
+                    for index in range(number):
+                        pixels = draws.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                        Image.fromarray(pixels).save(root / split / kind / f"{index}.png")
+        data = Data(name="folder", root=str(root), batch_size=4, image_size=8)
+        return Recipe(name="tiny", backbone=Backbone(name="resnet14", widths=(4, 4, 4)), data=data, epochs=2,
+                      method={"kind": "greedy"})  # fmt: skip
+
+    return make
+
+
+def test_the_images_may_move(
+    tmp_path: Path, pictures_recipe: Callable[[str], Recipe], interrupt_at: Callable[[int], None]
+) -> None:
+    straight = engine.train(pictures_recipe("here"), IN_PROCESS, tmp_path / "straight")
+    interrupt_at(2)
+    assert engine.train(pictures_recipe("here"), IN_PROCESS, tmp_path / "moved").status == "interrupted"
+    (tmp_path / "here").rename(tmp_path / "there")
+    interrupt_at(0)
+    moved = engine.train(pictures_recipe("there"), IN_PROCESS, tmp_path / "moved")
+    assert (moved.status, moved.weights_sha256) == ("finished", straight.weights_sha256)
+
+
+def test_other_images_are_refused(
+    tmp_path: Path, pictures_recipe: Callable[[str], Recipe], interrupt_at: Callable[[int], None]
+) -> None:
+    interrupt_at(2)
+    engine.train(pictures_recipe("here"), IN_PROCESS, tmp_path / "run")
+    checkpoints = _contents(tmp_path / "run" / "checkpoints")
+    Image.new("RGB", (8, 8)).save(tmp_path / "here" / "train" / "cat" / "0.png")
+    interrupt_at(0)
+    with pytest.raises(engine.RunError, match=r"step-000002: was trained on other images than data.root=.*here"):
+        engine.train(pictures_recipe("here"), IN_PROCESS, tmp_path / "run")
+    assert _contents(tmp_path / "run" / "checkpoints") == checkpoints

@@ -1,0 +1,130 @@
+"""Do Ctrl-C and SIGTERM finish the step that is running, and does a second one stop at once?"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import engine
+from engine.tracking import read_metrics
+from engine.training.interruption import Interruption
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_first_signal_is_remembered_and_the_second_raises(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with Interruption() as interruption:
+        assert not interruption.requested
+        signal.raise_signal(number)
+        assert interruption.requested
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert signal.getsignal(number) is before
+
+
+def test_one_of_each_is_two() -> None:
+    with Interruption():
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_handlers_are_put_back_after_an_error() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with pytest.raises(ZeroDivisionError), Interruption():
+        raise ZeroDivisionError
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_beside_the_main_thread_nothing_is_changed() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    seen = []
+
+    def enter() -> None:
+        with Interruption() as interruption:
+            seen.append((interruption.requested, [signal.getsignal(number) for number in SIGNALS]))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert seen == [(False, before)]
+
+
+TRAIN = """
+import sys
+import time
+
+import engine
+from engine.runtimes import ProcessRuntime
+
+if "slow-to-finish" in sys.argv:
+    def finish(self):
+        print("finishing", flush=True)
+        time.sleep(600)
+    ProcessRuntime.finish = finish
+
+words = ["data.train_limit=44", "data.test_limit=20", "data.batch_size=12", "epochs=100000",
+         "plan.executor=process", "plan.report_every_steps=1", "plan.evaluate_every_epochs=100000",
+         "plan.checkpoint_every_steps=400000"]
+recipe, plan = engine.apply_overrides(engine.load_recipe("infopro_digits"), engine.Plan(), words)
+result = engine.train(recipe, plan, sys.argv[1])
+print(result.status, result.steps, flush=True)
+"""
+
+
+@contextmanager
+def _training(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", TRAIN, str(folder), *words]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            metrics = folder / "metrics.jsonl"
+            while not (metrics.is_file() and metrics.stat().st_size > 5_000):
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.02)
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_a_signal_ends_a_training_with_a_checkpoint(number: signal.Signals, tmp_path: Path) -> None:
+    with _training(tmp_path) as process:
+        os.killpg(process.pid, number)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    status, steps = output.split()
+    assert status == "interrupted"
+    assert "Traceback" not in errors
+    run = engine.load(tmp_path)
+    assert run.checkpoint.step == int(steps) > 0
+    assert all(state.extra["steps"] == int(steps) for state in run.checkpoint.states.values())
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["status"], summary["steps"]) == ("interrupted", int(steps))
+    assert max(record.step for record in read_metrics(tmp_path)) == int(steps)
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
+    with _training(tmp_path, "slow-to-finish") as process:
+        os.kill(process.pid, signal.SIGINT)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "finishing\n"
+        os.kill(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in errors
+    assert not (tmp_path / "summary.json").exists()

@@ -1,0 +1,105 @@
+"""Does a result say what happened, and is summary.json the same?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import engine
+from engine.recipes import EndToEnd, Recipe
+from engine.tracking import read_metrics
+from engine.training import evaluate, load, weights_sha256
+
+IN_PROCESS = engine.Plan(executor="process")
+
+
+def test_a_finished_run(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> None:
+    result = engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
+    assert (result.status, result.epochs, result.steps, result.run_dir) == ("finished", 2, 8, tmp_path)
+    assert result.test_accuracy == result.metrics["test/accuracy"]
+    last = {record.name: record.value for record in read_metrics(tmp_path) if record.split == "test"}
+    assert result.metrics == {f"test/{name}": value for name, value in last.items()}
+    assert set(result.peak_memory_bytes) == set(result.waiting_share) == {"segment0", "segment1", "segment2"}
+    for learner, parts in result.memory_parts.items():
+        assert parts["total"] == result.peak_memory_bytes[learner]
+        assert parts["total"] == sum(size for name, size in parts.items() if name != "total")
+    assert all(0 <= share <= 1 for share in result.waiting_share.values())
+    assert result.images_per_second is not None
+    assert result.images_per_second > 0
+    run = load(tmp_path)
+    assert result.weights_sha256 == weights_sha256(run.network().state_dict())
+    assert evaluate(run) == result.metrics
+
+
+def test_summary_is_the_result(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> None:
+    result = engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary == result.to_json()
+    assert engine.Result.from_json(summary, tmp_path) == result
+
+
+def test_a_folder_that_was_moved_gives_a_result_with_its_new_place(
+    tmp_path: Path, tiny_recipe: Callable[..., Recipe]
+) -> None:
+    engine.train(tiny_recipe(epochs=1), IN_PROCESS, tmp_path / "old")
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert engine.train(tiny_recipe(epochs=1), IN_PROCESS, tmp_path / "new").run_dir == tmp_path / "new"
+
+
+def test_an_interrupted_run(
+    tmp_path: Path, tiny_recipe: Callable[..., Recipe], interrupt_at: Callable[[int], None]
+) -> None:
+    interrupt_at(3)
+    result = engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
+    assert (result.status, result.epochs, result.steps, result.test_accuracy) == ("interrupted", 0, 3, None)
+    assert result.metrics == {}
+    assert load(tmp_path).checkpoint.step == 3
+    assert (tmp_path / "metrics.parquet").is_file()
+
+
+def test_interrupted_after_an_epoch_has_its_score(
+    tmp_path: Path, tiny_recipe: Callable[..., Recipe], interrupt_at: Callable[[int], None]
+) -> None:
+    interrupt_at(4)
+    result = engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
+    assert result.status == "interrupted"
+    assert result.test_accuracy is not None
+    interrupt_at(5)
+    again = engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
+    assert again.test_accuracy == result.test_accuracy
+
+
+def test_the_seed_decides(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> None:
+    digests = [
+        engine.train(tiny_recipe(method=EndToEnd(), seed=seed), IN_PROCESS, tmp_path / name).weights_sha256
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.usefixtures("pictures")
+def test_what_a_run_folder_holds(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> None:
+    engine.train(tiny_recipe(epochs=1), IN_PROCESS, tmp_path)
+    names = {path.name for path in tmp_path.iterdir() if "tfevents" not in path.name}
+    assert names == {
+        ".lock",
+        "checkpoints",
+        "curves.png",
+        "environment.json",
+        "log.txt",
+        "metrics.jsonl",
+        "metrics.parquet",
+        "plan.json",
+        "recipe.json",
+        "summary.json",
+    }
+    assert len(list(tmp_path.glob("*tfevents*"))) == 1
+    assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.fixture
+def pictures() -> None:
+    """Ask for curves.png, which the other tests leave out."""
