@@ -52,9 +52,8 @@ def field_types(root: type, path: Sequence[str], values: dict[str, Any]) -> set[
     if not rest:
         return _plain_types(hint)
     inner = values.get(first)
-    return set().union(
-        *(field_types(cls, rest, inner if isinstance(inner, dict) else {}) for cls in _chosen(hint, inner))
-    )
+    known = inner if isinstance(inner, dict) else {}
+    return set().union(*(field_types(cls, rest, known) for cls in _chosen(hint, known)))
 
 
 def _chosen(annotation: Any, values: dict[str, Any]) -> list[type]:
