@@ -95,7 +95,7 @@ class Learner:
             messages: nothing, or the features [B, ...], without a graph; never written to.
 
         Returns:
-            the output, detached, for whoever takes it.
+            the output, detached, in the recipe's precision, for whoever takes it.
         """
         self._meters.resume()
         features = next(iter(messages.values()), None)
@@ -115,7 +115,7 @@ class Learner:
                 "change the message for all who read it; make the first operation of each block out of place",
             )
         self._pending = _Pending(batch, pixels if self.objective.needs_pixels else None, output)
-        return (output.detach(),)
+        return (output.detach().to(self._dtype),)
 
     def update(self, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Compute the objective on what `forward` left, go backward, and step the optimizer.
@@ -138,10 +138,10 @@ class Learner:
             value = self.objective(pending.output, Context(labels, pending.pixels, dict(messages)))
         losses = self._finite_losses(value.losses, value.total, batch)
         self._scaler.scale(value.total).backward()
-        if self._saved is not None:
-            self._measure_memory(self._saved)
         self._scaler.step(self.optimizer)
         self._scaler.update()
+        if self._saved is not None:
+            self._measure_memory(self._saved)
         self.optimizer.zero_grad(set_to_none=True)
         self._steps += 1
         hits = None
@@ -158,7 +158,7 @@ class Learner:
             self.body.eval()
         pixels = self._augmenter.evaluation_pixels(batch) if features is None else None
         with torch.no_grad(), self._autocast():
-            return (self.body(self._inputs(pixels, features)).detach(),)
+            return (self.body(self._inputs(pixels, features)).detach().to(self._dtype),)
 
     def score(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Run the body, which ends with the classifier, and add its predictions to the score."""
@@ -242,17 +242,12 @@ class Learner:
         return found
 
     def _measure_memory(self, saved: SavedActivations) -> None:
-        parameters = tensor_bytes(self._named.values())
-        gradients = tensor_bytes(p.grad for p in self._named.values() if p.grad is not None)
-        # The optimizer makes its slots in the step that follows: as many as its kind keeps for each parameter.
-        slots = 2 if self._recipe.optimizer.kind in ("adam", "adamw") else 1
-        if self._recipe.optimizer.kind == "sgd" and self._recipe.optimizer.momentum == 0:
-            slots = 0
+        slots = [value for slots in self.optimizer.state.values() for value in slots.values()]
         self._memory = {
             "saved_activations": saved.bytes,
-            "parameters": parameters,
-            "gradients": gradients,
-            "optimizer": slots * parameters,
+            "parameters": tensor_bytes(self._named.values()),
+            "gradients": tensor_bytes(p.grad for p in self._named.values() if p.grad is not None),
+            "optimizer": tensor_bytes(value for value in slots if isinstance(value, Tensor)),
         }
         self._saved = None
 
