@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.cli.machine import shared_memory
 from engine.recipes import Plan, Recipe
 from engine.training.preview import Preview
-
-# As the runtime counts: a float32 weight, two slots of its optimizer, and room for the copy that is written.
-_STATE_BYTES_PER_PARAMETER = 4 * 4
 
 
 def in_process(recipe: Recipe) -> dict[str, Any]:
@@ -32,16 +28,14 @@ def on_ray(found: Preview, plan: Plan) -> dict[str, Any]:
     """
     import ray
 
-    from engine.runtimes.ray.cluster import connect, node_resources, private_node
+    from engine.runtimes.ray.cluster import connect, node_resources, private_node, shared_memory_free
     from engine.runtimes.ray.placement import choose_placement, choose_store_bytes, store_bytes_needed
 
     team = found.team
-    parameters = sum(learner.parameters + learner.auxiliary_parameters for learner in team.learners)
-    window = plan.window or 2 * len(team.learners)
-    needed = store_bytes_needed(team.training, team.evaluation, window, parameters * _STATE_BYTES_PER_PARAMETER)
+    needed = store_bytes_needed(team, plan)
     if plan.address is None:
         placement = choose_placement(plan, found.recipe, len(team.learners), [private_node()])
-        choose_store_bytes(plan, needed, shared_memory().free)
+        choose_store_bytes(plan, needed, shared_memory_free())
         where = "a private Ray on this machine"
     else:
         owned = connect(plan, needed)

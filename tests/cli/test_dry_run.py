@@ -7,9 +7,6 @@ from typing import Any
 
 import pytest
 
-from engine.cli import places
-from engine.runtimes.ray import object_store
-
 WORDS = ("train", "infopro_digits", "method.num_segments=3", "--dry-run")
 
 
@@ -72,10 +69,6 @@ def test_a_plan_that_does_not_fit_is_refused(command: Any) -> None:
     answer = command(*WORDS, "plan.cpus_per_learner=100000")
     assert answer.code == 2
     assert "plan.cpus_per_learner" in answer.err
-
-
-def test_the_object_store_is_counted_as_the_runtime_does() -> None:
-    assert places._STATE_BYTES_PER_PARAMETER == object_store._STATE_BYTES_PER_PARAMETER
 
 
 def test_a_finished_run_is_recognised(command: Any, run_dir: Path) -> None:

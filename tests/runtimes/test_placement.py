@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from engine.errors import PlanError
+from engine.methods import LearnerSummary, Team
 from engine.program import Call, Message, Program
 from engine.recipes import Numerics, Plan, Recipe
 from engine.runtimes.ray.placement import (
@@ -150,9 +151,12 @@ def _program(messages: dict[str, int]) -> Program:
 
 
 def test_store_holds_the_window_and_a_checkpoint() -> None:
-    training, evaluation = _program({"batch": 100, "features": 900}), _program({"batch": 300})
-    assert store_bytes_needed(training, evaluation, window=4, state_bytes=7) == 1000 * 5 + 7
-    assert store_bytes_needed(evaluation, training, window=1, state_bytes=0) == 1000 * 2
+    larger, smaller = _program({"batch": 100, "features": 900}), _program({"batch": 300})
+    learners = (LearnerSummary("a", ("stem",), 40, 2), LearnerSummary("b", ("classifier",), 8, 0))
+    # Each parameter is saved with two slots of its optimizer, and once more as the copy that is written.
+    states = (40 + 2 + 8) * 16
+    assert store_bytes_needed(Team(learners, larger, smaller, {}), Plan(window=4)) == 1000 * 5 + states
+    assert store_bytes_needed(Team(learners, smaller, larger, {}), Plan()) == 1000 * 5 + states
 
 
 def test_store_of_a_private_ray() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -76,6 +77,13 @@ def _keep_output_clean() -> None:
     ray_worker.print_to_stdstream = to_log
 
 
+def shared_memory_free() -> int:
+    """Return the bytes that a private Ray's object store can take: shared memory, or main memory without one."""
+    if os.path.isdir("/dev/shm"):
+        return int(psutil.disk_usage("/dev/shm").free)
+    return int(psutil.virtual_memory().available)
+
+
 def connect(plan: Plan, needed_store_bytes: int) -> bool:
     """Make sure that this process is connected to a Ray with a large enough object store.
 
@@ -91,9 +99,9 @@ def connect(plan: Plan, needed_store_bytes: int) -> bool:
         check_store_bytes(needed_store_bytes, _smallest_store())
         return False
     if plan.address is None:
-        free = psutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else psutil.virtual_memory().available
-        start_private_ray(choose_store_bytes(plan, needed_store_bytes, free))
+        start_private_ray(choose_store_bytes(plan, needed_store_bytes, shared_memory_free()))
         return True
+    _check_reachable(plan.address)
     _keep_output_clean()
     try:
         ray.init(address=plan.address, log_to_driver=False, logging_level=logging.ERROR)
@@ -108,6 +116,24 @@ def connect(plan: Plan, needed_store_bytes: int) -> bool:
         ray.shutdown()
         raise
     return True
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address at which nothing answers, where Ray would try again for many minutes."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdigit():
+        raise PlanError(
+            f"plan.address={address}: expected auto, or HOST:PORT of the cluster's head, such as 10.0.0.1:6379"
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise PlanError(
+            f"plan.address={address}: nothing answers there ({error}); start a Ray with `ray start --head` or "
+            "`ray up cluster.yaml`, or leave plan.address out for a private Ray"
+        ) from error
 
 
 def node_resources() -> list[Mapping[str, float]]:

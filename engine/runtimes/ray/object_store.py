@@ -29,9 +29,6 @@ from engine.runtimes.ray.failures import LostStep, as_engine_error, is_death, or
 from engine.runtimes.ray.placement import choose_placement, store_bytes_needed
 from engine.runtimes.ray.processes import WatchedProcess
 
-# A float32 weight, its gradient's optimizer slots (two for Adam) and room for the copy that is written.
-_STATE_BYTES_PER_PARAMETER = 4 * 4
-
 # How long the learners have to say how they are, when it is not known which one failed.
 _CHECK_SECONDS = 5.0
 
@@ -56,13 +53,10 @@ class ObjectStoreRuntime:
     """
 
     def __init__(self, recipe: Recipe, facts: Facts, team: Team, steps_per_epoch: int, plan: Plan) -> None:
-        parameters = sum(learner.parameters + learner.auxiliary_parameters for learner in team.learners)
-        window = plan.window or 2 * len(team.names)
-        needed = store_bytes_needed(team.training, team.evaluation, window, parameters * _STATE_BYTES_PER_PARAMETER)
         if plan.address is None and not ray.is_initialized():
             # Ray takes seconds to start; this machine is known without it.
             choose_placement(plan, recipe, len(team.names), [private_node()])
-        self._owns_ray = connect(plan, needed)
+        self._owns_ray = connect(plan, store_bytes_needed(team, plan))
         self._group: Any = None
         self._actors: dict[str, Any] = {}
         self._methods: dict[tuple[str, int], Any] = {}

@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.errors import PlanError
-from engine.program import Program
+from engine.methods import Team
 from engine.recipes import Plan, Recipe
 
 # What Ray needs beside the messages: its own records, a checkpoint's copies of the weights, and slack.
 _STORE_SLACK = 256 * 2**20
 _SMALLEST_STORE = 128 * 2**20
+# A float32 weight, two slots of its optimizer, and room for the copy that is written.
+_STATE_BYTES_PER_PARAMETER = 4 * 4
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def choose_placement(plan: Plan, recipe: Recipe, actors: int, nodes: Sequence[Ma
         gpus = _largest_share("GPU", {}, plan.placement, actors, nodes) if wanted else 0.0
     if cpus is None:
         cpus = _largest_share("CPU", {"GPU": gpus} if gpus else {}, plan.placement, actors, nodes)
-    placement = Placement(actors, cpus, gpus, plan.placement, plan.window or 2 * actors)
+    placement = Placement(actors, cpus, gpus, plan.placement, choose_window(plan, actors))
     _check(placement, nodes)
     return placement
 
@@ -125,10 +127,16 @@ def _check(placement: Placement, nodes: Sequence[Mapping[str, float]]) -> None:
     )
 
 
-def store_bytes_needed(training: Program, evaluation: Program, window: int, state_bytes: int) -> int:
+def store_bytes_needed(team: Team, plan: Plan) -> int:
     """Return the bytes of object store that a run needs at most: messages in flight, and one checkpoint."""
-    per_step = max(training.bytes_per_step, evaluation.bytes_per_step)
-    return per_step * (window + 1) + state_bytes
+    per_step = max(team.training.bytes_per_step, team.evaluation.bytes_per_step)
+    parameters = sum(learner.parameters + learner.auxiliary_parameters for learner in team.learners)
+    return per_step * (choose_window(plan, len(team.learners)) + 1) + parameters * _STATE_BYTES_PER_PARAMETER
+
+
+def choose_window(plan: Plan, actors: int) -> int:
+    """Return the steps in flight; fewer than actors would leave some without work."""
+    return plan.window or 2 * actors
 
 
 def choose_store_bytes(plan: Plan, needed: int, shared_memory_free: int) -> int:
