@@ -9,10 +9,13 @@ and the weights of both are compared bit for bit.
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import statistics
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import engine
@@ -42,18 +45,48 @@ def new_folder() -> Path:
     return folder
 
 
-def run(folder: Path, label: str, recipe_name: str, overrides: Sequence[str], executor: str) -> list[engine.Result]:
-    """Train a recipe with each seed and return the results."""
-    results = []
-    for seed in SEEDS:
-        plan = engine.Plan(evaluate_every_epochs=5, checkpoint_every_steps=10**6)
-        words = [*overrides, f"seed={seed}", f"plan.executor={executor}"]
-        recipe, plan = engine.apply_overrides(engine.load_recipe(recipe_name), plan, words)
-        name = label.replace(" ", "_").replace(",", "")
-        results.append(engine.train(recipe, plan, folder / f"{name}_seed{seed}"))
-        print(".", end="", flush=True)
+def run(
+    folder: Path, label: str, recipe_name: str, overrides: Sequence[str], executor: str, seed: int
+) -> engine.Result:
+    """Train a recipe with one seed."""
+    plan = engine.Plan(evaluate_every_epochs=5, checkpoint_every_steps=10**6)
+    words = [*overrides, f"seed={seed}", f"plan.executor={executor}"]
+    resolved, plan = engine.apply_overrides(engine.load_recipe(recipe), plan, words)
+    name = label.replace(" ", "_").replace(",", "")
+    return engine.train(resolved, plan, folder / f"{name}_seed{seed}")
+
+
+def show(label: str, results: Sequence[engine.Result]) -> None:
+    """Tell that all seeds of a setting are done."""
     accuracies = ", ".join(f"{result.test_accuracy:.2%}" for result in results)
-    print(f" {label}: test accuracy {accuracies}", flush=True)
+    print(f"  {label}: test accuracy {accuracies}", flush=True)
+
+
+def run_on_ray(folder: Path) -> list[engine.Result]:
+    """Train InfoPro with K = 2 on two actors, one seed after the other in one private Ray."""
+    import ray
+
+    start_private_ray()
+    try:
+        results = [run(folder, RAY_LABEL, "infopro_digits", ("method.num_segments=2",), "ray", seed) for seed in SEEDS]
+    finally:
+        ray.shutdown()
+    show(RAY_LABEL, results)
+    return results
+
+
+def run_in_processes(folder: Path) -> dict[str, list[engine.Result]]:
+    """Train every setting with every seed, each run in one process with one thread, as many at once as cores."""
+    cores = len(os.sched_getaffinity(0))
+    results: dict[str, list[engine.Result]] = {}
+    with ProcessPoolExecutor(min(cores, len(SEEDS)), multiprocessing.get_context("spawn")) as pool:
+        waiting = {
+            label: [pool.submit(run, folder, label, name, overrides, "process", seed) for seed in SEEDS]
+            for label, name, overrides in SETTINGS
+        }
+        for label, runs in waiting.items():
+            results[label] = [each.result() for each in runs]
+            show(label, results[label])
     return results
 
 
@@ -69,16 +102,10 @@ def as_row(label: str, results: Sequence[engine.Result]) -> ComparisonRow:
 
 def main() -> int:
     """Run everything, print the table, and return 1 if Ray and process disagree."""
-    import ray
-
     started, folder = time.monotonic(), new_folder()
-    print(f"{len(SETTINGS) + 1} settings, {len(SEEDS)} seeds each; a dot is a finished run", flush=True)
-    start_private_ray()
-    try:
-        on_ray = run(folder, RAY_LABEL, "infopro_digits", ("method.num_segments=2",), "ray")
-    finally:
-        ray.shutdown()
-    in_process = {label: run(folder, label, name, overrides, "process") for label, name, overrides in SETTINGS}
+    print(f"{len(SETTINGS) + 1} settings, {len(SEEDS)} seeds each:", flush=True)
+    on_ray = run_on_ray(folder)
+    in_process = run_in_processes(folder)
 
     rows = [as_row(label, results) for label, results in in_process.items()]
     rows.insert(4, as_row(RAY_LABEL, on_ray))
