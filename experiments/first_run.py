@@ -45,9 +45,7 @@ def new_folder() -> Path:
     return folder
 
 
-def run(
-    folder: Path, label: str, recipe_name: str, overrides: Sequence[str], executor: str, seed: int
-) -> engine.Result:
+def run(folder: Path, label: str, recipe: str, overrides: Sequence[str], executor: str, seed: int) -> engine.Result:
     """Train a recipe with one seed."""
     plan = engine.Plan(evaluate_every_epochs=5, checkpoint_every_steps=10**6)
     words = [*overrides, f"seed={seed}", f"plan.executor={executor}"]

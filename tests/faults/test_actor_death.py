@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import ray
@@ -44,7 +44,7 @@ def kernel_tells() -> bool:
     return known
 
 
-def _plan(executor: str = "ray") -> engine.Plan:
+def _plan(executor: Literal["ray", "process"] = "ray") -> engine.Plan:
     return engine.Plan(
         executor=executor,
         checkpoint_every_steps=10,
@@ -113,7 +113,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_death(
     learner: str,
     cause: str,
-    goes_on_with: str,
+    goes_on_with: Literal["ray", "process"],
     tmp_path: Path,
     tiny_recipe: Callable[..., Recipe],
     monkeypatch: pytest.MonkeyPatch,
@@ -164,28 +164,25 @@ def test_a_failure_of_one_is_not_blamed_on_the_others(
     tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The survivors miss messages of the dead one: that is no failure of theirs, and none of them goes on."""
-    fate = Fate("segment0", "SIGKILL", monkeypatch)
     seen: dict[str, str] = {}
 
     class Asking(Fate):
         def update(self, step: int, epoch: int, records: Sequence[Record]) -> None:
-            fate.update(step, epoch, records)
-            if fate.died_at and not seen:
-                time.sleep(2)
-                for name in ("segment1", "segment2"):
-                    try:
-                        ray.get(fate.runtime._actors[name].check.remote(), timeout=30)
-                        seen[name] = "well"
-                    except ray.exceptions.RayTaskError as error:
-                        seen[name] = type(error.cause).__name__
+            super().update(step, epoch, records)
+            if not self.died_at or seen:
+                return
+            time.sleep(2)
+            for name in ("segment1", "segment2"):
+                try:
+                    ray.get(self.runtime._actors[name].check.remote(), timeout=30)
+                    seen[name] = "well"
+                except ray.exceptions.RayTaskError as error:
+                    seen[name] = type(error.cause).__name__
 
-    console = Asking("segment0", "SIGKILL", monkeypatch)
-    monkeypatch.setattr(
-        "engine.training.loop.open_runtime", lambda *a: setattr(fate, "runtime", open_runtime(*a)) or fate.runtime
-    )
+    console: Any = Asking("segment0", "SIGKILL", monkeypatch)
     with pytest.raises(engine.LearnerError, match="learner segment0: its process"):
-        engine.train(tiny_recipe(epochs=EPOCHS), _plan(), tmp_path, console=console)  # type: ignore[arg-type]
-    assert set(seen.values()) == {"LostStep"}
+        engine.train(tiny_recipe(epochs=EPOCHS), _plan(), tmp_path, console=console)
+    assert seen == {"segment1": "LostStep", "segment2": "LostStep"}
 
 
 OUT_OF_MEMORY = """

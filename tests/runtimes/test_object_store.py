@@ -154,7 +154,7 @@ def test_a_learner_that_cannot_be_built_is_named(
     from engine.recipes import Backbone
 
     recipe = tiny_recipe(method=Greedy(num_segments=2), backbone=Backbone(name=f"{network}:mine"))
-    with pytest.raises(engine.EngineError, match="not here"):
+    with pytest.raises(engine.EngineError, match=r"learner segment\d: could not be built: .*not here"):
         engine.train(recipe, engine.Plan(), tmp_path / "run")
     _assert_nothing_is_reserved()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,8 @@ def test_gpus_are_used_only_when_wanted(recipe: Recipe) -> None:
 
 def test_a_share_suits_the_strategy(recipe: Recipe) -> None:
     nodes = [{"CPU": 4.0}, {"CPU": 0.5}]
-    for strategy, cpus in (("PACK", 1.0), ("STRICT_PACK", 1.0), ("STRICT_SPREAD", 0.5)):
+    shares: dict[Any, float] = {"PACK": 1.0, "STRICT_PACK": 1.0, "STRICT_SPREAD": 0.5}
+    for strategy, cpus in shares.items():
         assert choose_placement(Plan(placement=strategy), recipe, 2, nodes).cpus == cpus
 
 
@@ -94,7 +96,7 @@ def test_an_actor_always_reserves_something(recipe: Recipe) -> None:
         ("PACK", 2, [{"CPU": 1.9}], False),
     ],
 )
-def test_strategies(strategy: str, actors: int, nodes: Nodes, fits: bool, recipe: Recipe) -> None:
+def test_strategies(strategy: Any, actors: int, nodes: Nodes, fits: bool, recipe: Recipe) -> None:
     plan = Plan(placement=strategy, cpus_per_learner=1, gpus_per_learner=0)
     if fits:
         assert choose_placement(plan, recipe, actors, nodes).strategy == strategy

@@ -119,6 +119,11 @@ def _flip_a_bit(path: Path) -> None:
     path.write_bytes(bytes(content))
 
 
+def _empty(path: Path) -> None:
+    shutil.rmtree(path)
+    path.mkdir()
+
+
 def _without_entry(path: Path) -> None:
     manifest = json.loads(path.read_text())
     del manifest["segment1.safetensors"]
@@ -140,7 +145,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "manifest of numbers": ("MANIFEST.json", lambda path: path.write_text('{"state.json": 1}'), "MANIFEST.json is not"),
     "manifest is binary": ("MANIFEST.json", lambda path: path.write_bytes(b"\xff\xfe\x00"), "codec"),
     "manifest lacks a learner": ("MANIFEST.json", _without_entry, "segment1.safetensors"),
-    "everything missing": ("", lambda path: (shutil.rmtree(path), path.mkdir()), "never finished"),
+    "everything missing": ("", _empty, "never finished"),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
@@ -14,8 +15,9 @@ from engine.tracking import read_metrics
 TinyRecipe = Callable[..., Recipe]
 Interrupt = Callable[[int], None]
 SameRun = Callable[[Path, Path], None]
+Executor = Literal["ray", "process"]
 
-METHODS = {
+METHODS: dict[str, dict[str, Any]] = {
     "end_to_end": {"method": EndToEnd()},
     "infopro": {"method": InfoPro(num_segments=3)},
     "infopro_contrastive": {"method": InfoPro(num_segments=3, head="contrastive")},
@@ -169,8 +171,8 @@ def local_ray() -> Iterator[None]:
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.parametrize(("first", "second"), [("ray", "process"), ("process", "ray"), ("ray", "ray")])
 def test_between_executors(
-    first: str,
-    second: str,
+    first: Executor,
+    second: Executor,
     tmp_path: Path,
     tiny_recipe: TinyRecipe,
     interrupt_at: Interrupt,
