@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.tracking.atomic import replacing
+from engine.atomic import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

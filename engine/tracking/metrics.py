@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from engine.atomic import replacing
 from engine.errors import RunError
-from engine.tracking.atomic import replacing
 from engine.tracking.records import Record
 
 JSONL_NAME = "metrics.jsonl"

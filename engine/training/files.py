@@ -6,6 +6,7 @@ import errno
 import os
 from pathlib import Path
 
+from engine.atomic import replacing
 from engine.errors import RunError
 
 
@@ -36,9 +37,8 @@ def write_synced(path: Path, content: bytes) -> None:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file aside and rename it into place."""
-    aside = path.with_name(f".{path.name}.partial")
-    write_synced(aside, content)
-    os.replace(aside, path)
+    with replacing(path) as aside:
+        write_synced(aside, content)
 
 
 def write_error(path: Path, error: OSError) -> RunError:

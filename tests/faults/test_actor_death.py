@@ -18,7 +18,7 @@ import ray
 import engine
 from engine.recipes import Recipe
 from engine.runtimes import Runtime, open_runtime
-from engine.runtimes.ray import start_private_ray
+from engine.runtimes.ray import ObjectStoreRuntime, start_private_ray
 from engine.runtimes.ray.processes import WatchedProcess
 from engine.tracking import Record, read_metrics
 
@@ -164,24 +164,22 @@ def test_a_failure_of_one_is_not_blamed_on_the_others(
     tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The survivors miss messages of the dead one: that is no failure of theirs, and none of them goes on."""
+    fate: Any = Fate("segment0", "SIGKILL", monkeypatch)
     seen: dict[str, str] = {}
+    close = ObjectStoreRuntime.close
 
-    class Asking(Fate):
-        def update(self, step: int, epoch: int, records: Sequence[Record]) -> None:
-            super().update(step, epoch, records)
-            if not self.died_at or seen:
-                return
-            time.sleep(2)
-            for name in ("segment1", "segment2"):
-                try:
-                    ray.get(self.runtime._actors[name].check.remote(), timeout=30)
-                    seen[name] = "well"
-                except ray.exceptions.RayTaskError as error:
-                    seen[name] = type(error.cause).__name__
+    def ask_survivors(runtime: ObjectStoreRuntime) -> None:
+        for name in ("segment1", "segment2"):
+            try:
+                ray.get(runtime._actors[name].check.remote(), timeout=30)
+                seen[name] = "well"
+            except ray.exceptions.RayTaskError as error:
+                seen[name] = type(error.cause).__name__
+        close(runtime)
 
-    console: Any = Asking("segment0", "SIGKILL", monkeypatch)
+    monkeypatch.setattr(ObjectStoreRuntime, "close", ask_survivors)
     with pytest.raises(engine.LearnerError, match="learner segment0: its process"):
-        engine.train(tiny_recipe(epochs=EPOCHS), _plan(), tmp_path, console=console)
+        engine.train(tiny_recipe(epochs=EPOCHS), _plan(), tmp_path, console=fate)
     assert seen == {"segment1": "LostStep", "segment2": "LostStep"}
 
 

@@ -3,7 +3,7 @@
     cli -> search, planning, analysis -> training -> runtimes, tracking -> methods -> learners
         -> objectives, knowledge -> backbones, tasks, data -> recipes
 
-Every room may use errors.py and streams.py. program.py is known to methods and runtimes; of all others only
+Every room may use errors.py, streams.py and atomic.py. program.py is known to methods and runtimes; of all others only
 training/preview.py names it, to show a program before it runs: the rest get programs through a Team.
 """
 
@@ -31,7 +31,7 @@ LAYERS = (
     {"cli"},
 )
 RANKS = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
-EVERYWHERE = {"errors", "streams"}
+EVERYWHERE = {"atomic", "errors", "streams"}
 PROGRAM_ROOMS = {"methods", "runtimes"}
 PROGRAM_FILES = {"training/preview.py"}
 RAY_PLACES = ("runtimes/ray/", "search/", "cli/")
@@ -44,6 +44,7 @@ RESTRICTED_UNPICKLER = "data/pickles.py"
 TOP_FILES = {
     "__init__.py": {"recipes", "training", "errors"},
     "__main__.py": {"cli"},
+    "atomic.py": set(),
     "errors.py": set(),
     "streams.py": set(),
     "program.py": set(),

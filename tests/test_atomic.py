@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.tracking.atomic import replacing
+from engine.atomic import replacing
 
 
 def test_the_new_file_appears_when_the_block_ends(tmp_path: Path) -> None:
