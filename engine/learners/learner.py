@@ -187,7 +187,12 @@ class Learner:
 
     def ask_state(self) -> LearnerState:
         """Return a copy of all that training changes."""
-        extra = {"steps": self._steps, "meters": self._meters.state(), "scaler": self._scaler.state_dict()}
+        extra = {
+            "steps": self._steps,
+            "meters": self._meters.state(),
+            "memory": self._memory,
+            "scaler": self._scaler.state_dict(),
+        }
         return pack_state(self.body, self.objective, self.optimizer, self._named, extra)
 
     def restore(self, state: LearnerState) -> None:
@@ -195,6 +200,9 @@ class Learner:
         extra = unpack_state(state, self.body, self.objective, self.optimizer, self._named)
         self._steps = extra["steps"]
         self._meters.load_state(extra["meters"])
+        if extra["memory"]:
+            # Measured on the run's first batch; the first after a resumption may be the small last one of an epoch.
+            self._memory, self._saved = dict(extra["memory"]), None
         if extra["scaler"]:
             self._scaler.load_state_dict(extra["scaler"])
 

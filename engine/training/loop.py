@@ -149,6 +149,11 @@ class _Run:
         return checkpoint.step
 
     def _check_same_run(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.values["recipe"] != recipe_identity(self._recipe):
+            raise RunError(
+                f"{checkpoint.path}: belongs to another recipe than {self._folder.path / 'recipe.json'}; remove it, or "
+                "give another --run-dir"
+            )
         facts = Facts.from_json(checkpoint.values["facts"])
         if facts.fingerprint != self._source.facts.fingerprint:
             raise RunError(

@@ -136,7 +136,7 @@ def test_a_busy_cluster_is_waited_for_and_then_named(tiny_recipe: TinyRecipe, tm
 
 
 @pytest.mark.slow
-def test_a_learner_that_cannot_be_built_is_named(
+def test_a_learner_that_cannot_be_built_ends_the_run(
     tiny_recipe: TinyRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The network's file is there for the driver, and broken for the actors."""
@@ -154,7 +154,7 @@ def test_a_learner_that_cannot_be_built_is_named(
     from engine.recipes import Backbone
 
     recipe = tiny_recipe(method=Greedy(num_segments=2), backbone=Backbone(name=f"{network}:mine"))
-    with pytest.raises(engine.EngineError, match=r"learner segment\d: could not be built: .*not here"):
+    with pytest.raises(engine.EngineError, match=r"mine.py:mine: .*not here"):
         engine.train(recipe, engine.Plan(), tmp_path / "run")
     _assert_nothing_is_reserved()
 
