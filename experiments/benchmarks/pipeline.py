@@ -4,13 +4,14 @@
 
 ResNet-32 on random 32 x 32 images, float32, K = 1, 2, 4 with cuts that balance time (measured with the heads). In
 each round every way of running is timed once, in turn, and medians over rounds are compared, so that a drift of the
-machine touches all alike. E = sum of the segments' times alone / (min(K, cores) * time per step). The share of the
-CPU that other processes used is recorded for every round; a figure taken beside more than 5 % of it is marked.
+machine touches all alike. E = sum of the segments' times alone / (min(K, cores) * time per step). The share of a
+core that other processes used is recorded for every round; a figure taken beside more than 5 % of it is marked.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import json
@@ -118,31 +119,21 @@ def seconds_alone(recipe: Recipe, source: Source, team: Team) -> list[float]:
     return times
 
 
-def others_share(before: tuple[float, float], family: float) -> float:
-    """Return the share of the machine's CPU time since ``before`` that was used outside this family of processes."""
-    times = psutil.cpu_times()
-    busy = sum(times) - times.idle - getattr(times, "iowait", 0.0)
-    elapsed = sum(times) - before[1]
-    return max(0.0, (busy - before[0] - family) / max(elapsed, 1e-9))
+def seconds_of_others() -> dict[int, float]:
+    """Return the CPU seconds of every process that is neither this one nor a descendant of it."""
+    own = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+    found = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid not in own:
+                used = process.cpu_times()
+                found[process.pid] = used.user + used.system
+    return found
 
 
-def cpu_now() -> tuple[float, float]:
-    """Return busy and total CPU seconds of the machine."""
-    times = psutil.cpu_times()
-    return sum(times) - times.idle - getattr(times, "iowait", 0.0), sum(times)
-
-
-def family_seconds() -> float:
-    """Return the CPU seconds of this process, its children, and those that ended."""
-    own = os.times()
-    total = own.user + own.system + own.children_user + own.children_system
-    for child in psutil.Process().children(recursive=True):
-        try:
-            used = child.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        total += used.user + used.system
-    return total
+def others_share(before: dict[int, float], elapsed: float) -> float:
+    """Return the share of one core that other processes used since ``before``; a lower bound, as some have ended."""
+    return sum(used - before.get(pid, 0.0) for pid, used in seconds_of_others().items()) / elapsed
 
 
 def measure(method: str, batch_size: int, rounds: int) -> list[dict[str, Any]]:
@@ -169,9 +160,9 @@ def measure(method: str, batch_size: int, rounds: int) -> list[dict[str, Any]]:
     loads: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way, (_, run) in ways.items():
-            before, family = cpu_now(), family_seconds()
+            before, started = seconds_of_others(), time.perf_counter()
             taken[way].append(run())
-            loads[way].append(others_share(before, family_seconds() - family))
+            loads[way].append(others_share(before, time.perf_counter() - started))
     rows: list[dict[str, Any]] = []
     for way, (num_segments, _) in ways.items():
         step = statistics.median(taken[way])
