@@ -14,8 +14,10 @@ import statistics
 import sys
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 import engine
-from engine.tracking import ComparisonRow, comparison_table, open_console, plot_comparison
+from engine.tracking import ComparisonRow, Record, comparison_table, open_console, plot_comparison
 
 RECIPES = {
     "end-to-end": "end_to_end_cifar10_resnet32",
@@ -36,6 +38,32 @@ BUDGET = (
     "plan.executor=process",
 )
 FOLDER = Path("runs") / "cifar10_small_budget"
+
+
+def plot_learning(results: dict[str, list[engine.Result]], path: Path) -> None:
+    """Draw the test accuracy of each method over epochs, the mean of its seeds and each seed."""
+    figure = Figure(figsize=(7, 4.2), dpi=130, layout="constrained")
+    axes = figure.add_subplot()
+    for index, (label, runs) in enumerate(results.items()):
+        curves = [
+            [record.value for record in engine.load(run.run_dir).metrics() if is_test_accuracy(record)] for run in runs
+        ]
+        epochs = range(1, len(curves[0]) + 1)
+        for curve in curves:
+            axes.plot(epochs, [100 * value for value in curve], color=f"C{index}", linewidth=0.8, alpha=0.4)
+        mean = [100 * statistics.mean(values) for values in zip(*curves, strict=True)]
+        axes.plot(epochs, mean, color=f"C{index}", linewidth=2.2, marker="o", label=f"{label} ({len(runs)} seeds)")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("test accuracy (%)")
+    axes.set_title("CIFAR-10 (JPEG copy), ResNet-32, 5000 images: thin lines are seeds", loc="left", fontsize=10)
+    axes.grid(True, color="#e6e6e6")
+    axes.legend(frameon=False, fontsize=9)
+    figure.savefig(path)
+
+
+def is_test_accuracy(record: Record) -> bool:
+    """Return whether a record is the accuracy of the deployed network."""
+    return (record.learner, record.split, record.name) == (None, "test", "accuracy")
 
 
 def main() -> None:
@@ -65,6 +93,7 @@ def main() -> None:
         for label, runs in results.items()
     ]
     print(comparison_table(rows))
+    plot_learning(results, FOLDER / "learning.png")
     plot_comparison(rows, FOLDER / "comparison.png", "CIFAR-10, ResNet-32, 5000 images, 6 epochs")
 
 
