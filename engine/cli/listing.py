@@ -55,9 +55,9 @@ def _data() -> dict[str, str]:
 def _recipes() -> dict[str, str]:
     from engine.recipes import shipped_recipes
 
-    # The tiny variants, NAME_tiny, are for tests.
-    shown = {name: function for name, function in shipped_recipes().items() if not name.endswith("_tiny")}
-    return {name: _describe(function()) for name, function in shown.items()}
+    # The tiny variants, NAME_tiny, are for tests and come last.
+    recipes = sorted(shipped_recipes().items(), key=lambda item: item[0].endswith("_tiny"))
+    return {name: _describe(function()) for name, function in recipes}
 
 
 def _describe(recipe: Any) -> str:

@@ -10,7 +10,6 @@ from types import ModuleType
 
 from pydantic import ValidationError
 
-import engine
 from engine.errors import RecipeError
 from engine.recipes.problems import describe_problems, field_names, nearest, settings_classes
 from engine.recipes.recipe import Recipe, recipe_from_dict, recipe_to_dict
@@ -20,7 +19,7 @@ RecipeFunction = Callable[[], Recipe]
 
 def recipes_folder() -> Path:
     """Return the folder of the shipped recipes."""
-    return Path(engine.__file__).resolve().parent.parent / "experiments" / "recipes"
+    return Path(__file__).resolve().parents[2] / "experiments" / "recipes"
 
 
 def _import_file(path: Path) -> ModuleType:
