@@ -221,7 +221,7 @@ class Learner:
             assert pixels is not None
             inputs = self._augmenter.normalise(pixels)
         else:
-            inputs = features.to(self.device)
+            inputs = features
         return inputs.contiguous(memory_format=self._format) if inputs.dim() == 4 else inputs
 
     def _stream(self, batch: Batch, phase: str) -> Any:
@@ -272,7 +272,8 @@ class Learner:
         """
         started = time.perf_counter()
         try:
-            given: tuple[Tensor, ...] = getattr(self, phase)(batch, messages)
+            here = {name: tensor.to(self.device) for name, tensor in messages.items()}
+            given: tuple[Tensor, ...] = getattr(self, phase)(batch, here)
         except EngineError:
             raise
         except Exception as error:
