@@ -41,7 +41,7 @@ def seeded(*key: Key, device: torch.device | None = None) -> Iterator[None]:
     """
     import torch
 
-    # torch.manual_seed would cost a quarter of a narrow network's step: it records a traceback for each backend.
+    # Not torch.manual_seed: it records a traceback for each backend, which a narrow network's step would notice.
     generators = [torch.default_generator]
     if device is not None and device.type == "cuda":
         generators.append(torch.cuda.default_generators[device.index or 0])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import statistics
 import sys
 import time
@@ -19,6 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import engine
+from engine.errors import EXIT_INTERRUPTED
 from engine.runtimes.ray import start_private_ray
 from engine.tracking import ComparisonRow, comparison_table, plot_comparison
 
@@ -51,7 +53,15 @@ def run(folder: Path, label: str, recipe: str, overrides: Sequence[str], executo
     words = [*overrides, f"seed={seed}", f"plan.executor={executor}"]
     resolved, plan = engine.apply_overrides(engine.load_recipe(recipe), plan, words)
     name = label.replace(" ", "_").replace(",", "")
-    return engine.train(resolved, plan, folder / f"{name}_seed{seed}")
+    result = engine.train(resolved, plan, folder / f"{name}_seed{seed}")
+    if result.status == "interrupted":
+        raise KeyboardInterrupt
+    return result
+
+
+def leave_interrupts_to_training() -> None:
+    """Let Ctrl-C, which a terminal sends to every process, end no worker outside of a run."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def show(label: str, results: Sequence[engine.Result]) -> None:
@@ -77,14 +87,20 @@ def run_in_processes(folder: Path) -> dict[str, list[engine.Result]]:
     """Train every setting with every seed, each run in one process with one thread, as many at once as cores."""
     cores = len(os.sched_getaffinity(0))
     results: dict[str, list[engine.Result]] = {}
-    with ProcessPoolExecutor(min(cores, len(SEEDS)), multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        min(cores, len(SEEDS)), multiprocessing.get_context("spawn"), leave_interrupts_to_training
+    ) as pool:
         waiting = {
             label: [pool.submit(run, folder, label, name, overrides, "process", seed) for seed in SEEDS]
             for label, name, overrides in SETTINGS
         }
-        for label, runs in waiting.items():
-            results[label] = [each.result() for each in runs]
-            show(label, results[label])
+        try:
+            for label, runs in waiting.items():
+                results[label] = [each.result() for each in runs]
+                show(label, results[label])
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
     return results
 
 
@@ -102,8 +118,12 @@ def main() -> int:
     """Run everything, print the table, and return 1 if Ray and process disagree."""
     started, folder = time.monotonic(), new_folder()
     print(f"{len(SETTINGS) + 1} settings, {len(SEEDS)} seeds each:", flush=True)
-    on_ray = run_on_ray(folder)
-    in_process = run_in_processes(folder)
+    try:
+        on_ray = run_on_ray(folder)
+        in_process = run_in_processes(folder)
+    except KeyboardInterrupt:
+        print(f"interrupted; what was finished is in {folder.resolve()}", file=sys.stderr)
+        return EXIT_INTERRUPTED
 
     rows = [as_row(label, results) for label, results in in_process.items()]
     rows.insert(4, as_row(RAY_LABEL, on_ray))

@@ -41,7 +41,7 @@ class Numerics:
     """Autocast precision of the networks; losses are computed in float32. `float16` needs a GPU."""
 
     channels_last: bool = False
-    """Memory layout NHWC: about 1.3 times faster on CPUs with AVX-512."""
+    """Memory layout NHWC, which many CPUs and GPUs convolve faster."""
 
     compile: bool = False
     """Compile each learner's networks with torch.compile; needs a C++ compiler."""
