@@ -16,7 +16,6 @@ UNEXPECTED = (
     "killed by the OOM killer due to high memory usage, (2) ray stop --force was called, or (3) the worker crashed "
     "unexpectedly due to SIGSEGV or another unexpected error."
 )
-TERMINATED = "Worker exits unexpectedly. Worker exits with an exit code 1. The process receives a SIGTERM."
 
 
 @pytest.mark.parametrize(
@@ -25,8 +24,6 @@ TERMINATED = "Worker exits unexpectedly. Worker exits with an exit code 1. The p
         (UNEXPECTED, "signal SIGKILL", "its process 7 died: signal SIGKILL"),
         (UNEXPECTED, "exit code 7", "its process 7 died: exit code 7"),
         (UNEXPECTED, None, "its process 7 died: its connection ended without a word, as after a kill signal"),
-        (TERMINATED, "exit code 1", "its process 7 died: signal SIGTERM"),
-        (TERMINATED, None, "its process 7 died: signal SIGTERM"),
         ("Worker exits with an exit code 5.", None, "its process 7 died: exit code 5"),
         (
             "The actor is dead because it was killed by `ray.kill`.",

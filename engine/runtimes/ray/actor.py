@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import traceback
 from collections.abc import Sequence
 from typing import Any
@@ -49,6 +50,9 @@ class LearnerActor:
 
         Apart from the constructor, because Ray hides the cause of an error that is raised there.
         """
+        # Ray's own handler raises SystemExit wherever the process happens to be, which may tell its parent the reason
+        # or only an exit code; ended by the signal itself, the kernel tells.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         try:
             # Entered for the life of the process, which belongs to this learner alone.
             contextlib.ExitStack().enter_context(numerics_applied(self._recipe.numerics))

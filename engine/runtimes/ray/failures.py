@@ -59,9 +59,6 @@ def as_engine_error(
 def _cause_of_death(text: str, ending: str | None) -> str:
     if "ray.kill" in text:
         return "it was ended by ray.kill"
-    # Ray's workers turn this one signal into an exit code.
-    if "receives a SIGTERM" in text:
-        return "signal SIGTERM"
     if ending is not None:
         return ending
     exit_code = re.search(r"exit code (-?\d+)", text)
