@@ -1,6 +1,6 @@
 """What does a learner minimise: losses, and the auxiliary networks that they need?"""
 
-from engine.objectives.classification import AuxiliaryClassification, Classification, cross_entropy_loss
+from engine.objectives.classification import NO_LABEL, AuxiliaryClassification, Classification, cross_entropy_loss
 from engine.objectives.contrastive import EMBEDDING_SIZE, TEMPERATURE, Contrastive, supervised_contrastive_loss
 from engine.objectives.decoders import cifar_decoder, decoder_for, imagenet_decoder
 from engine.objectives.heads import conv_head, dgl_head, head_for, imagenet_head, linear_head, prediction_head
@@ -10,6 +10,7 @@ from engine.objectives.similarity import SimilarityMatching, label_similarity, s
 
 __all__ = [
     "EMBEDDING_SIZE",
+    "NO_LABEL",
     "TEMPERATURE",
     "AuxiliaryClassification",
     "Classification",

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.objectives.objective import Context, Term, TermValue, full_precision
 
+NO_LABEL = -1
+
 
 def cross_entropy_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross-entropy in nats, a float32 scalar, of logits ``[B, classes]`` and int64 labels ``[B]``."""
+    """Return the mean cross-entropy over the labelled images.
+
+    Args:
+        logits: ``[B, classes]``, any floating dtype.
+        labels: int64 ``[B]``; -1 where an image has no label.
+
+    Returns:
+        float32 scalar in nats; 0 with gradient 0 if no image has a label.
+    """
     with full_precision(logits):
-        return F.cross_entropy(logits.float(), labels)
+        loss = F.cross_entropy(logits.float(), labels, ignore_index=NO_LABEL)
+        # The mean over nothing is NaN. Choosing without asking how many there are spares a GPU a wait.
+        return torch.where((labels != NO_LABEL).any(), loss, 0.0)
 
 
 class Classification(Term):
     """Cross-entropy of features that already are logits ``[B, classes]``: the end of a backbone."""
 
     name = "cross_entropy"
+    needs_labels = True
+
+    def predict(self, features: Tensor) -> Tensor:
+        """Return the features, which are the logits."""
+        return features
 
     def forward(self, features: Tensor, context: Context) -> TermValue:
         """Return the loss, with the features as logits."""
-        return TermValue(cross_entropy_loss(features, context.labels), features)
+        return TermValue(cross_entropy_loss(features, context.labels))
 
 
 class AuxiliaryClassification(Term):
@@ -34,12 +52,18 @@ class AuxiliaryClassification(Term):
     """
 
     name = "cross_entropy"
+    needs_labels = True
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
         self.head = head
 
+    def predict(self, features: Tensor) -> Tensor:
+        """Return the head's logits ``[B, classes]``."""
+        logits: Tensor = self.head(features)
+        return logits
+
     def forward(self, features: Tensor, context: Context) -> TermValue:
-        """Return the loss and the head's logits ``[B, classes]``."""
-        logits = self.head(features)
-        return TermValue(cross_entropy_loss(logits, context.labels), logits)
+        """Return the loss."""
+        logits = context.predictions if context.predictions is not None else self.predict(features)
+        return TermValue(cross_entropy_loss(logits, context.labels))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +19,21 @@ class Context:
     """What a term may look at besides the features of its learner.
 
     Attributes:
-        labels: int64 ``[B]``, the class of each image.
+        labels: int64 ``[B]``, the class of each image; -1 where it has no label.
         pixels: float32 ``[B, C, H, W]`` in [0, 1], the augmented image before normalisation; None where no term
             needs it.
-        messages: tensors that other learners gave, by message name.
+        messages: tensors that other learners gave, by message name; without a graph. One that this step does not
+            bring is missing.
+        predictions: ``[B, classes]``, the learner's own class logits with their graph, where a term classifies; the
+            objective computes them once for all of its terms unless they are given.
+        tapped: outputs of blocks inside the body with their graph, by block name; those that terms ask for.
     """
 
     labels: Tensor
     pixels: Tensor | None = None
     messages: Mapping[str, Tensor] = field(default_factory=dict)
+    predictions: Tensor | None = None
+    tapped: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -35,11 +42,9 @@ class TermValue:
 
     Attributes:
         loss: float32 scalar, unweighted, with its graph.
-        logits: ``[B, classes]`` with their graph if the term classifies, else None.
     """
 
     loss: Tensor
-    logits: Tensor | None = None
 
 
 class Term(nn.Module, ABC):
@@ -47,10 +52,22 @@ class Term(nn.Module, ABC):
 
     The auxiliary network may run under autocast; the loss itself is always computed in float32.
     Parameters are drawn from torch's default generator, so build terms inside ``engine.streams.seeded``.
+
+    Attributes:
+        name: of its value in the records.
+        needs_pixels: whether it reads ``Context.pixels``.
+        needs_labels: whether its loss is a mean over the labelled images only, and 0 where there are none.
+        taps: names of the blocks whose outputs it reads from ``Context.tapped``.
     """
 
     name: str
     needs_pixels: bool = False
+    needs_labels: bool = False
+    taps: tuple[str, ...] = ()
+
+    def predict(self, features: Tensor) -> Tensor | None:
+        """Return class logits ``[B, classes]`` of these features with their graph; None if it does not classify."""
+        return None
 
     @abstractmethod
     def forward(self, features: Tensor, context: Context) -> TermValue:
@@ -100,11 +117,30 @@ class Objective(nn.Module):
         """Whether ``Context.pixels`` must be given."""
         return any(term.needs_pixels for term in self.terms.values())
 
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """Names of the blocks whose outputs must be in ``Context.tapped``."""
+        return tuple(dict.fromkeys(block for term in self._each() for block in term.taps))
+
+    @property
+    def need_labels(self) -> frozenset[str]:
+        """Names of the terms whose loss is a mean over labelled images only."""
+        return frozenset(name for name, term in self.terms.items() if term.needs_labels)
+
+    def _each(self) -> list[Term]:
+        return cast(list[Term], list(self.terms.values()))
+
+    def predict(self, features: Tensor) -> Tensor | None:
+        """Return the class logits ``[B, classes]`` of the first term that classifies, with their graph, or None."""
+        return next((found for term in self._each() if (found := term.predict(features)) is not None), None)
+
     def forward(self, features: Tensor, context: Context) -> ObjectiveValue:
         """Return total and losses of these features ``[B, ...]``."""
+        if context.predictions is None:
+            context = replace(context, predictions=self.predict(features))
         values = {name: term(features, context) for name, term in self.terms.items()}
         total = torch.stack([self.weights[name] * value.loss for name, value in values.items()]).sum()
-        logits = next((value.logits.detach() for value in values.values() if value.logits is not None), None)
+        logits = context.predictions.detach() if context.predictions is not None else None
         return ObjectiveValue(total, {name: value.loss.detach() for name, value in values.items()}, logits)
 
 
