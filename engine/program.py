@@ -24,7 +24,7 @@ class Message:
 
     Attributes:
         name: unique in its program.
-        parts: shape and dtype name of each tensor in it, the batch axis first.
+        parts: shape and dtype name of each tensor in it; the batch axis first, where it has one.
     """
 
     name: str
@@ -105,7 +105,7 @@ class Program:
     def describe(self) -> list[str]:
         """Return the program as aligned lines, one for each call, with the bytes of what it gives."""
         words = [str(call) for call in self.calls]
-        width = max(map(len, words), default=0)
+        width = max((len(text) for call, text in zip(self.calls, words, strict=True) if call.gives), default=0)
         lines = []
         for call, text in zip(self.calls, words, strict=True):
             sizes = "; ".join(

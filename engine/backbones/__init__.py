@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.backbones.building import build
 from engine.backbones.cuts import cut, cut_points
+from engine.backbones.inception_v1 import auxiliary_heads
 from engine.backbones.plain_names import load_plain_state, plain_state
 from engine.backbones.registry import Family, family, names
 from engine.backbones.residual import bypassable
@@ -12,6 +13,7 @@ from engine.backbones.weights import load_weights
 
 __all__ = [
     "Family",
+    "auxiliary_heads",
     "build",
     "bypassable",
     "cut",

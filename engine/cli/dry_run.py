@@ -56,9 +56,15 @@ def _lines(found: Preview) -> list[str]:
         "learners:",
         *aligned(learners),
         "",
-        f"training program, {team.training.bytes_per_step:,} bytes of messages in a step:",
-        *(f"  {line}" for line in team.training.describe()),
-        "",
+        *(
+            line
+            for program, steps in team.training_programs
+            for line in (
+                f"training program of {steps}, {program.bytes_per_step:,} bytes of messages:",
+                *(f"  {line}" for line in program.describe()),
+                "",
+            )
+        ),
         f"evaluation program, {team.evaluation.bytes_per_step:,} bytes of messages in a batch:",
         *(f"  {line}" for line in team.evaluation.describe()),
     ]

@@ -13,21 +13,23 @@ its metadata. Its outputs are compared with those of the run before the command 
 
 examples:
   {PROGRAM} export runs/infopro_digits-01234567 --to digits.safetensors
-  {PROGRAM} export runs/infopro_digits-01234567 --to digits.onnx"""
+  {PROGRAM} export runs/infopro_digits-01234567 --to digits.onnx
+  {PROGRAM} export runs/dml_digits-01234567 --peer 1 --to peer1.safetensors"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """State the words that may follow ``export``."""
     parser.add_argument("run", metavar="RUN", help="folder of a finished or interrupted run")
     parser.add_argument("--to", metavar="FILE", required=True, help="FILE.safetensors, or FILE.onnx")
-    parser.add_argument("--network", metavar="NAME", help="which network, where the run has several")
+    parser.add_argument("--peer", metavar="N", type=int, help="which network of a cohort, counted from 0")
 
 
 def run(options: argparse.Namespace) -> Outcome:
     """Write the file and compare its outputs."""
     from engine.training import export_network, load
 
-    written = export_network(load(options.run), options.to, options.network)
+    network = f"peer{options.peer}" if options.peer is not None else None
+    written = export_network(load(options.run), options.to, network)
     checked = f"checked with {written['checked_with']}"
     if written["max_difference"] is not None:
         checked += f": largest difference between the outputs {written['max_difference']:.2g}"

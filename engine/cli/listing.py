@@ -61,8 +61,14 @@ def _recipes() -> dict[str, str]:
 
 
 def _describe(recipe: Any) -> str:
-    segments = getattr(recipe.method, "num_segments", 1)
-    return f"{recipe.method.kind}, K = {segments}, {recipe.backbone.name} on {recipe.data.name}, epochs={recipe.epochs}"
+    method = recipe.method
+    peers = getattr(method, "peers", ())
+    segments = getattr(method.peer_method if peers else method, "num_segments", 1)
+    networks = " and ".join(dict.fromkeys((peer.backbone or recipe.backbone).name for peer in peers))
+    size = f"{len(peers)} peers" if peers else f"K = {segments}"
+    if peers and segments > 1:
+        size += f" of K = {segments}"
+    return f"{method.kind}, {size}, {networks or recipe.backbone.name} on {recipe.data.name}, epochs={recipe.epochs}"
 
 
 _FINDERS = {"methods": _methods, "backbones": _backbones, "data": _data, "recipes": _recipes}

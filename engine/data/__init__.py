@@ -6,5 +6,6 @@ from engine.data.augmentation import Augmenter
 from engine.data.batches import Batch, Source, open_source
 from engine.data.cache import cache_root
 from engine.data.facts import Facts
+from engine.data.labels import NO_LABEL
 
-__all__ = ["Augmenter", "Batch", "Facts", "Source", "cache_root", "open_source"]
+__all__ = ["NO_LABEL", "Augmenter", "Batch", "Facts", "Source", "cache_root", "open_source"]

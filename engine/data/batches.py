@@ -13,6 +13,7 @@ import numpy as np
 from engine.data.ahead import LookAhead, Place
 from engine.data.facts import Facts
 from engine.data.images import Images
+from engine.data.labels import choose_labelled, known_labels
 from engine.data.normalisation import choose_statistics
 from engine.data.opening import STORED_LIMIT_BYTES, Opened, open_images
 from engine.data.parts import Progress
@@ -29,7 +30,7 @@ class Batch:
     """uint8 [B, C, H, W]."""
 
     labels: np.ndarray
-    """int64 [B]."""
+    """int64 [B], `engine.data.NO_LABEL` for a training image that is used without its label."""
 
     indices: np.ndarray
     """int64 [B], position in the whole set of this split: an image's identity, whatever subset is used.
@@ -48,13 +49,25 @@ class Source:
     The last batch of an epoch holds what is left, possibly a single image.
     """
 
-    def __init__(self, facts: Facts, data: Data, seed: int, images: dict[str, Images], chosen: Chosen) -> None:
+    def __init__(
+        self,
+        facts: Facts,
+        data: Data,
+        seed: int,
+        images: dict[str, Images],
+        chosen: Chosen,
+        labelled: np.ndarray,
+    ) -> None:
         self.facts = facts
         self._batch_size = data.batch_size
         self._evaluation_batch_size = data.evaluation_batch_size
         self._seed = seed
         self._images = images
         self._chosen = chosen
+        self._labelled = labelled
+        # Held-out images may lie in the same array, and keep their labels.
+        self._labels = {split: images[split].labels for split in chosen}
+        self._labels["train"] = known_labels(images["train"].labels, labelled)
         # Bound to the instance and small: looking ahead needs the orders of two epochs.
         self._order = functools.lru_cache(maxsize=2)(self._new_order)
         self._ahead = LookAhead(self._read, self._following) if images["train"].look_ahead else None
@@ -63,6 +76,13 @@ class Source:
         """Return the training batches in an epoch."""
         return num_steps(len(self._chosen["train"]), self._batch_size)
 
+    def labelled_indices(self) -> np.ndarray:
+        """Return the positions of the labelled training images in the whole training set, int64 [n], ascending.
+
+        Written one a line, they are what `data.labelled_indices` reads.
+        """
+        return self._labelled.copy()
+
     def batch(self, epoch: int, step: int) -> Batch:
         """Return one training batch, a pure function of (seed, epoch, step)."""
         if epoch < 0 or not 0 <= step < self.steps_per_epoch():
@@ -70,7 +90,10 @@ class Source:
         return self._read((epoch, step)) if self._ahead is None else self._ahead.take((epoch, step))
 
     def evaluation_batches(self, split: str) -> Iterator[Batch]:
-        """Yield all images of a split (train, validation or test) in order, without random changes, as epoch 0."""
+        """Yield all images of a split (train, validation or test) in order, without random changes, as epoch 0.
+
+        Training images that are used without their label have none here either.
+        """
         if split not in self._chosen:
             raise DataError(
                 f"there is no {split} split, found {', '.join(self._chosen)}; "
@@ -79,7 +102,8 @@ class Source:
         chosen, images = self._chosen[split], self._images[split]
         for step in range(num_steps(len(chosen), self._evaluation_batch_size)):
             indices = chosen[step * self._evaluation_batch_size : (step + 1) * self._evaluation_batch_size]
-            yield Batch(images.evaluation_images(indices), images.labels[indices], indices, split, 0, step)
+            labels = self._labels[split][indices]
+            yield Batch(images.evaluation_images(indices), labels, indices, split, 0, step)
 
     def close(self) -> None:
         """Stop the threads that decode ahead, if there are any."""
@@ -94,10 +118,8 @@ class Source:
     def _read(self, place: Place) -> Batch:
         epoch, step = place
         indices = self._order(epoch)[step * self._batch_size : (step + 1) * self._batch_size]
-        images = self._images["train"]
-        return Batch(
-            images.training_images(indices, epoch, step), images.labels[indices], indices, "train", epoch, step
-        )
+        images = self._images["train"].training_images(indices, epoch, step)
+        return Batch(images, self._labels["train"][indices], indices, "train", epoch, step)
 
     def _following(self, place: Place) -> Place:
         epoch, step = place
@@ -130,6 +152,7 @@ def open_source(
     if data.num_classes is not None and data.num_classes != num_classes:
         raise DataError(f"data.num_classes={data.num_classes}, but {data.name} has {num_classes} classes: leave it out")
     chosen = choose(data, {split: images.labels for split, images in opened.images.items()}, num_classes)
+    chosen, labelled = choose_labelled(data, chosen, opened.images["train"].labels, num_classes)
     mean, std = choose_statistics(data, opened.image_shape[0], opened.measured)
     facts = Facts(
         name=data.name,
@@ -139,15 +162,19 @@ def open_source(
         mean=mean,
         std=std,
         sizes={split: len(chosen[split]) for split in ("train", "validation", "test") if split in chosen},
-        fingerprint=_fingerprint(opened, chosen),
+        fingerprint=_fingerprint(opened, chosen, labelled),
         cropped_while_decoding=opened.cropped_while_decoding,
+        labelled_images=len(labelled),
     )
     images = opened.images if "validation" in opened.images else opened.images | {"validation": opened.images["train"]}
-    return Source(facts, data, seed, images, chosen)
+    return Source(facts, data, seed, images, chosen, labelled)
 
 
-def _fingerprint(opened: Opened, chosen: Chosen) -> str:
+def _fingerprint(opened: Opened, chosen: Chosen, labelled: np.ndarray) -> str:
     digest = hashlib.sha256(json.dumps(opened.content, sort_keys=True).encode())
     for split in sorted(chosen):
         digest.update(split.encode() + chosen[split].astype("<i8").tobytes())
+    # Nothing is added where every image is labelled: that is the same training as one that says nothing of labels.
+    if len(labelled) < len(chosen["train"]):
+        digest.update(b"labelled" + labelled.astype("<i8").tobytes())
     return digest.hexdigest()

@@ -30,13 +30,20 @@ class Facts:
     """Standard deviation of the [0, 1] values, per channel."""
 
     sizes: dict[str, int]
-    """Images per split: train, validation (only when there are any) and test."""
+    """Images per split: train, validation (only when there are any) and test; train leaves out what is dropped."""
 
     fingerprint: str
-    """sha256 of the content and the split: two runs with equal fingerprints see the same images."""
+    """sha256 of the content, the split and what is labelled: equal ones mean the same images and labels."""
 
     cropped_while_decoding: bool = False
     """Whether the random resized crop is done by the source, because the images are too many to keep decoded."""
+
+    labelled_images: int = -1
+    """Training images whose label is used, at least 1; all of `sizes["train"]` unless given."""
+
+    def __post_init__(self) -> None:
+        if self.labelled_images < 0:
+            object.__setattr__(self, "labelled_images", self.sizes["train"])
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists, numbers and strings, ready for JSON."""
@@ -56,4 +63,6 @@ class Facts:
             sizes=dict(values["sizes"]),
             fingerprint=values["fingerprint"],
             cropped_while_decoding=values["cropped_while_decoding"],
+            # Facts that were written before images could lack a label do not hold it.
+            labelled_images=values.get("labelled_images", values["sizes"]["train"]),
         )

@@ -70,7 +70,7 @@ def _hold_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
             f"data.validation_fraction={fraction} of {len(labels):,} training images is {wanted:,}, expected 1 to "
             f"{spare.sum():,}, so that each class keeps an image for the training"
         )
-    return _draw(labels, np.arange(len(labels)), _share_out(spare, wanted), seed, "validation")
+    return draw_stratified(labels, np.arange(len(labels)), _share_out(spare, wanted), seed, "validation")
 
 
 def _limited(
@@ -90,7 +90,7 @@ def _limited(
         )
     # Each class gets one image first, so that a small subset of an unbalanced set misses none.
     wanted = present + _share_out(counts - present, limit - int(present.sum()))
-    return _draw(labels, within, wanted, data.subset_seed, f"{split}_limit")
+    return draw_stratified(labels, within, wanted, data.subset_seed, f"{split}_limit")
 
 
 def _share_out(capacities: np.ndarray, total: int) -> np.ndarray:
@@ -105,8 +105,22 @@ def _share_out(capacities: np.ndarray, total: int) -> np.ndarray:
     return shares
 
 
-def _draw(labels: np.ndarray, within: np.ndarray, wanted: np.ndarray, seed: int, purpose: str) -> np.ndarray:
-    """Return `wanted[c]` positions of each class c out of `within`, ascending."""
+def draw_stratified(labels: np.ndarray, within: np.ndarray, wanted: np.ndarray, seed: int, purpose: str) -> np.ndarray:
+    """Draw images of each class, stratified.
+
+    Which images are preferred depends on `within`, the seed and the purpose only: of two draws that differ in the
+    number of images wanted, the smaller one is part of the larger one.
+
+    Args:
+        labels: of the whole set, int64 [N].
+        within: positions to draw from, int64.
+        wanted: how many images of each class, int64 [C], none more than there are.
+        seed: the recipe's `subset_seed`.
+        purpose: keeps apart draws that are made for different ends.
+
+    Returns:
+        positions in the whole set, int64 [sum of wanted], ascending.
+    """
     shuffled = within[torch.randperm(len(within), generator=generator(seed, "subset", purpose)).numpy()]
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     counts = np.bincount(labels[within], minlength=len(wanted))

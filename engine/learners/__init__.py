@@ -1,13 +1,21 @@
 """Learners: what an actor owns, its phases, its optimizer and its state."""
 
-from engine.learners.learner import Learner, explain
+from engine.learners.failures import explain
+from engine.learners.frozen_peer import FrozenPeer
+from engine.learners.learner import Learner
 from engine.learners.numerics import choose_device, numerics_applied
 from engine.learners.optimization import learning_rate, make_optimizer
+from engine.learners.role import Role, Stated
 from engine.learners.state import LearnerState
+from engine.learners.teacher import Teacher
 
 __all__ = [
+    "FrozenPeer",
     "Learner",
     "LearnerState",
+    "Role",
+    "Stated",
+    "Teacher",
     "choose_device",
     "explain",
     "learning_rate",

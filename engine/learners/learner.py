@@ -5,7 +5,7 @@ A learner does not know whether its messages came from a neighbour in the proces
 
 from __future__ import annotations
 
-import contextlib
+import math
 import time
 import traceback
 from collections.abc import Mapping
@@ -17,15 +17,19 @@ from torch import Tensor, nn
 
 from engine.data import Augmenter, Batch, Facts
 from engine.errors import EngineError, LearnerError
-from engine.learners.memory import SavedActivations, tensor_bytes
+from engine.learners.failures import NotFinite, explain, finite_losses
+from engine.learners.frozen_peer import FrozenPeer, flat_weights
+from engine.learners.memory import MemoryMeter, tensor_bytes
 from engine.learners.meters import Meters
 from engine.learners.numerics import DTYPES
 from engine.learners.optimization import learning_rate_at, make_optimizer
+from engine.learners.role import Role
 from engine.learners.state import LearnerState, pack_state, unpack_state
+from engine.learners.taps import Taps, statistics_untracked
 from engine.objectives import Context, Objective
 from engine.recipes import Recipe
 from engine.streams import seeded
-from engine.tasks import ClassificationScore
+from engine.tasks import ClassificationScore, CohortScore
 
 
 @dataclass
@@ -34,7 +38,10 @@ class _Pending:
 
     batch: Batch
     pixels: Tensor | None
+    inputs: Tensor | None
     output: Tensor
+    predictions: Tensor | None
+    tapped: dict[str, Tensor]
 
 
 class Learner:
@@ -42,32 +49,41 @@ class Learner:
 
     Args:
         name: unique in its team, such as ``segment0``.
+        role: what sets it apart from the others of its team.
         body: blocks of the backbone, in order.
         objective: the loss on the body's output, with its auxiliary networks.
-        recipe: what is trained.
+        recipe: what is trained; of a cohort, with what this peer has of its own.
         facts: what is known of the data.
         steps_per_epoch: optimizer steps in an epoch.
         device: where to compute.
+        frozen_peers: copies of other networks, by the name of the message that brings their weights.
     """
 
     def __init__(
         self,
         name: str,
+        role: Role,
         body: nn.Sequential,
         objective: Objective,
         recipe: Recipe,
         facts: Facts,
         steps_per_epoch: int,
         device: torch.device,
+        frozen_peers: Mapping[str, FrozenPeer] | None = None,
     ) -> None:
         self.name = name
         self.device = device
+        self._role = role
         self._recipe = recipe
         self._steps_per_epoch = steps_per_epoch
         self._format = torch.channels_last if recipe.numerics.channels_last else torch.contiguous_format
         self._dtype = DTYPES[recipe.numerics.precision]
-        self.body = body.to(device, memory_format=self._format)  # type: ignore[call-overload]
-        self.objective = objective.to(device, memory_format=self._format)  # type: ignore[call-overload]
+        self.body = self._placed(body)
+        self.objective = self._placed(objective)
+        self._frozen = dict(frozen_peers or {})
+        for peer in self._frozen.values():
+            self._placed(peer.body)
+        self._taps = Taps(self.body, objective.taps)
         self._named = dict(self.body.named_parameters(prefix="body"))
         self._named |= dict(self.objective.named_parameters(prefix="auxiliary"))
         self.optimizer = make_optimizer(recipe.optimizer, self._named.values())
@@ -75,12 +91,12 @@ class Learner:
         self._augmenter = Augmenter(recipe.data.augmentation, facts, recipe.seed, device)
         self._meters = Meters()
         self._score = ClassificationScore(facts.num_classes)
+        self._together = CohortScore(facts.num_classes)
         self._pending: _Pending | None = None
-        self._saved: SavedActivations | None = SavedActivations(
-            [*self._named.values(), *self.body.buffers(), *self.objective.buffers()]
-        )
-        self._memory: dict[str, int] = {}
+        self._memory = MemoryMeter([*self._named.values(), *self.body.buffers(), *self.objective.buffers()])
         self._steps = 0
+        self._departure: str | None = None
+        self._shapes: dict[str, list[int]] = {}
         if recipe.numerics.compile:
             self.body.compile()
             self.objective.compile()
@@ -95,10 +111,14 @@ class Learner:
             messages: nothing, or the features [B, ...], without a graph; never written to.
 
         Returns:
-            the output, detached, in the recipe's precision, for whoever takes it.
+            what the role states, detached, in the recipe's precision; NaN once the learner has left its cohort.
         """
         self._meters.resume()
         features = next(iter(messages.values()), None)
+        if self._role.may_leave and self._shapes and features is not None and not features.isfinite().all():
+            self._leave(f"the features that it takes are not finite in {_place(batch)}")
+        if self._departure is not None:
+            return self._nothing(batch)
         if not self.body.training:
             self.body.train()
         pixels = None
@@ -106,16 +126,18 @@ class Learner:
             pixels = self._augmenter.training_pixels(batch)
         inputs = self._inputs(pixels, features)
         version = inputs._version
-        with self._stream(batch, "forward"), self._autocast(), self._counted():
-            output = self.body(inputs)
+        with self._memory.counting():
+            pending = self._run(batch, inputs)
         if inputs._version != version:
             raise LearnerError(
                 self.name,
                 f"block {next(iter(dict(self.body.named_children())))!r} changes its input in place, which would "
                 "change the message for all who read it; make the first operation of each block out of place",
             )
-        self._pending = _Pending(batch, pixels if self.objective.needs_pixels else None, output)
-        return (output.detach().to(self._dtype),)
+        pending.pixels = pixels if self.objective.needs_pixels else None
+        pending.inputs = inputs if self._frozen else None
+        self._pending = pending
+        return self._stated(pending)
 
     def update(self, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Compute the objective on what `forward` left, go backward, and step the optimizer.
@@ -125,8 +147,10 @@ class Learner:
             messages: what the terms of the objective take from other learners, by name.
 
         Raises:
-            LearnerError: a loss term is not finite; raised before the weights change.
+            LearnerError: a loss term is not finite, and the learner may not leave; raised before the weights change.
         """
+        if self._departure is not None:
+            return ()
         pending, self._pending = self._pending, None
         assert pending is not None, "update without a forward before it"
         batch = pending.batch
@@ -134,20 +158,53 @@ class Learner:
         rate = learning_rate_at(self._recipe, self._steps_per_epoch, batch.epoch, batch.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with self._stream(batch, "update"), self._autocast(), self._counted():
-            value = self.objective(pending.output, Context(labels, pending.pixels, dict(messages)))
-        losses = self._finite_losses(value.losses, value.total, batch)
+        heard = {**messages, **self._remembered(pending)}
+        context = Context(labels, pending.pixels, heard, pending.predictions, pending.tapped)
+        with self._stream(batch, "update"), self._autocast(), self._memory.counting():
+            value = self.objective(pending.output, context)
+        try:
+            losses = finite_losses(value.losses, value.total, batch)
+        except NotFinite as error:
+            if not self._role.may_leave:
+                raise LearnerError(self.name, str(error)) from None
+            self._leave(str(error))
+            return ()
         self._scaler.scale(value.total).backward()
         self._scaler.step(self.optimizer)
         self._scaler.update()
-        if self._saved is not None:
-            self._measure_memory(self._saved)
+        copies = sum(tensor_bytes(peer.body.parameters()) for peer in self._frozen.values())
+        self._memory.measure(self._named, self.optimizer, copies)
         self.optimizer.zero_grad(set_to_none=True)
         self._steps += 1
         hits = None
         if value.logits is not None:
-            hits = int((value.logits.detach().argmax(1) == labels).sum())
-        self._meters.add(losses, len(batch.labels), hits)
+            hits = int((value.logits.argmax(1) == labels).sum())
+        labelled = int((batch.labels >= 0).sum())
+        self._meters.add(losses, len(batch.labels), hits, labelled, self.objective.need_labels)
+        return ()
+
+    def restate(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """State predictions anew after `update`, for peers that learn later in the step (paper, Algorithm 1).
+
+        Like `forward` in all but the weights: the same images, features and random numbers. It leaves no trace:
+        running statistics of batch norms stay as after one forward.
+        """
+        if self._departure is not None:
+            return self._nothing(batch)
+        features = next(iter(messages.values()), None)
+        inputs = self._inputs(self._augmenter.training_pixels(batch) if features is None else None, features)
+        with torch.no_grad(), statistics_untracked(self.body, self.objective):
+            return self._stated(self._run(batch, inputs))
+
+    def publish(self, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Give all weights of the body, float32 [N]; NaN once the learner has left its cohort."""
+        weights = flat_weights(self.body)
+        return (weights if self._departure is None else torch.full_like(weights, math.nan),)
+
+    def adopt(self, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Put the weights that peers published into the copies of them."""
+        for name, weights in messages.items():
+            self._frozen[name].adopt(weights)
         return ()
 
     def infer(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
@@ -161,9 +218,18 @@ class Learner:
             return (self.body(self._inputs(pixels, features)).detach().to(self._dtype),)
 
     def score(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Run the body, which ends with the classifier, and add its predictions to the score."""
+        """Run the body, which ends with the classifier, and add its predictions to the score.
+
+        Returns:
+            the class logits [B, classes]; NaN once the learner has left its cohort.
+        """
         (logits,) = self.infer(batch, messages)
         self._score.update(logits.float().cpu(), torch.from_numpy(batch.labels))
+        return (logits if self._departure is None else torch.full_like(logits, math.nan),)
+
+    def score_together(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Add what all networks of the cohort predict, [B, classes] each, to their common score."""
+        self._together.update({name: each.float().cpu() for name, each in messages.items()}, batch.labels)
         return ()
 
     # Questions, asked between steps.
@@ -173,48 +239,88 @@ class Learner:
         values = self._meters.report()
         if values:
             values["learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
-            values["memory_bytes"] = float(self.peak_memory()["total"])
+            values["memory_bytes"] = float(self._memory.report(self.device)["total"])
         return values
 
-    def ask_score(self) -> dict[str, float]:
-        """Return the score of the evaluation batches since the last question; empty where none was scored."""
+    def ask_score(self) -> dict[str, dict[str, float]]:
+        """Return the scores of the evaluation batches since the last question, by network; `ensemble` is of all."""
         score, self._score = self._score, ClassificationScore(self._score.num_classes)
-        return score.result() if score.images else {}
+        together, self._together = self._together, CohortScore(self._together.num_classes)
+        found = {self._role.network: score.result()} if score.images else {}
+        return found | ({"ensemble": together.result()} if together.images else {})
 
     def ask_memory(self) -> dict[str, int]:
         """Return bytes by purpose; ``total`` is the device's own peak on a GPU and the sum on a CPU."""
-        return self.peak_memory()
+        return self._memory.report(self.device)
+
+    def ask_departure(self) -> str | None:
+        """Return why the learner has left its cohort; None while it trains."""
+        return self._departure
 
     def ask_state(self) -> LearnerState:
         """Return a copy of all that training changes."""
         extra = {
             "steps": self._steps,
             "meters": self._meters.state(),
-            "memory": self._memory,
+            "memory": self._memory.state(),
             "scaler": self._scaler.state_dict(),
+            "departure": self._departure,
+            "shapes": self._shapes,
         }
-        return pack_state(self.body, self.objective, self.optimizer, self._named, extra)
+        state = pack_state(self.body, self.objective, self.optimizer, self._named, extra)
+        for name, peer in self._frozen.items():
+            weights = peer.state()
+            if weights is not None:
+                state.tensors[f"frozen.{name}"] = weights
+        return state
 
     def restore(self, state: LearnerState) -> None:
         """Take up the state that `ask_state` returned."""
         extra = unpack_state(state, self.body, self.objective, self.optimizer, self._named)
         self._steps = extra["steps"]
         self._meters.load_state(extra["meters"])
-        if extra["memory"]:
-            # Measured on the run's first batch; the first after a resumption may be the small last one of an epoch.
-            self._memory, self._saved = dict(extra["memory"]), None
+        self._memory.load_state(extra["memory"])
         if extra["scaler"]:
             self._scaler.load_state_dict(extra["scaler"])
+        self._departure, self._shapes = extra["departure"], dict(extra["shapes"])
+        for name, peer in self._frozen.items():
+            if f"frozen.{name}" in state.tensors:
+                peer.adopt(state.tensors[f"frozen.{name}"].to(self.device))
 
-    def peak_memory(self) -> dict[str, int]:
-        """Return the memory measured so far, in bytes."""
-        memory = dict(self._memory)
-        if self.device.type == "cuda":
-            memory["total"] = torch.cuda.max_memory_allocated(self.device)
-            memory["reserved"] = torch.cuda.max_memory_reserved(self.device)
-        else:
-            memory["total"] = sum(memory.values())
-        return memory
+    def _placed(self, module: Any) -> Any:
+        return module.to(self.device, memory_format=self._format)
+
+    def _run(self, batch: Batch, inputs: Tensor) -> _Pending:
+        with self._stream(batch, "forward"), self._autocast(), self._taps.recording() as tapped:
+            output = self.body(inputs)
+            stated = "predictions" in self._role.states
+            predictions = self.objective.predict(output) if stated else None
+        return _Pending(batch, None, None, output, predictions, tapped)
+
+    def _stated(self, pending: _Pending) -> tuple[Tensor, ...]:
+        values = {**pending.tapped, "features": pending.output, "predictions": pending.predictions}
+        stated = {name: values[name].detach().to(self._dtype) for name in self._role.states}  # type: ignore[union-attr]
+        if not self._shapes:
+            self._shapes = {name: list(value.shape[1:]) for name, value in stated.items()}
+        return tuple(stated.values())
+
+    def _nothing(self, batch: Batch) -> tuple[Tensor, ...]:
+        rows = len(batch.labels)
+        return tuple(
+            torch.full((rows, *self._shapes[name]), math.nan, dtype=self._dtype, device=self.device)
+            for name in self._role.states
+        )
+
+    def _leave(self, reason: str) -> None:
+        self._departure, self._pending = reason, None
+
+    def _remembered(self, pending: _Pending) -> dict[str, Tensor]:
+        """Return what the copies of peers predict, under the names of the messages that they stand in for."""
+        if pending.inputs is None:
+            return {}
+        with self._autocast():
+            said = {each.predictions: each.predict(pending.inputs, pending.batch) for each in self._frozen.values()}
+        return {name: logits.to(self._dtype) for name, logits in said.items() if logits is not None}
 
     def _inputs(self, pixels: Tensor | None, features: Tensor | None) -> Tensor:
         if features is None:
@@ -225,45 +331,17 @@ class Learner:
         return inputs.contiguous(memory_format=self._format) if inputs.dim() == 4 else inputs
 
     def _stream(self, batch: Batch, phase: str) -> Any:
-        return seeded(self._recipe.seed, self.name, phase, batch.epoch, batch.step, device=self.device)
+        role = self._role
+        return seeded(role.seed, role.stream, phase, batch.epoch, batch.step, device=self.device)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32)
-
-    def _counted(self) -> Any:
-        return self._saved.counting() if self._saved is not None else contextlib.nullcontext()
-
-    def _finite_losses(self, losses: dict[str, Tensor], total: Tensor, batch: Batch) -> dict[str, float]:
-        # One transfer for all terms: on a GPU each would wait for the device.
-        names = [*losses, "total"]
-        values = torch.stack([*(loss.detach().float() for loss in losses.values()), total.detach().float()])
-        found = dict(zip(names, values.tolist(), strict=True))
-        for name, value in found.items():
-            if not (-float("inf") < value < float("inf")):
-                indices = ", ".join(map(str, batch.indices[:5].tolist()))
-                raise LearnerError(
-                    self.name,
-                    f"loss term {name!r} is {value} in epoch {batch.epoch + 1}, step {batch.step + 1} "
-                    f"(batch of {len(batch.labels)} images, indices {indices}, ...); training stopped before the "
-                    "weights changed. Lower optimizer.learning_rate or the weight of this term",
-                )
-        return found
-
-    def _measure_memory(self, saved: SavedActivations) -> None:
-        slots = [value for slots in self.optimizer.state.values() for value in slots.values()]
-        self._memory = {
-            "saved_activations": saved.bytes,
-            "parameters": tensor_bytes(self._named.values()),
-            "gradients": tensor_bytes(p.grad for p in self._named.values() if p.grad is not None),
-            "optimizer": tensor_bytes(value for value in slots if isinstance(value, Tensor)),
-        }
-        self._saved = None
 
     def call(self, phase: str, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Run one phase, and make every error name this learner.
 
         Args:
-            phase: name of a phase: ``forward``, ``update``, ``infer`` or ``score``.
+            phase: name of a phase, such as ``forward``.
             batch: the batch, where the call takes it.
             messages: the other messages that the call takes, by name and in its order.
 
@@ -277,17 +355,11 @@ class Learner:
         except EngineError:
             raise
         except Exception as error:
-            place = f" of epoch {batch.epoch + 1}, step {batch.step + 1}" if batch is not None else ""
+            place = f" of {_place(batch)}" if batch is not None else ""
             raise LearnerError(self.name, f"{phase}{place}: {explain(error)}", traceback.format_exc()) from error
         self._meters.work(time.perf_counter() - started)
         return given
 
 
-def explain(error: BaseException) -> str:
-    """Return one line on an error, with a remedy where the kind of error tells one."""
-    text = f"{type(error).__name__}: {error}".splitlines()[0]
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return f"out of memory ({text}); raise method.num_segments or lower data.batch_size"
-    if "InvalidCxxCompiler" in text or "No working C++ compiler" in str(error):
-        return "torch.compile found no C++ compiler; install one, or set numerics.compile=false"
-    return text
+def _place(batch: Batch) -> str:
+    return f"epoch {batch.epoch + 1}, step {batch.step + 1}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 
@@ -44,3 +45,64 @@ class SavedActivations:
 def tensor_bytes(tensors: Iterable[torch.Tensor]) -> int:
     """Return the bytes of some tensors."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+class MemoryMeter:
+    """Measures a learner's memory by purpose at its first step; the later ones hold the same.
+
+    Args:
+        own: parameters and buffers, which autograd keeps but which are no activations.
+    """
+
+    def __init__(self, own: Iterable[torch.Tensor]) -> None:
+        self._saved: SavedActivations | None = SavedActivations(own)
+        self._bytes: dict[str, int] = {}
+
+    def counting(self) -> contextlib.AbstractContextManager[None]:
+        """Count what autograd keeps inside the block, until the first measurement."""
+        return self._saved.counting() if self._saved is not None else contextlib.nullcontext()
+
+    def measure(
+        self, parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, copies: int
+    ) -> None:
+        """Measure between an optimizer's step and the end of its gradients; only the first call does anything.
+
+        Args:
+            parameters: all that the optimizer updates.
+            optimizer: after its step.
+            copies: bytes of other networks that the learner keeps.
+        """
+        if self._saved is None:
+            return
+        slots = [value for slots in optimizer.state.values() for value in slots.values()]
+        self._bytes = {
+            "saved_activations": self._saved.bytes,
+            "parameters": tensor_bytes(parameters.values()),
+            "gradients": tensor_bytes(p.grad for p in parameters.values() if p.grad is not None),
+            "optimizer": tensor_bytes(value for value in slots if isinstance(value, torch.Tensor)),
+        }
+        if copies:
+            self._bytes["copies_of_peers"] = copies
+        self._saved = None
+
+    def report(self, device: torch.device) -> dict[str, int]:
+        """Return bytes by purpose; ``total`` is the device's own peak on a GPU and the sum on a CPU."""
+        memory = dict(self._bytes)
+        if device.type == "cuda":
+            memory["total"] = torch.cuda.max_memory_allocated(device)
+            memory["reserved"] = torch.cuda.max_memory_reserved(device)
+        else:
+            memory["total"] = sum(memory.values())
+        return memory
+
+    def state(self) -> dict[str, Any]:
+        """Return what was measured, as JSON values."""
+        return self._bytes
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up what was measured on the run's first batch.
+
+        The first batch after a resumption may be the small last one of an epoch.
+        """
+        if state:
+            self._bytes, self._saved = dict(state), None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Mapping
 from typing import Any
 
 
@@ -15,6 +16,7 @@ class Meters:
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
         self._images = 0
         self._scored = 0
         self._hits = 0
@@ -22,14 +24,32 @@ class Meters:
         self._since = time.perf_counter()
         self._paused_at: float | None = None
 
-    def add(self, losses: dict[str, float], images: int, hits: int | None) -> None:
-        """Add one batch: mean losses by term, the number of images, and how many the local head got right."""
+    def add(
+        self,
+        losses: Mapping[str, float],
+        images: int,
+        hits: int | None,
+        labelled: int | None = None,
+        need_labels: Collection[str] = (),
+    ) -> None:
+        """Add one batch.
+
+        Args:
+            losses: means by term, ``total`` among them.
+            images: number of images.
+            hits: how many of the labelled images the learner got right; None if it does not classify.
+            labelled: how many images have a label; all unless given.
+            need_labels: the terms whose mean is over the labelled images.
+        """
+        labelled = images if labelled is None else labelled
         for name, value in losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value * images
+            count = labelled if name in need_labels else images
+            self._sums[name] = self._sums.get(name, 0.0) + value * count
+            self._counts[name] = self._counts.get(name, 0) + count
         self._images += images
         if hits is not None:
             self._hits += hits
-            self._scored += images
+            self._scored += labelled
 
     def work(self, seconds: float) -> None:
         """Add time spent inside phases; not while the clock is stopped."""
@@ -46,12 +66,13 @@ class Meters:
             return {}
         now = self._paused_at or time.perf_counter()
         elapsed = max(now - self._since, 1e-9)
-        values = {f"loss/{name}": total / self._images for name, total in self._sums.items()}
+        counts = self._counts
+        values = {f"loss/{name}": total / counts[name] for name, total in self._sums.items() if counts[name]}
         if self._scored:
             values["accuracy"] = self._hits / self._scored
         values["images_per_second"] = self._images / elapsed
         values["waiting_share"] = max(0.0, 1.0 - self._busy / elapsed)
-        self._sums, self._images, self._scored, self._hits = {}, 0, 0, 0
+        self._sums, self._counts, self._images, self._scored, self._hits = {}, {}, 0, 0, 0
         self._busy, self._since = 0.0, now
         return values
 
@@ -68,9 +89,15 @@ class Meters:
 
     def state(self) -> dict[str, Any]:
         """Return the sums as JSON values."""
-        return {"sums": dict(self._sums), "images": self._images, "scored": self._scored, "hits": self._hits}
+        return {
+            "sums": dict(self._sums),
+            "counts": dict(self._counts),
+            "images": self._images,
+            "scored": self._scored,
+            "hits": self._hits,
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take up the sums of a checkpoint."""
-        self._sums = dict(state["sums"])
+        self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
         self._images, self._scored, self._hits = state["images"], state["scored"], state["hits"]

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
+from engine.methods.finding import method_of
+from engine.methods.networks import assemble, weights_sha256
+from engine.methods.team import LearnerSummary, Method, Network, Team
 
-from engine.methods.team import LearnerSummary, Method, Team
-from engine.recipes import Recipe
-
-
-def method_of(recipe: Recipe) -> Method:
-    """Return the method that a recipe asks for: ``METHOD`` in the file named like its ``kind``."""
-    method: Method = importlib.import_module(f"engine.methods.{recipe.method.kind}").METHOD
-    return method
-
-
-__all__ = ["LearnerSummary", "Method", "Team", "method_of"]
+__all__ = ["LearnerSummary", "Method", "Network", "Team", "assemble", "method_of", "weights_sha256"]

@@ -9,9 +9,9 @@ from typing import Protocol
 import torch
 
 from engine.data import Facts
-from engine.learners import Learner
+from engine.learners import Learner, Teacher
 from engine.program import Program
-from engine.recipes import Recipe
+from engine.recipes import Backbone, Recipe
 
 
 @dataclass(frozen=True)
@@ -32,20 +32,48 @@ class LearnerSummary:
 
 
 @dataclass(frozen=True)
+class Network:
+    """A network that a run deploys.
+
+    Attributes:
+        backbone: what it is.
+        learners: those whose bodies form it, in order.
+    """
+
+    backbone: Backbone
+    learners: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Team:
     """All that runtimes and the training loop know of a method.
 
     Attributes:
         learners: in the order of their calls.
-        training: the program of a training step.
+        training: the programs that training steps run in turn: step t = 0, 1, ... runs number t modulo how many
+            there are. Most methods have one.
         evaluation: the program of an evaluation batch; learners that take part in its ``score`` phase hold scores.
-        networks: each network that the run deploys, by name, as the learners whose bodies form it, in order.
+        networks: each network that the run deploys, by name.
     """
 
     learners: tuple[LearnerSummary, ...]
-    training: Program
+    training: tuple[Program, ...]
     evaluation: Program
-    networks: Mapping[str, tuple[str, ...]]
+    networks: Mapping[str, Network]
+
+    def program(self, step: int) -> Program:
+        """Return the program of a training step, counted from 0 over the whole run."""
+        return self.training[step % len(self.training)]
+
+    @property
+    def training_programs(self) -> tuple[tuple[Program, str], ...]:
+        """Each different program of training, with the steps that run it in words."""
+        cycle = len(self.training)
+        if cycle == 1:
+            return ((self.training[0], "every step"),)
+        counts = {id(program): sum(other is program for other in self.training) for program in self.training}
+        first = {id(program): program for program in reversed(self.training)}
+        return tuple((first[key], f"{count:,} of {cycle:,} steps") for key, count in counts.items())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -61,5 +89,5 @@ class Method(Protocol):
 
     def build_learner(
         self, recipe: Recipe, facts: Facts, steps_per_epoch: int, name: str, device: torch.device
-    ) -> Learner:
+    ) -> Learner | Teacher:
         """Build one learner where it will live."""

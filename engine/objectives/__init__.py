@@ -1,25 +1,36 @@
 """What does a learner minimise: losses, and the auxiliary networks that they need?"""
 
-from engine.objectives.classification import NO_LABEL, AuxiliaryClassification, Classification, cross_entropy_loss
+from engine.objectives.classification import (
+    AuxiliaryClassification,
+    Classification,
+    TappedClassification,
+    cross_entropy_loss,
+)
+from engine.objectives.confidence import ConfidencePenalty, negative_entropy
 from engine.objectives.contrastive import EMBEDDING_SIZE, TEMPERATURE, Contrastive, supervised_contrastive_loss
 from engine.objectives.decoders import cifar_decoder, decoder_for, imagenet_decoder
+from engine.objectives.feature_mimicry import FeatureMimicry
 from engine.objectives.heads import conv_head, dgl_head, head_for, imagenet_head, linear_head, prediction_head
+from engine.objectives.mimicry import Mimicry, jeffreys, jensen_shannon, kl_divergence, reverse_kl
 from engine.objectives.objective import Context, Objective, ObjectiveValue, Term, TermValue
 from engine.objectives.reconstruction import Reconstruction, reconstruction_loss
 from engine.objectives.similarity import SimilarityMatching, label_similarity, similarity_matrix
 
 __all__ = [
     "EMBEDDING_SIZE",
-    "NO_LABEL",
     "TEMPERATURE",
     "AuxiliaryClassification",
     "Classification",
+    "ConfidencePenalty",
     "Context",
     "Contrastive",
+    "FeatureMimicry",
+    "Mimicry",
     "Objective",
     "ObjectiveValue",
     "Reconstruction",
     "SimilarityMatching",
+    "TappedClassification",
     "Term",
     "TermValue",
     "cifar_decoder",
@@ -30,10 +41,15 @@ __all__ = [
     "head_for",
     "imagenet_decoder",
     "imagenet_head",
+    "jeffreys",
+    "jensen_shannon",
+    "kl_divergence",
     "label_similarity",
     "linear_head",
+    "negative_entropy",
     "prediction_head",
     "reconstruction_loss",
+    "reverse_kl",
     "similarity_matrix",
     "supervised_contrastive_loss",
 ]

@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.data import NO_LABEL
 from engine.objectives.objective import Context, Term, TermValue, full_precision
-
-NO_LABEL = -1
 
 
 def cross_entropy_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -67,3 +66,24 @@ class AuxiliaryClassification(Term):
         """Return the loss."""
         logits = context.predictions if context.predictions is not None else self.predict(features)
         return TermValue(cross_entropy_loss(logits, context.labels))
+
+
+class TappedClassification(Term):
+    """Cross-entropy of a classifier on the output of a block inside the body, beside the body's own objective.
+
+    Args:
+        block: name of the block.
+        head: maps the block's output to class logits ``[B, classes]``.
+    """
+
+    name = "cross_entropy"
+    needs_labels = True
+
+    def __init__(self, block: str, head: nn.Module) -> None:
+        super().__init__()
+        self.taps = (block,)
+        self.head = head
+
+    def forward(self, features: Tensor, context: Context) -> TermValue:
+        """Return the loss."""
+        return TermValue(cross_entropy_loss(self.head(context.tapped[self.taps[0]]), context.labels))

@@ -112,6 +112,11 @@ class Objective(nn.Module):
         assert set(self.weights) <= set(terms) <= set(weights), f"terms {set(terms)} do not match {dict(weights)}"
         self.terms = nn.ModuleDict({name: terms[name] for name in self.weights})
 
+    def plus(self, terms: Mapping[str, Term], weights: Mapping[str, float]) -> Objective:
+        """Return an objective with further terms; those of weight 0 are dropped."""
+        own = dict(zip(self.terms, self._each(), strict=True))
+        return Objective({**own, **terms}, {**self.weights, **weights})
+
     @property
     def needs_pixels(self) -> bool:
         """Whether ``Context.pixels`` must be given."""

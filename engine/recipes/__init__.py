@@ -5,6 +5,14 @@ from engine.recipes.data import Augmentation, Data
 from engine.recipes.files import load_recipe, recipe_to_json, shipped_recipes
 from engine.recipes.methods import METHODS
 from engine.recipes.methods.local_learning import DGL, EndToEnd, Greedy, InfoPro, PredSim, Ramp, Segmented
+from engine.recipes.methods.mutual_learning import (
+    DML,
+    Distillation,
+    Divergence,
+    MimicryReduction,
+    MimicryTarget,
+    Peer,
+)
 from engine.recipes.optimizer import (
     SGD,
     Adam,
@@ -33,6 +41,7 @@ from engine.recipes.recipe import (
 
 __all__ = [
     "DGL",
+    "DML",
     "METHODS",
     "SGD",
     "Adam",
@@ -43,12 +52,17 @@ __all__ = [
     "Constant",
     "Cosine",
     "Data",
+    "Distillation",
+    "Divergence",
     "EndToEnd",
     "Exponential",
     "Greedy",
     "InfoPro",
+    "MimicryReduction",
+    "MimicryTarget",
     "Numerics",
     "Optimizer",
+    "Peer",
     "Plan",
     "Polynomial",
     "PredSim",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -25,13 +27,34 @@ class Backbone:
     """CIFAR ResNets: channels of the three stages; (16, 32, 64) unless given."""
 
     stem: Literal["cifar", "imagenet"] | None = None
-    """ResNet-18 to -152: 3x3 stride 1 without pooling, or 7x7 stride 2 with pooling; by image size unless given."""
+    """ResNet-18 to -152, VGG, InceptionV1, MobileNets, MNASNets, ShuffleNets and EfficientNets: `imagenet` is as
+    published, `cifar` keeps small images large (in ResNets: 3x3 stride 1 without pooling); by image size unless given.
+    """
+
+    strides: Literal["three", "four"] | tuple[Literal[1, 2], ...] | None = None
+    """MobileNetV1: the strides of its 13 blocks, or a plan: `three` halvings (32x32 images end at 4x4) or `four` (2x2,
+    as published); three with the cifar stem and four with the imagenet stem unless given."""
 
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
-    """Wide ResNets: dropout probability between the two convolutions of a block; 0 unless given."""
+    """Dropout probability: in wide ResNets between the two convolutions of a block, in VGG, InceptionV1, MobileNets,
+    MNASNets and EfficientNets before the linear layers. Unless given, 0 in wide ResNets, MobileNetV1 and VGG with the
+    cifar stem, and torchvision's in the others."""
+
+    auxiliary_heads: bool | None = None
+    """InceptionV1: whether two more classifiers, after blocks 4a and 4d, help in training; they do not unless given."""
 
     weights: str | None = None
     """File (.safetensors, or torchvision's .pth) whose weights the training starts from."""
 
     options: dict[str, Option] = Field(default_factory=dict)
     """Keyword arguments for a function of your own."""
+
+    def with_absolute_paths(self) -> Backbone:
+        """Return the same with the paths of a file of your own and of weights made absolute."""
+        name, weights = self.name, self.weights
+        file, colon, function = name.rpartition(":")
+        if colon and file.endswith(".py"):
+            name = f"{os.path.abspath(file)}:{function}"
+        if weights is not None:
+            weights = os.path.abspath(weights)
+        return dataclasses.replace(self, name=name, weights=weights)

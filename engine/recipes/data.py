@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from engine.recipes.settings import settings
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+LabelledFraction = Annotated[float, Field(gt=0.0, le=1.0)]
 Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
 
 
@@ -72,6 +73,15 @@ class Data:
     subset_seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the subsets; kept apart from `seed`, so that runs with several seeds share their images."""
 
+    labelled_fraction: LabelledFraction | None = None
+    """Share of each class's training images that keep their label, drawn with `subset_seed`; all unless given."""
+
+    labelled_indices: str | None = None
+    """Text file with the training images that keep their label, one position in the whole training set a line."""
+
+    unlabelled: Literal["use", "drop"] = "use"
+    """Whether training images without a label are trained on without it, by what needs none, or left out."""
+
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
     """Side in pixels that images are resized to; required for `folder` and `parquet` when sizes vary."""
 
@@ -104,4 +114,14 @@ class Data:
             raise ValueError(f"std must be positive in every channel, found {self.std}")
         if self.name == "synthetic" and self.num_classes is None:
             raise ValueError("num_classes is required for synthetic images, as in data.num_classes=10")
+        if self.labelled_fraction is not None and self.labelled_indices is not None:
+            raise ValueError(
+                f"labelled_fraction={self.labelled_fraction} and labelled_indices={self.labelled_indices} are two ways "
+                "to say which images keep their label; set one of them to null"
+            )
+        if self.unlabelled == "drop" and self.labelled_fraction is None and self.labelled_indices is None:
+            raise ValueError(
+                "unlabelled=drop leaves nothing out, because every image has its label; give labelled_fraction or "
+                "labelled_indices, or set unlabelled=use"
+            )
         return self

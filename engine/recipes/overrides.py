@@ -19,6 +19,7 @@ from engine.recipes.recipe import Recipe, recipe_from_dict, recipe_to_dict
 
 _KINDS: dict[str, dict[str, type]] = {
     "method": METHODS,
+    "method.peer_method": {name: METHODS[name] for name in ("end_to_end", "greedy", "dgl", "predsim", "infopro")},
     "optimizer": {"sgd": SGD, "adam": Adam, "adamw": AdamW, "rmsprop": RMSProp},
     "schedule": {
         "constant": Constant,
@@ -52,12 +53,12 @@ def parse_value(text: str, types: set[type]) -> Any:
 
 def _change_kind(values: dict[str, Any], part: str, kind: str) -> None:
     """Switch a tagged part of the recipe, keeping the values of the fields that both kinds have."""
+    *parents, last = part.split(".")
+    for parent in parents:
+        values = values[parent]
     cls = _KINDS[part].get(kind)
-    if cls is None:
-        values[part] = {"kind": kind}
-        return
-    shared = {field.name for field in dataclasses.fields(cls)}
-    values[part] = {name: value for name, value in values[part].items() if name in shared} | {"kind": kind}
+    shared = {field.name for field in dataclasses.fields(cls)} if cls is not None else set()
+    values[last] = {name: value for name, value in values.get(last, {}).items() if name in shared} | {"kind": kind}
 
 
 def apply_overrides(recipe: Recipe, plan: Plan, words: Sequence[str]) -> tuple[Recipe, Plan]:
@@ -84,13 +85,15 @@ def apply_overrides(recipe: Recipe, plan: Plan, words: Sequence[str]) -> tuple[R
             f"{name} and {part} contradict each other; give one" for part in seen if part.startswith(f"{name}.")
         ]
     # A change of kind comes first, whatever its place in the line: it decides which other fields exist.
-    for name, text in pairs:
-        part, _, last = name.rpartition(".")
-        if last == "kind" and part in _KINDS:
-            _change_kind(recipe_values, part, text)
+    changed: set[str] = set()
+    for part in _KINDS:
+        kind = next((text for name, text in pairs if name == f"{part}.kind"), None)
+        if kind is not None and part in field_names(Recipe, recipe_values):
+            _change_kind(recipe_values, part, kind)
+            changed.add(f"{part}.kind")
     known = field_names(Recipe, recipe_values) + field_names(Plan, plan_values, "plan.")
     for name, text in pairs:
-        if name.rpartition(".")[2] == "kind" and name.rpartition(".")[0] in _KINDS:
+        if name in changed:
             continue
         is_plan = name.startswith("plan.")
         values, path = (plan_values, name[5:]) if is_plan else (recipe_values, name)

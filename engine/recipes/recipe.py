@@ -107,12 +107,13 @@ def recipe_identity(recipe: Recipe) -> str:
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:
     """Return the recipe with its paths made absolute, so that it means the same in every process."""
-    backbone, data = recipe.backbone, recipe.data
-    file, colon, function = backbone.name.rpartition(":")
-    if colon and file.endswith(".py"):
-        backbone = dataclasses.replace(backbone, name=f"{os.path.abspath(file)}:{function}")
-    if backbone.weights is not None:
-        backbone = dataclasses.replace(backbone, weights=os.path.abspath(backbone.weights))
+    data, method = recipe.data, recipe.method
     if data.root is not None and "://" not in data.root:
         data = dataclasses.replace(data, root=os.path.abspath(os.path.expanduser(data.root)))
-    return dataclasses.replace(recipe, backbone=backbone, data=data)
+    if data.labelled_indices is not None:
+        listed = os.path.abspath(os.path.expanduser(data.labelled_indices))
+        data = dataclasses.replace(data, labelled_indices=listed)
+    # Few methods name files.
+    if hasattr(method, "with_absolute_paths"):
+        method = method.with_absolute_paths()
+    return dataclasses.replace(recipe, backbone=recipe.backbone.with_absolute_paths(), data=data, method=method)

@@ -1,10 +1,10 @@
 """The training loop, checkpoints, run folders, evaluation and export."""
 
+from engine.methods import weights_sha256
 from engine.training.environment import describe_environment
 from engine.training.export import export_network
 from engine.training.folder import Resume
 from engine.training.loop import train
-from engine.training.networks import weights_sha256
 from engine.training.result import Result
 from engine.training.runs import Run, evaluate, load
 

@@ -23,10 +23,11 @@ from torch import Tensor, nn
 
 import engine
 from engine import backbones
+from engine.atomic import sync_folder, write_error, write_synced
 from engine.errors import RunError
+from engine.methods import weights_sha256
+from engine.recipes import Backbone
 from engine.streams import generator
-from engine.training.files import sync_folder, write_error, write_synced
-from engine.training.networks import weights_sha256
 from engine.training.runs import Run
 
 # Images in the comparison; another number than the one that an ONNX file is traced with.
@@ -56,13 +57,14 @@ def export_network(run: Run, target: str | Path, network: str | None = None) -> 
     """
     target = Path(target)
     _check_target(target)
+    settings = run.deployed(network).backbone
     module = run.network(network)
     aside = target.with_name(f".{target.name}.partial")
     try:
         if target.suffix == ".safetensors":
-            checked = _write_safetensors(run, module, aside)
+            checked = _write_safetensors(run, settings, module, aside)
         else:
-            checked = _write_onnx(run, module, aside)
+            checked = _write_onnx(run, settings, module, aside)
         os.replace(aside, target)
         sync_folder(target.parent)
     except OSError as error:
@@ -94,13 +96,14 @@ def _check_target(target: Path) -> None:
         )
 
 
-def _metadata(run: Run) -> dict[str, str]:
+def _metadata(run: Run, settings: Backbone) -> dict[str, str]:
     facts = run.facts
     return {
         "format": "pt",
         "recipe": run.recipe.name,
         "method": run.recipe.method.kind,
-        "backbone": run.recipe.backbone.name,
+        "backbone": settings.name,
+        "backbone_settings": json.dumps(dataclasses.asdict(dataclasses.replace(settings, weights=None))),
         "num_classes": str(facts.num_classes),
         "class_names": json.dumps(facts.class_names),
         "image_shape": json.dumps(facts.image_shape),
@@ -112,12 +115,12 @@ def _metadata(run: Run) -> dict[str, str]:
     }
 
 
-def _write_safetensors(run: Run, module: nn.Sequential, path: Path) -> dict[str, Any]:
-    name = run.recipe.backbone.name
+def _write_safetensors(run: Run, settings: Backbone, module: nn.Sequential, path: Path) -> dict[str, Any]:
+    name = settings.name
     # Copies: tensors that share memory, as tied weights do, are refused by safetensors.
     state = {key: value.clone().contiguous() for key, value in backbones.plain_state(module, name).items()}
-    write_synced(path, safetensors.torch.save(state, _metadata(run)))
-    settings = dataclasses.replace(run.recipe.backbone, weights=None)
+    write_synced(path, safetensors.torch.save(state, _metadata(run, settings)))
+    settings = dataclasses.replace(settings, weights=None)
     # Another seed: a weight that the file does not hold would differ.
     fresh = backbones.build(settings, run.facts.num_classes, run.facts.image_shape, run.recipe.seed + 1)
     try:
@@ -132,7 +135,7 @@ def _write_safetensors(run: Run, module: nn.Sequential, path: Path) -> dict[str,
     return {"max_difference": difference, "checked_with": f"a new {name}"}
 
 
-def _write_onnx(run: Run, module: nn.Sequential, path: Path) -> dict[str, Any]:
+def _write_onnx(run: Run, settings: Backbone, module: nn.Sequential, path: Path) -> dict[str, Any]:
     batch = torch.export.Dim("batch")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -147,7 +150,7 @@ def _write_onnx(run: Run, module: nn.Sequential, path: Path) -> dict[str, Any]:
             verbose=False,
         )
     assert program is not None
-    program.model.metadata_props.update(_metadata(run))
+    program.model.metadata_props.update(_metadata(run, settings))
     program.save(str(path), external_data=False)
     if importlib.util.find_spec("onnxruntime") is None:
         import onnx

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from engine.atomic import replace_file, write_error
 from engine.errors import RunError
 from engine.recipes import (
     Plan,
@@ -19,7 +20,6 @@ from engine.recipes import (
     recipe_to_dict,
     recipe_to_json,
 )
-from engine.training.files import replace_file, write_error
 
 Resume = Literal["auto", "never"]
 

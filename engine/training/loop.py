@@ -9,19 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.atomic import write_error
 from engine.data import Facts, Source, open_source
 from engine.errors import EngineError, LearnerError, RunError
 from engine.learners import LearnerState
-from engine.methods import Team, method_of
+from engine.learners.checkpoints import Checkpoint, newest_checkpoint, save_checkpoint
+from engine.methods import Team, assemble, method_of, weights_sha256
 from engine.recipes import Plan, Recipe, recipe_identity, recipe_to_dict, with_absolute_paths
 from engine.runtimes import Runtime, open_runtime
 from engine.tracking import Console, MetricsLog, Record, TensorBoardLog, open_console, plot_curves, read_metrics
-from engine.training.checkpoints import Checkpoint, newest_checkpoint, save_checkpoint
 from engine.training.environment import describe_environment
-from engine.training.files import write_error
 from engine.training.folder import Resume, RunFolder, choose_folder, read_summary
 from engine.training.interruption import Interruption
-from engine.training.networks import assemble, weights_sha256
 from engine.training.preview import check_batches
 from engine.training.reports import Progress, Questions
 from engine.training.result import Result, Status
@@ -103,6 +102,7 @@ class _Run:
         self._sinks: list[Any] = []
         self._states: dict[str, LearnerState] = {}
         self._memory: dict[str, dict[str, int]] = {}
+        self._departures: dict[str, str] = {}
 
     def train(self, started: float) -> Result:
         """Train from the newest checkpoint to the end, or to an interruption."""
@@ -166,11 +166,12 @@ class _Run:
         every = self._plan.checkpoint_every_steps or self._steps_per_epoch
         while step < self._total and not interruption.requested:
             epoch, index = divmod(step, self._steps_per_epoch)
-            self._runtime.submit(self._team.training, self._source.batch(epoch, index))
+            self._runtime.submit(self._team.program(step), self._source.batch(epoch, index))
             step += 1
             ends_epoch = step % self._steps_per_epoch == 0
             if ends_epoch or step % self._plan.report_every_steps == 0:
                 self._questions.ask("metrics", self._progress.metrics(epoch + 1, step))
+                self._questions.ask("departure", self._note_departures)
             if ends_epoch and ((epoch + 1) % self._plan.evaluate_every_epochs == 0 or step == self._total):
                 self._evaluate(epoch + 1, step)
             if step % every == 0 and step < self._total and not interruption.requested:
@@ -201,6 +202,19 @@ class _Run:
 
         self._questions.ask("state", save)
 
+    def _note_departures(self, answers: dict[str, str | None]) -> None:
+        """Say which peers have left their cohort; raises LearnerError when nobody is left."""
+        for learner, reason in answers.items():
+            if reason is not None and learner not in self._departures:
+                self._departures[learner] = reason
+                text = f"{learner} has left the cohort: {reason}"
+                self._console.message(text)
+                self._folder.log(text)
+        left = [set(network.learners) & set(self._departures) for network in self._team.networks.values()]
+        if all(left):
+            learner = min(left[-1])
+            raise LearnerError(learner, f"every peer has left the cohort, this one last: {self._departures[learner]}")
+
     def _emit(self, step: int, epoch: int, records: Sequence[Record]) -> None:
         for sink in self._sinks:
             sink.write(records)
@@ -208,21 +222,22 @@ class _Run:
 
     def _conclude(self, step: int, status: Status, started: float) -> Result:
         digests = {
-            name: weights_sha256(assemble(self._recipe, self._source.facts, self._states, learners).state_dict())
-            for name, learners in self._team.networks.items()
+            name: weights_sha256(assemble(network, self._source.facts, self._states).state_dict())
+            for name, network in self._team.networks.items()
         }
         result = Result(
             run_dir=self._folder.path,
             status=status,
             epochs=step // self._steps_per_epoch,
             steps=step,
-            test_accuracy=self._progress.latest.get("test/accuracy"),
+            test_accuracy=self._progress.test_accuracy(self._team.networks),
             metrics=dict(self._progress.latest),
             images_per_second=self._progress.images_per_second(),
             waiting_share=self._progress.waiting_shares(),
             peak_memory_bytes={name: parts["total"] for name, parts in self._memory.items()},
             memory_parts=self._memory,
             weights_sha256="-".join(digests.values()),
+            departures=self._departures,
             seconds=time.monotonic() - started,
         )
         self._folder.write_json("summary.json", result.to_json())

@@ -8,10 +8,10 @@ from typing import Any
 
 from engine.data import Facts, open_source
 from engine.errors import RecipeError
+from engine.learners.checkpoints import newest_checkpoint
 from engine.methods import Team, method_of
 from engine.program import Program
 from engine.recipes import Recipe
-from engine.training.checkpoints import newest_checkpoint
 from engine.training.folder import Resume, choose_folder, read_summary
 
 
@@ -59,7 +59,9 @@ class Preview:
                 }
                 for learner in self.team.learners
             ],
-            "training": _program_values(self.team.training),
+            "training": [
+                {"steps": steps, **_program_values(program)} for program, steps in self.team.training_programs
+            ],
             "evaluation": _program_values(self.team.evaluation),
         }
 

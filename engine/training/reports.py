@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from engine.errors import EngineError
@@ -81,15 +81,13 @@ class Progress:
         """Return what handles the score of one split after ``step``."""
 
         def handle(answers: dict[str, Any]) -> None:
-            scores = {learner: values for learner, values in answers.items() if values}
             now = time.time()
             records = []
-            for learner, values in scores.items():
-                # One network is the team's; of several, each is named by its learner.
-                named = None if len(scores) == 1 else learner
+            scores = scores_by_network(answers)
+            for network, values in scores.items():
                 for name, value in values.items():
-                    records.append(Record(now, epoch, step, named, split, name, float(value)))
-                    self.latest[f"{split}/{name}" if named is None else f"{named}/{split}/{name}"] = float(value)
+                    records.append(Record(now, epoch, step, network, split, name, value))
+                    self.latest[score_name(network, split, name)] = value
             self._emit(step, epoch, records)
 
         return handle
@@ -102,3 +100,22 @@ class Progress:
     def waiting_shares(self) -> dict[str, float]:
         """Return the median share of its time that each learner waited."""
         return {learner: statistics.median(values[1:] or values) for learner, values in self._waiting.items()}
+
+    def test_accuracy(self, networks: Collection[str]) -> float | None:
+        """Return the mean test accuracy of the networks; None if it is not known."""
+        names = [None] if len(networks) == 1 else list(networks)
+        found = [self.latest.get(score_name(network, "test", "accuracy")) for network in names]
+        known = [value for value in found if value is not None]
+        return statistics.fmean(known) if known else None
+
+
+def scores_by_network(answers: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str | None, dict[str, float]]:
+    """Return what learners answered to ``score``, by network; the only network of a team is None."""
+    scores = {network: values for found in answers.values() for network, values in found.items()}
+    named = {None if len(scores) == 1 else network: values for network, values in scores.items()}
+    return {network: {name: float(value) for name, value in values.items()} for network, values in named.items()}
+
+
+def score_name(network: str | None, split: str, name: str) -> str:
+    """Return the name of a score in the results, such as ``test/accuracy`` or ``peer0/test/accuracy``."""
+    return f"{split}/{name}" if network is None else f"{network}/{split}/{name}"

@@ -18,7 +18,8 @@ class Result:
         status: ``finished``, or ``interrupted`` with a checkpoint from which the same command goes on.
         epochs: finished epochs.
         steps: finished steps.
-        test_accuracy: share of the test images that the deployed network gets right, 0 to 1; None if not yet known.
+        test_accuracy: share of the test images that the deployed network gets right, 0 to 1; of several networks, their
+            mean; None if not yet known.
         metrics: last value of every score, such as ``test/loss``.
         images_per_second: median training rate of the team, evaluation left out; None if nothing was trained.
         waiting_share: median share of its time that each learner waited, 0 to 1.
@@ -26,6 +27,7 @@ class Result:
             optimizer state on a CPU.
         memory_parts: the same by purpose.
         weights_sha256: digest of the plain backbone's tensors in name order; of several networks, of all of them.
+        departures: why learners have left their cohort, by name; empty if all finished.
         seconds: wall-clock time of this call.
     """
 
@@ -40,6 +42,7 @@ class Result:
     peak_memory_bytes: dict[str, int]
     memory_parts: dict[str, dict[str, int]]
     weights_sha256: str
+    departures: dict[str, str]
     seconds: float
 
     def to_json(self) -> dict[str, Any]:

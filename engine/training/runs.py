@@ -10,12 +10,12 @@ from torch import nn
 
 from engine.data import Facts, open_source
 from engine.errors import RunError
-from engine.methods import method_of
+from engine.learners.checkpoints import Checkpoint, require_checkpoint
+from engine.methods import Network, assemble, method_of
 from engine.recipes import Plan, Recipe, load_recipe
 from engine.runtimes import open_runtime
 from engine.tracking import Record, read_metrics
-from engine.training.checkpoints import Checkpoint, require_checkpoint
-from engine.training.networks import assemble
+from engine.training.reports import score_name, scores_by_network
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Run:
     checkpoint: Checkpoint
     facts: Facts
 
-    def network(self, name: str | None = None) -> nn.Sequential:
-        """Return a deployed network, in evaluation mode on the CPU, with neither heads nor decoders.
+    def deployed(self, name: str | None = None) -> Network:
+        """Return what a deployed network is made of.
 
         Args:
-            name: which of several; need not be given where there is one.
+            name: which of several, such as ``peer1``; need not be given where there is one.
 
         Raises:
             RunError: there is no network of this name.
@@ -48,7 +48,11 @@ class Run:
             name = next(iter(networks))
         if name is None or name not in networks:
             raise RunError(f"{self.path}: has no network {name!r}; expected one of {', '.join(networks)}")
-        return assemble(self.recipe, self.facts, self.checkpoint.states, networks[name])
+        return networks[name]
+
+    def network(self, name: str | None = None) -> nn.Sequential:
+        """Return a deployed network, in evaluation mode on the CPU, with neither heads nor decoders; as `deployed`."""
+        return assemble(self.deployed(name), self.facts, self.checkpoint.states)
 
     def metrics(self) -> list[Record]:
         """Return all records of the run, in the order of their writing."""
@@ -103,10 +107,8 @@ def evaluate(run: Run, data_root: str | None = None) -> dict[str, float]:
                     continue
                 for batch in source.evaluation_batches(split):
                     runtime.submit(team.evaluation, batch)
-                answers = {name: values for name, values in runtime.ask("score").result().items() if values}
-                for learner, values in answers.items():
-                    prefix = split if len(answers) == 1 else f"{learner}/{split}"
-                    scores.update({f"{prefix}/{name}": float(value) for name, value in values.items()})
+                for network, values in scores_by_network(runtime.ask("score").result()).items():
+                    scores |= {score_name(network, split, name): value for name, value in values.items()}
             return scores
         finally:
             runtime.close()

@@ -86,10 +86,10 @@ def seconds_on(executor: Literal["ray", "process"], recipe: Recipe, source: Sour
             # One window and a little more: then as many steps end as are submitted.
             warm = 2 if executor == "process" else 2 * len(team.names) + 3
             for step in range(warm):
-                runtime.submit(team.training, batches[step % len(batches)])
+                runtime.submit(team.program(step), batches[step % len(batches)])
             started = time.perf_counter()
             for step in range(STEPS):
-                runtime.submit(team.training, batches[step % len(batches)])
+                runtime.submit(team.program(step), batches[step % len(batches)])
             elapsed = time.perf_counter() - started
             runtime.finish()
             return elapsed / STEPS
@@ -111,8 +111,8 @@ def seconds_alone(recipe: Recipe, source: Source, team: Team) -> list[float]:
             given: tuple[torch.Tensor, ...] = ()
             for _ in range(7):
                 started = time.perf_counter()
-                given = learner.forward(batch, messages)
-                learner.update(None, {})
+                given = learner.call("forward", batch, messages)
+                learner.call("update", None, {})
                 taken.append(time.perf_counter() - started)
             times.append(statistics.median(taken[2:]))
             messages = {f"features{index}": feature for feature in given}
@@ -150,7 +150,7 @@ def measure(method: str, batch_size: int, rounds: int) -> list[dict[str, Any]]:
         threaded = dataclasses.replace(recipe, numerics=Numerics(threads=2, device="cpu"))
         ways[f"K={num_segments} in process, 2 threads"] = (num_segments, seconds_on("process", threaded, source, team))
         ways[f"K={num_segments} on Ray, 1 thread each"] = (num_segments, seconds_on("ray", recipe, source, team))
-        shapes = [message.parts[0][0][1:] for name, message in team.training.messages.items() if name != "batch"]
+        shapes = [message.parts[0][0][1:] for name, message in team.program(0).messages.items() if name != "batch"]
         if num_segments > 1:
             ways[f"K={num_segments} bare processes, 1 thread each"] = (
                 num_segments,

@@ -64,12 +64,12 @@ def _walk(
             if takes is not None:
                 takes.filled.acquire()
                 messages["features"] = takes.tensor(step)
-            (output,) = learner.forward(batch, messages)
+            given = learner.call("forward", batch, messages)
             if gives is not None:
                 gives.free.acquire()
-                gives.tensor(step).copy_(output)
+                gives.tensor(step).copy_(given[0])
                 gives.filled.release()
-            learner.update(None, {})
+            learner.call("update", None, {})
             if takes is not None:
                 takes.free.release()
         results.put((name, (time.perf_counter() - started) / timed))

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.recipes import DGL, SGD, Backbone, Cosine, Data, EndToEnd, Greedy, InfoPro, PredSim, Recipe
+from engine.recipes import DGL, DML, SGD, Backbone, Cosine, Data, EndToEnd, Greedy, InfoPro, PredSim, Recipe
 
 
-def _digits(name: str, method: Any) -> Recipe:
+def _digits(name: str, method: Any, learning_rate: float = 0.1) -> Recipe:
     return Recipe(
         name=name,
         method=method,
         backbone=Backbone(name="resnet14", widths=(4, 8, 16)),
         data=Data(name="digits", batch_size=50),
-        optimizer=SGD(learning_rate=0.1, weight_decay=5e-4),
+        optimizer=SGD(learning_rate=learning_rate, weight_decay=5e-4),
         schedule=Cosine(interval="step"),
         epochs=15,
     )
@@ -31,4 +31,14 @@ RECIPES = {
     "dgl_digits": lambda: _digits("dgl_digits", DGL()),
     "predsim_digits": lambda: _digits("predsim_digits", PredSim()),
     "infopro_digits": lambda: _digits("infopro_digits", InfoPro()),
+    # Two peers that teach one another, and the same peers each for itself; then with the gradient that mimicry has.
+    "dml_digits": lambda: _digits("dml_digits", DML()),
+    "independent_digits": lambda: _digits("independent_digits", DML(weight=0.0)),
+    "independent_scaled_digits": lambda: _digits("independent_scaled_digits", DML(weight=0.0), learning_rate=0.2),
+    # A grid: each of two peers is cut into two segments that learn locally, so four learners in all.
+    "dml_infopro_digits": lambda: _digits("dml_infopro_digits", DML(peer_method=InfoPro())),
+    "independent_infopro_digits": lambda: _digits("independent_infopro_digits", DML(peer_method=InfoPro(), weight=0.0)),
+    "independent_scaled_infopro_digits": lambda: _digits(
+        "independent_scaled_infopro_digits", DML(peer_method=InfoPro(), weight=0.0), learning_rate=0.2
+    ),
 }

@@ -40,7 +40,7 @@ def test_the_same_as_json(command: Any) -> None:
     assert [learner["name"] for learner in values["learners"]] == ["segment0", "segment1", "segment2"]
     assert values["learners"][0]["blocks"] == ["stem", "layer1_0"]
     assert values["learners"][2]["auxiliary_parameters"] == 0
-    training = values["training"]
+    (training,) = values["training"]
     assert training["bytes_per_step"] == sum(message["bytes"] for message in training["messages"].values())
     # 500 images of 1x8x8 bytes, int64 labels and indices; features of 4x8x8 and 8x4x4 float32: by hand.
     assert training["bytes_per_step"] == 50 * (64 + 8 + 8) + 50 * 4 * (4 * 8 * 8 + 8 * 4 * 4)

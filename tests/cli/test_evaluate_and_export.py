@@ -7,7 +7,25 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
 import safetensors.torch
+
+from engine import Plan, Result, apply_overrides, load_recipe, train
+
+# The third peer leaves in the second step.
+COHORT = (
+    "method.kind=dml",
+    'method.peers=[{},{},{"optimizer":{"kind":"sgd","learning_rate":1e30}}]',
+    "epochs=1",
+    "data.train_limit=100",
+    "data.test_limit=100",
+)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    recipe, plan = apply_overrides(load_recipe("end_to_end_digits"), Plan(executor="process"), COHORT)
+    return train(recipe, plan, tmp_path_factory.mktemp("cohort") / "run")
 
 
 def test_the_score_is_the_trainings(command: Any, run_dir: Path) -> None:
@@ -24,6 +42,33 @@ def test_the_score_in_words(command: Any, run_dir: Path) -> None:
     answer = command("evaluate", str(run_dir))
     assert f"{100 * accuracy:.2f} %" in answer.out
     assert "test loss" in answer.out
+
+
+def test_of_a_cohort_each_network_has_its_line(command: Any, cohort: Result) -> None:
+    answer = command("evaluate", str(cohort.run_dir))
+    assert answer.code == 0
+    heading, header, *lines = answer.out.splitlines()
+    assert heading == f"{cohort.run_dir} after step 2:"
+    assert header.split()[:3] == ["test", "accuracy", "top5"]
+    accuracy, loss = header.index("accuracy"), header.index("loss")
+    for line, name in zip(lines, ("peer0", "peer1", "peer2", "ensemble"), strict=False):
+        assert line[2:accuracy].strip() == name
+        assert line[accuracy:].startswith(f"{100 * cohort.metrics[f'{name}/test/accuracy']:.2f} %")
+        assert line[loss:].startswith("nan" if name == "peer2" else f"{cohort.metrics[f'{name}/test/loss']:.4f}")
+    gap, divergence, disagreement, departure = lines[4:]
+    assert gap.split() == ["accuracy", "gap", f"{100 * cohort.metrics['ensemble/test/accuracy_gap']:.2f}", "points"]
+    between = cohort.metrics["ensemble/test/kl_between_peers"]
+    assert divergence.split() == ["KL", "between", "peers", f"{between:.4f}", "nats"]
+    assert disagreement.split()[0] == "disagreement" and disagreement.endswith(" %")
+    assert departure == f"  peer2 left: {cohort.departures['peer2']}"
+
+
+def test_the_scores_of_a_cohort_are_the_trainings(command: Any, cohort: Result) -> None:
+    answer = command("evaluate", str(cohort.run_dir), "--json").json
+    peers = [answer["metrics"][f"peer{index}/test/accuracy"] for index in range(3)]
+    assert answer["test_accuracy"] == pytest.approx(sum(peers) / 3)
+    assert answer["metrics"].keys() == cohort.metrics.keys()
+    assert answer["metrics"]["ensemble/test/loss"] == cohort.metrics["ensemble/test/loss"]
 
 
 def test_evaluating_reads_the_data_root(command: Any, run_dir: Path) -> None:

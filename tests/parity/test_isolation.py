@@ -59,7 +59,7 @@ def test_a_segment_does_not_depend_on_the_weights_after_it(name: str) -> None:
             for index, learner in enumerate(learners):
                 given = learner.forward(batch, messages)
                 learner.update(None, {})
-                messages = {f"features{index}": given[0]}
+                messages = {f"features{index}": features for features in given}
         trained.append(learners[0].body.state_dict())
     for key, value in trained[0].items():
         assert value.equal(trained[1][key]), key
@@ -82,7 +82,7 @@ def test_running_statistics_after_one_step_are_those_of_the_uncut_network() -> N
     for index, learner in enumerate(cut):
         given = learner.forward(batch, messages)
         learner.update(None, {})
-        messages = {f"features{index}": given[0]}
+        messages = {f"features{index}": features for features in given}
     expected = {key: value for key, value in whole[0].body.state_dict().items() if "running" in key}
     found = {key: v for learner in cut for key, v in learner.body.state_dict().items() if "running" in key}
     assert found.keys() == expected.keys()

@@ -26,12 +26,39 @@ TERMS: dict[str, list[set[str]]] = {
     "infopro_stl10_resnet110_tiny": [LOCAL, LAST],
     "infopro_imagenet_resnet101_tiny": [{"reconstruction", "cross_entropy"}, LAST],
 }
+PEER = {"cross_entropy", "mimicry"}
+COHORTS: dict[str, int] = {
+    "dml_cifar100_resnet32_resnet32_tiny": 2,
+    "dml_sequential_cifar100_resnet32_k3_tiny": 3,
+    "dml_cifar100_mobilenet_resnet32_tiny": 2,
+}
 SLOW = {"infopro_svhn_resnet110_tiny", "infopro_stl10_resnet110_tiny", "infopro_imagenet_resnet101_tiny"}
 CASES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in TERMS]
 
 
 def test_every_tiny_recipe_is_trained_here() -> None:
-    assert {name for name in shipped_recipes() if name.endswith("_tiny")} == set(TERMS)
+    assert {name for name in shipped_recipes() if name.endswith("_tiny")} == {*TERMS, *COHORTS}
+
+
+def terms_of(run: engine.Run) -> dict[str, set[str]]:
+    """Return the loss terms that each learner reported."""
+    terms: dict[str, set[str]] = {}
+    for record in run.metrics():
+        if record.split == "train" and record.learner is not None and record.name.startswith("loss/"):
+            terms.setdefault(record.learner, set()).add(record.name.removeprefix("loss/"))
+    return {learner: found - {"total"} for learner, found in terms.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "peers"), COHORTS.items())
+def test_a_tiny_cohort_trains_an_epoch(name: str, peers: int, tmp_path: Path) -> None:
+    recipe = shipped_recipes()[name]()
+    result = engine.train(recipe, engine.Plan(executor="process"), run_dir=tmp_path / "run")
+    assert (result.status, result.epochs, result.steps, result.departures) == ("finished", 1, 2, {})
+    run = engine.load(tmp_path / "run")
+    assert terms_of(run) == {f"peer{place}": PEER for place in range(peers)}
+    for place in range(peers):
+        assert all(torch.isfinite(parameter).all() for parameter in run.network(f"peer{place}").parameters())
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -43,11 +70,7 @@ def test_a_tiny_recipe_trains_an_epoch(name: str, tmp_path: Path) -> None:
 
     run = engine.load(tmp_path / "run")
     assert run.recipe == recipe
-    terms: dict[str, set[str]] = {}
-    for record in run.metrics():
-        if record.learner is not None and record.name.startswith("loss/") and record.name != "loss/total":
-            terms.setdefault(record.learner, set()).add(record.name.removeprefix("loss/"))
-    assert terms == {f"segment{index}": expected for index, expected in enumerate(TERMS[name])}
+    assert terms_of(run) == {f"segment{index}": expected for index, expected in enumerate(TERMS[name])}
 
     trained = run.network()
     fresh = backbones.build(recipe.backbone, run.facts.num_classes, run.facts.image_shape, recipe.seed)

@@ -157,8 +157,8 @@ def test_store_holds_the_window_and_a_checkpoint() -> None:
     learners = (LearnerSummary("a", ("stem",), 40, 2), LearnerSummary("b", ("classifier",), 8, 0))
     # Each parameter is saved with two slots of its optimizer, and once more as the copy that is written.
     states = (40 + 2 + 8) * 16
-    assert store_bytes_needed(Team(learners, larger, smaller, {}), Plan(window=4)) == 1000 * 5 + states
-    assert store_bytes_needed(Team(learners, smaller, larger, {}), Plan()) == 1000 * 5 + states
+    assert store_bytes_needed(Team(learners, (larger,), smaller, {}), Plan(window=4)) == 1000 * 5 + states
+    assert store_bytes_needed(Team(learners, (smaller, smaller), larger, {}), Plan()) == 1000 * 5 + states
 
 
 def test_store_of_a_private_ray() -> None:

@@ -19,10 +19,10 @@ from engine import Backbone, Plan, Recipe, Run, RunError, load, train
 from engine.backbones import build
 from engine.data import Facts
 from engine.learners import LearnerState
+from engine.learners.checkpoints import Checkpoint
 from engine.methods import method_of
 from engine.recipes import EndToEnd
 from engine.training import Result, export, export_network
-from engine.training.checkpoints import Checkpoint
 
 Tiny = Callable[..., Recipe]
 has_onnx = importlib.util.find_spec("onnx") is not None and importlib.util.find_spec("onnxscript") is not None

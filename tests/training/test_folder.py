@@ -165,7 +165,7 @@ def test_a_disk_that_is_full_from_the_start(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("engine.training.files.os.fsync", full)
+        patched.setattr("engine.atomic.os.fsync", full)
         with pytest.raises(engine.RunError, match="the disk is full") as caught:
             engine.train(tiny_recipe(epochs=1), IN_PROCESS, tmp_path)
     assert str(tmp_path) in str(caught.value)

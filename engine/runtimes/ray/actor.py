@@ -86,12 +86,13 @@ class LearnerActor:
         self._next = number + 1
         self.check()
 
-    def call(self, number: int, phase: str, names: Sequence[str], *values: Batch | Packed) -> Any:
+    def call(self, number: int, phase: str, gives: int, names: Sequence[str], *values: Batch | Packed) -> Any:
         """Run one phase; the values are what the names name, the batch among them.
 
         Args:
             number: 0 for the first call or question, 1 for the next, and so on.
             phase: name of the phase.
+            gives: how many messages the call gives; a phase may offer more.
             names: of the messages that it takes.
             values: those messages.
         """
@@ -99,7 +100,7 @@ class LearnerActor:
         try:
             batch = next((value for value in values if isinstance(value, Batch)), None)
             messages = {n: unpack(v) for n, v in zip(names, values, strict=True) if isinstance(v, Packed)}
-            given = tuple(pack(tensor) for tensor in self._learner.call(phase, batch, messages))
+            given = tuple(pack(tensor) for tensor in self._learner.call(phase, batch, messages)[:gives])
             return given[0] if len(given) == 1 else given or None
         except EngineError as error:
             self._failure = error

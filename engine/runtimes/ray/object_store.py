@@ -124,7 +124,11 @@ class ObjectStoreRuntime:
                 continue
             method = self._method(call.learner, len(call.gives))
             given = method.remote(
-                self._number(call.learner), call.phase, call.takes, *(messages[name] for name in call.takes)
+                self._number(call.learner),
+                call.phase,
+                len(call.gives),
+                call.takes,
+                *(messages[name] for name in call.takes),
             )
             if len(call.gives) > 1:
                 messages.update(zip(call.gives, given, strict=True))

@@ -114,7 +114,7 @@ def _check(placement: Placement, nodes: Sequence[Mapping[str, float]]) -> None:
         f"node {index + 1}: {node.get('CPU', 0.0):g} CPU, {node.get('GPU', 0.0):g} GPU"
         for index, node in enumerate(nodes)
     )
-    remedies = ["lower method.num_segments"]
+    remedies = ["lower method.num_segments or the number of method.peers"]
     if placement.gpus and not any(node.get("GPU", 0.0) for node in nodes):
         remedies.insert(0, "set plan.gpus_per_learner=0")
     else:
@@ -129,7 +129,7 @@ def _check(placement: Placement, nodes: Sequence[Mapping[str, float]]) -> None:
 
 def store_bytes_needed(team: Team, plan: Plan) -> int:
     """Return the bytes of object store that a run needs at most: messages in flight, and one checkpoint."""
-    per_step = max(team.training.bytes_per_step, team.evaluation.bytes_per_step)
+    per_step = max(program.bytes_per_step for program in (*team.training, team.evaluation))
     parameters = sum(learner.parameters + learner.auxiliary_parameters for learner in team.learners)
     return per_step * (choose_window(plan, len(team.learners)) + 1) + parameters * _STATE_BYTES_PER_PARAMETER
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,26 +12,24 @@ from torch import Tensor, nn
 from engine import backbones
 from engine.data import Facts
 from engine.learners import LearnerState
-from engine.recipes import Recipe
+from engine.methods.team import Network
 
 _BODY = "body."
 
 
-def assemble(
-    recipe: Recipe, facts: Facts, states: Mapping[str, LearnerState], learners: Sequence[str]
-) -> nn.Sequential:
-    """Return the network whose blocks the given learners trained, in evaluation mode on the CPU."""
+def assemble(network: Network, facts: Facts, states: Mapping[str, LearnerState]) -> nn.Sequential:
+    """Return a network whose blocks some learners trained, in evaluation mode on the CPU."""
     # The trained weights replace whatever the training started from, so that file need not exist any more.
-    settings = dataclasses.replace(recipe.backbone, weights=None)
-    network = backbones.build(settings, facts.num_classes, facts.image_shape, recipe.seed)
+    settings = dataclasses.replace(network.backbone, weights=None)
+    module = backbones.build(settings, facts.num_classes, facts.image_shape, seed=0)
     tensors = {
         name[len(_BODY) :]: value
-        for learner in learners
+        for learner in network.learners
         for name, value in states[learner].tensors.items()
         if name.startswith(_BODY)
     }
-    network.load_state_dict(tensors, strict=True)
-    return network.eval()
+    module.load_state_dict(tensors, strict=True)
+    return module.eval()
 
 
 def weights_sha256(tensors: Mapping[str, Tensor]) -> str:

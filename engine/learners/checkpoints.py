@@ -22,9 +22,9 @@ from typing import Any
 import safetensors.torch
 from safetensors import SafetensorError
 
+from engine.atomic import sync_folder, write_error, write_synced
 from engine.errors import RunError
 from engine.learners import LearnerState
-from engine.training.files import sync_folder, write_error, write_synced
 
 _MANIFEST = "MANIFEST.json"
 

@@ -16,9 +16,8 @@ import pytest
 import torch
 
 from engine.errors import RunError
-from engine.learners import LearnerState
-from engine.training import checkpoints
-from engine.training.checkpoints import newest_checkpoint, require_checkpoint, save_checkpoint
+from engine.learners import LearnerState, checkpoints
+from engine.learners.checkpoints import newest_checkpoint, require_checkpoint, save_checkpoint
 
 
 def _states(step: int) -> dict[str, LearnerState]:

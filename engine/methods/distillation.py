@@ -1,0 +1,77 @@
+"""Learning from a frozen teacher (Hinton, Vinyals, Dean 2015): the one-way road that mutual learning is compared with.
+
+    L = label_weight * CE(z, y) + weight * T^2 * KL(p_teacher^T || p^T)
+
+With both weights 1 and T = 1 it is the loss of a peer of two (Zhang et al. 2018, Table 4), whose other peer has
+finished; 1 - a, a and T = 2 to 4 are Hinton's. The teacher is a learner of its own that only predicts, in evaluation
+mode and on the student's augmented images, so on Ray it works ahead on a device of its own.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from engine.data import Facts
+from engine.learners import Learner, Role, Teacher
+from engine.methods.chain import build_network, segments_of, summarise
+from engine.methods.networks import weights_sha256
+from engine.methods.pretrained import open_pretrained
+from engine.methods.team import LearnerSummary, Network, Team
+from engine.objectives import Classification, Mimicry, Objective
+from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message
+from engine.recipes import Recipe
+
+_TEACHER, _STUDENT = "teacher", "student"
+_PREDICTIONS = "teacher_predictions"
+
+
+class _Distillation:
+    """A student, and its frozen teacher."""
+
+    def team(self, recipe: Recipe, facts: Facts) -> Team:
+        """Return teacher and student, and their programs."""
+        teacher = open_pretrained(recipe.method.teacher, recipe.method.teacher_network, facts)
+        student = build_network(recipe, facts, recipe.seed)
+        (segment,) = segments_of(recipe, facts, student)
+        blocks = tuple(name for name, _ in teacher.named_children())
+        # Neither trained here nor counted as such.
+        summaries = (LearnerSummary(_TEACHER, blocks, 0, 0), summarise(_STUDENT, segment, student, _objective(recipe)))
+        rows, dtype = recipe.data.batch_size, recipe.numerics.precision
+        training = Program(
+            (
+                Call(SOURCE, "next", (), (BATCH,)),
+                Call(_TEACHER, "predict", (BATCH,), (_PREDICTIONS,)),
+                Call(_STUDENT, "forward", (BATCH,)),
+                Call(_STUDENT, "update", (_PREDICTIONS,)),
+            ),
+            {
+                BATCH: batch_message(rows, facts.image_shape),
+                _PREDICTIONS: Message(_PREDICTIONS, (((rows, facts.num_classes), dtype),)),
+            },
+        )
+        evaluation = Program(
+            (Call(SOURCE, "next", (), (BATCH,)), Call(_STUDENT, "score", (BATCH,))),
+            {BATCH: batch_message(recipe.data.evaluation_batch_size, facts.image_shape)},
+        )
+        return Team(summaries, (training,), evaluation, {"network": Network(recipe.backbone, (_STUDENT,))})
+
+    def build_learner(
+        self, recipe: Recipe, facts: Facts, steps_per_epoch: int, name: str, device: torch.device
+    ) -> Learner | Teacher:
+        """Build the student, which starts as it would alone, or load the teacher."""
+        if name == _TEACHER:
+            network = open_pretrained(recipe.method.teacher, recipe.method.teacher_network, facts)
+            return Teacher(name, network, weights_sha256(network.state_dict()), recipe, facts, device)
+        role = Role("network", recipe.seed, "segment0")
+        network = build_network(recipe, facts, recipe.seed)
+        return Learner(name, role, network, _objective(recipe), recipe, facts, steps_per_epoch, device)
+
+
+def _objective(recipe: Recipe) -> Objective:
+    method = recipe.method
+    mimicry = Mimicry((_PREDICTIONS,), temperature=method.temperature)
+    terms = {"cross_entropy": Classification(), Mimicry.name: mimicry}
+    return Objective(terms, {"cross_entropy": method.label_weight, Mimicry.name: method.weight})
+
+
+METHOD = _Distillation()

@@ -1,0 +1,135 @@
+"""Deep Mutual Learning (Zhang, Xiang, Hospedales, Lu 2018): K peers learn from labels and from one another.
+
+    L_k = CE(z_k, y) + lambda * 1/(K-1) * sum_{j != k} KL(p_j || p_k)                             (paper, eq. 8)
+
+All peers see the same augmented images. In the simultaneous schedule, the default, all p_j are made before the step;
+in the sequential one (paper, Algorithm 1) each peer updates and restates its predictions for those after it. With
+codistillation (Anil et al. 2018) they hear of one another in every S-th step only. A peer may itself be cut into
+segments that learn locally: then the last segments teach one another and, where `local_weight` is set, so do the
+local heads at the same depth. One more list of calls, at each depth:
+
+    peer0 forward(batch) -> peer0_predictions          simultaneous       sequential
+    peer1 forward(batch) -> peer1_predictions          as on the left     as on the left
+    peer0 update(peer1_predictions)                                       and then
+    peer1 update(peer0_predictions)                                       peer0 restate(batch) -> peer0_restated
+                                                                          peer1 update(peer0_restated)
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+from torch import nn
+
+from engine.data import Facts
+from engine.errors import RecipeError
+from engine.learners import FrozenPeer, Learner
+from engine.methods.chain import summarise
+from engine.methods.cohort import members_of
+from engine.methods.exchange import Exchange, Peer
+from engine.methods.finding import chain_of
+from engine.methods.team import Network, Team
+from engine.objectives import ConfidencePenalty, FeatureMimicry, Mimicry, Objective, Term
+from engine.recipes import Recipe
+from engine.streams import seeded
+
+
+class _DeepMutualLearning:
+    """Peers that learn from labels and from one another."""
+
+    def team(self, recipe: Recipe, facts: Facts) -> Team:
+        """Return the learners of all peers, their programs, and one network for each peer."""
+        exchange, bodies = _exchange(recipe, facts)
+        summaries = []
+        for depth in range(exchange.depths):
+            for place, (peer, network) in enumerate(zip(exchange.peers, bodies, strict=True)):
+                with torch.device("meta"):
+                    objective = _objective(exchange, place, depth, network, facts)
+                summaries.append(summarise(peer.learner(depth), peer.segments[depth], network, objective))
+        networks = {
+            peer.member.name: Network(
+                peer.member.recipe.backbone, tuple(peer.learner(depth) for depth in range(exchange.depths))
+            )
+            for peer in exchange.peers
+        }
+        programs = exchange.training_programs(recipe, facts)
+        return Team(tuple(summaries), programs, exchange.evaluation_program(recipe, facts), networks)
+
+    def build_learner(
+        self, recipe: Recipe, facts: Facts, steps_per_epoch: int, name: str, device: torch.device
+    ) -> Learner:
+        """Build the learner of one segment of one peer; all other weights are dropped at once."""
+        exchange, bodies = _exchange(recipe, facts, wanted=name)
+        place, depth = next(
+            (place, depth)
+            for place, peer in enumerate(exchange.peers)
+            for depth in range(exchange.depths)
+            if peer.learner(depth) == name
+        )
+        peer, network = exchange.peers[place], bodies[place]
+        member, segment = peer.member, peer.segments[depth]
+        may_leave = len(exchange.peers) > 1 and recipe.method.on_divergence == "leave"
+        role = member.role(segment, exchange.states(depth), may_leave)
+        with seeded(role.seed, role.stream, "auxiliary"):
+            objective = _objective(exchange, place, depth, network, facts)
+        frozen = {}
+        if recipe.method.exchange == "weights" and exchange.weight(depth):
+            names = exchange.heard(place, depth, "predictions")
+            for (message, other), predictions in zip(exchange.weights_of_others(place).items(), names, strict=True):
+                theirs = other.member.role(other.segments[depth], (), False)
+                frozen[message] = FrozenPeer(bodies[other.member.place], predictions, theirs.seed, theirs.stream)
+        body = network[segment.start : segment.stop]
+        return Learner(name, role, body, objective, member.recipe, facts, steps_per_epoch, device, frozen)
+
+
+def _exchange(recipe: Recipe, facts: Facts, wanted: str | None = None) -> tuple[Exchange, list[nn.Sequential]]:
+    """Return what the peers tell one another, and their networks with initial weights.
+
+    For one wanted learner, only what it owns or copies has weights; the other networks are on the meta device.
+    """
+    peers, networks = [], []
+    for member in members_of(recipe):
+        owned = wanted is None or member.owns(wanted) or recipe.method.exchange == "weights"
+        with contextlib.nullcontext() if owned else torch.device("meta"):
+            network = member.network(facts)
+        networks.append(network)
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
+        width = linear[-1].in_features if linear else 0
+        peers.append(Peer(member, member.segments(facts, network), width, parameters))
+    if recipe.method.feature_weight and len({peer.pooled for peer in peers}) > 1:
+        found = ", ".join(f"{peer.pooled} of {peer.member.recipe.backbone.name}" for peer in peers)
+        raise RecipeError(
+            "method.feature_weight compares the features that enter the last linear layer of the peers, which must be "
+            f"as many in all; found {found}: set it to 0, or choose backbones of one width"
+        )
+    return Exchange(recipe.method, tuple(peers)), networks
+
+
+def _objective(exchange: Exchange, place: int, depth: int, network: nn.Sequential, facts: Facts) -> Objective:
+    method, peer = exchange.method, exchange.peers[place]
+    member = peer.member
+    objective = chain_of(member.recipe).objective(member.recipe, facts, peer.segments[depth], network)
+    terms: dict[str, Term] = {}
+    if exchange.weight(depth):
+        terms[Mimicry.name] = Mimicry(
+            exchange.heard(place, depth, "predictions"),
+            divergence=method.divergence,
+            target=method.target,
+            reduction=method.reduction,
+            temperature=method.temperature,
+        )
+    if exchange.feature_weight(depth):
+        terms[FeatureMimicry.name] = FeatureMimicry(exchange.heard(place, depth, "pooled"))
+    if method.confidence_weight and depth == exchange.depths - 1:
+        terms[ConfidencePenalty.name] = ConfidencePenalty()
+    weights = {
+        Mimicry.name: exchange.weight(depth),
+        FeatureMimicry.name: exchange.feature_weight(depth),
+        ConfidencePenalty.name: method.confidence_weight,
+    }
+    return objective.plus(terms, {name: weights[name] for name in terms})
+
+
+METHOD = _DeepMutualLearning()

@@ -1,0 +1,174 @@
+"""What do the learners of a cohort tell one another, and in which order of calls?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from engine.data import Facts
+from engine.learners import Stated
+from engine.methods.chain import Segment, features_message
+from engine.methods.cohort import Member
+from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message
+from engine.recipes import DML, Recipe
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A peer with all that its calls and messages need.
+
+    Attributes:
+        member: who it is.
+        segments: its segments in order.
+        pooled: width D of the features that enter its last linear layer.
+        parameters: number N of weights of its whole network.
+    """
+
+    member: Member
+    segments: tuple[Segment, ...]
+    pooled: int
+    parameters: int
+
+    def learner(self, depth: int) -> str:
+        """Return the name of its learner at a depth."""
+        return self.member.learner(self.segments[depth])
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """The messages of a cohort.
+
+    Attributes:
+        method: the recipe's method.
+        peers: all of them, with as many segments each.
+    """
+
+    method: DML
+    peers: tuple[Peer, ...]
+
+    @property
+    def depths(self) -> int:
+        """Number of segments of each peer."""
+        return len(self.peers[0].segments)
+
+    def weight(self, depth: int) -> float:
+        """Return the weight of mimicry at a depth; 0 for a peer that is alone."""
+        if len(self.peers) == 1:
+            return 0.0
+        return self.method.weight if depth == self.depths - 1 else self.method.local_weight
+
+    def feature_weight(self, depth: int) -> float:
+        """Return the weight of feature mimicry at a depth; 0 for a peer that is alone."""
+        return self.method.feature_weight if len(self.peers) > 1 and depth == self.depths - 1 else 0.0
+
+    def shared(self, depth: int) -> tuple[Stated, ...]:
+        """Return what the learners at a depth tell one another."""
+        if self.method.exchange == "weights":
+            return ()
+        predictions: tuple[Stated, ...] = ("predictions",) if self.weight(depth) else ()
+        return (*predictions, "pooled") if self.feature_weight(depth) else predictions
+
+    def states(self, depth: int) -> tuple[Stated, ...]:
+        """Return what a forward at a depth gives in a step with an exchange."""
+        features: tuple[Stated, ...] = ("features",) if depth < self.depths - 1 else ()
+        return (*features, *self.shared(depth))
+
+    def heard(self, place: int, depth: int, stated: Stated) -> tuple[str, ...]:
+        """Return the names of the messages that a peer learns from: those of all others."""
+        sequential = self.method.schedule == "sequential"
+        return tuple(
+            _name(peer.learner(depth), stated, restated=sequential and other < place)
+            for other, peer in enumerate(self.peers)
+            if other != place
+        )
+
+    def training_programs(self, recipe: Recipe, facts: Facts) -> tuple[Program, ...]:
+        """Return the programs that steps run in turn: one, or S with an exchange in the last."""
+        exchanging = self._training(recipe, facts, exchanging=True)
+        interval = self.method.exchange_interval
+        if interval == 1 or not any(self.weight(depth) for depth in range(self.depths)):
+            return (exchanging,)
+        return (*[self._training(recipe, facts, exchanging=False)] * (interval - 1), exchanging)
+
+    def _training(self, recipe: Recipe, facts: Facts, *, exchanging: bool) -> Program:
+        rows = recipe.data.batch_size
+        calls = [Call(SOURCE, "next", (), (BATCH,))]
+        messages = {BATCH: batch_message(rows, facts.image_shape)}
+        if exchanging and self.method.exchange == "weights" and self.weight(self.depths - 1):
+            calls += self._weights_calls()
+            messages |= self._weights_messages()
+        for depth in range(self.depths):
+            shared = self.shared(depth) if exchanging else ()
+            for peer in self.peers:
+                gives = [_name(peer.learner(depth), stated) for stated in (*self._features(depth), *shared)]
+                calls.append(Call(peer.learner(depth), "forward", _inputs(peer, depth), tuple(gives)))
+                messages |= self._given(peer, depth, gives, (*self._features(depth), *shared), recipe, facts)
+            for place, peer in enumerate(self.peers):
+                heard = [name for stated in shared for name in self.heard(place, depth, stated)]
+                calls.append(Call(peer.learner(depth), "update", tuple(heard)))
+                if shared and self.method.schedule == "sequential" and place < len(self.peers) - 1:
+                    gives = [_name(peer.learner(depth), stated, restated=True) for stated in shared]
+                    calls.append(Call(peer.learner(depth), "restate", _inputs(peer, depth), tuple(gives)))
+                    messages |= self._given(peer, depth, gives, shared, recipe, facts)
+        return Program(tuple(calls), messages)
+
+    def _features(self, depth: int) -> tuple[Stated, ...]:
+        return ("features",) if depth < self.depths - 1 else ()
+
+    def _given(
+        self, peer: Peer, depth: int, names: Iterable[str], states: Iterable[Stated], recipe: Recipe, facts: Facts
+    ) -> dict[str, Message]:
+        rows, dtype = recipe.data.batch_size, recipe.numerics.precision
+        shapes: dict[Stated, tuple[int, ...]] = {
+            "features": peer.segments[depth].features,
+            "predictions": (facts.num_classes,),
+            "pooled": (peer.pooled,),
+        }
+        return {
+            name: Message(name, (((rows, *shapes[stated]), dtype),)) for name, stated in zip(names, states, strict=True)
+        }
+
+    def weights_of_others(self, place: int) -> Mapping[str, Peer]:
+        """Return the other peers, by the name of the message that brings their weights."""
+        return {_weights(peer): peer for other, peer in enumerate(self.peers) if other != place}
+
+    def _weights_calls(self) -> list[Call]:
+        calls = [Call(peer.learner(0), "publish", (), (_weights(peer),)) for peer in self.peers]
+        for place, peer in enumerate(self.peers):
+            calls.append(Call(peer.learner(0), "adopt", tuple(self.weights_of_others(place))))
+        return calls
+
+    def _weights_messages(self) -> dict[str, Message]:
+        return {_weights(peer): Message(_weights(peer), (((peer.parameters,), "float32"),)) for peer in self.peers}
+
+    def evaluation_program(self, recipe: Recipe, facts: Facts) -> Program:
+        """Return the program that scores each peer, and all together as an ensemble."""
+        rows = recipe.data.evaluation_batch_size
+        calls = [Call(SOURCE, "next", (), (BATCH,))]
+        messages = {BATCH: batch_message(rows, facts.image_shape)}
+        together = len(self.peers) > 1
+        predictions: list[str] = []
+        for peer in self.peers:
+            for depth, segment in enumerate(peer.segments):
+                stated: Stated = "predictions" if segment.is_last else "features"
+                name = _name(peer.learner(depth), stated)
+                gives = () if segment.is_last and not together else (name,)
+                phase = "score" if segment.is_last else "infer"
+                calls.append(Call(peer.learner(depth), phase, _inputs(peer, depth), gives))
+                messages |= {given: features_message(recipe, given, segment, rows) for given in gives}
+                predictions += gives if segment.is_last else ()
+        if together:
+            calls.append(Call(self.peers[0].learner(self.depths - 1), "score_together", (BATCH, *predictions)))
+        return Program(tuple(calls), messages)
+
+
+def _name(learner: str, stated: Stated, *, restated: bool = False) -> str:
+    return f"{learner}_{stated}_restated" if restated else f"{learner}_{stated}"
+
+
+def _weights(peer: Peer) -> str:
+    return f"{peer.learner(0)}_weights"
+
+
+def _inputs(peer: Peer, depth: int) -> tuple[str, ...]:
+    return (BATCH,) if depth == 0 else (BATCH, _name(peer.learner(depth - 1), "features"))

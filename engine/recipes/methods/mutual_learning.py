@@ -1,0 +1,154 @@
+"""Settings of Deep Mutual Learning: a cohort of networks that teach one another."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from engine.recipes.backbone import Backbone
+from engine.recipes.methods.local_learning import DGL, EndToEnd, Greedy, InfoPro, PredSim, Weight
+from engine.recipes.optimizer import Optimizer
+from engine.recipes.settings import settings
+
+Divergence = Literal["kl", "reverse_kl", "jeffreys", "jensen_shannon"]
+MimicryTarget = Literal["peers", "mean_probabilities", "mean_logits"]
+MimicryReduction = Literal["mean", "sum"]
+PeerMethod = Annotated[EndToEnd | Greedy | DGL | PredSim | InfoPro, Field(discriminator="kind")]
+
+
+def _named_backbone(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+@settings
+class Peer:
+    """One network of a cohort: what it has of its own. The recipe says what it leaves open."""
+
+    backbone: Annotated[Backbone | None, BeforeValidator(_named_backbone)] = None
+    """Its network, or just the name of one; the recipe's unless given."""
+    optimizer: Optimizer | None = None
+    """Its optimizer; the recipe's unless given."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    """Origin of its initial weights; follows from the recipe's seed and its place in the cohort unless given."""
+
+    def with_absolute_paths(self) -> Peer:
+        """Return the same with the paths of its backbone made absolute."""
+        if self.backbone is None:
+            return self
+        return dataclasses.replace(self, backbone=self.backbone.with_absolute_paths())
+
+
+def _peers(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return [{} for _ in range(value)]
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    if isinstance(value, (list, tuple)):
+        return [{"backbone": peer} if isinstance(peer, str) else peer for peer in value]
+    return value
+
+
+Peers = Annotated[tuple[Peer, ...], BeforeValidator(_peers), Field(min_length=1, max_length=64)]
+
+
+@settings
+class DML:
+    """Deep Mutual Learning (Zhang et al. 2018): peers learn from the labels and from one another's predictions."""
+
+    kind: Literal["dml"] = "dml"
+
+    peers: Peers = (Peer(), Peer())
+    """The cohort: the number K of equal peers, backbones such as wrn_28_10,resnet32, or a list of peers."""
+
+    peer_method: PeerMethod = EndToEnd()
+    """How each peer learns inside: end to end, or cut into segments with local losses, which makes P x K learners."""
+
+    weight: Weight = 1.0
+    """Weight lambda of learning from the others; 0 trains the peers independently."""
+
+    schedule: Literal["simultaneous", "sequential", "codistillation"] = "simultaneous"
+    """`simultaneous`: all learn from predictions made before the step. `sequential`: each updates, and restates its
+    predictions for the next (Algorithm 1). `codistillation`: as simultaneous, every `exchange_interval` steps."""
+
+    exchange_interval: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    """Steps S from one exchange of codistillation to the next; 1 equals simultaneous, bit for bit."""
+
+    exchange: Literal["predictions", "weights"] = "predictions"
+    """What codistillation exchanges: predictions, used in that step only, or weights, used until the next exchange."""
+
+    target: MimicryTarget = "peers"
+    """Learn from each peer, or from one teacher: the mean of their probabilities (DML_e) or of their logits."""
+
+    reduction: MimicryReduction = "mean"
+    """Average over the other peers (the paper), or add up (the released code)."""
+
+    divergence: Divergence = "kl"
+    """`kl`: KL(peer || own). `reverse_kl`. `jeffreys`: half the sum of both. `jensen_shannon`: against their middle."""
+
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    """Softens both distributions by T; the loss is multiplied by T * T."""
+
+    local_weight: Weight = 0.0
+    """Weight of mutual learning between the local heads at the same depth of peers that are cut into segments."""
+
+    feature_weight: Weight = 0.0
+    """Weight gamma of the squared distance between the peers' pooled features."""
+
+    confidence_weight: Weight = 0.0
+    """Weight beta of the confidence penalty -H(p) (Pereyra et al. 2017), a baseline that needs no peer."""
+
+    on_divergence: Literal["leave", "stop"] = "leave"
+    """When a loss of a peer is not finite: it leaves the cohort and the others finish, or all stop."""
+
+    def with_absolute_paths(self) -> DML:
+        """Return the same with the paths of its peers' backbones made absolute."""
+        return dataclasses.replace(self, peers=tuple(peer.with_absolute_paths() for peer in self.peers))
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> DML:
+        if self.schedule != "codistillation" and (self.exchange_interval > 1 or self.exchange == "weights"):
+            raise ValueError(
+                f"exchange_interval={self.exchange_interval} and exchange={self.exchange} belong to "
+                f"schedule=codistillation, found schedule={self.schedule}"
+            )
+        if self.exchange == "weights" and (self.peer_method.kind != "end_to_end" or self.feature_weight):
+            raise ValueError(
+                "exchange=weights is for whole peers that learn from predictions: set peer_method.kind=end_to_end and "
+                "feature_weight=0, or exchange=predictions"
+            )
+        if self.local_weight and self.peer_method.kind == "end_to_end":
+            raise ValueError("local_weight is for peers that are cut into segments: set peer_method.kind, or leave it")
+        if self.local_weight and getattr(self.peer_method, "head", "softmax") == "contrastive":
+            raise ValueError("local_weight compares class predictions: set peer_method.head=softmax")
+        return self
+
+
+@settings
+class Distillation:
+    """Learning from the labels and from a frozen teacher (Hinton et al. 2015)."""
+
+    kind: Literal["distillation"] = "distillation"
+
+    teacher: Annotated[str, Field(min_length=1)] | None = None
+    """The frozen network: a run folder, or a .safetensors file that `export` wrote. Must be given."""
+
+    teacher_network: str | None = None
+    """Which network of the run folder, where it has several, such as `peer1`."""
+
+    weight: Weight = 1.0
+    """Weight alpha of learning from the teacher."""
+
+    label_weight: Annotated[float, Field(gt=0.0)] = 1.0
+    """Weight of the cross-entropy with the labels; 1 - alpha in Hinton's form."""
+
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    """Softens both distributions by T; the loss is multiplied by T * T."""
+
+    def with_absolute_paths(self) -> Distillation:
+        """Return the same with the teacher's path made absolute."""
+        if self.teacher is None:
+            return self
+        return dataclasses.replace(self, teacher=os.path.abspath(os.path.expanduser(self.teacher)))

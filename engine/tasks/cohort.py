@@ -1,0 +1,71 @@
+"""How good are networks together, and how far are they from one another?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.tasks.classification import ClassificationScore
+
+
+class CohortScore:
+    """Counts over the batches of one evaluation of several networks on the same images.
+
+    The ensemble predicts the mean of the networks' probabilities. A network whose logits are not finite, because it
+    has left the cohort, does not count.
+
+    Attributes:
+        num_classes: number of logits per image.
+        images: number of images so far.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self.images = 0
+        self._ensemble = ClassificationScore(num_classes)
+        self._correct: dict[str, int] = {}
+        self._divergence = 0.0
+        self._disagreements = 0.0
+
+    def update(self, logits: Mapping[str, Tensor], labels: np.ndarray) -> None:
+        """Add one batch.
+
+        Args:
+            logits: ``[B, classes]`` of each network, on the CPU.
+            labels: int64 ``[B]``.
+        """
+        self.images += len(labels)
+        finite = {name: each.double() for name, each in logits.items() if bool(each.isfinite().all())}
+        if not finite:
+            return
+        truth = torch.from_numpy(labels)
+        log_probability = torch.stack([F.log_softmax(each, dim=1) for each in finite.values()])
+        # As logits these give back the mean of the probabilities.
+        self._ensemble.update(log_probability.logsumexp(dim=0), truth)
+        predicted = torch.stack([each.argmax(dim=1) for each in finite.values()])
+        for name, row in zip(finite, predicted, strict=True):
+            self._correct[name] = self._correct.get(name, 0) + int((row == truth).sum())
+        pairs = len(finite) * (len(finite) - 1)
+        if pairs:
+            cross = torch.einsum("jbc,kbc->jk", log_probability.exp(), log_probability)
+            self._divergence += float((cross.diagonal()[:, None] - cross).sum()) / pairs
+            self._disagreements += float((predicted[:, None] != predicted[None, :]).sum()) / pairs
+
+    def result(self) -> dict[str, float]:
+        """Return the scores over all images so far.
+
+        Those of `ClassificationScore` for the ensemble; ``accuracy_gap``, between the best and the worst network;
+        ``kl_between_peers``, mean KL(p_j || p_k) over all ordered pairs in nats; ``disagreement``, the mean share of
+        images on which two networks predict different classes. Empty if no network counted.
+        """
+        if not self._correct:
+            return {}
+        scores = self._ensemble.result()
+        scores["accuracy_gap"] = (max(self._correct.values()) - min(self._correct.values())) / self.images
+        scores["kl_between_peers"] = self._divergence / self.images
+        scores["disagreement"] = self._disagreements / self.images
+        return scores

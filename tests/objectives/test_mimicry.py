@@ -1,0 +1,292 @@
+"""Are the losses of mutual learning the published ones, to the last digit that float32 has?"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import get_args
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from engine.objectives import (
+    Classification,
+    Context,
+    Mimicry,
+    Objective,
+    jeffreys,
+    jensen_shannon,
+    kl_divergence,
+    reverse_kl,
+)
+from engine.recipes import Divergence, MimicryReduction, MimicryTarget
+from engine.streams import generator
+
+BATCH, CLASSES = 6, 5
+LABELS = torch.arange(BATCH) % CLASSES
+FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "kl": kl_divergence,
+    "reverse_kl": reverse_kl,
+    "jeffreys": jeffreys,
+    "jensen_shannon": jensen_shannon,
+}
+DIVERGENCES, TARGETS, REDUCTIONS = get_args(Divergence), get_args(MimicryTarget), get_args(MimicryReduction)
+
+
+def logits_of(*key: str | int, batch: int = BATCH) -> Tensor:
+    return 2.0 * torch.randn(batch, CLASSES, generator=generator("logits", *key))
+
+
+def peers_of(number: int) -> dict[str, Tensor]:
+    return {f"peer{index}": logits_of("peer", index) for index in range(number)}
+
+
+def loss_and_gradient(term: Mimicry, student: Tensor, messages: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    student = student.clone().requires_grad_()
+    loss = term(student, Context(LABELS, messages=messages, predictions=student)).loss
+    (gradient,) = torch.autograd.grad(loss, student)
+    return loss.detach(), gradient
+
+
+def softmax(row: list[float], temperature: float) -> list[float]:
+    powers = [math.exp(value / temperature) for value in row]
+    return [power / sum(powers) for power in powers]
+
+
+def naive_kl(first: list[float], second: list[float]) -> float:
+    return sum(p * math.log(p / q) for p, q in zip(first, second, strict=True))
+
+
+def naive_divergence(name: str, teacher: list[float], student: list[float]) -> float:
+    """Compare the probabilities of one image."""
+    forward, reverse = naive_kl(teacher, student), naive_kl(student, teacher)
+    middle = [(p + q) / 2 for p, q in zip(teacher, student, strict=True)]
+    mixed = (naive_kl(teacher, middle) + naive_kl(student, middle)) / 2
+    return {"kl": forward, "reverse_kl": reverse, "jeffreys": (forward + reverse) / 2, "jensen_shannon": mixed}[name]
+
+
+def naive_gradient(name: str, teacher: list[float], student: list[float]) -> list[float]:
+    """Differentiate by the student's logits of one image at temperature 1."""
+
+    def projected(scores: list[float]) -> list[float]:
+        mean = sum(p * score for p, score in zip(student, scores, strict=True))
+        return [p * (score - mean) for p, score in zip(student, scores, strict=True)]
+
+    pairs = list(zip(teacher, student, strict=True))
+    forward, reverse = [q - p for p, q in pairs], projected([math.log(q / p) for p, q in pairs])
+    mixed = projected([math.log(2 * q / (p + q)) / 2 for p, q in pairs])
+    half = [(f + r) / 2 for f, r in zip(forward, reverse, strict=True)]
+    return {"kl": forward, "reverse_kl": reverse, "jeffreys": half, "jensen_shannon": mixed}[name]
+
+
+def naive_targets(target: str, peers: list[list[float]], temperature: float) -> list[list[float]]:
+    """Return the distributions that one image is compared with."""
+    each = [softmax(row, temperature) for row in peers]
+    if target == "peers":
+        return each
+    if target == "mean_probabilities":
+        return [[sum(column) / len(each) for column in zip(*each, strict=True)]]
+    return [softmax([sum(column) / len(peers) for column in zip(*peers, strict=True)], temperature)]
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+@pytest.mark.parametrize("learners", [2, 4])
+def test_value_and_gradient_are_those_of_the_formula(
+    divergence: Divergence, target: MimicryTarget, temperature: float, learners: int
+) -> None:
+    messages, student = peers_of(learners - 1), logits_of("student")
+    expected, expected_gradient = 0.0, torch.zeros(BATCH, CLASSES, dtype=torch.float64)
+    for image in range(BATCH):
+        own = softmax(student[image].tolist(), temperature)
+        rows = [message[image].tolist() for message in messages.values()]
+        targets = naive_targets(target, rows, temperature)
+        for row in targets:
+            scale = temperature / BATCH / len(targets)
+            expected += temperature * scale * naive_divergence(divergence, row, own)
+            expected_gradient[image] += scale * torch.tensor(naive_gradient(divergence, row, own), dtype=torch.float64)
+    term = Mimicry(tuple(messages), divergence=divergence, target=target, temperature=temperature)
+    loss, gradient = loss_and_gradient(term, student, messages)
+    assert loss.dtype == torch.float32 and loss.item() == pytest.approx(expected, rel=1e-5)
+    torch.testing.assert_close(gradient.double(), expected_gradient, atol=1e-7, rtol=1e-5)
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_one_peer_is_the_plain_divergence_to_the_last_bit(
+    divergence: Divergence, target: MimicryTarget, reduction: MimicryReduction, temperature: float
+) -> None:
+    student, teacher = (torch.randn(128, 100, generator=generator("large", key)) for key in ("student", "teacher"))
+    term = Mimicry(["peer"], divergence=divergence, target=target, reduction=reduction, temperature=temperature)
+    loss, gradient = loss_and_gradient(term, student, {"peer": teacher})
+    student.requires_grad_()
+    plain = FUNCTIONS[divergence](teacher, student, temperature)
+    (plain_gradient,) = torch.autograd.grad(plain, student)
+    assert torch.equal(loss, plain) and torch.equal(gradient, plain_gradient)
+
+
+def test_kl_divergence_is_that_of_torch_by_the_batch() -> None:
+    teacher, student = logits_of("teacher"), logits_of("student")
+    each = F.kl_div((student / 2).log_softmax(1), (teacher / 2).softmax(1), reduction="none")
+    # The mean over all numbers, which is torch's default, is too small by the number of classes.
+    torch.testing.assert_close(kl_divergence(teacher, student, 2.0), 4 * CLASSES * each.mean())
+
+
+def test_objective_adds_mimicry_to_cross_entropy() -> None:
+    messages, temperature, weight = peers_of(3), 3.0, 0.5
+    features = logits_of("student").requires_grad_()
+    terms = {"cross_entropy": Classification(), "mimicry": Mimicry(tuple(messages), temperature=temperature)}
+    objective = Objective(terms, {"cross_entropy": 1.0, "mimicry": weight})
+    objective(features, Context(LABELS, messages=messages)).total.backward()
+    target = torch.stack([(message / temperature).softmax(1) for message in messages.values()]).mean(0)
+    pull = features.softmax(1) - torch.eye(CLASSES)[LABELS]
+    expected = (pull + weight * temperature * ((features / temperature).softmax(1) - target)) / BATCH
+    torch.testing.assert_close(features.grad, expected.detach())
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_mean_of_peers_and_mean_of_their_probabilities_differ_in_value_only(temperature: float) -> None:
+    messages, student = peers_of(2), logits_of("student")
+    loss, gradient = loss_and_gradient(Mimicry(tuple(messages), temperature=temperature), student, messages)
+    term = Mimicry(tuple(messages), target="mean_probabilities", temperature=temperature)
+    mean_loss, mean_gradient = loss_and_gradient(term, student, messages)
+    torch.testing.assert_close(gradient, mean_gradient, atol=1e-7, rtol=1e-5)
+    each = [(message.double() / temperature).softmax(1) for message in messages.values()]
+    entropies = [-(p * p.log()).sum(1).mean().item() for p in [*each, (each[0] + each[1]) / 2]]
+    diversity = temperature**2 * (entropies[2] - (entropies[0] + entropies[1]) / 2)
+    assert diversity > 0.01
+    assert (loss - mean_loss).item() == pytest.approx(diversity, rel=1e-4)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("teachers", [1, 2, 4])
+def test_sum_is_the_mean_times_the_number_of_peers(target: MimicryTarget, teachers: int) -> None:
+    messages, student = peers_of(teachers), logits_of("student")
+    mean = loss_and_gradient(Mimicry(tuple(messages), target=target), student, messages)
+    total = loss_and_gradient(Mimicry(tuple(messages), target=target, reduction="sum"), student, messages)
+    for whole, part in zip(total, mean, strict=True):
+        torch.testing.assert_close(whole, teachers * part)
+        assert torch.equal(whole, part) == (teachers == 1)
+
+
+def test_sum_and_mean_of_logits_are_other_methods() -> None:
+    messages, student = peers_of(3), logits_of("student")
+    variants = [
+        Mimicry(tuple(messages)),
+        Mimicry(tuple(messages), reduction="sum"),
+        Mimicry(tuple(messages), target="mean_logits"),
+    ]
+    gradients = [loss_and_gradient(term, student, messages)[1] for term in variants]
+    for first, second in itertools.combinations(gradients, 2):
+        assert (first - second).abs().max() > 1e-3
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    name=st.sampled_from(DIVERGENCES),
+    seed=st.integers(0, 10**6),
+    scale=st.sampled_from([1e-3, 1.0, 30.0]),
+    temperature=st.sampled_from([0.5, 1.0, 4.0]),
+)
+def test_never_negative_blind_to_shifts_and_zero_only_at_agreement(
+    name: str, seed: int, scale: float, temperature: float
+) -> None:
+    teacher, student = scale * logits_of("teacher", seed), (scale * logits_of("student", seed)).requires_grad_()
+    loss = FUNCTIONS[name](teacher, student, temperature)
+    assert loss.item() > -1e-6 * temperature**2
+    if scale >= 1.0:
+        assert loss.item() > 1e-3
+    shift = torch.linspace(-2.0, 2.0, BATCH)[:, None]
+    shifted = FUNCTIONS[name](teacher + shift, student - 3 * shift, temperature)
+    torch.testing.assert_close(shifted, loss, atol=1e-5, rtol=1e-4)
+    agreed = FUNCTIONS[name](student.detach() + shift, student, temperature)
+    assert agreed.item() == pytest.approx(0.0, abs=1e-5)
+    (gradient,) = torch.autograd.grad(agreed, student)
+    torch.testing.assert_close(gradient, torch.zeros(BATCH, CLASSES), atol=1e-5, rtol=0.0)
+    if name == "jensen_shannon":
+        assert loss.item() <= temperature**2 * (math.log(2) + 1e-6)
+    if name in ("jensen_shannon", "jeffreys"):
+        assert FUNCTIONS[name](student, teacher, temperature).item() == loss.item()
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_certain_predictions_that_contradict(divergence: Divergence) -> None:
+    eye = torch.eye(CLASSES)[LABELS]
+    loss = FUNCTIONS[divergence](50.0 * eye, 50.0 * eye.roll(1, dims=1)).item()
+    # KL: all of the teacher's probability is where the student's is e^-50.
+    assert loss == pytest.approx(math.log(2) if divergence == "jensen_shannon" else 50.0, rel=1e-6)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_renaming_the_peers_permutes_their_losses(target: MimicryTarget) -> None:
+    def losses(cohort: list[Tensor]) -> list[float]:
+        found = []
+        for index, student in enumerate(cohort):
+            messages = {f"peer{other}": logits for other, logits in enumerate(cohort) if other != index}
+            found.append(loss_and_gradient(Mimicry(tuple(messages), target=target), student, messages)[0].item())
+        return found
+
+    cohort, order = list(peers_of(4).values()), [2, 0, 3, 1]
+    before = losses(cohort)
+    assert len(set(before)) == 4
+    assert losses([cohort[index] for index in order]) == pytest.approx([before[index] for index in order], rel=1e-5)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_no_gradient_reaches_a_teacher(divergence: Divergence, target: MimicryTarget) -> None:
+    messages, student = {name: logits.requires_grad_() for name, logits in peers_of(2).items()}, logits_of("student")
+    messages["peer1"].grad = torch.ones(BATCH, CLASSES)
+    student.requires_grad_()
+    term = Mimicry(tuple(messages), divergence=divergence, target=target)
+    context = Context(LABELS, messages=messages, predictions=student)
+    (term(student, context).loss + FUNCTIONS[divergence](messages["peer0"], student)).backward()
+    assert student.grad is not None
+    assert messages["peer0"].grad is None
+    assert torch.equal(messages["peer1"].grad, torch.ones(BATCH, CLASSES))
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_same_images_twice_leave_the_loss(divergence: Divergence, target: MimicryTarget) -> None:
+    messages, student = peers_of(3), logits_of("student")
+    term = Mimicry(tuple(messages), divergence=divergence, target=target)
+    once = term(student, Context(LABELS, messages=messages, predictions=student)).loss
+    doubled = {name: message.repeat(2, 1) for name, message in messages.items()}
+    twice = term(student, Context(LABELS.repeat(2), messages=doubled, predictions=student.repeat(2, 1))).loss
+    torch.testing.assert_close(twice, once)
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_huge_logits_stay_finite(
+    divergence: Divergence, target: MimicryTarget, dtype: torch.dtype, temperature: float
+) -> None:
+    signs = torch.where(logits_of("signs") > 0, 1e4, -1e4)
+    messages = {"peer0": signs.to(dtype), "peer1": -signs.to(dtype), "peer2": logits_of("peer").to(dtype)}
+    term = Mimicry(tuple(messages), divergence=divergence, target=target, temperature=temperature)
+    for student in (signs, -signs, logits_of("student")):
+        loss, gradient = loss_and_gradient(term, student, messages)
+        assert loss.isfinite() and gradient.isfinite().all()
+        assert loss > 1e-3
+
+
+def test_half_precision_logits_lose_nothing_more() -> None:
+    messages = {name: logits.bfloat16() for name, logits in peers_of(3).items()}
+    student = logits_of("student").bfloat16()
+    term = Mimicry(tuple(messages))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = term(student, Context(LABELS, messages=messages, predictions=student)).loss
+    exact = {name: logits.float() for name, logits in messages.items()}
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, term(student, Context(LABELS, messages=exact, predictions=student.float())).loss)

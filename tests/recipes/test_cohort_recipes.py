@@ -1,0 +1,105 @@
+"""Are the shipped cohorts those of the paper, each with the controls that make its gain a gain?"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from engine.learners.optimization import learning_rate_at
+from engine.recipes import DML, Distillation, Recipe, shipped_recipes
+
+RECIPES = {name: make() for name, make in shipped_recipes().items() if not name.endswith("_tiny")}
+CIFAR100 = {name: recipe for name, recipe in RECIPES.items() if recipe.data.name == "cifar100"}
+# The six rows of the paper's Table 2.
+PAIRS = {
+    "resnet32_resnet32": ["resnet32", "resnet32"],
+    "wrn_28_10_resnet32": ["wrn_28_10", "resnet32"],
+    "mobilenet_resnet32": ["mobilenet_v1", "resnet32"],
+    "mobilenet_mobilenet": ["mobilenet_v1", "mobilenet_v1"],
+    "wrn_28_10_mobilenet": ["wrn_28_10", "mobilenet_v1"],
+    "wrn_28_10_wrn_28_10": ["wrn_28_10", "wrn_28_10"],
+}
+COHORTS = PAIRS | {f"resnet32_k{size}": ["resnet32"] * size for size in (3, 4, 5)}
+
+
+def backbones_of(recipe: Recipe) -> list[str]:
+    return [(peer.backbone or recipe.backbone).name for peer in recipe.method.peers]
+
+
+@pytest.mark.parametrize(("title", "networks"), COHORTS.items())
+def test_every_cohort_has_its_controls(title: str, networks: list[str]) -> None:
+    dml, independent, scaled = (
+        RECIPES[f"{arm}_cifar100_{title}"] for arm in ("dml", "independent", "independent_scaled")
+    )
+    assert [backbones_of(recipe) for recipe in (dml, independent, scaled)] == [networks] * 3
+    assert dml.method == DML(peers=dml.method.peers)
+    # Nothing but the weight, and then the learning rate, tells the arms apart.
+    alone = dataclasses.replace(dml.method, weight=0.0)
+    assert dataclasses.replace(independent, name=dml.name) == dataclasses.replace(dml, method=alone)
+    faster = dataclasses.replace(independent.optimizer, learning_rate=0.1 * (1 + dml.method.weight))
+    assert dataclasses.replace(scaled, name=independent.name) == dataclasses.replace(independent, optimizer=faster)
+
+
+@pytest.mark.parametrize("percent", [10, 20, 40, 60, 80])
+def test_every_labelled_fraction_has_the_arms_of_the_paper(percent: int) -> None:
+    names = ("dml_all", "dml_labelled", "independent", "independent_scaled")
+    arms = {name: RECIPES[f"{name}_cifar100_labelled{percent}"] for name in names}
+    assert {recipe.data.labelled_fraction for recipe in arms.values()} == {percent / 100}
+    assert {name: recipe.data.unlabelled for name, recipe in arms.items()} == dict.fromkeys(names, "drop") | {
+        "dml_all": "use"
+    }
+    assert {name: recipe.method.weight for name, recipe in arms.items()} == {
+        "dml_all": 1.0,
+        "dml_labelled": 1.0,
+        "independent": 0.0,
+        "independent_scaled": 0.0,
+    }
+
+
+@pytest.mark.parametrize("size", [3, 4, 5])
+@pytest.mark.parametrize(
+    ("arm", "changes"),
+    [
+        ("dml_sequential", {"schedule": "sequential"}),
+        ("dml_e", {"target": "mean_probabilities"}),
+        ("dml_e_logits", {"target": "mean_logits"}),
+        ("dml_sum", {"reduction": "sum"}),
+    ],
+)
+def test_a_variant_differs_in_one_thing(size: int, arm: str, changes: dict[str, str]) -> None:
+    variant, plain = RECIPES[f"{arm}_cifar100_resnet32_k{size}"], RECIPES[f"dml_cifar100_resnet32_k{size}"]
+    changed = dataclasses.replace(plain.method, **changes)
+    assert dataclasses.replace(variant, name=plain.name) == dataclasses.replace(plain, method=changed)
+
+
+@pytest.mark.parametrize("teacher", ["wrn_28_10", "mobilenet"])
+def test_distillation_has_a_recipe_for_its_teachers(teacher: str) -> None:
+    recipe = RECIPES["distillation_cifar100_resnet32"]
+    assert (recipe.method, recipe.backbone.name) == (Distillation(), "resnet32")
+    assert RECIPES[f"end_to_end_cifar100_{teacher}"].method.kind == "end_to_end"
+
+
+@pytest.mark.parametrize("name", CIFAR100)
+def test_the_budget_is_the_published_one(name: str) -> None:
+    recipe = CIFAR100[name]
+    start = 0.2 if name.startswith("independent_scaled") else 0.1
+    rates = [learning_rate_at(recipe, 782, epoch, 5) for epoch in (0, 59, 60, 119, 120, 179, 180, 199)]
+    factors = [1, 1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
+    assert rates == pytest.approx([start * factor for factor in factors])
+    assert (recipe.epochs, recipe.data.batch_size) == (200, 64)
+    optimizer, changes = recipe.optimizer, recipe.data.augmentation
+    assert (optimizer.momentum, optimizer.nesterov, optimizer.weight_decay) == (0.9, True, 5e-4)
+    assert (changes.crop_padding, changes.padding_mode, changes.flip) == (4, "reflect", True)
+
+
+def test_the_digits_arms_differ_in_one_thing() -> None:
+    for inside in ("", "infopro_"):
+        dml, independent, scaled = (
+            RECIPES[f"{arm}_{inside}digits"] for arm in ("dml", "independent", "independent_scaled")
+        )
+        alone = dataclasses.replace(dml.method, weight=0.0)
+        assert dataclasses.replace(independent, name=dml.name) == dataclasses.replace(dml, method=alone)
+        assert scaled.optimizer == dataclasses.replace(dml.optimizer, learning_rate=0.2)
+    assert RECIPES["dml_infopro_digits"].method.peer_method.kind == "infopro"
+    assert RECIPES["dml_infopro_digits"].method.peer_method.num_segments == 2
