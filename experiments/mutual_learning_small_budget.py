@@ -54,7 +54,7 @@ def plot_gains(gains: dict[str, list[float]], path: Path) -> None:
     """Draw the gain of each peer of each seed over the same peer trained independently, and their mean."""
     figure = Figure(figsize=(6, 3.4), dpi=130, layout="constrained")
     axes = figure.add_subplot()
-    for place, (arm, values) in enumerate(gains.items()):
+    for place, values in enumerate(gains.values()):
         axes.plot([100 * value for value in values], [place] * len(values), "o", color=f"C{place}", alpha=0.6)
         axes.plot([100 * statistics.mean(values)], [place], "|", color="black", markersize=28, markeredgewidth=2)
     axes.axvline(0, color="#888888", linewidth=1)
@@ -87,7 +87,9 @@ def main() -> None:
         ensemble = format_accuracy(scores(arm, "ensemble", "accuracy"))
         kl = statistics.mean(scores(arm, "ensemble", "kl_between_peers"))
         disagreement = statistics.mean(scores(arm, "ensemble", "disagreement"))
-        print(f"{arm:20}  {format_accuracy(peers[arm]):>16}  {gain:>16}  {ensemble:>16}  {kl:6.3f}  {disagreement:8.3f}")
+        print(
+            f"{arm:20}  {format_accuracy(peers[arm]):>16}  {gain:>16}  {ensemble:>16}  {kl:6.3f}  {disagreement:8.3f}"
+        )
     plot_gains(gains, FOLDER / "gains.png")
     print(f"gains: {FOLDER / 'gains.png'}")
 

@@ -45,6 +45,11 @@ class Facts:
         if self.labelled_images < 0:
             object.__setattr__(self, "labelled_images", self.sizes["train"])
 
+    def describe(self) -> str:
+        """Return the numbers of images in words."""
+        sizes = ", ".join(f"{size:,} {split}" for split, size in self.sizes.items())
+        return f"{sizes}, {self.labelled_images:,} labelled"
+
     def to_json(self) -> dict[str, Any]:
         """Return plain lists, numbers and strings, ready for JSON."""
         return dataclasses.asdict(self)

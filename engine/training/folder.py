@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -114,6 +114,10 @@ class RunFolder:
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write a JSON file into the folder, replacing an earlier one whole."""
         replace_file(self.path / name, (json.dumps(values, indent=2, sort_keys=False) + "\n").encode())
+
+    def write_lines(self, name: str, values: Iterable[object]) -> None:
+        """Write a text file with one value a line into the folder, replacing an earlier one whole."""
+        replace_file(self.path / name, "".join(f"{value}\n" for value in values).encode())
 
     def log(self, text: str) -> None:
         """Append to log.txt."""

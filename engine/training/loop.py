@@ -70,6 +70,8 @@ def train(
         try:
             folder = RunFolder(folder_path, recipe, plan, describe_environment())
             try:
+                if recipe.data.labelled_fraction is not None or recipe.data.labelled_indices is not None:
+                    folder.write_lines("labelled_indices.txt", source.labelled_indices())
                 run = _Run(recipe, plan, source, team, runtime, folder, console)
                 return run.train(started)
             finally:
@@ -158,7 +160,8 @@ class _Run:
         if facts.fingerprint != self._source.facts.fingerprint:
             raise RunError(
                 f"{checkpoint.path}: was trained on other images than data.root={self._recipe.data.root} holds now "
-                f"({facts.sizes} then, {self._source.facts.sizes} now); give the same images, or another --run-dir"
+                f"({facts.describe()} then, {self._source.facts.describe()} now); give the same images and labels, or "
+                "another --run-dir"
             )
 
     def _steps(self, step: int, interruption: Interruption) -> int:

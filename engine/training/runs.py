@@ -95,7 +95,7 @@ def evaluate(run: Run, data_root: str | None = None) -> dict[str, float]:
         if source.facts.fingerprint != run.facts.fingerprint:
             raise RunError(
                 f"{run.path}: was trained on other images than data.root={recipe.data.root} holds "
-                f"({run.facts.sizes} then, {source.facts.sizes} now); give the same images"
+                f"({run.facts.describe()} then, {source.facts.describe()} now); give the same images and labels"
             )
         team = method_of(recipe).team(recipe, source.facts)
         runtime = open_runtime(recipe, source.facts, team, source.steps_per_epoch(), Plan(executor="process"))

@@ -11,7 +11,6 @@ core that other processes used is recorded for every round; a figure taken besid
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import functools
 import json
@@ -22,7 +21,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
 import ray
 import torch
 
@@ -42,6 +40,7 @@ from engine.recipes import (
 from engine.runtimes import open_runtime
 from engine.runtimes.ray import start_private_ray
 from experiments.benchmarks import two_processes
+from experiments.benchmarks.side_by_side import in_turn
 
 # Names of the blocks after which to cut, balanced by measured time with the heads that the method puts there.
 CUTS = {
@@ -119,23 +118,6 @@ def seconds_alone(recipe: Recipe, source: Source, team: Team) -> list[float]:
     return times
 
 
-def seconds_of_others() -> dict[int, float]:
-    """Return the CPU seconds of every process that is neither this one nor a descendant of it."""
-    own = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
-    found = {}
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.pid not in own:
-                used = process.cpu_times()
-                found[process.pid] = used.user + used.system
-    return found
-
-
-def others_share(before: dict[int, float], elapsed: float) -> float:
-    """Return the share of one core that other processes used since ``before``; a lower bound, as some have ended."""
-    return sum(used - before.get(pid, 0.0) for pid, used in seconds_of_others().items()) / elapsed
-
-
 def measure(method: str, batch_size: int, rounds: int) -> list[dict[str, Any]]:
     """Return one row for each way of running, for one method and batch size."""
     cores = len(os.sched_getaffinity(0))
@@ -156,13 +138,7 @@ def measure(method: str, batch_size: int, rounds: int) -> list[dict[str, Any]]:
                 num_segments,
                 functools.partial(two_processes.seconds_per_step, recipe, source.facts, shapes, timed=STEPS),
             )
-    taken: dict[str, list[float]] = {way: [] for way in ways}
-    loads: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(rounds):
-        for way, (_, run) in ways.items():
-            before, started = seconds_of_others(), time.perf_counter()
-            taken[way].append(run())
-            loads[way].append(others_share(before, time.perf_counter() - started))
+    taken, loads = in_turn({way: run for way, (_, run) in ways.items()}, rounds)
     rows: list[dict[str, Any]] = []
     for way, (num_segments, _) in ways.items():
         step = statistics.median(taken[way])

@@ -11,8 +11,9 @@ the learning rate times 1 + lambda, because mimicry scales the gradient of the l
 only one thing differs from dml: dml_sequential (Algorithm 1), dml_e (ensemble teacher, mean of probabilities; the same
 gradient as dml by the printed formulas), dml_e_logits (mean of logits), dml_sum (the released code's sum over peers);
 their controls are those of the cohort. distillation_cifar100_resnet32 learns from a finished run of
-end_to_end_cifar100_wrn_28_10 or end_to_end_cifar100_mobilenet (Table 4). Semi-supervised, two ResNet-32 and P % of each class labelled: dml_all (labels where there are
-some, mimicry on all), dml_labelled (labelled images only) and independent, each ..._cifar100_labelledP.
+end_to_end_cifar100_wrn_28_10 or end_to_end_cifar100_mobilenet (Table 4). Semi-supervised, two ResNet-32 and P % of each
+class labelled: dml_all (labels where there are some, mimicry on all), dml_labelled (labelled images only) and
+independent, each ..._cifar100_labelledP.
 Names that end in _tiny are for tests: 32 synthetic images, 2 batches.
 
 Budget: 200 epochs, batch 64, SGD with Nesterov momentum, learning rate 0.1 divided by 10 every 60 epochs (paper,
