@@ -94,10 +94,12 @@ def suggest_field(wrong: str, known: Sequence[str]) -> str:
     return nearest(last, (name.rpartition(".")[2] for name in siblings))
 
 
-def _members(annotation: Any) -> list[type]:
-    """Return the settings classes that an annotation admits."""
+def _members(annotation: Any, *, of_lists: bool = False) -> list[type]:
+    """Return the settings classes that an annotation admits, on request those inside of lists."""
     if get_origin(annotation) is Annotated:
-        return _members(get_args(annotation)[0])
+        return _members(get_args(annotation)[0], of_lists=of_lists)
+    if get_origin(annotation) is tuple and of_lists:
+        return [member for part in get_args(annotation) if part is not Ellipsis for member in _members(part)]
     if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
         return [annotation]
     if get_origin(annotation) is Union or type(annotation).__name__ == "UnionType":
@@ -108,7 +110,7 @@ def _members(annotation: Any) -> list[type]:
 def _field_path(root: type, location: Sequence[int | str]) -> tuple[str, list[str]]:
     """Return the dotted name of an error's place without pydantic's union tags, and the names known there."""
     names: list[str] = []
-    classes = [root]
+    classes = parents = [root]
     for part in location:
         fields = {field.name for cls in classes for field in dataclasses.fields(cls)}
         tags = {str(getattr(cls, "kind", "")): cls for cls in classes}
@@ -118,17 +120,12 @@ def _field_path(root: type, location: Sequence[int | str]) -> tuple[str, list[st
         if "[" in str(part):  # pydantic's name for a member of a union without tags
             continue
         names.append(str(part))
-        hints = [get_type_hints(cls, include_extras=True).get(str(part)) for cls in classes]
-        classes = [member for hint in hints if hint is not None for member in _members(hint)]
-    parent = [root]
-    for name in location[:-1]:
-        tags = {str(getattr(cls, "kind", "")): cls for cls in parent}
-        if str(name) in tags:
-            parent = [tags[str(name)]]
-        else:
-            hints = [get_type_hints(cls, include_extras=True).get(str(name)) for cls in parent]
-            parent = [member for hint in hints if hint is not None for member in _members(hint)]
-    return ".".join(names), sorted({field.name for cls in parent for field in dataclasses.fields(cls)})
+        if isinstance(part, int):
+            continue
+        parents = classes
+        hints = [get_type_hints(cls, include_extras=True).get(part) for cls in classes]
+        classes = [member for hint in hints if hint is not None for member in _members(hint, of_lists=True)]
+    return ".".join(names), sorted({field.name for cls in parents for field in dataclasses.fields(cls)})
 
 
 def describe_problems(error: ValidationError, root: type, known: Sequence[str], prefix: str = "") -> list[str]:
@@ -151,7 +148,8 @@ def describe_problems(error: ValidationError, root: type, known: Sequence[str], 
         found = problem.get("input")
         context = problem.get("ctx", {})
         if problem["type"] == "unexpected_keyword_argument":
-            hint = suggest_field(name, list(known))
+            in_list = any(isinstance(part, int) for part in problem["loc"])
+            hint = "" if in_list else suggest_field(name, list(known))
             if not hint:
                 hint = nearest(location.rpartition(".")[2], siblings)
             lines.append(f"{name}: there is no such field{hint}")

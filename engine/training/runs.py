@@ -46,7 +46,9 @@ class Run:
         networks = method_of(self.recipe).team(self.recipe, self.facts).networks
         if name is None and len(networks) == 1:
             name = next(iter(networks))
-        if name is None or name not in networks:
+        if name is None:
+            raise RunError(f"{self.path}: has several networks, {', '.join(networks)}: say which, as in --peer 0")
+        if name not in networks:
             raise RunError(f"{self.path}: has no network {name!r}; expected one of {', '.join(networks)}")
         return networks[name]
 
