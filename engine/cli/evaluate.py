@@ -1,10 +1,13 @@
-"""`local-learning evaluate`: how well does the network of a run do on its test images?"""
+"""`local-learning evaluate`: how well do the networks of a run do on its test images?"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 
 from engine.cli.outcome import Outcome, aligned
+from engine.cli.summary import departure_rows, label_of, score_in_words, scores_of
+from engine.tracking import ENSEMBLE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,22 +18,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Outcome:
     """Score the newest complete checkpoint of the run."""
-    from engine.training import evaluate, load
+    from engine.training import evaluate, load, mean_test_accuracy
 
     opened = load(options.run)
     metrics = evaluate(opened, options.data_root)
     step = opened.checkpoint.step
-    rows = [(name.replace("/", " "), _in_words(name, value)) for name, value in metrics.items()]
     values = {
         "run_dir": str(opened.path),
         "step": step,
-        "test_accuracy": metrics.get("test/accuracy"),
+        "test_accuracy": mean_test_accuracy(metrics, opened.networks, opened.departures),
         "metrics": metrics,
     }
-    return Outcome([f"{opened.path} after step {step:,}:", *aligned(rows)], values)
+    lines = _score_lines(metrics) + [f"  {label}: {reason}" for label, reason in departure_rows(opened.departures)]
+    return Outcome([f"{opened.path} after step {step:,}:", *lines], values)
 
 
-def _in_words(name: str, value: float) -> str:
-    if name.endswith("accuracy"):
-        return f"{100 * value:.2f} %"
-    return f"{value:,.0f}" if name.endswith("images") else f"{value:.4f}"
+def _score_lines(metrics: Mapping[str, float]) -> list[str]:
+    """Return a line for each score of one network, or for each of several networks a line with all its scores."""
+    scores = scores_of(metrics)
+    lines = aligned(
+        [
+            (f"{split} {name}", score_in_words(name, value))
+            for split, networks in scores.items()
+            for name, value in networks.get(None, {}).items()
+        ]
+    )
+    for split, networks in scores.items():
+        if None not in networks:
+            lines += aligned(_table(split, networks))
+    return lines
+
+
+def _table(split: str, networks: Mapping[str | None, Mapping[str, float]]) -> list[tuple[str, ...]]:
+    """Return the cells for several networks: a row for each, then one for each score that compares them."""
+    names = list(dict.fromkeys(name for owner in networks if owner != ENSEMBLE for name in networks[owner]))
+    table = [(split, *(name.replace("_", " ") for name in names))]
+    for network, scores in networks.items():
+        cells = (score_in_words(name, scores[name]) if name in scores else "-" for name in names)
+        table.append((str(network), *cells))
+    nothing = ("",) * (len(names) - 1)
+    for name, value in networks.get(ENSEMBLE, {}).items():
+        if name not in names:
+            table.append((label_of(name), score_in_words(name, value), *nothing))
+    return table

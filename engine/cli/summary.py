@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import math
 import shlex
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from engine.cli.outcome import aligned
-from engine.tracking import format_bytes, format_seconds
+from engine.tracking import ENSEMBLE, format_bytes, format_nats, format_points, format_seconds, format_share
 
 if TYPE_CHECKING:
     from engine.training import Result
 
+_MOST_LEARNERS = 8
+_FORMS: dict[str, Callable[[float], str]] = {
+    "accuracy": format_share,
+    "top5_accuracy": format_share,
+    "disagreement": format_share,
+    "accuracy_gap": format_points,
+    "kl_between_peers": format_nats,
+    "images": "{:,.0f}".format,
+}
+_IN_SUMMARY = ("accuracy", "top5_accuracy")
+_BETWEEN_PEERS_IN_SUMMARY = ("accuracy_gap", "kl_between_peers")
+
 
 def summary_lines(result: Result) -> list[str]:
-    """Return the result in a few aligned lines."""
+    """Return the result in a few aligned lines; of a cohort one for each network."""
     folder = shlex.quote(str(result.run_dir))
     rows: list[tuple[str, str]] = [(result.status, f"{result.epochs:,} epochs, {result.steps:,} steps")]
-    rows += [
-        (name.replace("/", " "), f"{100 * value:.2f} %")
-        for name, value in result.metrics.items()
-        if name.endswith("accuracy")
-    ]
+    rows += _accuracies(result.metrics)
+    rows += departure_rows(result.departures)
     if result.images_per_second is not None:
         rows.append(("images/s", f"{result.images_per_second:,.0f}"))
-    rows += [(f"peak memory of {name}", format_bytes(size)) for name, size in result.peak_memory_bytes.items()]
+    rows += _memory(result.peak_memory_bytes)
     rows += [
         ("time", format_seconds(result.seconds)),
         ("run folder", folder),
@@ -31,3 +42,61 @@ def summary_lines(result: Result) -> list[str]:
         ("TensorBoard", f"tensorboard --logdir {folder}"),
     ]
     return aligned(rows, indent="")
+
+
+def scores_of(metrics: Mapping[str, float]) -> dict[str, dict[str | None, dict[str, float]]]:
+    """Return the scores by split, network and name; the only network of a team is None, the ensemble comes last.
+
+    Args:
+        metrics: values by names such as ``test/accuracy`` and ``peer0/test/accuracy``.
+    """
+    found: dict[str, dict[str | None, dict[str, float]]] = {}
+    for full_name, value in metrics.items():
+        owner, split, name = f"/{full_name}".rsplit("/", 2)
+        found.setdefault(split, {}).setdefault(owner.strip("/") or None, {})[name] = value
+    return {
+        split: dict(sorted(networks.items(), key=lambda item: item[0] == ENSEMBLE)) for split, networks in found.items()
+    }
+
+
+def score_in_words(name: str, value: float) -> str:
+    """Return a score with its unit, such as ``91.20 %`` or ``1.25 points``."""
+    if not math.isfinite(value):
+        return str(value)
+    return _FORMS.get(name, "{:.4f}".format)(value)
+
+
+def label_of(name: str) -> str:
+    """Return the name of a score that compares peers, in words."""
+    return name.replace("_", " ").replace("kl ", "KL ")
+
+
+def departure_rows(departures: Mapping[str, str | None]) -> list[tuple[str, str]]:
+    """Return who has left the cohort, and why."""
+    return [(f"{learner} left", reason) for learner, reason in departures.items() if reason is not None]
+
+
+def _accuracies(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
+    scores = scores_of(metrics)
+    rows: dict[str, list[str]] = {}
+    for split, networks in scores.items():
+        for network, values in networks.items():
+            if network is None:
+                named = {f"{split} {name}": name for name in _IN_SUMMARY if name in values}
+                rows |= {label: [score_in_words(name, values[name])] for label, name in named.items()}
+                continue
+            if "accuracy" in values:
+                words = f"{split} {score_in_words('accuracy', values['accuracy']):>7}"
+                rows.setdefault(f"accuracy of {network}", []).append(words)
+    for split, networks in scores.items():
+        for name in _BETWEEN_PEERS_IN_SUMMARY:
+            if name in (together := networks.get(ENSEMBLE, {})):
+                rows.setdefault(label_of(name), []).append(f"{split} {score_in_words(name, together[name])}")
+    return [(label, ", ".join(words)) for label, words in rows.items()]
+
+
+def _memory(sizes: Mapping[str, int]) -> list[tuple[str, str]]:
+    if len(sizes) <= _MOST_LEARNERS:
+        return [(f"peak memory of {name}", format_bytes(size)) for name, size in sizes.items()]
+    largest = max(sizes, key=lambda name: sizes[name])
+    return [("peak memory", f"up to {format_bytes(sizes[largest])} ({largest}), over {len(sizes)} learners")]

@@ -30,8 +30,8 @@ def finite_losses(losses: Mapping[str, Tensor], total: Tensor, batch: Batch) -> 
             indices = ", ".join(map(str, batch.indices[:5].tolist()))
             raise NotFinite(
                 f"loss term {name!r} is {value} in epoch {batch.epoch + 1}, step {batch.step + 1} "
-                f"(batch of {len(batch.labels)} images, indices {indices}, ...); training stopped before the "
-                "weights changed. Lower optimizer.learning_rate or the weight of this term"
+                f"(batch of {len(batch.labels)} images, indices {indices}, ...); the weights were not "
+                "changed. Lower optimizer.learning_rate or the weight of this term"
             )
     return found
 

@@ -60,11 +60,13 @@ class CohortScore:
 
         Those of `ClassificationScore` for the ensemble; ``accuracy_gap``, between the best and the worst network;
         ``kl_between_peers``, mean KL(p_j || p_k) over all ordered pairs in nats; ``disagreement``, the mean share of
-        images on which two networks predict different classes. Empty if no network counted.
+        images on which two networks predict different classes. These need two networks that count; empty without any.
         """
         if not self._correct:
             return {}
         scores = self._ensemble.result()
+        if len(self._correct) == 1:
+            return scores
         scores["accuracy_gap"] = (max(self._correct.values()) - min(self._correct.values())) / self.images
         scores["kl_between_peers"] = self._divergence / self.images
         scores["disagreement"] = self._disagreements / self.images

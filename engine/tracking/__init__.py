@@ -6,11 +6,20 @@ from engine.tracking.comparison import plot_comparison
 from engine.tracking.console import Console, open_console
 from engine.tracking.curves import plot_curves
 from engine.tracking.metrics import MetricsLog, read_metrics
-from engine.tracking.records import Record
-from engine.tracking.tables import ComparisonRow, comparison_table, format_bytes, format_seconds
+from engine.tracking.records import ENSEMBLE, Record
+from engine.tracking.tables import (
+    ComparisonRow,
+    comparison_table,
+    format_bytes,
+    format_nats,
+    format_points,
+    format_seconds,
+    format_share,
+)
 from engine.tracking.tensorboard import TensorBoardLog
 
 __all__ = [
+    "ENSEMBLE",
     "ComparisonRow",
     "Console",
     "MetricsLog",
@@ -18,7 +27,10 @@ __all__ = [
     "TensorBoardLog",
     "comparison_table",
     "format_bytes",
+    "format_nats",
+    "format_points",
     "format_seconds",
+    "format_share",
     "open_console",
     "plot_comparison",
     "plot_curves",

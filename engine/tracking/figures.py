@@ -36,6 +36,15 @@ def colours(names: Sequence[str]) -> dict[str, str]:
     return {name: to_hex(shades(0.93 * index / (len(names) - 1))) for index, name in enumerate(names)}
 
 
+def tints(colour: str, count: int) -> list[str]:
+    """So many tints of one colour, the palest first, the colour itself last."""
+    parts = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
+    # No paler than half way to white: a thin line must still be seen.
+    whites = [0.5 * (count - 1 - index) / max(1, count - 1) for index in range(count)]
+    mixed = [[round(part + white * (255 - part)) for part in parts] for white in whites]
+    return ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in mixed]
+
+
 def open_figure(width: float, height: float, title: str) -> Figure:
     """An empty figure of the given size in inches, outside of pyplot's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

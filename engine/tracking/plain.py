@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TextIO
 
 from typing_extensions import Self
 
 from engine.tracking.progress import Progress
-from engine.tracking.records import ACCURACY, LOSS_TOTAL, MEMORY_BYTES, TRAIN, Record
-from engine.tracking.tables import format_bytes, format_rate, format_seconds, format_share
+from engine.tracking.records import (
+    ACCURACY,
+    ACCURACY_GAP,
+    ENSEMBLE,
+    KL_BETWEEN_PEERS,
+    LOSS_TOTAL,
+    MEMORY_BYTES,
+    TRAIN,
+    Record,
+)
+from engine.tracking.tables import (
+    format_bytes,
+    format_nats,
+    format_points,
+    format_rate,
+    format_seconds,
+    format_share,
+)
 
 _SHORTEST_PAUSE = 5.0
 _LONGEST_PAUSE = 60.0
@@ -94,47 +110,66 @@ def progress_line(progress: Progress, now: float) -> str:
     parts += _by_learner(progress, ACCURACY, "accuracy", format_share)
     if (speed := progress.images_per_second()) is not None:
         parts.append(f"{format_rate(speed)} images/s")
-    memory = [record.value for record in _train_records(progress, MEMORY_BYTES)]
-    if memory:
-        parts.append(f"memory {'up to ' if len(memory) > 1 else ''}{format_bytes(max(memory))}")
+    if memory := _newest_in_training(progress, MEMORY_BYTES):
+        parts.append(f"memory {'up to ' if len(memory) > 1 else ''}{format_bytes(max(memory.values()))}")
     if (left := progress.seconds_left(now)) is not None:
         parts.append(f"{format_seconds(left)} left")
     return "  ".join(parts)
 
 
 def evaluation_lines(records: Sequence[Record]) -> list[str]:
-    """One line for each split that was evaluated: the team's accuracy, then that of the learners."""
-    measured: dict[tuple[str, int, int], list[Record]] = {}
+    """One line for each split that was evaluated: the team's accuracy, then that of each network.
+
+    For several networks that of their ensemble comes first, and at the end how far they are from one another.
+    """
+    measured: dict[tuple[str, int, int], dict[tuple[str | None, str], float]] = {}
     for record in records:
-        if record.split != TRAIN and record.name == ACCURACY:
-            measured.setdefault((record.split, record.epoch, record.step), []).append(record)
+        if record.split != TRAIN:
+            found = measured.setdefault((record.split, record.epoch, record.step), {})
+            found[record.learner, record.name] = record.value
     lines = []
     for (split, epoch, step), found in measured.items():
-        team = [format_share(record.value) for record in found if record.learner is None]
-        learners = ", ".join(
-            f"{record.learner} {format_share(record.value)}" for record in found if record.learner is not None
-        )
-        accuracy = " ".join([*team, f"({learners})" if team else learners]) if learners else " ".join(team)
-        lines.append(f"epoch {epoch}  step {step}  {split} accuracy {accuracy}")
+        accuracies = {learner: value for (learner, name), value in found.items() if name == ACCURACY}
+        together = [
+            f"{learner or ''} {format_share(accuracies.pop(learner))}".strip()
+            for learner in (None, ENSEMBLE)
+            if learner in accuracies
+        ]
+        if accuracies:
+            networks = _by_name(accuracies, format_share, "peers")
+            together.append(f"({networks})" if together else networks)
+        if not together:
+            continue
+        parts = [f"epoch {epoch}", f"step {step}", f"{split} accuracy {' '.join(together)}"]
+        if (gap := found.get((ENSEMBLE, ACCURACY_GAP))) is not None:
+            parts.append(f"gap {format_points(gap)}")
+        if (divergence := found.get((ENSEMBLE, KL_BETWEEN_PEERS))) is not None:
+            parts.append(f"KL between peers {format_nats(divergence)}")
+        lines.append("  ".join(parts))
     return lines
 
 
-def _train_records(progress: Progress, name: str) -> list[Record]:
-    found = [progress.newest(learner, TRAIN, name) for learner in [None, *progress.learners]]
-    return [record for record in found if record is not None]
+def _newest_in_training(progress: Progress, name: str) -> dict[str | None, float]:
+    """The newest values of the team and of its learners, those of a peer one after the other."""
+    learners = [learner for part in progress.networks().values() for learner in part]
+    found = {learner: progress.newest(learner, TRAIN, name) for learner in (None, *learners)}
+    return {learner: record.value for learner, record in found.items() if record is not None}
 
 
 def _by_learner(progress: Progress, name: str, label: str, form: Callable[[float], str]) -> list[str]:
-    records = _train_records(progress, name)
-    if not records:
-        return []
-    if len(records) == 1:
-        return [f"{label} {form(records[0].value)}"]
-    if len(records) <= _LEARNERS_BY_NAME:
-        named = (f"{record.learner or 'team'} {form(record.value)}" for record in records)
-        return [f"{label} {', '.join(named)}"]
-    broken = [str(record.learner or "team") for record in records if not math.isfinite(record.value)]
-    values = [record.value for record in records if math.isfinite(record.value)]
-    parts = [f"{form(min(values))} to {form(max(values))} over {len(values)} learners"] if values else []
-    parts += [f"not finite in {', '.join(broken)}"] if broken else []
-    return [f"{label} {', '.join(parts)}"]
+    values = _newest_in_training(progress, name)
+    if len(values) <= 1:
+        return [f"{label} {form(value)}" for value in values.values()]
+    left = [learner for learner in values if learner is not None and progress.has_left(learner)]
+    words = _by_name({learner: value for learner, value in values.items() if learner not in left}, form, "learners")
+    return [f"{label} {', '.join([words, *(f'{learner} left' for learner in left)])}"]
+
+
+def _by_name(values: Mapping[str | None, float], form: Callable[[float], str], what: str) -> str:
+    """Each value with its owner, or the range of many."""
+    if len(values) <= _LEARNERS_BY_NAME:
+        return ", ".join(f"{name or 'team'} {form(value)}" for name, value in values.items())
+    broken = [str(name or "team") for name, value in values.items() if not math.isfinite(value)]
+    finite = [value for value in values.values() if math.isfinite(value)]
+    parts = [f"{form(min(finite))} to {form(max(finite))} over {len(finite)} {what}"] if finite else []
+    return ", ".join([*parts, *([f"not finite in {', '.join(broken)}"] if broken else [])])

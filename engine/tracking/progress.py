@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from engine.tracking.records import ACCURACY, IMAGES_PER_SECOND, LOSS_PREFIX, LOSS_TOTAL, TRAIN, Record
+from engine.tracking.records import (
+    ACCURACY,
+    ENSEMBLE,
+    IMAGES_PER_SECOND,
+    LOSS_PREFIX,
+    LOSS_TOTAL,
+    TRAIN,
+    Record,
+    learners_by_network,
+)
 
 _SECONDS_BETWEEN_MARKS = 0.5
 _MARKS = 120  # With the spacing above the rate is that of the last minute, or of longer steps' last 120.
@@ -33,6 +42,7 @@ class Progress:
         self.step = first_step
         self.epoch: int | None = None
         self._newest: dict[tuple[str | None, str, str], Record] = {}
+        self._trained_until: dict[str | None, int] = {}
         self._start = (now, first_step)
         self._latest = self._start
         self._marks: deque[tuple[float, int]] = deque(maxlen=_MARKS)
@@ -46,7 +56,9 @@ class Progress:
                 self._marks.append(self._latest)
         for record in records:
             self._newest[record.learner, record.split, record.name] = record
-            if record.learner is not None and record.learner not in self.learners:
+            if record.split == TRAIN:
+                self._trained_until[record.learner] = record.step
+            if record.learner is not None and record.learner not in (ENSEMBLE, *self.learners):
                 self.learners.append(record.learner)
 
     def newest(self, learner: str | None, split: str, name: str) -> Record | None:
@@ -55,8 +67,15 @@ class Progress:
 
     def newest_step(self, learner: str | None) -> int | None:
         """The step of the learner's last training record."""
-        steps = [record.step for (who, split, _), record in self._newest.items() if who == learner and split == TRAIN]
-        return max(steps, default=None)
+        return self._trained_until.get(learner)
+
+    def networks(self) -> dict[str, list[str]]:
+        """The learners of each network, in the order to show them; as `learners_by_network`."""
+        return learners_by_network(self.learners)
+
+    def has_left(self, learner: str) -> bool:
+        """Whether the learner has trained here and does no more, since it left its cohort: learners report together."""
+        return self._trained_until.get(learner, self.step) < max(self._trained_until.values(), default=0)
 
     def loss_names(self) -> list[str]:
         """Names of the losses seen in training, in order of appearance, the total first."""

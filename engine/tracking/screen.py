@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 from engine.tracking.progress import Progress
 from engine.tracking.records import (
     ACCURACY,
+    ACCURACY_GAP,
+    ENSEMBLE,
     IMAGES_PER_SECOND,
+    KL_BETWEEN_PEERS,
     LEARNING_RATE,
     LOSS_PREFIX,
     LOSS_TOTAL,
@@ -20,13 +23,25 @@ from engine.tracking.records import (
     TRAIN,
     WAITING_SHARE,
 )
-from engine.tracking.tables import format_bytes, format_rate, format_seconds, format_share
+from engine.tracking.tables import (
+    format_bytes,
+    format_nats,
+    format_points,
+    format_rate,
+    format_seconds,
+    format_share,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console as Terminal
     from rich.console import ConsoleOptions, RenderableType
 
 _GAP = 2
+_TOGETHER: tuple[tuple[str | None, str, str, Callable[[float], str]], ...] = (
+    (None, ACCURACY, "accuracy", format_share),
+    (ENSEMBLE, ACCURACY_GAP, "accuracy gap", format_points),
+    (ENSEMBLE, KL_BETWEEN_PEERS, "KL between peers", format_nats),
+)
 
 
 class Screen:
@@ -77,29 +92,50 @@ class _Column:
         return max(len(line) for text in (self.header, *self.cells) for line in text.split("\n"))
 
 
+@dataclass(frozen=True)
+class _Row:
+    label: str
+    learner: str | None
+    evaluated: str | None  # Whose accuracy on other images stands in the row: a peer's with its last learner.
+
+
+def _rows(progress: Progress, names: Sequence[str]) -> list[_Row]:
+    """One row for each learner, those of a peer one below the other, then the ensemble and the team."""
+    rows = []
+    for network, learners in progress.networks().items():
+        for learner in learners:
+            label = f"{learner} (left)" if progress.has_left(learner) else learner
+            rows.append(_Row(label, learner, network if learner == learners[-1] else learner))
+    if progress.evaluation_splits(ENSEMBLE):
+        rows.append(_Row(ENSEMBLE, ENSEMBLE, ENSEMBLE))
+    if any(progress.newest(None, TRAIN, name) for name in names):
+        rows.append(_Row("team", None, None))
+    return rows
+
+
 def _columns(progress: Progress) -> list[_Column]:
     """One column for each thing that at least one learner has measured."""
-    learners: list[str | None] = [*progress.learners]
     losses = progress.loss_names()
-    if any(progress.newest(None, TRAIN, name) for name in (*losses, ACCURACY, WAITING_SHARE, MEMORY_BYTES)):
-        learners.append(None)
+    rows = _rows(progress, (*losses, ACCURACY, WAITING_SHARE, MEMORY_BYTES))
 
     def column(header: str, split: str, name: str, form: Callable[[float], str], rank: int) -> _Column | None:
-        found = [progress.newest(learner, split, name) for learner in learners]
+        owners = [row.learner if split == TRAIN else row.evaluated for row in rows]
+        found = [progress.newest(owner, split, name) for owner in owners]
         if not any(found):
             return None
         return _Column(header, tuple("-" if record is None else form(record.value) for record in found), rank)
 
-    steps = [progress.newest_step(learner) for learner in learners]
+    steps = [progress.newest_step(row.learner) for row in rows]
     candidates = [
-        _Column("learner", tuple(learner or "team" for learner in learners), 0),
+        _Column("learner", tuple(row.label for row in rows), 0),
         _Column("step", tuple("-" if step is None else str(step) for step in steps), 6) if any(steps) else None,
     ]
     for name in losses:
         header, rank = ("loss", 1) if name == LOSS_TOTAL else (name[len(LOSS_PREFIX) :].replace("_", "\n"), 5)
         candidates.append(column(header, TRAIN, name, _loss, rank))
     candidates.append(column("accuracy", TRAIN, ACCURACY, format_share, 3))
-    for split in sorted({split for learner in progress.learners for split in progress.evaluation_splits(learner)}):
+    evaluated = [row.evaluated for row in rows if row.evaluated is not None]
+    for split in sorted({split for network in evaluated for split in progress.evaluation_splits(network)}):
         candidates.append(column(f"{split}\naccuracy", split, ACCURACY, format_share, 2))
     candidates.append(column("images/s", TRAIN, IMAGES_PER_SECOND, format_rate, 4))
     candidates.append(column("waiting", TRAIN, WAITING_SHARE, partial(format_share, decimals=0), 7))
@@ -162,8 +198,13 @@ def _rates(progress: Progress, now: float) -> list[str]:
 
 
 def _evaluations(progress: Progress) -> list[str]:
-    found = [progress.newest(None, split, ACCURACY) for split in progress.evaluation_splits(None)]
-    return [f"{r.split} accuracy {format_share(r.value)} (epoch {r.epoch})" for r in found if r is not None]
+    """What was measured of the whole team, and of all peers of a cohort together."""
+    found = []
+    for owner, name, words, form in _TOGETHER:
+        for split in progress.evaluation_splits(owner):
+            if record := progress.newest(owner, split, name):
+                found.append(f"{split} {words} {form(record.value)} (epoch {record.epoch})")
+    return found
 
 
 def _loss(value: float) -> str:

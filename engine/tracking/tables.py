@@ -60,6 +60,16 @@ def format_share(share: float, decimals: int = 2) -> str:
     return f"{100 * share:.{decimals}f} %"
 
 
+def format_points(difference: float) -> str:
+    """A difference of two shares in [0, 1] in percentage points: "1.25 points"."""
+    return f"{100 * difference:.2f} points"
+
+
+def format_nats(divergence: float) -> str:
+    """A divergence in nats: "0.0312 nats"."""
+    return f"{divergence:.4f} nats"
+
+
 def format_bytes(count: float) -> str:
     """Bytes with three digits and a binary unit: "1.25 GiB"."""
     if not math.isfinite(count):

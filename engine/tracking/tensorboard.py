@@ -25,13 +25,19 @@ class TensorBoardLog:
 
         self._last_step = 0 if resume_step is None else resume_step
         first_step = 0 if resume_step is None else resume_step + 1
+        self._tags: set[str] = set()
         self._writer = SummaryWriter(str(folder), purge_step=first_step, flush_secs=_SECONDS_BETWEEN_FLUSHES)
 
     def write(self, records: Sequence[Record]) -> None:
-        """Add one scalar for each record, tagged LEARNER/SPLIT/NAME, where the whole team is called `team`."""
+        """Add one scalar for each record, tagged LEARNER/SPLIT/NAME, where the whole team is called `team`.
+
+        Of a cohort these are, for instance, peer0/train/loss/mimicry, peer0/test/accuracy, ensemble/test/accuracy and,
+        of all peers together, ensemble/test/kl_between_peers and ensemble/test/accuracy_gap.
+        """
         for record in records:
             tag = f"{record.learner or 'team'}/{record.split}/{record.name}"
             self._writer.add_scalar(tag, float(record.value), record.step, walltime=record.time)
+            self._tags.add(tag)
             self._last_step = max(self._last_step, record.step)
 
     def write_hparams(self, hparams: Mapping[str, float | str | bool], metrics: Mapping[str, float]) -> None:
@@ -39,7 +45,8 @@ class TensorBoardLog:
 
         Args:
             hparams: settings by name. Truth values and numbers that are not finite are shown as words.
-            metrics: final numbers by name, also written as scalars of the last step, tagged with their name.
+            metrics: final numbers by name, also written as scalars of the last step, tagged with their name, unless
+                there are scalars of that tag, of which the tab shows the last.
         """
         from torch.utils.tensorboard.summary import hparams as hparams_summaries
 
@@ -49,7 +56,8 @@ class TensorBoardLog:
         for summary in hparams_summaries(shown, dict(metrics)):
             writer.add_summary(summary)
         for name, value in metrics.items():
-            self._writer.add_scalar(name, float(value), self._last_step)
+            if name not in self._tags:
+                self._writer.add_scalar(name, float(value), self._last_step)
         self._writer.flush()
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from engine.training.environment import describe_environment
 from engine.training.folder import Resume, RunFolder, choose_folder, read_summary
 from engine.training.interruption import Interruption
 from engine.training.preview import check_batches
-from engine.training.reports import Progress, Questions
+from engine.training.reports import Progress, Questions, mean_test_accuracy
 from engine.training.result import Result, Status
 
 
@@ -233,7 +233,7 @@ class _Run:
             status=status,
             epochs=step // self._steps_per_epoch,
             steps=step,
-            test_accuracy=self._progress.test_accuracy(self._team.networks),
+            test_accuracy=mean_test_accuracy(self._progress.latest, self._team.networks, self._departures),
             metrics=dict(self._progress.latest),
             images_per_second=self._progress.images_per_second(),
             waiting_share=self._progress.waiting_shares(),

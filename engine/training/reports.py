@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from engine.errors import EngineError
+from engine.methods import Network
 from engine.runtimes import Answer, Runtime
 from engine.tracking import Record
 
@@ -101,12 +102,15 @@ class Progress:
         """Return the median share of its time that each learner waited."""
         return {learner: statistics.median(values[1:] or values) for learner, values in self._waiting.items()}
 
-    def test_accuracy(self, networks: Collection[str]) -> float | None:
-        """Return the mean test accuracy of the networks; None if it is not known."""
-        names = [None] if len(networks) == 1 else list(networks)
-        found = [self.latest.get(score_name(network, "test", "accuracy")) for network in names]
-        known = [value for value in found if value is not None]
-        return statistics.fmean(known) if known else None
+
+def mean_test_accuracy(
+    scores: Mapping[str, float], networks: Mapping[str, Network], departures: Collection[str]
+) -> float | None:
+    """Return the mean test accuracy of the networks that no learner has left; None if it is not known."""
+    names = [name for name, network in networks.items() if not set(network.learners) & set(departures)]
+    wanted = [score_name(name if len(networks) > 1 else None, "test", "accuracy") for name in names]
+    known = [scores[name] for name in wanted if name in scores]
+    return statistics.fmean(known) if known else None
 
 
 def scores_by_network(answers: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str | None, dict[str, float]]:

@@ -18,8 +18,8 @@ class Result:
         status: ``finished``, or ``interrupted`` with a checkpoint from which the same command goes on.
         epochs: finished epochs.
         steps: finished steps.
-        test_accuracy: share of the test images that the deployed network gets right, 0 to 1; of several networks, their
-            mean; None if not yet known.
+        test_accuracy: share of the test images that the deployed network gets right, 0 to 1; of several networks, the
+            mean of those that have not left the cohort; None if not yet known.
         metrics: last value of every score, such as ``test/loss``.
         images_per_second: median training rate of the team, evaluation left out; None if nothing was trained.
         waiting_share: median share of its time that each learner waited, 0 to 1.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,17 @@ class Run:
     checkpoint: Checkpoint
     facts: Facts
 
+    @property
+    def networks(self) -> Mapping[str, Network]:
+        """The deployed networks, by name."""
+        return method_of(self.recipe).team(self.recipe, self.facts).networks
+
+    @property
+    def departures(self) -> dict[str, str]:
+        """Why learners have left their cohort, by name."""
+        found = {name: state.extra.get("departure") for name, state in self.checkpoint.states.items()}
+        return {name: reason for name, reason in found.items() if reason is not None}
+
     def deployed(self, name: str | None = None) -> Network:
         """Return what a deployed network is made of.
 
@@ -43,7 +55,7 @@ class Run:
         Raises:
             RunError: there is no network of this name.
         """
-        networks = method_of(self.recipe).team(self.recipe, self.facts).networks
+        networks = self.networks
         if name is None and len(networks) == 1:
             name = next(iter(networks))
         if name is None:

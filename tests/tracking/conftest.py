@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ import pytest
 from engine.tracking import Record
 
 MadeUp = Callable[..., list[Record]]
+TOGETHER = {"accuracy": 0.8, "accuracy_gap": 0.05, "kl_between_peers": 0.25, "disagreement": 0.125}
 
 
 @pytest.fixture
@@ -37,3 +39,37 @@ def made_up_run() -> MadeUp:
         return records
 
     return run
+
+
+@pytest.fixture
+def made_up_cohort(made_up_run: MadeUp) -> MadeUp:
+    """A function: peers, segments of each, epochs, splits, step of departure by learner -> records as training does."""
+
+    def cohort(
+        peers: int, segments: int = 1, epochs: int = 3, splits: tuple[str, ...] = ("test",), **left: int
+    ) -> list[Record]:
+        networks = [f"peer{p}" for p in range(peers)]
+        names = tuple(
+            name if segments == 1 else f"{name}_segment{depth}" for depth in range(segments) for name in networks
+        )
+        records = []
+        for record in made_up_run(0, epochs, names=names):
+            # The made-up run is of one network; this one is evaluated peer by peer, the first peer's learner answers
+            # for all together.
+            if record.learner is not None and record.step <= left.get(record.learner, record.step):
+                records.append(record)
+                if record.name == "loss/cross_entropy":
+                    records.append(dataclasses.replace(record, name="loss/mimicry", value=0.1))
+            elif record.learner is None:
+                for split in splits:
+                    here = dataclasses.replace(record, split=split)
+                    for index, network in enumerate(networks):
+                        records.append(dataclasses.replace(here, learner=network, value=record.value - 0.05 * index))
+                        if index == 0:
+                            records += [
+                                dataclasses.replace(here, learner="ensemble", name=name, value=value)
+                                for name, value in TOGETHER.items()
+                            ]
+        return records
+
+    return cohort

@@ -89,7 +89,8 @@ def test_plain_lines_of_many_learners_stay_short_and_name_the_broken_one() -> No
     console.start("title", names, 10, 0)
     console.update(1, 0, [Record(0, 0, 1, name, "train", "loss/total", float(i)) for i, name in enumerate(names)])
     assert "loss 0.0000 to 15.0000 over 16 learners" in stream.getvalue()
-    console.update(10, 0, [Record(0, 0, 10, "segment3", "train", "loss/total", math.nan)])
+    later = {name: math.nan if name == "segment3" else float(i) for i, name in enumerate(names)}
+    console.update(10, 0, [Record(0, 0, 10, name, "train", "loss/total", value) for name, value in later.items()])
     assert "loss 0.0000 to 15.0000 over 15 learners, not finite in segment3" in stream.getvalue()
 
 
@@ -104,15 +105,40 @@ def test_quiet_keeps_messages_and_summary(made_up_run: MadeUp) -> None:
 
 
 def test_evaluations_of_a_cohort_name_each_peer() -> None:
-    def measured(learner: str | None, split: str, value: float) -> Record:
-        return Record(0.0, 2, 7, learner, split, "accuracy", value)
+    def measured(learner: str | None, split: str, value: float, name: str = "accuracy") -> Record:
+        return Record(0.0, 2, 7, learner, split, name, value)
 
-    records = [measured("peer0", "test", 0.5), measured(None, "test", 0.625), measured("peer1", "test", 0.25)]
+    records = [
+        measured("peer0", "test", 0.5),
+        measured("ensemble", "test", 0.625),
+        measured("ensemble", "test", 0.25, "accuracy_gap"),
+        measured("ensemble", "test", 0.125, "kl_between_peers"),
+        measured("peer1", "test", 0.25),
+        measured("peer0", "test", 1.5, "loss"),
+    ]
     assert evaluation_lines([*records, measured("peer0", "validation", math.nan)]) == [
-        "epoch 2  step 7  test accuracy 62.50 % (peer0 50.00 %, peer1 25.00 %)",
+        "epoch 2  step 7  test accuracy ensemble 62.50 % (peer0 50.00 %, peer1 25.00 %)  gap 25.00 points  "
+        "KL between peers 0.1250 nats",
         "epoch 2  step 7  validation accuracy peer0 nan %",
     ]
-    assert evaluation_lines([measured("peer0", "train", 0.5)]) == []
+    many = [measured(f"peer{index}", "test", index / 8) for index in range(8)]
+    assert evaluation_lines([*many, records[1]]) == [
+        "epoch 2  step 7  test accuracy ensemble 62.50 % (0.00 % to 87.50 % over 8 peers)"
+    ]
+    assert evaluation_lines([measured("peer0", "train", 0.5), measured("peer0", "test", 1.0, "loss")]) == []
+
+
+def test_plain_lines_say_who_has_left(made_up_cohort: MadeUp) -> None:
+    stream, clock = io.StringIO(), Clock()
+    with PlainConsole(stream, clock=clock) as console:
+        console.start("DML", ["peer0", "peer1"], 15, 0)
+        for step, records in steps_of(made_up_cohort(2, peer1=7)).items():
+            clock.now += 10.0
+            console.update(step, records[0].epoch, records)
+    told = [line for line in stream.getvalue().splitlines() if "loss" in line]
+    assert len(told) == 15
+    assert "loss peer0 0.9831, peer1 1.0831  accuracy peer0 42.00 %, peer1 42.00 %" in told[6]
+    assert "loss peer0 0.8604, peer1 left  accuracy peer0 48.00 %, peer1 left" in told[7]
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 100])
@@ -150,11 +176,37 @@ def test_a_wide_table_shows_everything(made_up_run: MadeUp) -> None:
     assert "no step finished for 45 s" in drawn(progress, 100, now=60.0)
 
 
-def test_a_cohort_shows_the_test_accuracy_of_each_peer() -> None:
-    progress = Progress("title", ["peer0", "peer1"], 20, 0, 0.0)
-    progress.advance(1, 0, [Record(0, 0, 1, "peer1", "test", "accuracy", 0.625)], 1.0)
-    rows = [line.split() for line in drawn(progress, 60).splitlines() if line.startswith("peer")]
-    assert rows == [["peer0", "-"], ["peer1", "62.50", "%"]]
+def table_of(records: list[Record], learners: list[str], width: int = 130) -> list[str]:
+    progress = Progress("title", learners, 15, 0, 0.0)
+    for step, found in steps_of(records).items():
+        progress.advance(step, found[0].epoch, found, float(step))
+    return drawn(progress, width).splitlines()
+
+
+def test_a_cohort_shows_the_test_accuracy_of_each_peer(made_up_cohort: MadeUp) -> None:
+    lines = table_of(made_up_cohort(2), ["peer0", "peer1"])
+    (header,) = [line for line in lines if line.startswith("learner")]
+    assert header.split()[:5] == ["learner", "step", "loss", "entropy", "mimicry"]
+    rows = {line.split()[0]: line.split()[1:9] for line in lines if line.startswith(("peer", "ensemble"))}
+    assert list(rows) == ["peer0", "peer1", "ensemble"]
+    assert rows["peer1"] == ["15", "0.4383", "0.2707", "0.1000", "90.00", "%", "80.00", "%"]
+    assert rows["ensemble"][:7] == ["-", "-", "-", "-", "-", "80.00", "%"]
+    assert lines[-1] == "test accuracy gap 5.00 points (epoch 2)  test KL between peers 0.2500 nats (epoch 2)"
+
+
+def test_of_a_grid_each_learner_is_shown_and_its_last_one_has_the_peers_accuracy(made_up_cohort: MadeUp) -> None:
+    records = made_up_cohort(2, segments=2)
+    names = ["peer0_segment0", "peer1_segment0", "peer0_segment1", "peer1_segment1"]
+    for before_the_first_evaluation in (True, False):
+        shown = [r for r in records if r.step < 5] if before_the_first_evaluation else records
+        rows = [line.split() for line in table_of(shown, names) if line.startswith("peer")]
+        assert [row[0] for row in rows] == sorted(names), "learners of a peer stand one below the other"
+    assert [row[7:9] for row in rows] == [["-", "1,000"], ["85.00", "%"], ["-", "1,001"], ["80.00", "%"]]
+
+
+def test_the_table_says_who_has_left(made_up_cohort: MadeUp) -> None:
+    lines = table_of(made_up_cohort(3, peer1=7), ["peer0", "peer1", "peer2"])
+    assert [line.split("  ")[0] for line in lines if line.startswith("peer")] == ["peer0", "peer1 (left)", "peer2"]
 
 
 def test_live_console_shows_restores_and_keeps_the_summary(

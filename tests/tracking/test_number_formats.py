@@ -7,7 +7,14 @@ import statistics
 
 import pytest
 
-from engine.tracking import ComparisonRow, comparison_table, format_bytes, format_seconds
+from engine.tracking import (
+    ComparisonRow,
+    comparison_table,
+    format_bytes,
+    format_nats,
+    format_points,
+    format_seconds,
+)
 from engine.tracking.tables import format_accuracy, format_rate
 
 
@@ -58,6 +65,14 @@ def test_seconds(seconds: float, text: str) -> None:
 )
 def test_rates(rate: float, text: str) -> None:
     assert format_rate(rate) == text
+
+
+def test_differences_of_shares_are_points_and_divergences_nats() -> None:
+    assert (format_points(0.0125), format_points(-1.0), format_nats(0.03125)) == (
+        "1.25 points",
+        "-100.00 points",
+        "0.0312 nats",
+    )
 
 
 def test_accuracy_is_mean_and_sample_deviation() -> None:

@@ -71,3 +71,20 @@ def test_the_team_is_as_fast_as_its_slowest_learner_unless_it_says_otherwise() -
     assert progress.images_per_second() == 30.0
     progress.advance(2, 0, [record(2, None, "images_per_second", 40.0)], 2.0)
     assert progress.images_per_second() == 40.0
+
+
+def test_learners_report_together_and_who_does_not_has_left() -> None:
+    progress = Progress("title", ["teacher", "peer0", "peer1"], 10, 4, now=0.0)
+    assert not progress.has_left("peer1")
+    progress.advance(5, 0, [record(5, name, "accuracy", 0.5) for name in ("peer0", "peer1")], 1.0)
+    assert [name for name in progress.learners if progress.has_left(name)] == []
+    progress.advance(6, 0, [record(6, "peer0", "accuracy", 0.5), record(6, "peer1", "accuracy", 0.0, "test")], 2.0)
+    assert [name for name in progress.learners if progress.has_left(name)] == ["peer1"], "a teacher never trains"
+
+
+def test_the_ensemble_is_no_learner() -> None:
+    progress = Progress("title", ["peer0_segment0", "peer1_segment0", "peer0_segment1"], 10, 0, now=0.0)
+    progress.advance(1, 0, [record(1, "ensemble", "accuracy", 0.5, "test")], 1.0)
+    progress.advance(1, 0, [record(1, "peer0", "accuracy", 0.5, "test")], 1.0)
+    assert progress.networks() == {"peer0": ["peer0_segment0", "peer0_segment1"], "peer1": ["peer1_segment0"]}
+    assert progress.evaluation_splits("ensemble") == ["test"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -90,3 +91,17 @@ def test_the_hparams_tab_shows_settings_and_final_numbers(tmp_path: Path) -> Non
     assert "_hparams_/session_end_info" in content
     assert scalars(tmp_path, "final/accuracy") == {40: pytest.approx(0.9)}
     assert math.isnan(scalars(tmp_path, "final/broken")[40])
+
+
+def test_a_cohort_is_found_under_clear_tags(tmp_path: Path, made_up_cohort: Callable[..., list[Record]]) -> None:
+    log = TensorBoardLog(tmp_path, None)
+    log.write(made_up_cohort(2, segments=2, epochs=2))
+    log.write_hparams({}, {"ensemble/test/accuracy_gap": 0.05, "test/accuracy": 0.5})
+    log.close()
+    tags = {"ensemble/test/kl_between_peers", "ensemble/test/accuracy_gap", "ensemble/test/accuracy"}
+    tags |= {f"peer{p}_segment{k}/train/loss/mimicry" for p in range(2) for k in range(2)}
+    assert tags | {"peer0/test/accuracy", "peer1/test/accuracy"} <= set(read(tmp_path).Tags()["scalars"])
+    found = read(tmp_path).Scalars("ensemble/test/accuracy_gap")
+    expected = [(5, pytest.approx(0.05)), (10, pytest.approx(0.05))]
+    assert [(event.step, event.value) for event in found] == expected, "the final number is there already"
+    assert scalars(tmp_path, "test/accuracy") == {10: 0.5}

@@ -89,7 +89,7 @@ def test_a_loss_that_is_not_finite(
     assert caught.value.learner == segment
     assert message.startswith(f"learner {segment}: loss term '{term}' is {value} in epoch 2, step {step - 4} ")
     assert f"indices {', '.join(map(str, indices))}, ..." in message
-    assert "training stopped before the weights changed" in message
+    assert "the weights were not changed" in message
     assert "optimizer.learning_rate" in message
     assert message in (tmp_path / "run" / "log.txt").read_text()
     assert load(tmp_path / "run").checkpoint.step == (step - 1) // 2 * 2
