@@ -1,7 +1,7 @@
 """Learners: what an actor owns, its phases, its optimizer and its state."""
 
 from engine.learners.failures import explain
-from engine.learners.frozen_peer import FrozenPeer
+from engine.learners.frozen_peers import FrozenPeer
 from engine.learners.learner import Learner
 from engine.learners.numerics import choose_device, numerics_applied
 from engine.learners.optimization import learning_rate, make_optimizer

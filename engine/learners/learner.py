@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from engine.data import Augmenter, Batch, Facts
 from engine.errors import EngineError, LearnerError
 from engine.learners.failures import NotFinite, explain, finite_losses
-from engine.learners.frozen_peer import FrozenPeer, flat_weights
-from engine.learners.memory import MemoryMeter, tensor_bytes
+from engine.learners.frozen_peers import FrozenPeer, FrozenPeers, flat_weights
+from engine.learners.memory import MemoryMeter
 from engine.learners.meters import Meters
 from engine.learners.numerics import DTYPES
 from engine.learners.optimization import learning_rate_at, make_optimizer
-from engine.learners.role import Role
+from engine.learners.role import Role, Stated
 from engine.learners.state import LearnerState, pack_state, unpack_state
+from engine.learners.statements import Statements
 from engine.learners.taps import Taps, statistics_untracked
 from engine.objectives import Context, Objective
 from engine.recipes import Recipe
@@ -80,9 +81,9 @@ class Learner:
         self._dtype = DTYPES[recipe.numerics.precision]
         self.body = self._placed(body)
         self.objective = self._placed(objective)
-        self._frozen = dict(frozen_peers or {})
-        for peer in self._frozen.values():
-            self._placed(peer.body)
+        self._frozen = FrozenPeers(frozen_peers or {})
+        for copy in self._frozen.bodies:
+            self._placed(copy)
         self._taps = Taps(self.body, objective.taps)
         self._named = dict(self.body.named_parameters(prefix="body"))
         self._named |= dict(self.objective.named_parameters(prefix="auxiliary"))
@@ -96,7 +97,7 @@ class Learner:
         self._memory = MemoryMeter([*self._named.values(), *self.body.buffers(), *self.objective.buffers()])
         self._steps = 0
         self._departure: str | None = None
-        self._shapes: dict[str, list[int]] = {}
+        self._statements = Statements(role.states, self._dtype, device)
         if recipe.numerics.compile:
             self.body.compile()
             self.objective.compile()
@@ -115,10 +116,11 @@ class Learner:
         """
         self._meters.resume()
         features = next(iter(messages.values()), None)
-        if self._role.may_leave and self._shapes and features is not None and not features.isfinite().all():
+        watched = self._role.may_leave and self._departure is None and self._statements.shapes
+        if watched and features is not None and not features.isfinite().all():
             self._leave(f"the features that it takes are not finite in {_place(batch)}")
         if self._departure is not None:
-            return self._nothing(batch)
+            return self._statements.nothing(self._statements.states, len(batch.labels))
         if not self.body.training:
             self.body.train()
         pixels = None
@@ -137,7 +139,7 @@ class Learner:
         pending.pixels = pixels if self.objective.needs_pixels else None
         pending.inputs = inputs if self._frozen else None
         self._pending = pending
-        return self._stated(pending)
+        return self._stated(self._statements.states, pending)
 
     def update(self, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Compute the objective on what `forward` left, go backward, and step the optimizer.
@@ -158,7 +160,10 @@ class Learner:
         rate = learning_rate_at(self._recipe, self._steps_per_epoch, batch.epoch, batch.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        heard = {**messages, **self._remembered(pending)}
+        heard = dict(messages)
+        if pending.inputs is not None:
+            with self._autocast():
+                heard |= self._frozen.predictions(pending.inputs, batch, self._dtype)
         context = Context(labels, pending.pixels, heard, pending.predictions, pending.tapped)
         with self._stream(batch, "update"), self._autocast(), self._memory.counting():
             value = self.objective(pending.output, context)
@@ -172,8 +177,7 @@ class Learner:
         self._scaler.scale(value.total).backward()
         self._scaler.step(self.optimizer)
         self._scaler.update()
-        copies = sum(tensor_bytes(peer.body.parameters()) for peer in self._frozen.values())
-        self._memory.measure(self._named, self.optimizer, copies)
+        self._memory.measure(self._named, self.optimizer, self._frozen.bytes)
         self.optimizer.zero_grad(set_to_none=True)
         self._steps += 1
         hits = None
@@ -190,11 +194,11 @@ class Learner:
         running statistics of batch norms stay as after one forward.
         """
         if self._departure is not None:
-            return self._nothing(batch)
+            return self._statements.nothing(self._statements.restated, len(batch.labels))
         features = next(iter(messages.values()), None)
         inputs = self._inputs(self._augmenter.training_pixels(batch) if features is None else None, features)
         with torch.no_grad(), statistics_untracked(self.body, self.objective):
-            return self._stated(self._run(batch, inputs))
+            return self._stated(self._statements.restated, self._run(batch, inputs))
 
     def publish(self, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Give all weights of the body, float32 [N]; NaN once the learner has left its cohort."""
@@ -203,8 +207,7 @@ class Learner:
 
     def adopt(self, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Put the weights that peers published into the copies of them."""
-        for name, weights in messages.items():
-            self._frozen[name].adopt(weights)
+        self._frozen.adopt(messages)
         return ()
 
     def infer(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
@@ -265,13 +268,10 @@ class Learner:
             "memory": self._memory.state(),
             "scaler": self._scaler.state_dict(),
             "departure": self._departure,
-            "shapes": self._shapes,
+            "shapes": self._statements.shapes,
         }
         state = pack_state(self.body, self.objective, self.optimizer, self._named, extra)
-        for name, peer in self._frozen.items():
-            weights = peer.state()
-            if weights is not None:
-                state.tensors[f"frozen.{name}"] = weights
+        state.tensors.update(self._frozen.state())
         return state
 
     def restore(self, state: LearnerState) -> None:
@@ -282,10 +282,8 @@ class Learner:
         self._memory.load_state(extra["memory"])
         if extra["scaler"]:
             self._scaler.load_state_dict(extra["scaler"])
-        self._departure, self._shapes = extra["departure"], dict(extra["shapes"])
-        for name, peer in self._frozen.items():
-            if f"frozen.{name}" in state.tensors:
-                peer.adopt(state.tensors[f"frozen.{name}"].to(self.device))
+        self._departure, self._statements.shapes = extra["departure"], dict(extra["shapes"])
+        self._frozen.restore(state.tensors)
 
     def _placed(self, module: Any) -> Any:
         return module.to(self.device, memory_format=self._format)
@@ -297,30 +295,14 @@ class Learner:
             predictions = self.objective.predict(output) if stated else None
         return _Pending(batch, None, None, output, predictions, tapped)
 
-    def _stated(self, pending: _Pending) -> tuple[Tensor, ...]:
-        values = {**pending.tapped, "features": pending.output, "predictions": pending.predictions}
-        stated = {name: values[name].detach().to(self._dtype) for name in self._role.states}  # type: ignore[union-attr]
-        if not self._shapes:
-            self._shapes = {name: list(value.shape[1:]) for name, value in stated.items()}
-        return tuple(stated.values())
-
-    def _nothing(self, batch: Batch) -> tuple[Tensor, ...]:
-        rows = len(batch.labels)
-        return tuple(
-            torch.full((rows, *self._shapes[name]), math.nan, dtype=self._dtype, device=self.device)
-            for name in self._role.states
-        )
+    def _stated(self, names: tuple[Stated, ...], pending: _Pending) -> tuple[Tensor, ...]:
+        values = {**pending.tapped, "features": pending.output}
+        if pending.predictions is not None:
+            values["predictions"] = pending.predictions
+        return self._statements.state(names, values)
 
     def _leave(self, reason: str) -> None:
         self._departure, self._pending = reason, None
-
-    def _remembered(self, pending: _Pending) -> dict[str, Tensor]:
-        """Return what the copies of peers predict, under the names of the messages that they stand in for."""
-        if pending.inputs is None:
-            return {}
-        with self._autocast():
-            said = {each.predictions: each.predict(pending.inputs, pending.batch) for each in self._frozen.values()}
-        return {name: logits.to(self._dtype) for name, logits in said.items() if logits is not None}
 
     def _inputs(self, pixels: Tensor | None, features: Tensor | None) -> Tensor:
         if features is None:

@@ -86,7 +86,7 @@ class Exchange:
         """Return the programs that steps run in turn: one, or S with an exchange in the last."""
         exchanging = self._training(recipe, facts, exchanging=True)
         interval = self.method.exchange_interval
-        if interval == 1 or not any(self.weight(depth) for depth in range(self.depths)):
+        if interval == 1 or not any(self.weight(d) or self.feature_weight(d) for d in range(self.depths)):
             return (exchanging,)
         return (*[self._training(recipe, facts, exchanging=False)] * (interval - 1), exchanging)
 

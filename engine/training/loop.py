@@ -179,6 +179,7 @@ class _Run:
                 self._evaluate(epoch + 1, step)
             if step % every == 0 and step < self._total and not interruption.requested:
                 self._checkpoint(step)
+        self._questions.ask("departure", self._note_departures)
         self._checkpoint(step)
         self._questions.ask("memory", self._memory.update)
         self._runtime.finish()

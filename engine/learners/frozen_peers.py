@@ -1,11 +1,14 @@
-"""How does a learner keep a peer's network as it was at the last exchange?"""
+"""How does a learner keep its peers' networks as they were at the last exchange?"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from engine.data import Batch
+from engine.learners.memory import tensor_bytes
 from engine.learners.taps import statistics_untracked
 from engine.streams import seeded
 
@@ -50,6 +53,45 @@ class FrozenPeer:
         with torch.no_grad(), statistics_untracked(self.body), stream:
             logits: Tensor = self.body(inputs)
             return logits
+
+
+class FrozenPeers:
+    """All copies that a learner keeps, by the name of the message that brings their weights."""
+
+    def __init__(self, peers: Mapping[str, FrozenPeer]) -> None:
+        self._peers = dict(peers)
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    @property
+    def bodies(self) -> list[nn.Sequential]:
+        """The networks."""
+        return [peer.body for peer in self._peers.values()]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all weights."""
+        return sum(tensor_bytes(body.parameters()) for body in self.bodies)
+
+    def adopt(self, messages: Mapping[str, Tensor]) -> None:
+        """Put the weights [N] that peers published into the copies of them."""
+        for name, weights in messages.items():
+            self._peers[name].adopt(weights)
+
+    def predictions(self, inputs: Tensor, batch: Batch, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Return class logits [B, classes] under the names of the messages that the copies stand in for."""
+        said = {peer.predictions: peer.predict(inputs, batch) for peer in self._peers.values()}
+        return {name: logits.to(dtype) for name, logits in said.items() if logits is not None}
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the weights of the copies that have been exchanged, for a checkpoint."""
+        found = {f"frozen.{name}": peer.state() for name, peer in self._peers.items()}
+        return {name: weights for name, weights in found.items() if weights is not None}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take up the weights of a checkpoint."""
+        self.adopt({name: tensors[f"frozen.{name}"] for name in self._peers if f"frozen.{name}" in tensors})
 
 
 def flat_weights(body: nn.Module) -> Tensor:
