@@ -88,7 +88,8 @@ def _exchange(recipe: Recipe, facts: Facts, wanted: str | None = None) -> tuple[
 
     For one wanted learner, only what it owns or copies has weights; the other networks are on the meta device.
     """
-    peers, networks = [], []
+    peers: list[Peer] = []
+    networks: list[nn.Sequential] = []
     for member in members_of(recipe):
         owned = wanted is None or member.owns(wanted) or recipe.method.exchange == "weights"
         with contextlib.nullcontext() if owned else torch.device("meta"):
@@ -97,7 +98,10 @@ def _exchange(recipe: Recipe, facts: Facts, wanted: str | None = None) -> tuple[
         parameters = sum(parameter.numel() for parameter in network.parameters())
         linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
         width = linear[-1].in_features if linear else 0
-        peers.append(Peer(member, member.segments(facts, network), width, parameters))
+        # Finding shapes runs the network: once for all peers that are alike.
+        alike = next((peer for peer in peers if peer.member.recipe.backbone == member.recipe.backbone), None)
+        segments = alike.segments if alike is not None else member.segments(facts, network)
+        peers.append(Peer(member, segments, width, parameters))
     if recipe.method.feature_weight and len({peer.pooled for peer in peers}) > 1:
         found = ", ".join(f"{peer.pooled} of {peer.member.recipe.backbone.name}" for peer in peers)
         raise RecipeError(

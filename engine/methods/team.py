@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -71,9 +72,9 @@ class Team:
         cycle = len(self.training)
         if cycle == 1:
             return ((self.training[0], "every step"),)
-        counts = {id(program): sum(other is program for other in self.training) for program in self.training}
-        first = {id(program): program for program in reversed(self.training)}
-        return tuple((first[key], f"{count:,} of {cycle:,} steps") for key, count in counts.items())
+        counts = Counter(map(id, self.training))
+        found = {id(program): program for program in self.training}
+        return tuple((program, f"{counts[key]:,} of {cycle:,} steps") for key, program in found.items())
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -28,6 +28,8 @@ class CohortScore:
         self.images = 0
         self._ensemble = ClassificationScore(num_classes)
         self._correct: dict[str, int] = {}
+        self._scored: dict[str, int] = {}
+        self._compared = 0
         self._divergence = 0.0
         self._disagreements = 0.0
 
@@ -49,8 +51,10 @@ class CohortScore:
         predicted = torch.stack([each.argmax(dim=1) for each in finite.values()])
         for name, row in zip(finite, predicted, strict=True):
             self._correct[name] = self._correct.get(name, 0) + int((row == truth).sum())
+            self._scored[name] = self._scored.get(name, 0) + len(labels)
         pairs = len(finite) * (len(finite) - 1)
         if pairs:
+            self._compared += len(labels)
             cross = torch.einsum("jbc,kbc->jk", log_probability.exp(), log_probability)
             self._divergence += float((cross.diagonal()[:, None] - cross).sum()) / pairs
             self._disagreements += float((predicted[:, None] != predicted[None, :]).sum()) / pairs
@@ -65,9 +69,10 @@ class CohortScore:
         if not self._correct:
             return {}
         scores = self._ensemble.result()
-        if len(self._correct) == 1:
+        if not self._compared:
             return scores
-        scores["accuracy_gap"] = (max(self._correct.values()) - min(self._correct.values())) / self.images
-        scores["kl_between_peers"] = self._divergence / self.images
-        scores["disagreement"] = self._disagreements / self.images
+        accuracies = [correct / self._scored[name] for name, correct in self._correct.items()]
+        scores["accuracy_gap"] = max(accuracies) - min(accuracies)
+        scores["kl_between_peers"] = self._divergence / self._compared
+        scores["disagreement"] = self._disagreements / self._compared
         return scores

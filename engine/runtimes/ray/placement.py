@@ -129,7 +129,8 @@ def _check(placement: Placement, nodes: Sequence[Mapping[str, float]]) -> None:
 
 def store_bytes_needed(team: Team, plan: Plan) -> int:
     """Return the bytes of object store that a run needs at most: messages in flight, and one checkpoint."""
-    per_step = max(program.bytes_per_step for program in (*team.training, team.evaluation))
+    programs = [team.evaluation, *(program for program, _ in team.training_programs)]
+    per_step = max(program.bytes_per_step for program in programs)
     parameters = sum(learner.parameters + learner.auxiliary_parameters for learner in team.learners)
     return per_step * (choose_window(plan, len(team.learners)) + 1) + parameters * _STATE_BYTES_PER_PARAMETER
 
