@@ -60,7 +60,8 @@ def plot_gains(gains: dict[str, list[float]], path: Path) -> None:
     axes.axvline(0, color="#888888", linewidth=1)
     axes.set_yticks(range(len(gains)), list(gains))
     axes.set_ylim(-0.6, len(gains) - 0.4)
-    axes.set_xlabel("gain in test accuracy over independent (points); dots are peers, the bar is their mean")
+    axes.set_xlabel("gain in test accuracy over independent (points)")
+    axes.set_title("dots: peers of all seeds; bar: their mean", loc="left", fontsize=10)
     axes.grid(True, axis="x", color="#e6e6e6")
     figure.savefig(path)
 
