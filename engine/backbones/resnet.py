@@ -7,6 +7,7 @@ from collections import OrderedDict
 from torch import nn
 
 from engine.backbones import residual
+from engine.backbones.adaptation import is_imagenet_stem
 from engine.backbones.initial_weights import initialise
 from engine.backbones.plain_names import stage_prefix
 from engine.backbones.registry import family
@@ -24,7 +25,6 @@ _LISTED = {
     for name, blocks in _BLOCKS.items()
 }
 _WIDTHS = (64, 128, 256, 512)
-_SMALLEST_IMAGENET_HEIGHT = 128
 
 
 @family("torchvision ResNet", _LISTED, stage_prefix)
@@ -32,10 +32,8 @@ def build_resnet(
     name: str, num_classes: int, image_shape: tuple[int, int, int], *, stem: str | None = None
 ) -> nn.Sequential:
     """Build stem, four stages, pool, linear; a cifar stem (3x3, stride 1, no pooling) keeps small images large."""
-    channels, height, _ = image_shape
-    if stem is None:
-        stem = "imagenet" if height >= _SMALLEST_IMAGENET_HEIGHT else "cifar"
-    large = stem == "imagenet"
+    channels = image_shape[0]
+    large = is_imagenet_stem(stem, image_shape)
     first = residual.stem(channels, 64, kernel_size=7 if large else 3, stride=2 if large else 1, pool=large)
     block = residual.BasicBlock if name in _BASIC else residual.Bottleneck
     blocks = residual.stages(block, 64, _WIDTHS, _BLOCKS[name], residual.projection)
