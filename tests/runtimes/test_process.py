@@ -87,7 +87,7 @@ def test_each_segment_frees_its_graph_before_the_next_one_starts(
         return call(learner, *arguments)
 
     monkeypatch.setattr(Learner, "call", noted)
-    runtime.submit(team.training, source.batch(0, 0))
+    runtime.submit(team.program(0), source.batch(0, 0))
     runtime.close()
     assert held == [set(), {"segment0"}, set(), {"segment1"}, set(), {"segment2"}]
 
@@ -113,7 +113,7 @@ def test_global_random_state_is_not_touched(tiny_recipe: Callable[..., Recipe], 
     torch.manual_seed(7)
     before = torch.get_rng_state()
     runtime, team = _open(tiny_recipe(), source)
-    runtime.submit(team.training, source.batch(0, 0))
+    runtime.submit(team.program(0), source.batch(0, 0))
     for batch in source.evaluation_batches("test"):
         runtime.submit(team.evaluation, batch)
     runtime.close()
@@ -122,7 +122,7 @@ def test_global_random_state_is_not_touched(tiny_recipe: Callable[..., Recipe], 
 
 def test_questions_are_answered_by_all(tiny_recipe: Callable[..., Recipe], source: Source) -> None:
     runtime, team = _open(tiny_recipe(), source)
-    runtime.submit(team.training, source.batch(0, 0))
+    runtime.submit(team.program(0), source.batch(0, 0))
     for question in ("metrics", "score", "memory", "state"):
         assert tuple(runtime.ask(question).result()) == team.names
     assert runtime.ask("metrics").result() == {name: {} for name in team.names}
