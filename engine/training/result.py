@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,11 +47,13 @@ class Result:
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """Return the result as JSON values."""
-        return {**dataclasses.asdict(self), "run_dir": str(self.run_dir)}
+        """Return the result as JSON values; a score that is not finite, as of a peer that has left, is null."""
+        metrics = {name: value if math.isfinite(value) else None for name, value in self.metrics.items()}
+        return {**dataclasses.asdict(self), "run_dir": str(self.run_dir), "metrics": metrics}
 
     @staticmethod
     def from_json(values: dict[str, Any], run_dir: Path) -> Result:
         """Return the result that a summary.json holds."""
         names = {field.name for field in dataclasses.fields(Result)} - {"run_dir"}
-        return Result(run_dir=run_dir, **{name: values[name] for name in names})
+        metrics = {name: math.nan if value is None else value for name, value in values["metrics"].items()}
+        return Result(run_dir=run_dir, **{**{name: values[name] for name in names}, "metrics": metrics})

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,3 +106,12 @@ def test_what_a_run_folder_holds(tmp_path: Path, tiny_recipe: Callable[..., Reci
 @pytest.fixture
 def pictures() -> None:
     """Ask for curves.png, which the other tests leave out."""
+
+
+def test_a_score_that_is_not_finite_is_null_in_json(tmp_path: Path) -> None:
+    names = {field.name for field in dataclasses.fields(engine.Result)}
+    values: dict[str, Any] = dict.fromkeys(names) | {"run_dir": tmp_path, "metrics": {"a": math.nan, "b": 0.5}}
+    stored = json.loads(json.dumps(engine.Result(**values).to_json(), allow_nan=False))
+    assert stored["metrics"] == {"a": None, "b": 0.5}
+    again = engine.Result.from_json(stored, tmp_path).metrics
+    assert math.isnan(again["a"]) and again["b"] == 0.5
