@@ -7,30 +7,64 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.data import NO_LABEL
-from engine.objectives.objective import Context, Term, TermValue, full_precision
+from engine.objectives.objective import Context, MixedLabels, Term, TermValue, full_precision
 
 
-def cross_entropy_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy_loss(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """Return the mean cross-entropy over the labelled images.
 
     Args:
         logits: ``[B, classes]``, any floating dtype.
         labels: int64 ``[B]``; -1 where an image has no label.
+        smoothing: epsilon; the target is (1 - epsilon) y + epsilon / classes (Szegedy et al. 2016, section 7).
 
     Returns:
         float32 scalar in nats; 0 with gradient 0 if no image has a label.
     """
     with full_precision(logits):
-        loss = F.cross_entropy(logits.float(), labels, ignore_index=NO_LABEL)
+        loss = F.cross_entropy(logits.float(), labels, ignore_index=NO_LABEL, label_smoothing=smoothing)
         # The mean over nothing is NaN. Choosing without asking how many there are spares a GPU a wait.
         return torch.where((labels != NO_LABEL).any(), loss, 0.0)
 
 
+def mixed_cross_entropy_loss(logits: Tensor, labels: Tensor, mixed: MixedLabels, smoothing: float = 0.0) -> Tensor:
+    """Return the mean of lambda CE(z, y_1) + (1 - lambda) CE(z, y_2) (Zhang et al. 2018, mixup; Yun et al. 2019).
+
+    As ``cross_entropy_loss`` of the mixed label; a part whose image has no label is left out of sum and mean.
+
+    Args:
+        logits: ``[B, classes]``, any floating dtype.
+        labels: int64 ``[B]``, of the first images; -1 where one has no label.
+        mixed: labels of the second images, and lambda.
+        smoothing: epsilon.
+
+    Returns:
+        float32 scalar in nats; 0 with gradient 0 if no image has a label.
+    """
+    with full_precision(logits):
+        loss, count = logits.new_zeros((), dtype=torch.float32), 0.0
+        for each, share in ((labels, mixed.share), (mixed.second, 1 - mixed.share)):
+            rows = F.cross_entropy(
+                logits.float(), each, ignore_index=NO_LABEL, label_smoothing=smoothing, reduction="none"
+            )
+            weights = share * (each != NO_LABEL)
+            loss, count = loss + (weights * rows).sum(), count + weights.sum()
+        return loss / torch.as_tensor(count).clamp_min(torch.finfo(torch.float32).tiny)
+
+
 class Classification(Term):
-    """Cross-entropy of features that already are logits ``[B, classes]``: the end of a backbone."""
+    """Cross-entropy of features that already are logits ``[B, classes]``: the end of a backbone.
+
+    Args:
+        smoothing: epsilon of label smoothing.
+    """
 
     name = "cross_entropy"
     needs_labels = True
+
+    def __init__(self, smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.smoothing = smoothing
 
     def predict(self, features: Tensor) -> Tensor:
         """Return the features, which are the logits."""
@@ -38,7 +72,9 @@ class Classification(Term):
 
     def forward(self, features: Tensor, context: Context) -> TermValue:
         """Return the loss, with the features as logits."""
-        return TermValue(cross_entropy_loss(features, context.labels))
+        if context.mixed is None:
+            return TermValue(cross_entropy_loss(features, context.labels, self.smoothing))
+        return TermValue(mixed_cross_entropy_loss(features, context.labels, context.mixed, self.smoothing))
 
 
 class AuxiliaryClassification(Term):

@@ -15,6 +15,19 @@ from engine.errors import RecipeError
 
 
 @dataclass(frozen=True)
+class MixedLabels:
+    """What mixed images show besides ``Context.labels``.
+
+    Attributes:
+        second: int64 ``[B]``, the class of each second image; -1 where it has no label.
+        share: float32 ``[B]``, lambda: how much of each image is the first one, 0 to 1.
+    """
+
+    second: Tensor
+    share: Tensor
+
+
+@dataclass(frozen=True)
 class Context:
     """What a term may look at besides the features of its learner.
 
@@ -27,6 +40,8 @@ class Context:
         predictions: ``[B, classes]``, the learner's own class logits with their graph, where a term classifies; the
             objective computes them once for all of its terms unless they are given.
         tapped: outputs of blocks inside the body with their graph, by block name; those that terms ask for.
+        mixed: what the images were mixed with; None where they were not.
+        epoch: e = 0, 1, ...
     """
 
     labels: Tensor
@@ -34,6 +49,8 @@ class Context:
     messages: Mapping[str, Tensor] = field(default_factory=dict)
     predictions: Tensor | None = None
     tapped: Mapping[str, Tensor] = field(default_factory=dict)
+    mixed: MixedLabels | None = None
+    epoch: int = 0
 
 
 @dataclass(frozen=True)
@@ -139,12 +156,23 @@ class Objective(nn.Module):
         """Return the class logits ``[B, classes]`` of the first term that classifies, with their graph, or None."""
         return next((found for term in self._each() if (found := term.predict(features)) is not None), None)
 
-    def forward(self, features: Tensor, context: Context) -> ObjectiveValue:
-        """Return total and losses of these features ``[B, ...]``."""
+    def forward(
+        self, features: Tensor, context: Context, factors: Mapping[str, float] | None = None
+    ) -> ObjectiveValue:
+        """Return total and losses of these features ``[B, ...]``.
+
+        Args:
+            features: what the body gave.
+            context: what the terms may look at besides.
+            factors: multiply the terms' weights; terms that are not named are left out. All count once unless given.
+        """
         if context.predictions is None:
             context = replace(context, predictions=self.predict(features))
-        values = {name: term(features, context) for name, term in self.terms.items()}
-        total = torch.stack([self.weights[name] * value.loss for name, value in values.items()]).sum()
+        weights = self.weights
+        if factors is not None:
+            weights = {name: weight * factors[name] for name, weight in weights.items() if factors.get(name)}
+        values = {name: self.terms[name](features, context) for name in weights}
+        total = torch.stack([weights[name] * value.loss for name, value in values.items()]).sum()
         logits = context.predictions.detach() if context.predictions is not None else None
         return ObjectiveValue(total, {name: value.loss.detach() for name, value in values.items()}, logits)
 
