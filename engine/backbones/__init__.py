@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.backbones.branch_scale import scaled_branches
 from engine.backbones.building import build
 from engine.backbones.cuts import cut, cut_points
 from engine.backbones.inception_v1 import auxiliary_heads
@@ -9,15 +10,18 @@ from engine.backbones.plain_names import load_plain_state, plain_state
 from engine.backbones.registry import Family, family, names
 from engine.backbones.residual import bypassable
 from engine.backbones.shapes import feature_shapes, parameter_counts
+from engine.backbones.subnetworks import SubNetworkSampler, droppable_stages, require_droppable, run_without
 from engine.backbones.weights import load_weights
 
 __all__ = [
     "Family",
+    "SubNetworkSampler",
     "auxiliary_heads",
     "build",
     "bypassable",
     "cut",
     "cut_points",
+    "droppable_stages",
     "family",
     "feature_shapes",
     "load_plain_state",
@@ -25,4 +29,7 @@ __all__ = [
     "names",
     "parameter_counts",
     "plain_state",
+    "require_droppable",
+    "run_without",
+    "scaled_branches",
 ]

@@ -78,3 +78,5 @@ def _mark_residual(block: Any) -> None:
     keeps_size = all(convolution.stride == (1, 1) for convolution in convolutions)
     block.use_res_connect = keeps_size and convolutions[0].in_channels == block.out_channels
     block.bypassable = block.use_res_connect
+    # MobileNetV2 calls it conv, the others block. Not set as an attribute, which would register its weights twice.
+    vars(block)["branch_end"] = (block.conv if hasattr(block, "conv") else block.block)[-1]

@@ -15,19 +15,35 @@ Children = list[tuple[str, nn.Module]]
 class BasicBlock(torchvision_resnet.BasicBlock):
     """Two 3x3 convolutions and a shortcut, from [B, C, H, W] to [B, width, H / stride, W / stride]."""
 
+    first_of_stage: bool = False
+    """Whether this is the first block of its stage, which every sub-network keeps."""
+
     @property
     def bypassable(self) -> bool:
         """Whether input and output have the same shape, so that the block can be left out."""
         return self.downsample is None
+
+    @property
+    def branch_end(self) -> nn.Module:
+        """The module whose output is added to the shortcut."""
+        return self.bn2
 
 
 class Bottleneck(torchvision_resnet.Bottleneck):
     """Convolutions 1x1, 3x3, 1x1 and a shortcut, from [B, C, H, W] to [B, 4 width, H / stride, W / stride]."""
 
+    first_of_stage: bool = False
+    """Whether this is the first block of its stage, which every sub-network keeps."""
+
     @property
     def bypassable(self) -> bool:
         """Whether input and output have the same shape, so that the block can be left out."""
         return self.downsample is None
+
+    @property
+    def branch_end(self) -> nn.Module:
+        """The module whose output is added to the shortcut."""
+        return self.bn3
 
 
 def bypassable(network: nn.Sequential) -> tuple[str, ...]:
@@ -79,7 +95,9 @@ def stages(
             out_channels = width * block.expansion
             changes = stride != 1 or channels != out_channels
             downsample = shortcut(channels, out_channels, stride) if changes else None
-            children.append((f"layer{stage}_{index}", block(channels, width, stride, downsample)))
+            child = block(channels, width, stride, downsample)
+            child.first_of_stage = index == 0
+            children.append((f"layer{stage}_{index}", child))
             channels = out_channels
     return children
 

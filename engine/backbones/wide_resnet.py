@@ -22,6 +22,9 @@ class WideBlock(nn.Module):
     1x1 convolution of the activated input.
     """
 
+    first_of_stage: bool = False
+    """Whether this is the first block of its stage, which every sub-network keeps."""
+
     def __init__(self, channels: int, out_channels: int, stride: int, dropout: float) -> None:
         super().__init__()
         self.bypassable: bool = stride == 1 and channels == out_channels
@@ -32,6 +35,11 @@ class WideBlock(nn.Module):
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.shortcut = None if self.bypassable else nn.Conv2d(channels, out_channels, 1, stride=stride, bias=False)
+
+    @property
+    def branch_end(self) -> nn.Module:
+        """The module whose output is added to the shortcut."""
+        return self.conv2
 
     def forward(self, features: Tensor) -> Tensor:
         """Map [B, C, H, W] to [B, out_channels, H / stride, W / stride]."""
@@ -56,7 +64,9 @@ def build_wide_resnet(
         for index in range(count):
             out_channels = 16 * factor * 2**stage
             stride = 2 if stage > 0 and index == 0 else 1
-            children[f"layer{stage + 1}_{index}"] = WideBlock(channels, out_channels, stride, dropout)
+            block = WideBlock(channels, out_channels, stride, dropout)
+            block.first_of_stage = index == 0
+            children[f"layer{stage + 1}_{index}"] = block
             channels = out_channels
     linear = nn.Linear(channels, num_classes)
     children["classifier"] = nn.Sequential(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.data.ahead import LookAhead, Place
+from engine.data.companions import Companions, choose_companion
 from engine.data.facts import Facts
 from engine.data.images import Images
 from engine.data.labels import choose_labelled, known_labels
@@ -24,7 +25,11 @@ from engine.recipes.data import Data
 
 @dataclass(frozen=True)
 class Batch:
-    """B images as bytes; numpy, so that an object store can share it without a copy."""
+    """B images as bytes; numpy, so that an object store can share it without a copy.
+
+    A training batch with companions holds 2B: the first B rows are those of the batch without, the others are their
+    companions in the same order.
+    """
 
     images: np.ndarray
     """uint8 [B, C, H, W]."""
@@ -57,6 +62,7 @@ class Source:
         images: dict[str, Images],
         chosen: Chosen,
         labelled: np.ndarray,
+        companions: Companions,
     ) -> None:
         self.facts = facts
         self._batch_size = data.batch_size
@@ -68,6 +74,7 @@ class Source:
         # Held-out images may lie in the same array, and keep their labels.
         self._labels = {split: images[split].labels for split in chosen}
         self._labels["train"] = known_labels(images["train"].labels, labelled)
+        self._companion = choose_companion(companions, chosen["train"], self._labels["train"], data.batch_size, seed)
         # Bound to the instance and small: looking ahead needs the orders of two epochs.
         self._order = functools.lru_cache(maxsize=2)(self._new_order)
         self._ahead = LookAhead(self._read, self._following) if images["train"].look_ahead else None
@@ -84,7 +91,7 @@ class Source:
         return self._labelled.copy()
 
     def batch(self, epoch: int, step: int) -> Batch:
-        """Return one training batch, a pure function of (seed, epoch, step)."""
+        """Return one training batch with the companions that were asked for, a pure function of (seed, epoch, step)."""
         if epoch < 0 or not 0 <= step < self.steps_per_epoch():
             raise IndexError(f"epoch {epoch}, step {step}: an epoch has the steps 0 to {self.steps_per_epoch() - 1}")
         return self._read((epoch, step)) if self._ahead is None else self._ahead.take((epoch, step))
@@ -105,6 +112,18 @@ class Source:
             labels = self._labels[split][indices]
             yield Batch(images.evaluation_images(indices), labels, indices, split, 0, step)
 
+    def recalibration_batches(self, images: int) -> Iterator[Batch]:
+        """Yield the first training batches of epoch 0, without companions, to estimate batch-norm statistics again.
+
+        They are the same ones each time, and reading them leaves alone what is prepared ahead.
+
+        Args:
+            images: how many images are needed; whole batches are given until there are as many, one epoch at most.
+        """
+        order = self._new_order(0)
+        for step in range(min(num_steps(images, self._batch_size), self.steps_per_epoch())):
+            yield self._training_batch(order[step * self._batch_size : (step + 1) * self._batch_size], 0, step)
+
     def close(self) -> None:
         """Stop the threads that decode ahead, if there are any."""
         if self._ahead is not None:
@@ -118,6 +137,11 @@ class Source:
     def _read(self, place: Place) -> Batch:
         epoch, step = place
         indices = self._order(epoch)[step * self._batch_size : (step + 1) * self._batch_size]
+        if self._companion is not None:
+            indices = np.concatenate([indices, self._companion(indices, epoch, step)])
+        return self._training_batch(indices, epoch, step)
+
+    def _training_batch(self, indices: np.ndarray, epoch: int, step: int) -> Batch:
         images = self._images["train"].training_images(indices, epoch, step)
         return Batch(images, self._labels["train"][indices], indices, "train", epoch, step)
 
@@ -131,6 +155,7 @@ def open_source(
     seed: int,
     progress: Progress | None = None,
     *,
+    companions: Companions = "none",
     strict_counts: bool = True,
     stored_limit_bytes: int = STORED_LIMIT_BYTES,
 ) -> Source:
@@ -140,6 +165,7 @@ def open_source(
         data: the recipe's part about data.
         seed: the run's seed; decides the order and the random changes, not the subsets.
         progress: told what is being done, and the fraction that is done.
+        companions: what is read beside each image of a training batch, which then holds twice as many.
         strict_counts: refuse published sets with another number of images than was published.
         stored_limit_bytes: larger sets are decoded while they are used.
 
@@ -165,9 +191,10 @@ def open_source(
         fingerprint=_fingerprint(opened, chosen, labelled),
         cropped_while_decoding=opened.cropped_while_decoding,
         labelled_images=len(labelled),
+        training_positions=len(opened.images["train"].labels),
     )
     images = opened.images if "validation" in opened.images else opened.images | {"validation": opened.images["train"]}
-    return Source(facts, data, seed, images, chosen, labelled)
+    return Source(facts, data, seed, images, chosen, labelled, companions)
 
 
 def _fingerprint(opened: Opened, chosen: Chosen, labelled: np.ndarray) -> str:

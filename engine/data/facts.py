@@ -41,9 +41,15 @@ class Facts:
     labelled_images: int = -1
     """Training images whose label is used, at least 1; all of `sizes["train"]` unless given."""
 
+    training_positions: int = -1
+    """Images of the whole training set; `Batch.indices` of training images are below it; `sizes["train"]` unless
+    given."""
+
     def __post_init__(self) -> None:
         if self.labelled_images < 0:
             object.__setattr__(self, "labelled_images", self.sizes["train"])
+        if self.training_positions < 0:
+            object.__setattr__(self, "training_positions", self.sizes["train"])
 
     def describe(self) -> str:
         """Return the numbers of images in words."""
@@ -70,4 +76,6 @@ class Facts:
             cropped_while_decoding=values["cropped_while_decoding"],
             # Facts that were written before images could lack a label do not hold it.
             labelled_images=values.get("labelled_images", values["sizes"]["train"]),
+            # Older ones do not count the images that are left out, either.
+            training_positions=values.get("training_positions", values["sizes"]["train"]),
         )

@@ -9,7 +9,6 @@ import math
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,32 +16,22 @@ from torch import Tensor, nn
 
 from engine.data import Augmenter, Batch, Facts
 from engine.errors import EngineError, LearnerError
-from engine.learners.failures import NotFinite, explain, finite_losses
+from engine.learners.failures import NotFinite, explain
 from engine.learners.frozen_peers import FrozenPeer, FrozenPeers, flat_weights
 from engine.learners.memory import MemoryMeter
 from engine.learners.meters import Meters
 from engine.learners.numerics import DTYPES
 from engine.learners.optimization import learning_rate_at, make_optimizer
+from engine.learners.propagation import Pending, Propagation
+from engine.learners.recalibration import Recalibration
 from engine.learners.role import Role, Stated
 from engine.learners.state import LearnerState, pack_state, unpack_state
 from engine.learners.statements import Statements
-from engine.learners.taps import Taps, statistics_untracked
+from engine.learners.taps import statistics_untracked
+from engine.learners.teaching.passes import Teaching
 from engine.objectives import Context, Objective
 from engine.recipes import Recipe
-from engine.streams import seeded
 from engine.tasks import ClassificationScore, CohortScore
-
-
-@dataclass
-class _Pending:
-    """What `forward` leaves behind for `update`."""
-
-    batch: Batch
-    pixels: Tensor | None
-    inputs: Tensor | None
-    output: Tensor
-    predictions: Tensor | None
-    tapped: dict[str, Tensor]
 
 
 class Learner:
@@ -58,6 +47,7 @@ class Learner:
         steps_per_epoch: optimizer steps in an epoch.
         device: where to compute.
         frozen_peers: copies of other networks, by the name of the message that brings their weights.
+        teaching: how the network teaches itself, if it does.
     """
 
     def __init__(
@@ -71,6 +61,7 @@ class Learner:
         steps_per_epoch: int,
         device: torch.device,
         frozen_peers: Mapping[str, FrozenPeer] | None = None,
+        teaching: Teaching | None = None,
     ) -> None:
         self.name = name
         self.device = device
@@ -84,18 +75,20 @@ class Learner:
         self._frozen = FrozenPeers(frozen_peers or {})
         for copy in self._frozen.bodies:
             self._placed(copy)
-        self._taps = Taps(self.body, objective.taps)
+        self._teaching = teaching
+        self._recalibration: Recalibration | None = None
         self._named = dict(self.body.named_parameters(prefix="body"))
         self._named |= dict(self.objective.named_parameters(prefix="auxiliary"))
         self.optimizer = make_optimizer(recipe.optimizer, self._named.values())
-        self._scaler = torch.amp.GradScaler(device.type, enabled=recipe.numerics.precision == "float16")
         self._augmenter = Augmenter(recipe.data.augmentation, facts, recipe.seed, device)
         self._meters = Meters()
         self._score = ClassificationScore(facts.num_classes)
         self._together = CohortScore(facts.num_classes)
-        self._pending: _Pending | None = None
+        self._pending: Pending | None = None
         self._memory = MemoryMeter([*self._named.values(), *self.body.buffers(), *self.objective.buffers()])
+        self._propagation = Propagation(role, self.body, self.objective, self._dtype, device, self._memory)
         self._steps = 0
+        self._known_at: int | None = None
         self._departure: str | None = None
         self._statements = Statements(role.states, self._dtype, device)
         if recipe.numerics.compile:
@@ -126,10 +119,14 @@ class Learner:
         pixels = None
         if features is None or self.objective.needs_pixels:
             pixels = self._augmenter.training_pixels(batch)
+        passes = None
+        if self._teaching is not None and pixels is not None:
+            passes = self._teaching.passes(batch, pixels)
+            pixels = passes.first.pixels
         inputs = self._inputs(pixels, features)
         version = inputs._version
         with self._memory.counting():
-            pending = self._run(batch, inputs)
+            pending = self._propagation.run(batch, inputs, passes.first if passes is not None else None)
         if inputs._version != version:
             raise LearnerError(
                 self.name,
@@ -138,6 +135,7 @@ class Learner:
             )
         pending.pixels = pixels if self.objective.needs_pixels else None
         pending.inputs = inputs if self._frozen else None
+        pending.passes = passes
         self._pending = pending
         return self._stated(self._statements.states, pending)
 
@@ -156,35 +154,39 @@ class Learner:
         pending, self._pending = self._pending, None
         assert pending is not None, "update without a forward before it"
         batch = pending.batch
-        labels = torch.from_numpy(batch.labels).to(self.device)
         rate = learning_rate_at(self._recipe, self._steps_per_epoch, batch.epoch, batch.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         heard = dict(messages)
         if pending.inputs is not None:
-            with self._autocast():
+            with self._propagation.autocast():
                 heard |= self._frozen.predictions(pending.inputs, batch, self._dtype)
-        context = Context(labels, pending.pixels, heard, pending.predictions, pending.tapped)
-        with self._stream(batch, "update"), self._autocast(), self._memory.counting():
-            value = self.objective(pending.output, context)
+        labels = torch.from_numpy(batch.labels).to(self.device)
         try:
-            losses = finite_losses(value.losses, value.total, batch)
+            if self._teaching is None or pending.passes is None:
+                with self._memory.counting():
+                    context = Context(labels, pending.pixels, heard, pending.predictions)
+                    learned = self._propagation.learn(pending, context)
+            else:
+                labels, passes = pending.passes.first.labels, pending.passes
+                learned = self._propagation.learn_all(pending, passes, self._teaching, heard, self._inputs)
         except NotFinite as error:
             if not self._role.may_leave:
                 raise LearnerError(self.name, str(error)) from None
             self._leave(str(error))
             return ()
-        self._scaler.scale(value.total).backward()
-        self._scaler.step(self.optimizer)
-        self._scaler.update()
-        self._memory.measure(self._named, self.optimizer, self._frozen.bytes)
+        self._propagation.scaler.step(self.optimizer)
+        self._propagation.scaler.update()
+        known = self._teaching.bytes if self._teaching is not None else 0
+        kept = {"copies_of_peers": self._frozen.bytes, "knowledge": known}
+        self._memory.measure(self._named, self.optimizer, kept)
         self.optimizer.zero_grad(set_to_none=True)
         self._steps += 1
-        hits = None
-        if value.logits is not None:
-            hits = int((value.logits.argmax(1) == labels).sum())
-        labelled = int((batch.labels >= 0).sum())
-        self._meters.add(losses, len(batch.labels), hits, labelled, self.objective.need_labels)
+        hits = int((learned.logits.argmax(1) == labels).sum()) if learned.logits is not None else None
+        self._meters.add(learned.losses, len(labels), hits, int((labels >= 0).sum()), self.objective.need_labels)
+        if self._teaching is not None and learned.logits is not None:
+            self._teaching.finish(learned.logits)
+            self._meters.observe(self._teaching.observed())
         return ()
 
     def restate(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
@@ -198,7 +200,7 @@ class Learner:
         features = next(iter(messages.values()), None)
         inputs = self._inputs(self._augmenter.training_pixels(batch) if features is None else None, features)
         with torch.no_grad(), statistics_untracked(self.body, self.objective):
-            return self._stated(self._statements.restated, self._run(batch, inputs))
+            return self._stated(self._statements.restated, self._propagation.run(batch, inputs))
 
     def publish(self, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Give all weights of the body, float32 [N]; NaN once the learner has left its cohort."""
@@ -210,14 +212,29 @@ class Learner:
         self._frozen.adopt(messages)
         return ()
 
+    def recalibrate(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Add training images to those from which the batch norms' statistics are measured anew.
+
+        The next evaluation takes them up; training, which uses the statistics of each batch, does not notice.
+        """
+        self._meters.pause()
+        if self._recalibration is None:
+            self._recalibration = Recalibration(self.body)
+        with self._propagation.autocast():
+            self._recalibration.add(self._inputs(self._augmenter.training_pixels(batch)))
+        return ()
+
     def infer(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Run the body in evaluation mode; heads and decoders take no part."""
         self._meters.pause()
+        if self._recalibration is not None:
+            self._recalibration.finish()
+            self._recalibration = None
         features = next(iter(messages.values()), None)
         if self.body.training:
             self.body.eval()
         pixels = self._augmenter.evaluation_pixels(batch) if features is None else None
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), self._propagation.autocast():
             return (self.body(self._inputs(pixels, features)).detach().to(self._dtype),)
 
     def score(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
@@ -266,12 +283,16 @@ class Learner:
             "steps": self._steps,
             "meters": self._meters.state(),
             "memory": self._memory.state(),
-            "scaler": self._scaler.state_dict(),
+            "scaler": self._propagation.scaler.state_dict(),
             "departure": self._departure,
             "shapes": self._statements.shapes,
         }
         state = pack_state(self.body, self.objective, self.optimizer, self._named, extra)
         state.tensors.update(self._frozen.state())
+        if self._teaching is not None:
+            state.tensors.update({f"teaching.{name}": value for name, value in self._teaching.state().items()})
+            state.knowledge, state.extra["knowledge_follows"] = self._teaching.knowledge(), self._known_at
+            self._known_at = self._steps
         return state
 
     def restore(self, state: LearnerState) -> None:
@@ -281,21 +302,20 @@ class Learner:
         self._meters.load_state(extra["meters"])
         self._memory.load_state(extra["memory"])
         if extra["scaler"]:
-            self._scaler.load_state_dict(extra["scaler"])
+            self._propagation.scaler.load_state_dict(extra["scaler"])
         self._departure, self._statements.shapes = extra["departure"], dict(extra["shapes"])
         self._frozen.restore(state.tensors)
+        if self._teaching is not None:
+            prefix = "teaching."
+            kept = {name[len(prefix) :]: value for name, value in state.tensors.items() if name.startswith(prefix)}
+            self._teaching.restore(kept)
+            self._teaching.restore_knowledge(state.knowledge)
+            self._known_at = self._steps
 
     def _placed(self, module: Any) -> Any:
         return module.to(self.device, memory_format=self._format)
 
-    def _run(self, batch: Batch, inputs: Tensor) -> _Pending:
-        with self._stream(batch, "forward"), self._autocast(), self._taps.recording() as tapped:
-            output = self.body(inputs)
-            stated = "predictions" in self._role.states
-            predictions = self.objective.predict(output) if stated else None
-        return _Pending(batch, None, None, output, predictions, tapped)
-
-    def _stated(self, names: tuple[Stated, ...], pending: _Pending) -> tuple[Tensor, ...]:
+    def _stated(self, names: tuple[Stated, ...], pending: Pending) -> tuple[Tensor, ...]:
         values = {**pending.tapped, "features": pending.output}
         if pending.predictions is not None:
             values["predictions"] = pending.predictions
@@ -304,20 +324,13 @@ class Learner:
     def _leave(self, reason: str) -> None:
         self._departure, self._pending = reason, None
 
-    def _inputs(self, pixels: Tensor | None, features: Tensor | None) -> Tensor:
+    def _inputs(self, pixels: Tensor | None, features: Tensor | None = None) -> Tensor:
         if features is None:
             assert pixels is not None
             inputs = self._augmenter.normalise(pixels)
         else:
             inputs = features
         return inputs.contiguous(memory_format=self._format) if inputs.dim() == 4 else inputs
-
-    def _stream(self, batch: Batch, phase: str) -> Any:
-        role = self._role
-        return seeded(role.seed, role.stream, phase, batch.epoch, batch.step, device=self.device)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32)
 
     def call(self, phase: str, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Run one phase, and make every error name this learner.

@@ -63,14 +63,14 @@ class MemoryMeter:
         return self._saved.counting() if self._saved is not None else contextlib.nullcontext()
 
     def measure(
-        self, parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, copies: int
+        self, parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, kept: Mapping[str, int]
     ) -> None:
         """Measure between an optimizer's step and the end of its gradients; only the first call does anything.
 
         Args:
             parameters: all that the optimizer updates.
             optimizer: after its step.
-            copies: bytes of other networks that the learner keeps.
+            kept: bytes of what else the learner keeps, by purpose.
         """
         if self._saved is None:
             return
@@ -81,8 +81,7 @@ class MemoryMeter:
             "gradients": tensor_bytes(p.grad for p in parameters.values() if p.grad is not None),
             "optimizer": tensor_bytes(value for value in slots if isinstance(value, torch.Tensor)),
         }
-        if copies:
-            self._bytes["copies_of_peers"] = copies
+        self._bytes |= {purpose: count for purpose, count in kept.items() if count}
         self._saved = None
 
     def report(self, device: torch.device) -> dict[str, int]:

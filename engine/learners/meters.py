@@ -17,6 +17,7 @@ class Meters:
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
+        self._observed: dict[str, list[float]] = {}
         self._images = 0
         self._scored = 0
         self._hits = 0
@@ -51,6 +52,12 @@ class Meters:
             self._hits += hits
             self._scored += labelled
 
+    def observe(self, values: Mapping[str, float]) -> None:
+        """Add what was measured in some steps only; means over these steps are reported under the same names."""
+        for name, value in values.items():
+            total, count = self._observed.get(name, (0.0, 0.0))
+            self._observed[name] = [total + value, count + 1]
+
     def work(self, seconds: float) -> None:
         """Add time spent inside phases; not while the clock is stopped."""
         if self._paused_at is None:
@@ -60,7 +67,7 @@ class Meters:
         """Return means since the last report, and start anew.
 
         Keys: ``loss/TERM``, ``accuracy`` (0 to 1, where the learner has logits), ``images_per_second``,
-        ``waiting_share`` (share of the time spent outside phases, 0 to 1).
+        ``waiting_share`` (share of the time spent outside phases, 0 to 1), and the names that were observed.
         """
         if not self._images:
             return {}
@@ -72,7 +79,9 @@ class Meters:
             values["accuracy"] = self._hits / self._scored
         values["images_per_second"] = self._images / elapsed
         values["waiting_share"] = max(0.0, 1.0 - self._busy / elapsed)
+        values |= {name: total / count for name, (total, count) in self._observed.items()}
         self._sums, self._counts, self._images, self._scored, self._hits = {}, {}, 0, 0, 0
+        self._observed = {}
         self._busy, self._since = 0.0, now
         return values
 
@@ -95,9 +104,11 @@ class Meters:
             "images": self._images,
             "scored": self._scored,
             "hits": self._hits,
+            "observed": {name: list(sums) for name, sums in self._observed.items()},
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take up the sums of a checkpoint."""
         self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
         self._images, self._scored, self._hits = state["images"], state["scored"], state["hits"]
+        self._observed = {name: list(sums) for name, sums in state["observed"].items()}

@@ -33,9 +33,15 @@ def make_optimizer(settings: Optimizer, parameters: Iterable[nn.Parameter]) -> t
     parameters = list(parameters)
     lr, decay = settings.learning_rate, settings.weight_decay
     if isinstance(settings, SGD):
-        return torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             parameters, lr, momentum=settings.momentum, nesterov=settings.nesterov, weight_decay=decay, fused=True
         )
+        if settings.momentum:
+            # The fused kernel refuses parameters of which only some have moved, as after a first step without some
+            # blocks; from zero the first step is the same.
+            for parameter in parameters:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimizer
     if isinstance(settings, RMSProp):
         return torch.optim.RMSprop(
             parameters,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,10 +19,13 @@ class LearnerState:
         tensors: by name; ``body.BLOCK.*`` are the plain backbone's weights and buffers, ``auxiliary.*`` those of
             heads and decoders, ``optimizer.PARAMETER.SLOT`` what the optimizer remembers. On the CPU, contiguous.
         extra: JSON values: counters and running sums.
+        knowledge: the rows of a knowledge store that changed since the state before, which `extra` names as the step
+            ``knowledge_follows`` (None: since the start); when restored, all rows. Empty without a store.
     """
 
     tensors: dict[str, Tensor]
     extra: dict[str, Any]
+    knowledge: dict[str, Tensor] = field(default_factory=dict)
 
 
 def _copy(tensor: Tensor) -> Tensor:

@@ -55,12 +55,17 @@ class Team:
             there are. Most methods have one.
         evaluation: the program of an evaluation batch; learners that take part in its ``score`` phase hold scores.
         networks: each network that the run deploys, by name.
+        recalibration: the program of a training batch from which batch-norm statistics are measured anew before an
+            evaluation; None where training leaves behind those of the deployed network.
+        recalibration_images: how many training images that takes.
     """
 
     learners: tuple[LearnerSummary, ...]
     training: tuple[Program, ...]
     evaluation: Program
     networks: Mapping[str, Network]
+    recalibration: Program | None = None
+    recalibration_images: int = 0
 
     def program(self, step: int) -> Program:
         """Return the program of a training step, counted from 0 over the whole run."""

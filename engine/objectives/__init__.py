@@ -5,19 +5,22 @@ from engine.objectives.classification import (
     Classification,
     TappedClassification,
     cross_entropy_loss,
+    mixed_cross_entropy_loss,
 )
 from engine.objectives.confidence import ConfidencePenalty, negative_entropy
 from engine.objectives.contrastive import EMBEDDING_SIZE, TEMPERATURE, Contrastive, supervised_contrastive_loss
 from engine.objectives.decoders import cifar_decoder, decoder_for, imagenet_decoder
 from engine.objectives.feature_mimicry import FeatureMimicry
 from engine.objectives.heads import conv_head, dgl_head, head_for, imagenet_head, linear_head, prediction_head
+from engine.objectives.knowledge_mimicry import RECALLED, KnowledgeMimicry, knowledge_divergence
 from engine.objectives.mimicry import Mimicry, jeffreys, jensen_shannon, kl_divergence, reverse_kl
-from engine.objectives.objective import Context, Objective, ObjectiveValue, Term, TermValue
+from engine.objectives.objective import Context, MixedLabels, Objective, ObjectiveValue, Term, TermValue
 from engine.objectives.reconstruction import Reconstruction, reconstruction_loss
 from engine.objectives.similarity import SimilarityMatching, label_similarity, similarity_matrix
 
 __all__ = [
     "EMBEDDING_SIZE",
+    "RECALLED",
     "TEMPERATURE",
     "AuxiliaryClassification",
     "Classification",
@@ -25,7 +28,9 @@ __all__ = [
     "Context",
     "Contrastive",
     "FeatureMimicry",
+    "KnowledgeMimicry",
     "Mimicry",
+    "MixedLabels",
     "Objective",
     "ObjectiveValue",
     "Reconstruction",
@@ -44,7 +49,9 @@ __all__ = [
     "jeffreys",
     "jensen_shannon",
     "kl_divergence",
+    "knowledge_divergence",
     "label_similarity",
+    "mixed_cross_entropy_loss",
     "linear_head",
     "negative_entropy",
     "prediction_head",

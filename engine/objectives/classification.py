@@ -42,14 +42,14 @@ def mixed_cross_entropy_loss(logits: Tensor, labels: Tensor, mixed: MixedLabels,
         float32 scalar in nats; 0 with gradient 0 if no image has a label.
     """
     with full_precision(logits):
-        loss, count = logits.new_zeros((), dtype=torch.float32), 0.0
+        loss = count = logits.new_zeros((), dtype=torch.float32)
         for each, share in ((labels, mixed.share), (mixed.second, 1 - mixed.share)):
             rows = F.cross_entropy(
                 logits.float(), each, ignore_index=NO_LABEL, label_smoothing=smoothing, reduction="none"
             )
             weights = share * (each != NO_LABEL)
             loss, count = loss + (weights * rows).sum(), count + weights.sum()
-        return loss / torch.as_tensor(count).clamp_min(torch.finfo(torch.float32).tiny)
+        return loss / count.clamp_min(torch.finfo(torch.float32).tiny)
 
 
 class Classification(Term):

@@ -156,9 +156,7 @@ class Objective(nn.Module):
         """Return the class logits ``[B, classes]`` of the first term that classifies, with their graph, or None."""
         return next((found for term in self._each() if (found := term.predict(features)) is not None), None)
 
-    def forward(
-        self, features: Tensor, context: Context, factors: Mapping[str, float] | None = None
-    ) -> ObjectiveValue:
+    def forward(self, features: Tensor, context: Context, factors: Mapping[str, float] | None = None) -> ObjectiveValue:
         """Return total and losses of these features ``[B, ...]``.
 
         Args:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from pydantic import ValidationError
 
-_MOST_LISTED = 12
+_MOST_LISTED = 24
 
 
 def nearest(wrong: str, right: Iterable[str]) -> str:

@@ -22,6 +22,7 @@ from engine.training.environment import describe_environment
 from engine.training.folder import Resume, RunFolder, choose_folder, read_summary
 from engine.training.interruption import Interruption
 from engine.training.preview import check_batches
+from engine.training.recalibration import recalibrate
 from engine.training.reports import Progress, Questions, mean_test_accuracy
 from engine.training.result import Result, Status
 
@@ -57,7 +58,12 @@ def train(
     if summary is not None and summary["status"] == "finished":
         console.message(f"{folder_path} is finished already; --resume never starts a new run beside it")
         return Result.from_json(summary, folder_path)
-    source = open_source(recipe.data, recipe.seed, lambda text, share: console.message(f"{text} {share:.0%}"))
+    source = open_source(
+        recipe.data,
+        recipe.seed,
+        lambda text, share: console.message(f"{text} {share:.0%}"),
+        companions=getattr(recipe.method, "companions", "none"),
+    )
     try:
         team = method_of(recipe).team(recipe, source.facts)
         check_batches(recipe, source.facts)
@@ -187,6 +193,7 @@ class _Run:
         return step
 
     def _evaluate(self, epoch: int, step: int) -> None:
+        recalibrate(self._runtime, self._team, self._source)
         for split in ("validation", "test"):
             if self._source.facts.sizes.get(split):
                 for batch in self._source.evaluation_batches(split):

@@ -16,6 +16,7 @@ from engine.methods import Network, assemble, method_of
 from engine.recipes import Plan, Recipe, load_recipe
 from engine.runtimes import open_runtime
 from engine.tracking import Record, read_metrics
+from engine.training.recalibration import recalibrate
 from engine.training.reports import score_name, scores_by_network
 
 
@@ -116,6 +117,7 @@ def evaluate(run: Run, data_root: str | None = None) -> dict[str, float]:
         try:
             runtime.restore(run.checkpoint.states)
             scores: dict[str, float] = {}
+            recalibrate(runtime, team, source)
             for split in ("validation", "test"):
                 if not source.facts.sizes.get(split):
                     continue

@@ -233,9 +233,11 @@ def test_the_fingerprint_names_the_labelled_images(tmp_path: Path) -> None:
 
 
 def test_facts_survive_json_and_old_ones_had_every_label() -> None:
-    facts = digits(labelled_fraction=0.1).facts
+    facts = digits(labelled_fraction=0.1, train_limit=400).facts
     values = json.loads(json.dumps(facts.to_json()))
     assert values["labelled_images"] == facts.labelled_images < 100
+    assert values["training_positions"] == facts.training_positions == 500
     assert Facts.from_json(values) == facts
-    del values["labelled_images"]
-    assert Facts.from_json(values).labelled_images == 500
+    del values["labelled_images"], values["training_positions"]
+    old = Facts.from_json(values)
+    assert (old.labelled_images, old.training_positions) == (400, 400)

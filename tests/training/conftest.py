@@ -29,8 +29,8 @@ def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None
     """A function: step of the run, from 1, and what happens while the batch of that step is being made."""
 
     def arrange(step: int, happen: Callable[[], None]) -> None:
-        def opened(*arguments: Any) -> Source:
-            source = open_source(*arguments)
+        def opened(*arguments: Any, **named: Any) -> Source:
+            source = open_source(*arguments, **named)
             make, steps = source.batch, source.steps_per_epoch()
 
             def batch(epoch: int, index: int) -> Any:

@@ -1,0 +1,165 @@
+"""How is a body run forward, and how do the gradients of its losses come about?"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.backbones import run_without, scaled_branches
+from engine.data import Batch
+from engine.learners.failures import finite_losses
+from engine.learners.memory import MemoryMeter
+from engine.learners.role import Role
+from engine.learners.taps import Taps, statistics_untracked
+from engine.learners.teaching.passes import FIRST, Pass, Passes, Teaching
+from engine.objectives import Context, Objective
+from engine.streams import seeded
+
+
+@dataclass
+class Pending:
+    """What a forward pass leaves behind for the backward one."""
+
+    batch: Batch
+    pixels: Tensor | None
+    inputs: Tensor | None
+    output: Tensor
+    predictions: Tensor | None
+    tapped: dict[str, Tensor]
+    passes: Passes | None = None
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What was learned in a step.
+
+    Attributes:
+        losses: unweighted, by term, and ``total``; of several passes, their sums with the terms' factors.
+        logits: [B, classes] of the first pass, without graph; None where the learner does not classify.
+    """
+
+    losses: dict[str, float]
+    logits: Tensor | None
+
+
+class Propagation:
+    """Forward and backward passes of one body.
+
+    Args:
+        role: whose random stream it draws from.
+        body: the blocks.
+        objective: the loss on the body's output.
+        dtype: of the computation.
+        device: where it computes.
+        memory: counts what autograd keeps.
+    """
+
+    def __init__(
+        self,
+        role: Role,
+        body: nn.Sequential,
+        objective: Objective,
+        dtype: torch.dtype,
+        device: torch.device,
+        memory: MemoryMeter,
+    ) -> None:
+        self._role, self._body, self._objective = role, body, objective
+        self._dtype, self._device, self._memory = dtype, device, memory
+        self._taps = Taps(body, objective.taps)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+
+    def autocast(self) -> torch.autocast:
+        """Return a block in which the networks compute in the recipe's precision."""
+        return torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32)
+
+    def _stream(self, batch: Batch, phase: str) -> Any:
+        role = self._role
+        return seeded(role.seed, role.stream, phase, batch.epoch, batch.step, device=self._device)
+
+    def run(self, batch: Batch, inputs: Tensor, each: Pass | None = None) -> Pending:
+        """Run the body on normalised images or features [B, ...]; without some blocks, where the pass says so."""
+        # A pass has random numbers of its own; the first, those that a network which sees nothing else has.
+        phase = "forward" if each is None or each.name == FIRST else f"forward {each.name}"
+        with self._stream(batch, phase), self.autocast(), self._taps.recording() as tapped:
+            if each is None or not (each.dropped or each.scales):
+                output = self._body(inputs)
+            else:
+                with scaled_branches(self._body, each.scales):
+                    output = run_without(self._body, inputs, each.dropped)
+            stated = "predictions" in self._role.states
+            predictions = self._objective.predict(output) if stated else None
+        return Pending(batch, None, None, output, predictions, tapped)
+
+    def learn(self, pending: Pending, context: Context, factors: Mapping[str, float] | None = None) -> Learned:
+        """Go backward from a forward pass, and add to the gradients.
+
+        Args:
+            pending: what the forward pass left.
+            context: what the terms may look at; what the pass itself knows is filled in.
+            factors: of the terms; see `Objective`.
+
+        Raises:
+            NotFinite: a loss is not finite; its gradients are not added.
+        """
+        batch = pending.batch
+        context = replace(context, tapped=pending.tapped, epoch=batch.epoch)
+        with self._stream(batch, "update"), self.autocast():
+            value = self._objective(pending.output, context, factors)
+        losses = finite_losses(value.losses, value.total, batch)
+        self.scaler.scale(value.total).backward()
+        return Learned(losses, value.logits)
+
+    def learn_all(
+        self,
+        pending: Pending,
+        passes: Passes,
+        teaching: Teaching,
+        heard: Mapping[str, Tensor],
+        prepare: Callable[[Tensor], Tensor],
+    ) -> Learned:
+        """Run what the network wants to see besides, and learn from every pass in turn.
+
+        Args:
+            pending: what the first pass left.
+            passes: of this step.
+            teaching: which planned them.
+            heard: messages of others.
+            prepare: turns pixels [B, C, H, W] into what the body takes.
+
+        Raises:
+            NotFinite: as `learn`.
+        """
+        said: dict[str, Tensor] = {}
+        for each in passes.consulted:
+            tracked = contextlib.nullcontext() if each.tracked else statistics_untracked(self._body)
+            with torch.no_grad(), tracked:
+                consulted = self.run(pending.batch, prepare(each.pixels), each)
+                said[each.name] = self._predictions(consulted)
+        losses: dict[str, float] = {}
+        for each in (passes.first, *passes.further):
+            is_first = each is passes.first
+            if not is_first:
+                pending = self.run(pending.batch, prepare(each.pixels), each)
+            predictions = self._predictions(pending)
+            recalled = teaching.recall(each, predictions.detach(), said)
+            messages = {**heard, **said, **each.messages, **recalled}
+            context = Context(each.labels, each.pixels, messages, predictions, mixed=each.mixed)
+            # Later passes hold no more than the first, whose graph is gone by then.
+            with self._memory.counting() if is_first else contextlib.nullcontext():
+                learned = self.learn(pending, context, each.terms)
+            for name, value in learned.losses.items():
+                factor = 1.0 if each.terms is None or name == "total" else each.terms[name]
+                losses[name] = losses.get(name, 0.0) + factor * value
+            said[each.name] = predictions.detach()
+        return Learned(losses, said[passes.first.name])
+
+    def _predictions(self, pending: Pending) -> Tensor:
+        with self.autocast():
+            predictions = self._objective.predict(pending.output)
+        assert predictions is not None, "a network that teaches itself must classify"
+        return predictions

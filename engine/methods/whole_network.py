@@ -1,0 +1,98 @@
+"""One learner that owns the whole network and teaches it itself: what sub-network training and its rivals share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from engine.data import Facts
+from engine.learners import Learner, Role
+from engine.learners.teaching.passes import Teaching
+from engine.methods.chain import build_network, segments_of, summarise
+from engine.methods.team import Network, Team
+from engine.objectives import Objective
+from engine.program import BATCH, SOURCE, Call, Program, batch_message
+from engine.recipes import Recipe
+from engine.streams import seeded
+
+NAME = "network"
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a method needs to know of the run.
+
+    Attributes:
+        recipe: what is trained.
+        facts: what is known of the data.
+        steps_per_epoch: optimizer steps in an epoch.
+        role: of the learner.
+        network: the backbone with its initial weights.
+    """
+
+    recipe: Recipe
+    facts: Facts
+    steps_per_epoch: int
+    role: Role
+    network: nn.Sequential
+
+
+@dataclass(frozen=True)
+class WholeNetwork:
+    """A method of one learner.
+
+    Attributes:
+        objective: makes the loss on the network's output, with its auxiliary networks; raises RecipeError if the recipe
+            cannot be, also if that is because of the teaching.
+        teaching: makes what decides what the network sees and remembers.
+    """
+
+    objective: Callable[[Recipe, Facts, nn.Sequential], Objective]
+    teaching: Callable[[Training], Teaching | None]
+
+    def team(self, recipe: Recipe, facts: Facts) -> Team:
+        """Return the one learner, and its programs."""
+        network = build_network(recipe, facts, recipe.seed)
+        (segment,) = segments_of(recipe, facts, network)
+        with torch.device("meta"):
+            objective = self.objective(recipe, facts, network)
+        companions = 1 if getattr(recipe.method, "companions", "none") == "none" else 2
+        training = Program(
+            (Call(SOURCE, "next", (), (BATCH,)), Call(NAME, "forward", (BATCH,)), Call(NAME, "update")),
+            {BATCH: batch_message(companions * recipe.data.batch_size, facts.image_shape)},
+        )
+        images = getattr(recipe.method, "recalibration_images", 0)
+        recalibration = Program(
+            (Call(SOURCE, "next", (), (BATCH,)), Call(NAME, "recalibrate", (BATCH,))),
+            {BATCH: batch_message(recipe.data.batch_size, facts.image_shape)},
+        )
+        evaluation = Program(
+            (Call(SOURCE, "next", (), (BATCH,)), Call(NAME, "score", (BATCH,))),
+            {BATCH: batch_message(recipe.data.evaluation_batch_size, facts.image_shape)},
+        )
+        return Team(
+            (summarise(NAME, segment, network, objective),),
+            (training,),
+            evaluation,
+            {"network": Network(recipe.backbone, (NAME,))},
+            recalibration if images else None,
+            images,
+        )
+
+    def build_learner(
+        self, recipe: Recipe, facts: Facts, steps_per_epoch: int, name: str, device: torch.device
+    ) -> Learner:
+        """Build the learner, whose network starts as it would if it were trained from labels alone."""
+        network, role = build_network(recipe, facts, recipe.seed), _role(recipe)
+        with seeded(role.seed, role.stream, "auxiliary"):
+            objective = self.objective(recipe, facts, network)
+        teaching = self.teaching(Training(recipe, facts, steps_per_epoch, role, network))
+        return Learner(name, role, network, objective, recipe, facts, steps_per_epoch, device, teaching=teaching)
+
+
+def _role(recipe: Recipe) -> Role:
+    # The stream of the only segment of an uncut network: without any teaching it is end-to-end training, bit for bit.
+    return Role("network", recipe.seed, "segment0")
