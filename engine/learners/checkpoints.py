@@ -4,6 +4,7 @@ What a run folder holds of one:
 
     checkpoints/step-000123/
       LEARNER.safetensors   every tensor that training changes, see `LearnerState`
+      LEARNER.knowledge-000100.safetensors ...   pieces of its knowledge store, see `knowledge_files`
       state.json            step, digest of the recipe, fingerprint of the images, counters of each learner
       MANIFEST.json         sha256 and size of each file, written last
 """
@@ -25,6 +26,7 @@ from safetensors import SafetensorError
 from engine.atomic import sync_folder, write_error, write_synced
 from engine.errors import RunError
 from engine.learners import LearnerState
+from engine.learners.knowledge_files import read_pieces, write_pieces
 
 _MANIFEST = "MANIFEST.json"
 
@@ -72,6 +74,11 @@ def save_checkpoint(
             name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
             for name, content in contents.items()
         }
+        for name, state in states.items():
+            if state.knowledge:
+                follows = state.extra["knowledge_follows"]
+                before = folder / f"step-{follows:06d}" if follows is not None else None
+                manifest |= write_pieces(aside, before, _MANIFEST, name, step, state.knowledge)
         write_synced(aside / _MANIFEST, json.dumps(manifest, indent=2).encode())
         sync_folder(aside)
         if target.exists():
@@ -133,7 +140,7 @@ def _read(path: Path) -> Checkpoint:
     values = json.loads(contents["state.json"])
     extras = values.pop("learners")
     states = {
-        name: LearnerState(safetensors.torch.load(contents[f"{name}.safetensors"]), extra)
+        name: LearnerState(safetensors.torch.load(contents[f"{name}.safetensors"]), extra, read_pieces(contents, name))
         for name, extra in extras.items()
     }
     return Checkpoint(path, values.pop("step"), states, values)

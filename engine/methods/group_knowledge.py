@@ -13,7 +13,7 @@ from engine.learners.teaching.groups import GroupTeaching
 from engine.learners.teaching.mixed_images import Mixer
 from engine.methods.whole_network import Training
 from engine.objectives import Classification, KnowledgeMimicry, Objective
-from engine.recipes import MKF, Recipe
+from engine.recipes import MKF, Fraction, Recipe
 
 
 def _sampler(recipe: Recipe, network: nn.Sequential) -> SubNetworkSampler:
@@ -49,7 +49,8 @@ def group_teaching(training: Training) -> GroupTeaching:
         RecipeError: the store's settings do not fit the data, or its folder cannot be used.
     """
     method, recipe, facts = training.recipe.method, training.recipe, training.facts
-    mixer, fraction, measure_every = None, "keep", 0
+    mixer, measure_every = None, 0
+    fraction: Fraction = "keep"
     if isinstance(method, MKF):
         fraction, measure_every = method.fraction, method.measure_fraction_every
         mixer = Mixer(

@@ -14,7 +14,16 @@ from engine.recipes.methods.mutual_learning import (
     Peer,
 )
 from engine.recipes.methods.self_distillation import CSKD, DLB, LWR, ONE, PSKD, DataMix, LabelSmoothing
-from engine.recipes.methods.sub_networks import GKT, MKF, ST, Fraction, GroupKnowledge, Sampling, StochasticDepth
+from engine.recipes.methods.sub_networks import (
+    GKT,
+    MKF,
+    ST,
+    Fraction,
+    GroupKnowledge,
+    MixingStyle,
+    Sampling,
+    StochasticDepth,
+)
 from engine.recipes.optimizer import (
     SGD,
     Adam,
@@ -70,6 +79,7 @@ __all__ = [
     "MKF",
     "MimicryReduction",
     "MimicryTarget",
+    "MixingStyle",
     "Numerics",
     "ONE",
     "Optimizer",

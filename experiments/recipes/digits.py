@@ -10,7 +10,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.recipes import DGL, DML, SGD, Backbone, Cosine, Data, EndToEnd, Greedy, InfoPro, PredSim, Recipe
+from engine.recipes import (
+    CSKD,
+    DGL,
+    DLB,
+    DML,
+    GKT,
+    LWR,
+    MKF,
+    ONE,
+    PSKD,
+    SGD,
+    ST,
+    Backbone,
+    Cosine,
+    Data,
+    DataMix,
+    EndToEnd,
+    Greedy,
+    InfoPro,
+    LabelSmoothing,
+    PredSim,
+    Recipe,
+    StochasticDepth,
+)
 
 
 def _digits(name: str, method: Any, learning_rate: float = 0.1) -> Recipe:
@@ -41,4 +64,17 @@ RECIPES = {
     "independent_scaled_infopro_digits": lambda: _digits(
         "independent_scaled_infopro_digits", DML(peer_method=InfoPro(), weight=0.0), learning_rate=0.2
     ),
+    # One network and its sub-networks, and what these are compared with.
+    "stochastic_depth_digits": lambda: _digits("stochastic_depth_digits", StochasticDepth()),
+    "st_digits": lambda: _digits("st_digits", ST()),
+    "gkt_digits": lambda: _digits("gkt_digits", GKT()),
+    "mkf_digits": lambda: _digits("mkf_digits", MKF()),
+    "label_smoothing_digits": lambda: _digits("label_smoothing_digits", LabelSmoothing()),
+    "mixup_digits": lambda: _digits("mixup_digits", DataMix(style="mixup")),
+    "cutmix_digits": lambda: _digits("cutmix_digits", DataMix(style="cutmix", mixing_probability=0.5)),
+    "one_digits": lambda: _digits("one_digits", ONE(ramp_epochs=5)),
+    "cs_kd_digits": lambda: _digits("cs_kd_digits", CSKD()),
+    "ps_kd_digits": lambda: _digits("ps_kd_digits", PSKD()),
+    "lwr_digits": lambda: _digits("lwr_digits", LWR(interval=3, horizon=15)),
+    "dlb_digits": lambda: _digits("dlb_digits", DLB()),
 }

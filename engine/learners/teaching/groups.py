@@ -78,14 +78,17 @@ class GroupTeaching(Teaching):
         consulted: tuple[Pass, ...] = ()
         if self._mixing is not None:
             partner = self._mixing.partner.to(pixels.device)
-            images, mixed = mix(pixels, self._mixing), MixedLabels(all_labels[partner], self._mixing.share.to(pixels.device))
+            images, mixed = (
+                mix(pixels, self._mixing),
+                MixedLabels(all_labels[partner], self._mixing.share.to(pixels.device)),
+            )
             self._measures = bool(self._measure_every) and self._mixed_steps % self._measure_every == 0
             self._mixed_steps += 1
             if self._measures:
                 # The same sub-network with the same weights, which says what the unmixed images would have got.
                 consulted = (Pass(_UNMIXED, pixels, all_labels, dropped=drawn[group], tracked=False),)
         first = Pass(FIRST, images, labels, mixed, drawn[group], group=group)
-        further = ()
+        further: tuple[Pass, ...] = ()
         if self._every_group:
             further = tuple(
                 Pass(f"group {each}", images, labels, mixed, dropped, group=each)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from engine.recipes.methods.local_learning import Weight
-from engine.recipes.methods.sub_networks import Positive, Share
+from engine.recipes.methods.sub_networks import MixingStyle, Positive, Share
 from engine.recipes.settings import settings
 
 
@@ -25,7 +25,7 @@ class DataMix:
     """Mixup (Zhang et al. 2018), CutMix (Yun et al. 2019) or both in turn, and nothing else."""
 
     kind: Literal["data_mix"] = "data_mix"
-    style: Literal["mixup", "cutmix", "compound"] = "mixup"
+    style: MixingStyle = "mixup"
     """Blend two images, paste an area of one into the other, or either with equal chance."""
     mixing_probability: Share = 1.0
     """Chance that the images of a step are mixed (CutMix on CIFAR: 0.5)."""

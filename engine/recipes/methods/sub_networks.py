@@ -15,6 +15,7 @@ Sampling = Literal["inherited", "ordered", "uniform", "independent"]
 Fraction = Literal[
     "keep", "none", "linear", "linear_clipped", "linear_clipped_heavy", "shared", "shared_clipped", "exact"
 ]
+MixingStyle = Literal["mixup", "cutmix", "compound"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 

@@ -1,0 +1,21 @@
+"""Label smoothing (Szegedy et al. 2016, section 7): L = CE(z, (1 - epsilon) y + epsilon / classes)."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from engine.data import Facts
+from engine.methods.whole_network import Training, WholeNetwork
+from engine.objectives import Classification, Objective
+from engine.recipes import Recipe
+
+
+def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objective:
+    return Objective({Classification.name: Classification(recipe.method.smoothing)}, {Classification.name: 1.0})
+
+
+def _teaching(training: Training) -> None:
+    return None
+
+
+METHOD = WholeNetwork(_objective, _teaching)
