@@ -20,7 +20,7 @@ _REMEDY = "give a folder that can be written to, or none to hold knowledge in me
 
 
 def allocate(layout: Layout, folder: Path | None) -> dict[str, np.ndarray]:
-    """Return arrays of zeros, by name, which take room only where they are written.
+    """Return arrays of zeros, by name, which take room page by page as they are written.
 
     Args:
         layout: shape and dtype of each array.

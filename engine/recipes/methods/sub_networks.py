@@ -102,6 +102,10 @@ class GroupKnowledge(_SubNetworks):
     knowledge_folder: str | None = None
     """Folder on the learner's machine whose disk holds the store; in memory unless given."""
 
+    store_learners: Annotated[int, Field(ge=0, le=64)] = 0
+    """Learners that do nothing but hold the store, each the images of index i modulo how many there are; 0 lets the
+    network's own learner hold it. The weights are the same."""
+
     def with_absolute_paths(self) -> GroupKnowledge:
         """Return the same with the folder of the store made absolute."""
         if self.knowledge_folder is None:

@@ -1,0 +1,122 @@
+"""Sub-networks and group knowledge at a budget that a CPU can pay: 18 methods, 100 classes of 32x32 images.
+
+    python -m experiments.sub_networks_small_budget --root DIR [--seeds 3]
+
+DIR holds 100 classes of 32x32 images in any layout of Parquet shards that the engine reads. The recipes are the shipped
+ones of CIFAR-100 with another budget: ResNet-20 of a quarter of the work (widths 8, 16, 32), 5,000 training images
+(stratified), 12 epochs, batch 64, learning rate 0.05, cosine to 0 over all steps, crops and mirroring but no colour jitter,
+channels_last, one thread. Hyper-parameters that count epochs are scaled to the budget. Every tenth mixed step of MKF
+measures all rules of mixed knowledge fraction on the knowledge that this run has. Interrupted, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+import engine
+from engine.recipes import MKF
+from engine.tracking import open_console
+
+NETWORK = "cifar100_resnet50"
+BUDGET = (
+    "data.name=parquet",
+    "data.train_limit=5000",
+    "data.augmentation.color_jitter=0",
+    "backbone.name=resnet20",
+    "backbone.widths=8,16,32",
+    "epochs=12",
+    "numerics.channels_last=true",
+    "plan.executor=process",
+    "plan.evaluate_every_epochs=12",
+)
+# What each arm is called, its recipe, and what it changes.
+ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "baseline": ("baseline", ()),
+    "stochastic_depth": ("stochastic_depth", ()),
+    "st": ("st", ()),
+    "gkt": ("gkt", ()),
+    **{
+        f"mkf {rule}": ("mkf", (f"method.fraction={rule}", "method.measure_fraction_every=10"))
+        for rule in ("keep", "none", "linear", "linear_clipped", "linear_clipped_heavy", "shared", "shared_clipped", "exact")
+    },
+    "data_mix": ("data_mix", ()),
+    "label_smoothing": ("label_smoothing", ()),
+    "mixup": ("mixup", ()),
+    "cutmix": ("cutmix", ()),
+    "one": ("one", ("method.ramp_epochs=3",)),
+    "cs_kd": ("cs_kd", ()),
+    "ps_kd": ("ps_kd", ()),
+    "lwr": ("lwr", ("method.interval=2", "method.horizon=14")),
+    "dlb": ("dlb", ()),
+}
+FOLDER = Path("runs") / "sub_networks_small_budget"
+
+
+def recipes(root: str) -> tuple[dict[str, engine.Recipe], engine.Plan]:
+    """Return the recipe of every arm, and the plan that they share."""
+    found, plan = {}, engine.Plan()
+    for label, (arm, changes) in ARMS.items():
+        words = [*BUDGET, *changes, f"data.root={root}"]
+        found[label], plan = engine.apply_overrides(engine.load_recipe(f"{arm}_{NETWORK}"), engine.Plan(), words)
+    return found, plan
+
+
+def fraction_curves(folder: Path) -> dict[int, dict[str, float]]:
+    """Return the fraction losses of a run by epoch and name, means over the epoch's measurements."""
+    values: dict[int, dict[str, list[float]]] = {}
+    for record in engine.load(folder).metrics():
+        if record.name.startswith("fraction/"):
+            name = record.name.removeprefix("fraction/")
+            values.setdefault(record.epoch, {}).setdefault(name, []).append(record.value)
+    return {
+        epoch: {name: statistics.fmean(found) for name, found in names.items()}
+        for epoch, names in sorted(values.items())
+    }
+
+
+def plot_fractions(curves: Mapping[int, Mapping[str, float]], path: Path) -> None:
+    """Draw every rule's fraction loss over the epochs, then the same with one of its two causes taken away."""
+    figure = Figure(figsize=(13, 4.2), dpi=130, layout="constrained")
+    parts = (("", "fraction loss"), ("/bases", "of wrong bases alone"), ("/model", "of the mixing model alone"))
+    for axes, (suffix, title) in zip(figure.subplots(1, 3, sharey=True), parts, strict=True):
+        names = [name for name in next(iter(curves.values())) if name.endswith(suffix) and "/" not in name[:-len(suffix) or None]]
+        for place, name in enumerate(name for name in names if not name.endswith(("error", "negative_share"))):
+            epochs = [epoch for epoch, found in curves.items() if name in found]
+            style = "--" if name.startswith("random") else "-"
+            axes.plot(
+                epochs, [curves[epoch][name] for epoch in epochs], style, color=f"C{place}", label=name.removesuffix(suffix)
+            )
+        axes.set_yscale("log")
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.grid(True, color="#e6e6e6")
+        axes.legend(fontsize=7)
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Compare all arms, then show what MKF's splits are worth."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", required=True, help="folder that holds the images")
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    arguments = parser.parse_args()
+    found, plan = recipes(arguments.root)
+    with open_console(sys.stderr, quiet=False) as console:
+        comparison = engine.compare(found, plan, seeds=range(arguments.seeds), run_dir=FOLDER, console=console)
+    print((comparison.path / "comparison.md").read_text())
+    assert MKF().fraction in {label.removeprefix("mkf ") for label in ARMS}
+    curves = fraction_curves(FOLDER / "runs" / "mkf_exact-seed0")
+    for epoch, names in curves.items():
+        print(f"epoch {epoch}: " + ", ".join(f"{name} {value:.4f}" for name, value in names.items()))
+    plot_fractions(curves, FOLDER / "fractions.png")
+    print(f"fractions: {FOLDER / 'fractions.png'}")
+
+
+if __name__ == "__main__":
+    main()
