@@ -1,7 +1,9 @@
 """Learners: what an actor owns, its phases, its optimizer and its state."""
 
+from engine.learners.bystander import Bystander
 from engine.learners.failures import explain
 from engine.learners.frozen_peers import FrozenPeer
+from engine.learners.knowledge_keeper import KnowledgeKeeper
 from engine.learners.learner import Learner
 from engine.learners.numerics import choose_device, numerics_applied
 from engine.learners.optimization import learning_rate, make_optimizer
@@ -10,7 +12,9 @@ from engine.learners.state import LearnerState
 from engine.learners.teacher import Teacher
 
 __all__ = [
+    "Bystander",
     "FrozenPeer",
+    "KnowledgeKeeper",
     "Learner",
     "LearnerState",
     "Role",

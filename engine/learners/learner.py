@@ -169,6 +169,7 @@ class Learner:
                     learned = self._propagation.learn(pending, context)
             else:
                 labels, passes = pending.passes.first.labels, pending.passes
+                self._teaching.hear(batch, messages)
                 learned = self._propagation.learn_all(pending, passes, self._teaching, heard, self._inputs)
         except NotFinite as error:
             if not self._role.may_leave:
@@ -187,6 +188,7 @@ class Learner:
         if self._teaching is not None and learned.logits is not None:
             self._teaching.finish(learned.logits)
             self._meters.observe(self._teaching.observed())
+            return self._teaching.told()
         return ()
 
     def restate(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:

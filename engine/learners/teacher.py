@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from engine.data import Augmenter, Batch, Facts
-from engine.errors import EngineError, LearnerError, RunError
-from engine.learners.failures import explain
+from engine.errors import RunError
+from engine.learners.bystander import Bystander
 from engine.learners.memory import tensor_bytes
 from engine.learners.numerics import DTYPES
 from engine.learners.state import LearnerState
 from engine.recipes import Recipe
 
 
-class Teacher:
-    """A learner that has learned already; it answers the questions that a `Learner` answers.
+class Teacher(Bystander):
+    """A learner that has learned already.
 
     Args:
         name: unique in its team.
@@ -33,8 +32,7 @@ class Teacher:
     def __init__(
         self, name: str, network: nn.Sequential, digest: str, recipe: Recipe, facts: Facts, device: torch.device
     ) -> None:
-        self.name = name
-        self.device = device
+        super().__init__(name, device)
         self._format = torch.channels_last if recipe.numerics.channels_last else torch.contiguous_format
         self._dtype = DTYPES[recipe.numerics.precision]
         module: Any = network.eval().requires_grad_(False)
@@ -49,27 +47,6 @@ class Teacher:
         with torch.no_grad(), autocast:
             logits = self._network(images.contiguous(memory_format=self._format))
         return (logits.to(self._dtype),)
-
-    def call(self, phase: str, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Run one phase; as `Learner.call`."""
-        try:
-            given: tuple[Tensor, ...] = getattr(self, phase)(batch, messages)
-        except EngineError:
-            raise
-        except Exception as error:
-            raise LearnerError(self.name, f"{phase}: {explain(error)}", traceback.format_exc()) from error
-        return given
-
-    def ask_metrics(self) -> dict[str, float]:
-        """Return nothing: it does not change."""
-        return {}
-
-    def ask_score(self) -> dict[str, dict[str, float]]:
-        """Return nothing: it is not what is trained."""
-        return {}
-
-    def ask_departure(self) -> None:
-        """Return nothing: it never leaves."""
 
     def ask_memory(self) -> dict[str, int]:
         """Return bytes by purpose; as `Learner.ask_memory`."""

@@ -8,7 +8,6 @@ before it; K_t is the running mean of what group t predicted for the image.
 
 from __future__ import annotations
 
-from engine.methods.group_knowledge import group_objective, group_teaching
-from engine.methods.whole_network import WholeNetwork
+from engine.methods.group_knowledge import METHOD
 
-METHOD = WholeNetwork(group_objective, group_teaching)
+__all__ = ["METHOD"]

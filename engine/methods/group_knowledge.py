@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from engine.backbones import SubNetworkSampler, require_droppable
 from engine.data import Facts
 from engine.knowledge.store import KnowledgeStore
+from engine.learners import Bystander, KnowledgeKeeper, Learner
 from engine.learners.teaching.groups import GroupTeaching
+from engine.learners.teaching.kept_elsewhere import KnowledgeElsewhere
 from engine.learners.teaching.mixed_images import Mixer
-from engine.methods.whole_network import Training
+from engine.methods.team import LearnerSummary, Team
+from engine.methods.whole_network import NAME, Training, WholeNetwork
 from engine.objectives import Classification, KnowledgeMimicry, Objective
-from engine.recipes import MKF, Fraction, Recipe
+from engine.program import BATCH, SOURCE, Call, Message, Program
+from engine.recipes import MKF, Recipe
+
+_TOLD = ("predictions", "prediction_weights", "prediction_rows")
 
 
 def _sampler(recipe: Recipe, network: nn.Sequential) -> SubNetworkSampler:
@@ -29,7 +37,7 @@ def _sampler(recipe: Recipe, network: nn.Sequential) -> SubNetworkSampler:
     )
 
 
-def group_objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objective:
+def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objective:
     """Return the loss of a sub-network.
 
     Raises:
@@ -42,17 +50,10 @@ def group_objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Obj
     return Objective(terms, {Classification.name: 1.0, KnowledgeMimicry.name: weight})
 
 
-def group_teaching(training: Training) -> GroupTeaching:
-    """Return what draws sub-networks, remembers and recalls.
-
-    Raises:
-        RecipeError: the store's settings do not fit the data, or its folder cannot be used.
-    """
+def _teaching(training: Training) -> GroupTeaching:
     method, recipe, facts = training.recipe.method, training.recipe, training.facts
-    mixer, measure_every = None, 0
-    fraction: Fraction = "keep"
+    mixer = None
     if isinstance(method, MKF):
-        fraction, measure_every = method.fraction, method.measure_fraction_every
         mixer = Mixer(
             training.role,
             "compound",
@@ -62,19 +63,12 @@ def group_teaching(training: Training) -> GroupTeaching:
             round(method.warmup_fraction * recipe.epochs),
             method.mixing_partners == "second_batch",
         )
-    # The smallest group teaches nobody; it is remembered only so that its fractions can be measured.
-    groups = method.num_groups if measure_every else method.num_groups - 1
-    store = None
-    if groups and (method.distillation_weight or measure_every):
-        folder = Path(method.knowledge_folder) if method.knowledge_folder is not None else None
-        store = KnowledgeStore(
-            facts.training_positions,
-            facts.num_classes,
-            groups,
-            method.averaging_weight,
-            top_k=method.top_k,
-            folder=folder,
-        )
+    store: KnowledgeStore | KnowledgeElsewhere | None = None
+    groups = _remembered_groups(recipe)
+    if groups and method.store_learners:
+        store = KnowledgeElsewhere(facts.training_positions, groups, _entries(recipe), facts.num_classes)
+    elif groups:
+        store = _store(recipe, facts, facts.training_positions)
     return GroupTeaching(
         training.role,
         _sampler(recipe, training.network),
@@ -83,6 +77,82 @@ def group_teaching(training: Training) -> GroupTeaching:
         store,
         training.steps_per_epoch,
         mixer,
-        fraction,
-        measure_every,
+        method.fraction if isinstance(method, MKF) else "keep",
+        _measure_every(recipe),
     )
+
+
+def _measure_every(recipe: Recipe) -> int:
+    return recipe.method.measure_fraction_every if isinstance(recipe.method, MKF) else 0
+
+
+def _remembered_groups(recipe: Recipe) -> int:
+    """Return the groups that are remembered: the smallest only so that its fractions can be measured."""
+    method, measures = recipe.method, _measure_every(recipe) > 0
+    return (method.num_groups if measures else method.num_groups - 1) if method.distillation_weight or measures else 0
+
+
+def _entries(recipe: Recipe) -> int:
+    """Return the most predictions that a step remembers: a mixed one two for each image."""
+    return recipe.data.batch_size * (2 if isinstance(recipe.method, MKF) else 1)
+
+
+def _store(recipe: Recipe, facts: Facts, images: int) -> KnowledgeStore:
+    method = recipe.method
+    folder = Path(method.knowledge_folder) if method.knowledge_folder is not None else None
+    groups, weight = _remembered_groups(recipe), method.averaging_weight
+    return KnowledgeStore(images, facts.num_classes, groups, weight, top_k=method.top_k, folder=folder)
+
+
+class GroupKnowledgeMethod(WholeNetwork):
+    """GKT and MKF, whose knowledge other members of the team may keep.
+
+    store0 recall(batch) -> knowledge0
+    network forward(batch)
+    network update(knowledge0) -> predictions, their weights and rows
+    store0 remember(predictions, their weights and rows)
+    """
+
+    def team(self, recipe: Recipe, facts: Facts) -> Team:
+        """Return the network's learner, those that keep the knowledge, and their programs."""
+        team, keepers = super().team(recipe, facts), _keepers(recipe)
+        if not keepers:
+            return team
+        (program,), entries, classes = team.training, _entries(recipe), facts.num_classes
+        (rows, *_), _ = program.messages[BATCH].parts[0]
+        recalled = {name: f"knowledge{part}" for part, name in enumerate(keepers)}
+        groups = _remembered_groups(recipe)
+        messages = {name: Message(name, (((groups, rows, classes), "float32"),)) for name in recalled.values()}
+        shapes = (((entries, classes), "float32"), ((entries,), "float32"), ((entries,), "int64"))
+        messages |= {name: Message(name, (part,)) for name, part in zip(_TOLD, shapes, strict=True)}
+        calls = (
+            Call(SOURCE, "next", (), (BATCH,)),
+            *(Call(name, "recall", (BATCH,), (message,)) for name, message in recalled.items()),
+            Call(NAME, "forward", (BATCH,)),
+            Call(NAME, "update", tuple(recalled.values()), _TOLD),
+            *(Call(name, "remember", _TOLD) for name in keepers),
+        )
+        summaries = [
+            LearnerSummary(name, (f"knowledge_{part}_of_{len(keepers)}",), 0, 0) for part, name in enumerate(keepers)
+        ]
+        training = Program(calls, {**program.messages, **messages})
+        return dataclasses.replace(team, learners=(*team.learners, *summaries), training=(training,))
+
+    def build_learner(
+        self, recipe: Recipe, facts: Facts, steps_per_epoch: int, name: str, device: torch.device
+    ) -> Learner | Bystander:
+        """Build the network's learner, or one that keeps a part of the knowledge."""
+        keepers = _keepers(recipe)
+        if name not in keepers:
+            return super().build_learner(recipe, facts, steps_per_epoch, name, device)
+        images = facts.training_positions
+        store = _store(recipe, facts, -(-images // len(keepers)))
+        return KnowledgeKeeper(name, store, images, keepers.index(name), len(keepers), device)
+
+
+def _keepers(recipe: Recipe) -> list[str]:
+    count = recipe.method.store_learners if _remembered_groups(recipe) else 0
+    return [f"store{part}" for part in range(count)]
+
+
+METHOD = GroupKnowledgeMethod(_objective, _teaching)

@@ -9,7 +9,6 @@ steps are mixed; the others are those of GKT.
 
 from __future__ import annotations
 
-from engine.methods.group_knowledge import group_objective, group_teaching
-from engine.methods.whole_network import WholeNetwork
+from engine.methods.group_knowledge import METHOD
 
-METHOD = WholeNetwork(group_objective, group_teaching)
+__all__ = ["METHOD"]

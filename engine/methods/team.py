@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 
 from engine.data import Facts
-from engine.learners import Learner, Teacher
+from engine.learners import Bystander, Learner
 from engine.program import Program
 from engine.recipes import Backbone, Recipe
 
@@ -95,5 +95,5 @@ class Method(Protocol):
 
     def build_learner(
         self, recipe: Recipe, facts: Facts, steps_per_epoch: int, name: str, device: torch.device
-    ) -> Learner | Teacher:
+    ) -> Learner | Bystander:
         """Build one learner where it will live."""

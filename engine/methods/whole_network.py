@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from engine.data import Facts
-from engine.learners import Learner, Role
+from engine.learners import Bystander, Learner, Role
 from engine.learners.teaching.passes import Teaching
 from engine.methods.chain import build_network, segments_of, summarise
 from engine.methods.team import Network, Team
@@ -84,7 +84,7 @@ class WholeNetwork:
 
     def build_learner(
         self, recipe: Recipe, facts: Facts, steps_per_epoch: int, name: str, device: torch.device
-    ) -> Learner:
+    ) -> Learner | Bystander:
         """Build the learner, whose network starts as it would if it were trained from labels alone."""
         network, role = build_network(recipe, facts, recipe.seed), _role(recipe)
         with seeded(role.seed, role.stream, "auxiliary"):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from engine.data import Batch, Facts
-from engine.learners import Learner, LearnerState, Teacher, choose_device, numerics_applied
+from engine.learners import Bystander, Learner, LearnerState, choose_device, numerics_applied
 from engine.methods import Team, method_of
 from engine.program import BATCH, SOURCE, Program
 from engine.recipes import Recipe
@@ -34,7 +34,7 @@ class ProcessRuntime:
         self._settings.enter_context(numerics_applied(recipe.numerics))
         self._device = choose_device(recipe.numerics, torch.cuda.is_available())
         method = method_of(recipe)
-        self._learners: dict[str, Learner | Teacher] = {
+        self._learners: dict[str, Learner | Bystander] = {
             name: method.build_learner(recipe, facts, steps_per_epoch, name, self._device) for name in team.names
         }
 

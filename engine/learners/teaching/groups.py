@@ -14,6 +14,7 @@ from engine.knowledge.fraction_loss import fraction_losses
 from engine.knowledge.mixing import Mixing, mix
 from engine.knowledge.store import KnowledgeStore
 from engine.learners.role import Role
+from engine.learners.teaching.kept_elsewhere import KnowledgeElsewhere
 from engine.learners.teaching.mixed_images import Mixer
 from engine.learners.teaching.passes import FIRST, Pass, Passes, Teaching
 from engine.objectives import RECALLED, MixedLabels
@@ -48,7 +49,7 @@ class GroupTeaching(Teaching):
         sampler: SubNetworkSampler,
         groups: int,
         every_group: bool,
-        store: KnowledgeStore | None,
+        store: KnowledgeStore | KnowledgeElsewhere | None,
         steps_per_epoch: int,
         mixer: Mixer | None = None,
         fraction: Fraction = "keep",
@@ -96,6 +97,15 @@ class GroupTeaching(Teaching):
                 if each
             )
         return Passes(first, consulted, further)
+
+    def hear(self, batch: Batch, messages: Mapping[str, Tensor]) -> None:
+        """Take up what the keepers of the knowledge say of this step's images, where there are keepers."""
+        if isinstance(self._store, KnowledgeElsewhere):
+            self._store.hear(batch.indices, messages)
+
+    def told(self) -> tuple[Tensor, ...]:
+        """Return what the keepers shall remember, where there are some: see `KnowledgeElsewhere.collected`."""
+        return self._store.collected() if isinstance(self._store, KnowledgeElsewhere) else ()
 
     def recall(self, each: Pass, predictions: Tensor, heard: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Remember this group's predictions, then return what the next larger group knows of the images."""
@@ -163,9 +173,9 @@ class GroupTeaching(Teaching):
 
     def knowledge(self) -> dict[str, Tensor]:
         """Return the rows of the store that changed since the last question."""
-        return self._store.changes() if self._store is not None else {}
+        return self._store.changes() if isinstance(self._store, KnowledgeStore) else {}
 
     def restore_knowledge(self, rows: Mapping[str, Tensor]) -> None:
         """Take up rows that `knowledge` returned."""
-        if self._store is not None and rows:
+        if isinstance(self._store, KnowledgeStore):
             self._store.load(rows)

@@ -70,6 +70,13 @@ class Teaching:
         """
         raise NotImplementedError
 
+    def hear(self, batch: Batch, messages: Mapping[str, Tensor]) -> None:
+        """Take up what others of the team know of the images of this step; called before the first `recall`."""
+
+    def told(self) -> tuple[Tensor, ...]:
+        """Return what others of the team shall remember of this step."""
+        return ()
+
     def recall(self, each: Pass, predictions: Tensor, heard: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Remember what a pass predicted, and return what is recalled for its terms.
 

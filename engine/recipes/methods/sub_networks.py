@@ -112,6 +112,15 @@ class GroupKnowledge(_SubNetworks):
             return self
         return dataclasses.replace(self, knowledge_folder=os.path.abspath(os.path.expanduser(self.knowledge_folder)))
 
+    @model_validator(mode="after")
+    def _store_is_asked_once(self) -> GroupKnowledge:
+        if self.every_group and self.store_learners:
+            raise ValueError(
+                "store_learners are asked before a step, but with every_group a group learns from what the one before "
+                "it says in the same step: set store_learners=0, or every_group=false"
+            )
+        return self
+
 
 @settings
 class GKT(GroupKnowledge):
