@@ -108,8 +108,9 @@ class KnowledgeStore:
         """Take predictions into the running means of their images.
 
         Predictions of one image are first averaged with their weights, in the order of the batch; only their mean
-        counts as a new prediction. Probabilities are clipped at 0 and normalised before that. A row without anything
-        above 0, with NaN or infinity, or of weight 0 is left out.
+        counts as a new prediction. New running means of probabilities are clipped at 0 and normalised before they are
+        stored, not the predictions: what goes below 0 may still weigh against what was known. A row with NaN or
+        infinity or of weight 0 is left out, and so is a mean with nothing above 0.
 
         Args:
             group: from 0 to ``groups - 1``.
@@ -119,7 +120,10 @@ class KnowledgeStore:
         """
         rows = self._rows(group, indices)
         assert values.shape == (len(rows), self.classes), f"values {list(values.shape)} of {len(rows)} images"
-        fresh, usable = self._clean(values.detach().to("cpu", torch.float32))
+        fresh = values.detach().to("cpu", torch.float32)
+        usable = fresh.sum(dim=1).isfinite().numpy()
+        # In memory of their own: what is averaged below is not the caller's.
+        fresh = self._shifted(fresh) if self.content == "logits" else fresh.clone()
         share = np.ones(len(rows)) if weights is None else weights.detach().to("cpu", torch.float64).numpy()
         assert bool((share >= 0).all()) and np.isfinite(share).all(), "weights are negative or not finite"
         usable = usable & (share > 0)
@@ -131,6 +135,12 @@ class KnowledgeStore:
             weight, old = self.averaging_weight, self._read(rows[seen])
             # Products and sum apart: a fused operation would round differently in some of the threads' shares.
             fresh[torch.from_numpy(seen)] = fresh[torch.from_numpy(seen)] * weight + old * (1 - weight)
+        if self.content == "probabilities":
+            sums = fresh.clamp_(min=0).sum(dim=1, keepdim=True)
+            whole = (sums[:, 0] > 0) & sums[:, 0].isfinite()
+            if not whole.all():
+                rows, fresh, sums = rows[whole.numpy()], fresh[whole], sums[whole]
+            fresh.div_(sums)
         self._write(rows, fresh)
 
     def publish(self, source: int, target: int) -> None:
@@ -194,16 +204,10 @@ class KnowledgeStore:
         self._known[rows] = True
         self._changed[rows] = True
 
-    def _clean(self, values: Tensor) -> tuple[Tensor, np.ndarray]:
-        """Return predictions as they are stored, in memory of their own, and which rows can be."""
-        usable = values.sum(dim=1).isfinite()
-        if self.content == "logits":
-            # No row beyond float16: infinity would stay in the running mean for ever.
-            return (values - values.amax(dim=1, keepdim=True)).clamp_(min=_LOWEST), usable.numpy()
-        positive = values.clamp(min=0)
-        sums = positive.sum(dim=1, keepdim=True)
-        usable = usable & (sums[:, 0] > 0) & sums[:, 0].isfinite()
-        return positive.div_(sums), usable.numpy()
+    def _shifted(self, logits: Tensor) -> Tensor:
+        """Return logits as they are stored."""
+        # No row beyond float16: infinity would stay in the running mean for ever.
+        return (logits - logits.amax(dim=1, keepdim=True)).clamp_(min=_LOWEST)
 
     def _read(self, rows: np.ndarray) -> Tensor:
         """Return float32 [B, classes]; of rows that are not known, anything."""
