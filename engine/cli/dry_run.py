@@ -67,4 +67,18 @@ def _lines(found: Preview) -> list[str]:
         ),
         f"evaluation program, {team.evaluation.bytes_per_step:,} bytes of messages in a batch:",
         *(f"  {line}" for line in team.evaluation.describe()),
+        *_recalibration(found),
+    ]
+
+
+def _recalibration(found: Preview) -> list[str]:
+    """Return the program that comes before an evaluation, where there is one."""
+    team = found.team
+    if team.recalibration is None:
+        return []
+    images = min(team.recalibration_images, found.facts.sizes["train"])
+    return [
+        "",
+        f"program before each evaluation, for {images:,} training images:",
+        *(f"  {line}" for line in team.recalibration.describe()),
     ]

@@ -78,6 +78,10 @@ def train(
             try:
                 if recipe.data.labelled_fraction is not None or recipe.data.labelled_indices is not None:
                     folder.write_lines("labelled_indices.txt", source.labelled_indices())
+                caution = getattr(recipe.method, "caution", None)
+                if caution is not None:
+                    console.message(caution)
+                    folder.log(caution)
                 run = _Run(recipe, plan, source, team, runtime, folder, console)
                 return run.train(started)
             finally:

@@ -63,6 +63,7 @@ class Preview:
                 {"steps": steps, **_program_values(program)} for program, steps in self.team.training_programs
             ],
             "evaluation": _program_values(self.team.evaluation),
+            "recalibration": _program_values(self.team.recalibration) if self.team.recalibration is not None else None,
         }
 
 

@@ -163,6 +163,16 @@ class MKF(GroupKnowledge):
         """What a batch holds beside its images."""
         return "second_batch" if self.mixing_partners == "second_batch" else "none"
 
+    @property
+    def caution(self) -> str | None:
+        """What a user should know before this is trained; None if there is nothing."""
+        if self.fraction != "linear":
+            return None
+        return (
+            "method.fraction=linear has no bounds (the paper's OPT2 as printed): what it takes for knowledge may be far "
+            "from any probabilities, and training may diverge; linear_clipped is the same rule with bounds"
+        )
+
     @model_validator(mode="after")
     def _fields_agree(self) -> MKF:
         if self.every_group and self.measure_fraction_every:
