@@ -169,8 +169,8 @@ class MKF(GroupKnowledge):
         if self.fraction != "linear":
             return None
         return (
-            "method.fraction=linear has no bounds (the paper's OPT2 as printed): what it takes for knowledge may be far "
-            "from any probabilities, and training may diverge; linear_clipped is the same rule with bounds"
+            "method.fraction=linear has no bounds (the paper's OPT2 as printed): what it takes for knowledge may be "
+            "far from any probabilities, and training may diverge; linear_clipped is the same rule with bounds"
         )
 
     @model_validator(mode="after")
