@@ -1,0 +1,37 @@
+"""Learning with retrospection (LWR, Deng and Zhang, AAAI 2021): predictions of some epochs ago soften the labels.
+
+    L = (g + (1 - c / H) (1 - g)) CE(z, y) + (c / H) (1 - g) T^2 KL(softmax(z_past / T) || softmax(z / T))
+
+c = k floor(e / k), at most H. z_past is what the network said of the image in the last epoch before epoch c. Losses are
+recorded with the factors of their epoch, that of the divergence without 1 - g.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from engine.data import Facts
+from engine.knowledge.store import KnowledgeStore
+from engine.learners.teaching.past import Retrospection
+from engine.methods.whole_network import Training, WholeNetwork
+from engine.objectives import Classification, KnowledgeMimicry, Objective
+from engine.recipes import Recipe
+
+
+def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objective:
+    method = recipe.method
+    terms = {Classification.name: Classification(), KnowledgeMimicry.name: KnowledgeMimicry(method.temperature)}
+    return Objective(terms, {Classification.name: 1.0, KnowledgeMimicry.name: 1 - method.label_share})
+
+
+def _teaching(training: Training) -> Retrospection | None:
+    method, facts = training.recipe.method, training.facts
+    if method.label_share == 1:
+        return None
+    store = KnowledgeStore(
+        facts.training_positions, facts.num_classes, groups=2, averaging_weight=1.0, content="logits"
+    )
+    return Retrospection(store, method.interval, method.label_share, method.horizon)
+
+
+METHOD = WholeNetwork(_objective, _teaching)
