@@ -49,6 +49,8 @@ def build_mnasnet(
         if type(part) is nn.Sequential:
             for index, block in part.named_children():
                 block.bypassable = block.apply_residual
+                # Not as an attribute, which would register the module a second time.
+                vars(block)["branch_end"] = list(block.layers.children())[-1]
                 children[f"layers_{place}_{index}"] = block
         else:
             # Before the first stack of blocks and after the last one the layers are not grouped.

@@ -139,6 +139,9 @@ def _read(path: Path) -> Checkpoint:
             raise ValueError(f"{name} does not match its sha256")
     values = json.loads(contents["state.json"])
     extras = values.pop("learners")
+    for extra in extras.values():
+        # It says how the pieces on the disk hang together, which have been put together here.
+        extra.pop("knowledge_follows", None)
     states = {
         name: LearnerState(safetensors.torch.load(contents[f"{name}.safetensors"]), extra, read_pieces(contents, name))
         for name, extra in extras.items()

@@ -77,6 +77,9 @@ def assert_same_run() -> Callable[[Path, Path], None]:
             assert any(name.startswith("optimizer.") for name in state.tensors)
             for name, value in state.tensors.items():
                 assert value.equal(other.tensors[name]), f"{learner} {name}"
+            assert state.knowledge.keys() == other.knowledge.keys()
+            for name, value in state.knowledge.items():
+                assert value.equal(other.knowledge[name]), f"{learner}'s knowledge, {name}"
         metrics = [read_metrics(first), read_metrics(second)]
         assert _repeatable(metrics[0]) == _repeatable(metrics[1])
         for records in metrics:
