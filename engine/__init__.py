@@ -27,7 +27,7 @@ _HOMES = {
         "apply_overrides",
         "load_recipe",
     ),
-    "engine.training": ("Result", "Run", "evaluate", "load", "train"),
+    "engine.training": ("Comparison", "Result", "Run", "compare", "evaluate", "load", "train"),
     "engine.errors": ("DataError", "EngineError", "InputError", "LearnerError", "PlanError", "RecipeError", "RunError"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -35,6 +35,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "Augmentation",
     "Backbone",
+    "Comparison",
     "Data",
     "DataError",
     "EngineError",
@@ -49,6 +50,7 @@ __all__ = [
     "Run",
     "RunError",
     "apply_overrides",
+    "compare",
     "evaluate",
     "load",
     "load_recipe",
@@ -58,7 +60,7 @@ __all__ = [
 if TYPE_CHECKING:
     from engine.errors import DataError, EngineError, InputError, LearnerError, PlanError, RecipeError, RunError
     from engine.recipes import Augmentation, Backbone, Data, Numerics, Plan, Recipe, apply_overrides, load_recipe
-    from engine.training import Result, Run, evaluate, load, train
+    from engine.training import Comparison, Result, Run, compare, evaluate, load, train
 
 
 def __getattr__(name: str) -> Any:

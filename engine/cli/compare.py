@@ -1,0 +1,179 @@
+"""`local-learning compare`: how do several recipes do under one budget?"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from engine.cli.outcome import Outcome, aligned
+from engine.cli.words import PROGRAM
+from engine.errors import EXIT_INTERRUPTED, EXIT_LEARNER_FAILED, EXIT_SUCCESS, PlanError, RecipeError
+
+if TYPE_CHECKING:
+    from engine.recipes import Plan, Recipe
+    from engine.training import Comparison
+
+EPILOG = f"""examples:
+  {PROGRAM} compare end_to_end_digits greedy_digits infopro_digits
+  {PROGRAM} compare end_to_end_digits infopro_digits infopro_digits:method.num_segments=4 epochs=5 --seeds 4,7
+  {PROGRAM} compare a.py b.py data.root=../pictures --run-dir runs/mine --on ray
+
+The first recipe is the baseline. RECIPE:field=value,field=value changes this recipe only. A tenth of the training
+images is held out unless there are validation images; they say which recipe is best. The table is printed, and
+written as comparison.md, .csv and .png. Interrupted, the same command goes on and repeats no finished run; it also
+tries runs again that failed, in which case it ends with exit code 3. On Ray the runs come one after another."""
+
+_FIELD = re.compile(r"[A-Za-z_][\w.]*=")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """State the words that may follow ``compare``."""
+    parser.add_argument(
+        "words",
+        metavar="RECIPE|field=value",
+        nargs="+",
+        help="recipes, the baseline first, and changes of all of them, such as epochs=2 or plan.window=4",
+    )
+    parser.add_argument("--seeds", metavar="N", default="3", help="number of seeds (3: 0, 1, 2), or seeds (4,7)")
+    parser.add_argument("--on", choices=("process", "ray"), help="each run in one process (default), or on Ray actors")
+    parser.add_argument("--address", metavar="A", help="Ray cluster to join, such as auto or HOST:6379")
+    parser.add_argument("--run-dir", metavar="DIR", help="folder of the comparison; runs/compare-DIGEST unless given")
+    parser.add_argument(
+        "--max-concurrent", metavar="M", type=int, help="runs at once; as many as GPUs or cores allow unless given"
+    )
+    parser.add_argument(
+        "--resume",
+        choices=("auto", "never"),
+        default="auto",
+        help="go on with the comparison in the folder (auto), or start a new one beside it (never)",
+    )
+
+
+def run(options: argparse.Namespace) -> Outcome:
+    """Train all recipes with all seeds, and return their table."""
+    seeds = seeds_of(options.seeds)
+    recipes, plan = recipes_and_plan(options.words, options.on, options.address)
+    from engine.tracking import open_console
+    from engine.training import compare
+
+    with open_console(sys.stderr, quiet=False) as console:
+        comparison = compare(recipes, plan, seeds, options.run_dir, options.resume, options.max_concurrent, console)
+    exit_codes = {"finished": EXIT_SUCCESS, "failed": EXIT_LEARNER_FAILED, "interrupted": EXIT_INTERRUPTED}
+    return Outcome(_lines(comparison, options.resume), comparison.to_json(), exit_codes[comparison.status])
+
+
+def seeds_of(text: str) -> tuple[int, ...]:
+    """Return the seeds that a word stands for: 0 to N - 1 for a number N, those in it for a list such as ``4,7``.
+
+    Raises:
+        RecipeError: it is neither.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    listed = len(parts) > 1
+    if listed and not parts[-1]:
+        parts.pop()  # As in "4,", the list of one seed.
+    if not all(part.isascii() and part.isdigit() for part in parts) or not (listed or int(parts[0])):
+        raise RecipeError(f"--seeds {text}: expected a number of seeds such as 3, or a list of seeds such as 4,7")
+    return tuple(map(int, parts)) if listed else tuple(range(int(parts[0])))
+
+
+def recipes_and_plan(words: Sequence[str], on: str | None, address: str | None) -> tuple[dict[str, Recipe], Plan]:
+    """Return the recipes by label, and the plan, that the words of a command line stand for.
+
+    Args:
+        words: ``RECIPE``, ``RECIPE:field=value,...`` and ``field=value``, in any order.
+        on: the executor, if it is given.
+        address: of a Ray cluster, if it is given.
+
+    Raises:
+        RecipeError: lists all that is wrong, each line with its recipe; PlanError: flags and fields contradict.
+    """
+    from engine.recipes import Plan, apply_overrides, load_recipe
+
+    fields = [word for word in words if _FIELD.match(word)]
+    given = dict(field.partition("=")[::2] for field in fields)
+    if "seed" in given:
+        raise RecipeError(f"seed={given['seed']}: every recipe is trained with several seeds; give them as --seeds 4,7")
+    fields += _words_of_flags(given, on, address)
+    recipes: dict[str, Recipe] = {}
+    plan, problems = Plan(), []
+    for word in words:
+        if _FIELD.match(word):
+            continue
+        name, own = _split(word)
+        try:
+            changed = {field.partition("=")[0] for field in own}
+            for_all = [field for field in fields if field.partition("=")[0] not in changed]
+            loaded = load_recipe(name)
+            label = _label(loaded.name if "/" in name or name.endswith((".py", ".json")) else name, own, recipes, word)
+            recipes[label], plan = apply_overrides(loaded, Plan(), [*for_all, *own])
+        except RecipeError as error:
+            problems += [f"{word}: {line}" for line in str(error).splitlines()]
+    if problems:
+        raise RecipeError("\n".join(problems))
+    if len(recipes) < 2:
+        raise RecipeError(f"found {len(recipes)} recipe, expected 2 or more, the baseline first")
+    if address and plan.executor != "ray":
+        raise PlanError(f"--address {address} means a Ray cluster, but --on {plan.executor} uses no Ray")
+    return recipes, plan
+
+
+def _words_of_flags(given: Mapping[str, str], on: str | None, address: str | None) -> list[str]:
+    """Return the fields that flags stand for, without those that are given; each run has one process by default."""
+    wanted = {"plan.executor": on or ("ray" if address else None), "plan.address": address}
+    for name, value in wanted.items():
+        if value is not None and given.get(name, value) != value:
+            raise PlanError(f"{name}={given[name]} contradicts --on or --address, which mean {name}={value}: give one")
+    wanted["plan.executor"] = wanted["plan.executor"] or ("ray" if "plan.address" in given else "process")
+    return [f"{name}={value}" for name, value in wanted.items() if value is not None and name not in given]
+
+
+def _split(word: str) -> tuple[str, list[str]]:
+    """Return the recipe that a word names and the changes of it that follow; a value may hold commas itself."""
+    found = re.match(rf"(.*?):(?={_FIELD.pattern})(.*)", word)
+    if found is None:
+        return word, []
+    return found[1], re.split(rf",(?={_FIELD.pattern})", found[2])
+
+
+def _label(name: str, own: Sequence[str], taken: dict[str, Recipe], word: str) -> str:
+    for field in own:
+        if field.startswith("plan.") or field.partition("=")[0] == "seed":
+            raise RecipeError(f"{field}: belongs to the whole comparison, not to one of its recipes")
+    label = f"{name}:{','.join(own)}" if own else name
+    # Two files may hold recipes of the same name.
+    label = label if label not in taken else word
+    if label in taken:
+        raise RecipeError("given twice; two with different fields are told apart as RECIPE:field=value")
+    return label
+
+
+def _lines(comparison: Comparison, resume: str) -> list[str]:
+    from engine.tracking.compared_tables import compared_text
+
+    rows, seeds = comparison.rows, comparison.seeds
+    folder = shlex.quote(str(comparison.run_dir))
+    total, finished = len(rows) * len(seeds), sum(len(row.test_accuracies) for row in rows)
+    if comparison.status == "interrupted":
+        command = "the same command" if resume == "auto" else f"the same command with --run-dir {folder} --resume auto"
+        return [f"interrupted with {finished} of {total} runs finished; {command} goes on", f"folder  {folder}"]
+    failures = [f"{row.label}, seed {seed} failed: {cause}" for row in rows for seed, cause in row.failures.items()]
+    written = {
+        "table": "comparison.md",
+        "numbers": "comparison.csv",
+        "picture": "comparison.png",
+        "run folders": "runs",
+    }
+    return [
+        compared_text(rows, seeds),
+        "",
+        *comparison.notes,
+        *comparison.warnings,
+        *failures,
+        "",
+        *aligned([(name, f"{folder}/{file}") for name, file in written.items()], indent=""),
+    ]

@@ -1,0 +1,160 @@
+"""What does the picture of a comparison of recipes look like: accuracy, paired gain, and what training takes?"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.tracking.compared import COSTS, ComparedRecipe, best_on_validation, paired_gains, relative_costs
+from engine.tracking.compared_tables import format_gain, format_ratio
+from engine.tracking.figures import FAINT, INK, STRONG, TEXT_SIZE, colours, dress, open_figure, write_figure
+from engine.tracking.intervals import mean_and_half_width
+from engine.tracking.tables import format_accuracy, mean_and_deviation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_LABEL_WIDTH = 26  # Characters in a line of a label.
+_ROW_INCHES = 0.95
+_LINE_INCHES = 0.17
+_BEHIND_WORDS = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+_MARKS = dict(zip(COSTS, ("s", "o", "D", "^"), strict=True))
+
+
+def plot_compared(rows: Sequence[ComparedRecipe], seeds: Sequence[int], path: Path, title: str) -> None:
+    """Draw recipes one below the other into a PNG file, the baseline first.
+
+    Left: test accuracy with every seed, mean and standard deviation. Middle: gain over the baseline on the same seed,
+    with its mean and 95 % interval. Right: parameters, compute, time and memory as multiples of the baseline's.
+    """
+    best = best_on_validation(rows, seeds)
+    labels = [_wrapped(row.label) + ("\n(best on validation)" if row.label == best else "") for row in rows]
+    heights = [max(_ROW_INCHES, _LINE_INCHES * (label.count("\n") + 2)) for label in labels]
+    figure = open_figure(13.5, 1.9 + sum(heights), title)
+    edges = [sum(heights[:index]) for index in range(len(rows) + 1)]
+    middles = [(above + below) / 2 for above, below in itertools.pairwise(edges)]
+    accuracy, gain, cost = figure.subplots(1, 3, sharey=True, width_ratios=(1.0, 1.0, 1.0))
+    dress(accuracy, "accuracy: mean, standard deviation, every seed", "test accuracy (%)")
+    dress(gain, "gain: mean, 95 % interval, every seed", "points over the baseline on the same seed")
+    dress(cost, "training, relative to the baseline", "times the baseline")
+    for axes in (accuracy, gain, cost):
+        axes.grid(False, axis="y")
+        for edge in edges[1:-1]:
+            axes.axhline(edge, color="#d0d0d0", linewidth=0.6)
+    gain.axvline(0, color=FAINT, linewidth=1.0)
+    cost.axvline(1, color=FAINT, linewidth=1.0)
+    for row, middle in zip(rows, middles, strict=True):
+        _draw_accuracy(accuracy, row, middle)
+        _draw_gain(gain, row, rows[0], middle)
+        _draw_costs(cost, row, rows[0], middle)
+    for axes in (accuracy, gain, cost):
+        # Room for words as wide as a third of the panel around the outermost mean.
+        axes.margins(x=0.24)
+        axes.tick_params(axis="y", length=0)
+    _explain(cost)
+    accuracy.set_yticks(middles, labels, fontsize=TEXT_SIZE, parse_math=False)
+    for label, row in zip(accuracy.get_yticklabels(), rows, strict=True):
+        label.set_fontweight("bold" if row.label == best else "normal")
+    accuracy.set_ylim(edges[-1], 0)
+    write_figure(figure, path)
+
+
+def _draw_accuracy(axes: Axes, row: ComparedRecipe, middle: float) -> None:
+    shares = [value for value in row.test_accuracies.values() if math.isfinite(value)]
+    if not shares:
+        _say(axes, middle, "failed" if row.failures else "no result")
+        return
+    mean, deviation = mean_and_deviation([100 * share for share in shares])
+    words = format_accuracy(shares) + (f", {len(row.failures)} failed" if row.failures else "")
+    _draw_spread(axes, mean, deviation, [100 * share for share in shares], middle, words)
+
+
+def _draw_gain(axes: Axes, row: ComparedRecipe, baseline: ComparedRecipe, middle: float) -> None:
+    gains = [value for value in paired_gains(row, baseline).values() if math.isfinite(value)]
+    if row is baseline:
+        _say(axes, middle, "baseline")
+    elif not gains:
+        _say(axes, middle, "no seed that both have finished")
+    else:
+        mean, half_width = mean_and_half_width([100 * gain for gain in gains])
+        _draw_spread(axes, mean, half_width, [100 * gain for gain in gains], middle, format_gain(gains))
+
+
+def _draw_spread(
+    axes: Axes, mean: float, reach: float | None, values: Sequence[float], middle: float, words: str
+) -> None:
+    axes.errorbar(mean, middle - 0.02, xerr=reach, fmt="|", color=INK, markersize=13, capsize=4, linewidth=1.5)
+    below = [middle + 0.17] * len(values)
+    axes.plot(values, below, "o", color=STRONG, alpha=0.55, markeredgewidth=0, markersize=6)
+    axes.annotate(
+        words,
+        (mean, middle - 0.02),
+        xytext=(0, 10),
+        textcoords="offset points",
+        ha="center",
+        fontsize=TEXT_SIZE,
+        color=INK,
+        parse_math=False,
+        bbox=_BEHIND_WORDS,
+    )
+
+
+def _draw_costs(axes: Axes, row: ComparedRecipe, baseline: ComparedRecipe, middle: float) -> None:
+    costs, shades = relative_costs(row, baseline), colours(COSTS)
+    for index, name in enumerate(COSTS):
+        ratio, place = costs[name], middle + 0.2 * (index - (len(COSTS) - 1) / 2)
+        if ratio is None:
+            continue
+        axes.plot([1, ratio], [place, place], color=shades[name], linewidth=1.6)
+        axes.plot([ratio], [place], _MARKS[name], color=shades[name], markersize=6)
+        if row is not baseline:
+            axes.annotate(
+                format_ratio(ratio),
+                (ratio, place),
+                xytext=(7 if ratio >= 1 else -7, 0),
+                textcoords="offset points",
+                ha="left" if ratio >= 1 else "right",
+                va="center",
+                fontsize=TEXT_SIZE - 1,
+                color=INK,
+            )
+
+
+def _explain(axes: Axes) -> None:
+    """Name the marks below the panel, where nothing is drawn."""
+    shades = colours(COSTS)
+    handles = [axes.plot([], [], _MARKS[name], color=shades[name], markersize=6, label=name)[0] for name in COSTS]
+    axes.figure.legend(
+        handles=handles, loc="outside lower right", ncols=len(COSTS), frameon=False, fontsize=TEXT_SIZE - 0.5
+    )
+
+
+def _say(axes: Axes, middle: float, words: str) -> None:
+    axes.text(
+        0.5,
+        middle,
+        words,
+        transform=axes.get_yaxis_transform(),
+        ha="center",
+        va="center",
+        fontsize=TEXT_SIZE,
+        color=FAINT,
+        bbox=_BEHIND_WORDS,
+    )
+
+
+def _wrapped(label: str) -> str:
+    """Return a label in lines of at most so many characters, broken after punctuation where there is some."""
+    parts = re.findall(r"[^:,]*[:,]|[^:,]+", label)
+    for pieces in (r"[^=_./\s-]*[=_./\s-]|[^=_./\s-]+", f".{{1,{_LABEL_WIDTH}}}"):
+        parts = [each for part in parts for each in ([part] if len(part) <= _LABEL_WIDTH else re.findall(pieces, part))]
+    lines = [""]
+    for part in parts:
+        if len(lines[-1]) + len(part) > _LABEL_WIDTH:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)

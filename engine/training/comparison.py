@@ -1,0 +1,204 @@
+"""Trains several recipes under one budget with the same seeds, and writes one table and one picture of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from engine.errors import DataError, InputError, PlanError, RecipeError
+from engine.methods import Team
+from engine.recipes import Plan, Recipe, with_absolute_paths
+from engine.tracking import Console, format_seconds, format_share, open_console
+from engine.tracking.compared_picture import plot_compared
+from engine.tracking.compared_tables import compared_csv, compared_markdown
+from engine.training.comparison_budget import budget_warnings, with_validation
+from engine.training.comparison_cost import training_flops_per_image
+from engine.training.comparison_folder import ComparisonFolder, choose_comparison_folder, comparison_content
+from engine.training.comparison_result import Comparison, compared_recipe
+from engine.training.comparison_runs import Job, free_slots, run_jobs
+from engine.training.folder import Resume, choose_folder, read_summary
+from engine.training.preview import preview
+from engine.training.result import Result
+
+
+def compare(
+    recipes: Mapping[str, Recipe],
+    plan: Plan | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    run_dir: str | Path | None = None,
+    resume: Resume = "auto",
+    max_concurrent: int | None = None,
+    console: Console | None = None,
+) -> Comparison:
+    """Train each recipe with each seed, or go on with a comparison that was interrupted.
+
+    Runs of one seed see the same images in the same order. Each run has a process and a run folder of its own;
+    finished runs are not repeated, and one that fails stops no other. A recipe without validation images holds out a
+    tenth of its training images, and these alone say which recipe is best. At the end the folder holds comparison.md,
+    comparison.csv and comparison.png.
+
+    Args:
+        recipes: two or more by label, the baseline first; their own seeds are not used.
+        plan: where and how each run is trained; in processes of this machine unless given. On Ray the runs come one
+            after another.
+        seeds: with which each is trained.
+        run_dir: the folder; `runs/compare-DIGEST` unless given.
+        resume: ``auto`` goes on with the comparison in the folder; ``never`` starts a new one beside it.
+        max_concurrent: runs to train at once; as many as there are GPUs, or cores for their threads, unless given.
+        console: where progress is told, a line for each run; nowhere unless given.
+
+    Raises:
+        RecipeError, PlanError, DataError, RunError: the input cannot be used.
+    """
+    plan = plan or Plan(executor="process")
+    console = console or open_console(sys.stderr, quiet=True)
+    _check(recipes, seeds, plan, max_concurrent)
+    prepared, teams = _prepare(recipes, seeds[0], console)
+    warnings = budget_warnings(prepared)
+    for warning in warnings:
+        console.message(warning)
+    content = comparison_content(prepared, seeds)
+    path = choose_comparison_folder(content, Path(run_dir) if run_dir is not None else None, resume)
+    slots = free_slots(list(prepared.values()), plan, max_concurrent)
+    folder = ComparisonFolder(path, content)
+    try:
+        costs = _costs(prepared, seeds[0], folder, console)
+        # A seed of all recipes before the next one: what an interruption leaves can be compared in pairs.
+        jobs = [
+            Job(label, dataclasses.replace(recipe, seed=seed), folder.run_dir(label, seed))
+            for seed in seeds
+            for label, recipe in prepared.items()
+        ]
+        progress = _Progress(jobs, console)
+        complete = run_jobs(progress.unfinished, plan, slots, progress.started, progress.ended)
+        rows = tuple(
+            compared_recipe(label, team, progress.results(label), progress.failures(label), costs[label])
+            for label, team in teams.items()
+        )
+        failed = any(row.failures for row in rows)
+        ended: Literal["finished", "failed"] = "failed" if failed else "finished"
+        comparison = Comparison(
+            path, ended if complete else "interrupted", tuple(seeds), rows, warnings, min(len(slots), len(jobs))
+        )
+        if complete:
+            _write(comparison, next(iter(prepared.values())), folder)
+        return comparison
+    finally:
+        folder.close()
+
+
+def _check(recipes: Mapping[str, Recipe], seeds: Sequence[int], plan: Plan, max_concurrent: int | None) -> None:
+    if len(recipes) < 2:
+        raise RecipeError(f"recipes: found {len(recipes)}, expected 2 or more, the baseline first")
+    if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**31 for seed in seeds):
+        found = ", ".join(map(str, seeds)) or "none"
+        raise RecipeError(f"seeds: found {found}, expected different numbers from 0 to {2**31 - 1:,}")
+    if max_concurrent is not None and max_concurrent < 1:
+        raise PlanError(f"max_concurrent={max_concurrent}: expected at least 1, or leave it out")
+    if plan.executor == "ray" and max_concurrent not in (None, 1):
+        raise PlanError(
+            f"max_concurrent={max_concurrent}, but on Ray, where a run has all devices, runs come one after another; "
+            "leave it out, or set plan.executor=process"
+        )
+
+
+def _prepare(recipes: Mapping[str, Recipe], seed: int, console: Console) -> tuple[dict[str, Recipe], dict[str, Team]]:
+    """Return recipes that hold out validation images, and their teams; refuses now what training would refuse."""
+    prepared, teams = {}, {}
+    for label, recipe in recipes.items():
+        try:
+            chosen = with_validation(with_absolute_paths(dataclasses.replace(recipe, seed=seed)), console)
+            # A folder that does not exist: only the recipe and its images are looked at.
+            teams[label] = preview(chosen, resume="never").team
+        except (RecipeError, DataError) as error:
+            raise _of(label, error) from error
+        prepared[label] = chosen
+    return prepared, teams
+
+
+def _costs(
+    recipes: Mapping[str, Recipe], seed: int, folder: ComparisonFolder, console: Console
+) -> dict[str, float | None]:
+    costs = folder.read_costs()
+    for label, recipe in recipes.items():
+        if label not in costs:
+            console.message(f"counting the operations of a training step of {label}")
+            try:
+                costs[label] = training_flops_per_image(recipe)
+            except InputError as error:
+                raise _of(label, error) from error
+            folder.write_costs(costs)
+    return costs
+
+
+def _of(label: str, error: InputError) -> InputError:
+    return type(error)("\n".join(f"{label}: {line}" for line in str(error).splitlines()))
+
+
+class _Progress:
+    """What is known of the runs of a comparison, told as it becomes known."""
+
+    def __init__(self, jobs: Sequence[Job], console: Console) -> None:
+        self._jobs, self._console = jobs, console
+        self._causes: dict[Path, str] = {}
+        self._results = {job.run_dir: result for job in jobs if (result := _finished(job)) is not None}
+        self.unfinished = [job for job in jobs if job.run_dir not in self._results]
+        self._ended = len(self._results)
+        if self._results:
+            console.message(f"{self._ended} of {len(jobs)} runs are finished already")
+
+    def started(self, job: Job) -> None:
+        self._console.message(f"{self._ended}/{len(self._jobs)}  {_name(job)} starts; its log is {job.run_dir}/log.txt")
+
+    def ended(self, job: Job, cause: str | None) -> None:
+        self._ended += 1
+        place = f"{self._ended}/{len(self._jobs)}  {_name(job)}"
+        if cause is not None:
+            self._causes[job.run_dir] = cause
+            self._console.message(f"{place} failed: {cause}")
+            return
+        result = _finished(job)
+        assert result is not None
+        self._results[job.run_dir] = result
+        accuracy = "unknown" if result.test_accuracy is None else format_share(result.test_accuracy)
+        self._console.message(f"{place} finished: test accuracy {accuracy}, {format_seconds(result.seconds)}")
+
+    def results(self, label: str) -> dict[int, Result]:
+        return {
+            job.recipe.seed: self._results[job.run_dir]
+            for job in self._jobs
+            if job.label == label and job.run_dir in self._results
+        }
+
+    def failures(self, label: str) -> dict[int, str]:
+        return {
+            job.recipe.seed: self._causes[job.run_dir]
+            for job in self._jobs
+            if job.label == label and job.run_dir in self._causes
+        }
+
+
+def _finished(job: Job) -> Result | None:
+    # Refuses a folder with the run of another recipe.
+    folder = choose_folder(job.recipe, job.run_dir, "auto")
+    summary = read_summary(folder)
+    return Result.from_json(summary, folder) if summary is not None and summary["status"] == "finished" else None
+
+
+def _name(job: Job) -> str:
+    return f"{job.label}, seed {job.recipe.seed}"
+
+
+def _write(comparison: Comparison, baseline: Recipe, folder: ComparisonFolder) -> None:
+    rows, seeds = comparison.rows, comparison.seeds
+    count = "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+    epochs = "1 epoch" if baseline.epochs == 1 else f"{baseline.epochs:,} epochs"
+    title = f"{len(rows)} recipes on {baseline.data.name}, {baseline.backbone.name}, {epochs}, {count}"
+    if comparison.warnings:
+        title += " (not one budget)"
+    folder.write("comparison.md", compared_markdown(title, rows, seeds, comparison.warnings, comparison.notes))
+    folder.write("comparison.csv", compared_csv(rows, seeds))
+    plot_compared(rows, seeds, folder.path / "comparison.png", title)

@@ -1,0 +1,66 @@
+"""Are recipes trained on one budget, and from which images is the best of them chosen?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from engine.data import open_source
+from engine.recipes import Recipe, recipe_to_dict
+from engine.tracking import Console
+
+VALIDATION_FRACTION = 0.1
+
+# What recipes of one budget share; method, optimizer and schedule are what is compared.
+_BUDGET = ("epochs", "task", "backbone", "data", "numerics")
+# Where images lie and how they are shown has no influence on the numbers.
+_NO_BUDGET = {"data.download", "data.evaluation_batch_size"}
+
+
+def with_validation(recipe: Recipe, console: Console) -> Recipe:
+    """Return a recipe that holds out a tenth of its training images, unless validation images are there already.
+
+    They are there if the recipe holds some out itself, or if its data set brings a split of its own.
+
+    Raises:
+        RecipeError, DataError: the images cannot be used.
+    """
+    if recipe.data.validation_fraction:
+        return recipe
+    source = open_source(recipe.data, recipe.seed, lambda text, share: console.message(f"{text} {share:.0%}"))
+    try:
+        if source.facts.sizes.get("validation"):
+            return recipe
+    finally:
+        source.close()
+    return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, validation_fraction=VALIDATION_FRACTION))
+
+
+def budget_warnings(recipes: Mapping[str, Recipe]) -> tuple[str, ...]:
+    """Return a line for each recipe whose images, network, epochs or numerics differ from the first one's."""
+    (_, baseline), *others = recipes.items()
+    warnings = []
+    for label, recipe in others:
+        differences = _differences(recipe, baseline)
+        if differences:
+            warnings.append(f"not one budget: {label}: {', '.join(differences)}")
+    return tuple(warnings)
+
+
+def _differences(recipe: Recipe, baseline: Recipe) -> list[str]:
+    ours, theirs = _flat(_budget(recipe)), _flat(_budget(baseline))
+    names = [name for name in {**theirs, **ours} if name not in _NO_BUDGET and ours.get(name) != theirs.get(name)]
+    return [f"{name} {ours.get(name)} against {theirs.get(name)}" for name in names]
+
+
+def _budget(recipe: Recipe) -> dict[str, Any]:
+    values = recipe_to_dict(recipe)
+    return {name: values[name] for name in _BUDGET}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat

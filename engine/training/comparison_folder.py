@@ -1,0 +1,165 @@
+"""The folder of a comparison: what is compared in it, and where do its runs and tables lie?"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from engine.atomic import replace_file, write_error
+from engine.errors import RunError
+from engine.recipes import Recipe, recipe_identity, recipe_to_dict
+from engine.training.folder import Resume
+
+_CONTENT = "comparison.json"
+_COSTS = "costs.json"
+_LONGEST_NAME = 100
+
+
+def comparison_content(recipes: Mapping[str, Recipe], seeds: Sequence[int]) -> dict[str, Any]:
+    """Return what is compared as JSON values; each recipe with the digest of all that decides its weights."""
+    return {
+        "seeds": list(seeds),
+        "recipes": {
+            label: {"identity": recipe_identity(replace(recipe, seed=0)), "recipe": recipe_to_dict(recipe)}
+            for label, recipe in recipes.items()
+        },
+    }
+
+
+def choose_comparison_folder(content: Mapping[str, Any], run_dir: Path | None, resume: Resume) -> Path:
+    """Return the folder that a comparison uses, `runs/compare-DIGEST` unless given, without writing anything.
+
+    With ``resume="never"`` an existing folder is left alone, and the next free name beside it is taken.
+
+    Raises:
+        RunError: the folder holds another comparison, or something else.
+    """
+    folder = run_dir if run_dir is not None else Path("runs") / f"compare-{_digest(content)}"
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder}: is a file; give the name of a folder")
+    if resume == "never":
+        number, free = 2, folder
+        while free.exists() and any(free.iterdir()):
+            free = folder.with_name(f"{folder.name}-{number}")
+            number += 1
+        return free
+    # A comparison that ended before it had written what it compares leaves hidden files only.
+    if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        _check_same(folder, content)
+    return folder
+
+
+def run_folder_names(labels: Sequence[str]) -> dict[str, str]:
+    """Return for each label a part of a file name that no other label has."""
+    names: dict[str, str] = {}
+    for label in labels:
+        name = re.sub(r"[^A-Za-z0-9._=-]+", "_", label).strip("._") or "recipe"
+        if len(name) > _LONGEST_NAME or name.lower() in {taken.lower() for taken in names.values()}:
+            name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
+        names[label] = name
+    return names
+
+
+class ComparisonFolder:
+    """The folder of a comparison that this process alone writes to.
+
+    Raises:
+        RunError: another process is comparing in it, or it cannot be made.
+    """
+
+    def __init__(self, path: Path, content: Mapping[str, Any]) -> None:
+        self.path = path
+        self._names = run_folder_names(list(content["recipes"]))
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock: IO[str] = (path / ".lock").open("w")
+        except OSError as error:
+            raise write_error(path, error) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise RunError(
+                f"{path}: another process is comparing in this folder; wait for it, or give another --run-dir"
+            ) from None
+        try:
+            self.write(_CONTENT, json.dumps(content, indent=2) + "\n")
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def run_dir(self, label: str, seed: int) -> Path:
+        """Return the run folder of a recipe with a seed."""
+        return self.path / "runs" / f"{self._names[label]}-seed{seed}"
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a text file into the folder, replacing an earlier one whole; returns its path."""
+        try:
+            replace_file(self.path / name, text.encode())
+        except OSError as error:
+            raise write_error(self.path / name, error) from error
+        return self.path / name
+
+    def read_costs(self) -> dict[str, float | None]:
+        """Return the operations per image that were counted before, by label."""
+        return dict(_read(self.path / _COSTS) or {})
+
+    def write_costs(self, costs: Mapping[str, float | None]) -> None:
+        """Keep the operations per image by label; counting them again would give the same."""
+        self.write(_COSTS, json.dumps(costs, indent=2) + "\n")
+
+    def close(self) -> None:
+        """Let other processes write to the folder."""
+        self._lock.close()
+
+
+def _check_same(folder: Path, content: Mapping[str, Any]) -> None:
+    earlier = _read(folder / _CONTENT)
+    if earlier is None:
+        raise RunError(
+            f"{folder}: holds files but no readable {_CONTENT}, so it is no comparison; give another --run-dir"
+        )
+    if _compared(earlier) != _compared(content):
+        raise RunError(
+            f"{folder}: holds another comparison ({'; '.join(_differences(earlier, content))}); give another "
+            "--run-dir, or --resume never to start a new one beside it"
+        )
+
+
+def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    found = []
+    if earlier["seeds"] != now["seeds"]:
+        found.append(f"seeds were {_listed(earlier['seeds'])} and are now {_listed(now['seeds'])}")
+    before, after = earlier["recipes"], now["recipes"]
+    if list(before) != list(after):
+        found.append(f"recipes were {_listed(before)} and are now {_listed(after)}")
+    changed = [label for label in before if label in after and before[label]["identity"] != after[label]["identity"]]
+    if changed:
+        found.append(f"other fields of {_listed(changed)}")
+    return found
+
+
+def _listed(values: Any) -> str:
+    return ", ".join(map(str, values))
+
+
+def _compared(content: Mapping[str, Any]) -> list[Any]:
+    return [content["seeds"], [(label, each["identity"]) for label, each in content["recipes"].items()]]
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(_compared(content)).encode()).hexdigest()[:8]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError):
+        return None
+    return values

@@ -1,0 +1,215 @@
+"""How are many runs trained, each in a process of its own and some at once, stopped together, and never left behind?"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import torch
+
+import engine
+from engine.atomic import write_error
+from engine.errors import EXIT_INTERRUPTED
+from engine.recipes import Plan, Recipe, plan_to_dict, recipe_to_dict
+from engine.training.folder import read_summary
+from engine.training.interruption import Interruption
+
+# The folder that holds the engine comes last: it need not be installed, but shall hide nothing.
+_CODE = "import sys; sys.path.append(sys.argv[1]); from engine.training.comparison_child import main; sys.exit(main())"
+_PAUSE_SECONDS = 0.05
+_SECONDS_TO_STOP_AT_ONCE = 10.0
+_INTERRUPTED = (EXIT_INTERRUPTED, -signal.SIGINT, -signal.SIGTERM)
+
+Slot = Mapping[str, str]
+"""What one run at a time has for itself: variables of its environment, such as the GPU that it may see."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a comparison.
+
+    Attributes:
+        label: of its recipe.
+        recipe: what to train, with its seed.
+        run_dir: its folder.
+    """
+
+    label: str
+    recipe: Recipe
+    run_dir: Path
+
+
+def free_slots(recipes: Sequence[Recipe], plan: Plan, max_concurrent: int | None) -> list[Slot]:
+    """Return a slot for each run that is trained at once.
+
+    On Ray, which has all devices, one. In processes, one for each GPU if a recipe may use it; else as many as this
+    process has cores for the threads that each recipe asks for. `max_concurrent` takes the place of these numbers.
+    """
+    if plan.executor == "ray":
+        return [{}]
+    threads = max(recipe.numerics.threads for recipe in recipes)
+    environment = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    gpus = _gpus() if any(recipe.numerics.device != "cpu" for recipe in recipes) else []
+    number = max_concurrent or len(gpus) or max(1, len(os.sched_getaffinity(0)) // threads)
+    if not gpus:
+        return [environment] * number
+    return [{**environment, "CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} for index in range(number)]
+
+
+def _gpus() -> list[str]:
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = chosen.split(",") if chosen else [str(index) for index in range(torch.cuda.device_count())]
+    return names[: torch.cuda.device_count()]
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    plan: Plan,
+    slots: Sequence[Slot],
+    started: Callable[[Job], None],
+    ended: Callable[[Job, str | None], None],
+) -> bool:
+    """Train all runs, as many at once as there are slots.
+
+    Ctrl-C and SIGTERM let every run that is being trained finish its step and write a checkpoint; a second one ends
+    them at once. A run that fails does not stop the others. However this process ends, its runs end, too.
+
+    Args:
+        jobs: in the order to start them.
+        plan: where each of them runs.
+        slots: what each of the runs that are trained at once has for itself.
+        started: told when a run starts.
+        ended: told when a run ends by itself, with the cause if it failed.
+
+    Returns:
+        whether all runs ended by themselves.
+
+    Raises:
+        RunError: a run folder cannot be written.
+    """
+    waiting, free, running, complete = deque(jobs), deque(slots), list[_Child](), True
+    try:
+        with Interruption() as interruption:
+            while running or (waiting and not interruption.requested):
+                while waiting and free and not interruption.requested:
+                    running.append(_start(waiting.popleft(), plan, free.popleft()))
+                    started(running[-1].job)
+                if interruption.requested:
+                    for child in running:
+                        child.ask_to_stop()
+                for child in [child for child in running if child.process.poll() is not None]:
+                    running.remove(child)
+                    free.append(child.slot)
+                    if interruption.requested and child.was_interrupted():
+                        complete = False
+                    else:
+                        ended(child.job, child.failure())
+                    child.close()
+                time.sleep(_PAUSE_SECONDS)
+        return complete and not waiting
+    finally:
+        _stop_at_once(running)
+
+
+@dataclass
+class _Child:
+    """A run that is being trained."""
+
+    job: Job
+    slot: Slot
+    process: subprocess.Popen[str]
+    _asked: bool = field(default=False)
+
+    def ask_to_stop(self) -> None:
+        """Let it finish its step and write a checkpoint."""
+        if not self._asked:
+            self._asked = True
+            _close(self.process.stdin)
+
+    def was_interrupted(self) -> bool:
+        """Return whether it ended because it was asked to, before it had finished."""
+        return self.process.returncode in _INTERRUPTED and not _is_finished(self.job.run_dir)
+
+    def failure(self) -> str | None:
+        """Return why it failed; None if it finished."""
+        if _is_finished(self.job.run_dir):
+            return None
+        code, log = self.process.returncode, self.job.run_dir / "log.txt"
+        assert self.process.stdout is not None
+        lines = self.process.stdout.read().splitlines()
+        if lines:
+            return str(json.loads(lines[-1])["error"]).replace("\n", "; ")
+        if code in _INTERRUPTED:
+            return "its process was interrupted from outside"
+        if code < 0:
+            memory = ", as when memory runs out" if code == -signal.SIGKILL else ""
+            return f"its process was ended by {signal.Signals(-code).name}{memory}; {log} holds what it said"
+        return f"its process ended with exit code {code}; {log} holds what it said"
+
+    def close(self) -> None:
+        """Close the pipes to a process that has ended."""
+        _close(self.process.stdin)
+        _close(self.process.stdout)
+
+
+def _start(job: Job, plan: Plan, slot: Slot) -> _Child:
+    try:
+        job.run_dir.mkdir(parents=True, exist_ok=True)
+        with (job.run_dir / "log.txt").open("a") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-c", _CODE, str(Path(engine.__file__).resolve().parents[1])],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, **slot},
+                # Ctrl-C on a terminal reaches this process alone, which then asks its runs to stop: once, not twice.
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise write_error(job.run_dir, error) from error
+    child = _Child(job, slot, process)
+    values = {"recipe": recipe_to_dict(job.recipe), "plan": plan_to_dict(plan), "run_dir": str(job.run_dir)}
+    assert process.stdin is not None
+    # A process that is gone already is noticed by those who wait for it.
+    with contextlib.suppress(OSError):
+        process.stdin.write(json.dumps(values) + "\n")
+        process.stdin.flush()
+    return child
+
+
+def _stop_at_once(running: Sequence[_Child]) -> None:
+    """End runs without another checkpoint, those that do not listen by force."""
+    for child in running:
+        child.ask_to_stop()
+        with contextlib.suppress(ProcessLookupError):
+            child.process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + _SECONDS_TO_STOP_AT_ONCE
+    for child in running:
+        try:
+            child.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.process.kill()
+            child.process.wait()
+        child.close()
+
+
+def _close(pipe: IO[str] | None) -> None:
+    with contextlib.suppress(OSError):
+        if pipe is not None:
+            pipe.close()
+
+
+def _is_finished(run_dir: Path) -> bool:
+    summary = read_summary(run_dir)
+    return summary is not None and summary["status"] == "finished"

@@ -1,0 +1,101 @@
+"""Are the tables and the picture of compared recipes right, also where runs failed and labels are long?"""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+from engine.tracking.compared import ComparedRecipe, best_on_validation, paired_gains, relative_costs
+from engine.tracking.compared_picture import plot_compared
+from engine.tracking.compared_tables import compared_csv, compared_markdown, compared_text, format_gain
+
+SEEDS = (0, 1, 2)
+BASELINE = ComparedRecipe(
+    "end_to_end", {0: 0.90, 1: 0.91, 2: 0.92}, {0: 0.8, 1: 0.8, 2: 0.8}, {}, 1000, 4e6, 200.0, 3000
+)
+BETTER = ComparedRecipe("better", {2: 0.95, 0: 0.92, 1: 0.93}, {0: 0.9, 1: 0.8, 2: 0.8}, {}, 1250, 6e6, 100.0, 1500)
+HALF = ComparedRecipe("half", {1: 0.99}, {1: 0.99}, {0: "it diverged", 2: "out of | memory"}, 1000, None, 50.0, None)
+FAILED = ComparedRecipe("none:" + "method.some_field=1," * 5, {}, {}, dict.fromkeys(SEEDS, "no"), 9, None, None, None)
+ALL = (BASELINE, BETTER, HALF, FAILED)
+
+
+def test_gains_are_paired_by_seed_not_by_place() -> None:
+    assert paired_gains(BETTER, BASELINE) == pytest.approx({2: 0.03, 0: 0.02, 1: 0.02})
+    assert paired_gains(HALF, BASELINE) == pytest.approx({1: 0.08})
+    assert paired_gains(FAILED, BASELINE) == {}
+
+
+def test_costs_are_multiples_of_the_baselines() -> None:
+    assert relative_costs(BETTER, BASELINE) == {"parameters": 1.25, "compute": 1.5, "time": 2.0, "memory": 0.5}
+    assert relative_costs(HALF, BASELINE) == {"parameters": 1.0, "compute": None, "time": 4.0, "memory": None}
+    assert relative_costs(BETTER, HALF)["compute"] is None
+
+
+def test_the_best_has_finished_every_seed() -> None:
+    assert best_on_validation(ALL, SEEDS) == "better"
+    assert best_on_validation((BASELINE, HALF), (1,)) == "half"
+    assert best_on_validation((HALF, FAILED), SEEDS) is None
+
+
+def test_of_equal_ones_the_first_is_best() -> None:
+    again = ComparedRecipe("again", {}, {0: 0.1, 1: 0.8, 2: 1.5}, {}, 1, None, None, None)
+    assert best_on_validation((BASELINE, again), SEEDS) == "end_to_end"
+    assert best_on_validation((again, BASELINE), SEEDS) == "again"
+
+
+def test_the_interval_is_that_of_the_paired_t_test() -> None:
+    ours, theirs = (list(dict(sorted(row.test_accuracies.items())).values()) for row in (BETTER, BASELINE))
+    expected = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
+    gains = list(paired_gains(BETTER, BASELINE).values())
+    assert format_gain(gains) == f"+2.33 [{100 * expected.low:+.2f}, {100 * expected.high:+.2f}]"
+    assert format_gain([-0.0125]) == "-1.25"
+    assert format_gain([]) == "-"
+
+
+def test_text_is_aligned_and_marks_the_best() -> None:
+    header, line, *rows = compared_text(ALL, SEEDS).splitlines()
+    assert len({len(header), len(line), *map(len, rows)}) == 1
+    assert [row.split()[0] for row in rows[:3]] == ["end_to_end", "better", "half"]
+    assert ["(best)" in row for row in rows] == [False, True, False, False]
+    assert "91.00 ± 1.00 %" in rows[0] and "baseline" in rows[0]
+    assert "1 of 3, 2 failed" in rows[2] and "+8.00" in rows[2]
+
+
+def test_markdown_has_as_many_cells_in_every_line() -> None:
+    page = compared_markdown("title", ALL, SEEDS, ["epochs 2 against 1"], ["a note"])
+    table = [line for line in page.splitlines() if line.startswith("|")]
+    assert len(table) == 2 + len(ALL)
+    assert {line.replace("\\|", "").count("|") for line in table} == {10}
+    for said in ("# title", "epochs 2 against 1", "half, seed 2: out of \\| memory", "a note"):
+        assert said in page
+    plain = compared_markdown("title", (BASELINE, BETTER), SEEDS, [], ["a note"])
+    assert "Failed" not in plain and "budget" not in plain
+
+
+def test_csv_keeps_every_digit() -> None:
+    rows = list(csv.DictReader(io.StringIO(compared_csv(ALL, SEEDS))))
+    assert [row["recipe"] for row in rows] == [row.label for row in ALL]
+    assert float(rows[1]["test_accuracy"]) == statistics.fmean(BETTER.test_accuracies.values())
+    assert [rows[1][f"test_accuracy_seed{seed}"] for seed in SEEDS] == ["0.92", "0.93", "0.95"]
+    assert rows[0]["gain"] == rows[0]["gain_half_width_95"] == ""
+    assert rows[2]["gain_half_width_95"] == rows[2]["test_accuracy_seed0"] == rows[3]["test_accuracy"] == ""
+    assert [row["best_on_validation"] for row in rows] == ["0", "1", "0", "0"]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rows", [(BASELINE, BETTER), ALL, (FAILED, BASELINE)], ids=["two", "all", "baseline failed"])
+def test_any_rows_are_drawn(tmp_path: Path, rows: tuple[ComparedRecipe, ...]) -> None:
+    plot_compared(rows, SEEDS, tmp_path / "comparison.png", "title $x$")
+    with Image.open(tmp_path / "comparison.png") as image:
+        pixels = np.asarray(image.convert("L"))
+    assert pixels.shape[1] == 2025
+    assert len(np.unique(pixels)) > 10
+    # Nothing is cut off: no ink touches the edges of the picture.
+    assert min(pixels[0].min(), pixels[-1].min(), pixels[:, 0].min(), pixels[:, -1].min()) == 255

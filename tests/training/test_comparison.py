@@ -1,0 +1,288 @@
+"""Does a comparison train each recipe with each seed once, on one budget, and choose without the test set?"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import engine
+from engine.data import open_source
+from engine.errors import LearnerError
+from engine.recipes import DML, SGD, EndToEnd, Greedy, Recipe
+from engine.tracking import open_console
+from engine.training.comparison_budget import budget_warnings, with_validation
+from engine.training.comparison_cost import training_flops_per_image
+from engine.training.comparison_folder import run_folder_names
+from engine.training.comparison_runs import free_slots
+from engine.training.folder import read_summary
+
+PLAN = engine.Plan(executor="process")
+
+
+class Runner:
+    """Trains in this process, where starting one for each run would take most of the time."""
+
+    def __init__(self) -> None:
+        self.trained: list[tuple[str, int]] = []
+        self.stop_after: int | None = None
+
+    def __call__(self, jobs: Any, plan: Any, slots: Any, started: Any, ended: Any) -> bool:
+        for job in jobs:
+            if len(self.trained) == self.stop_after:
+                return False
+            started(job)
+            self.trained.append((job.label, job.recipe.seed))
+            try:
+                engine.train(job.recipe, plan, job.run_dir)
+                ended(job, None)
+            except LearnerError as error:
+                ended(job, str(error))
+        return True
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
+    found = Runner()
+    # The picture takes longer than the training, and has its own tests.
+    monkeypatch.setattr("engine.training.comparison.plot_compared", lambda rows, seeds, path, title: path.touch())
+    monkeypatch.setattr("engine.training.comparison.run_jobs", found)
+    return found
+
+
+@pytest.fixture
+def recipes(tiny_recipe: Callable[..., Recipe]) -> dict[str, Recipe]:
+    return {
+        "whole": tiny_recipe(name="whole", method=EndToEnd(), epochs=1),
+        "cut": tiny_recipe(name="cut", method=Greedy(num_segments=2), epochs=1),
+    }
+
+
+def test_each_recipe_is_trained_with_each_seed_once(recipes: Any, runner: Runner, tmp_path: Path) -> None:
+    found = engine.compare(recipes, PLAN, (4, 7), tmp_path / "c")
+    assert runner.trained == [("whole", 4), ("cut", 4), ("whole", 7), ("cut", 7)]
+    assert found.status == "finished"
+    assert [row.label for row in found.rows] == ["whole", "cut"]
+    for row in found.rows:
+        for seed in (4, 7):
+            run = engine.load(tmp_path / "c" / "runs" / f"{row.label}-seed{seed}")
+            assert (run.recipe.seed, run.recipe.data.validation_fraction) == (seed, 0.1)
+            scores = engine.evaluate(run)
+            assert row.test_accuracies[seed] == scores["test/accuracy"]
+            assert row.validation_accuracies[seed] == scores["validation/accuracy"]
+    for name in ("comparison.md", "comparison.csv", "comparison.png"):
+        assert (tmp_path / "c" / name).is_file()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "c" / "runs").rglob("*")}
+    again = engine.compare(recipes, PLAN, (4, 7), tmp_path / "c")
+    assert again == found
+    assert len(runner.trained) == 4
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "c" / "runs").rglob("*")} == before
+    beside = engine.compare(dict(list(recipes.items())), PLAN, (4,), tmp_path / "c", resume="never")
+    assert beside.run_dir == tmp_path / "c-2"
+
+
+def test_seeds_are_paired_by_images_and_order(recipes: Any, runner: Runner, tmp_path: Path) -> None:
+    engine.compare(recipes, PLAN, (3,), tmp_path / "c")
+    runs = [engine.load(tmp_path / "c" / "runs" / f"{label}-seed3") for label in recipes]
+    sources = [open_source(run.recipe.data, run.recipe.seed) for run in runs]
+    assert runs[0].facts.fingerprint == runs[1].facts.fingerprint
+    for step in range(sources[0].steps_per_epoch()):
+        first, second = (source.batch(1, step) for source in sources)
+        assert np.array_equal(first.indices, second.indices)
+
+
+def test_the_test_set_does_not_choose(recipes: Any, runner: Runner, tmp_path: Path) -> None:
+    found = engine.compare(recipes, PLAN, (0,), tmp_path / "c")
+    first, second = found.rows
+    better = dataclasses.replace(second, test_accuracies={0: 0.0}, validation_accuracies={0: 1.0})
+    worse = dataclasses.replace(first, test_accuracies={0: 1.0}, validation_accuracies={0: 0.0})
+    assert dataclasses.replace(found, rows=(worse, better)).best == second.label
+
+
+def test_an_interrupted_comparison_goes_on(recipes: Any, runner: Runner, tmp_path: Path) -> None:
+    runner.stop_after = 2
+    found = engine.compare(recipes, PLAN, (0, 1), tmp_path / "c")
+    assert found.status == "interrupted"
+    assert [len(row.test_accuracies) for row in found.rows] == [1, 1]
+    assert not (tmp_path / "c" / "comparison.md").exists()
+    runner.stop_after = None
+    assert engine.compare(recipes, PLAN, (0, 1), tmp_path / "c").status == "finished"
+    assert runner.trained == [("whole", 0), ("cut", 0), ("whole", 1), ("cut", 1)]
+
+
+def test_a_failed_run_stops_no_other_and_is_tried_again(recipes: Any, runner: Runner, tmp_path: Path) -> None:
+    recipes["cut"] = dataclasses.replace(recipes["cut"], optimizer=SGD(learning_rate=1e30), epochs=2)
+    recipes["whole"] = dataclasses.replace(recipes["whole"], epochs=2)
+    for attempt in (1, 2):
+        found = engine.compare(recipes, PLAN, (0,), tmp_path / "c")
+        assert found.status == "failed"
+        assert found.best == "whole"
+        assert "learner segment" in found.rows[1].failures[0]
+        assert "learner segment" in (tmp_path / "c" / "comparison.md").read_text()
+        assert runner.trained.count(("cut", 0)) == attempt
+    assert runner.trained.count(("whole", 0)) == 1
+
+
+def test_a_folder_of_another_comparison_is_refused(recipes: Any, runner: Runner, tmp_path: Path) -> None:
+    engine.compare(recipes, PLAN, (0,), tmp_path / "c")
+    other = {"whole": recipes["whole"], "cut": dataclasses.replace(recipes["cut"], epochs=3)}
+    with pytest.raises(engine.RunError, match="other fields of cut"):
+        engine.compare(other, PLAN, (0,), tmp_path / "c")
+    with pytest.raises(engine.RunError, match="seeds were 0 and are now 0, 1"):
+        engine.compare(recipes, PLAN, (0, 1), tmp_path / "c")
+    with pytest.raises(engine.RunError, match="recipes were whole, cut and are now cut, whole"):
+        engine.compare(dict(reversed(recipes.items())), PLAN, (0,), tmp_path / "c")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "mine.txt").touch()
+    with pytest.raises(engine.RunError, match=r"no readable comparison\.json"):
+        engine.compare(recipes, PLAN, (0,), tmp_path / "d")
+
+
+def test_the_default_folder_tells_comparisons_apart(
+    recipes: Any, runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runner.stop_after = 0
+    folders = {engine.compare(recipes, PLAN, seeds).run_dir for seeds in ((0,), (0, 1), (0,))}
+    assert len(folders) == 2
+    assert all(folder.parent == Path("runs") and folder.name.startswith("compare-") for folder in folders)
+
+
+def test_input_that_cannot_be_used_is_refused_before_anything_is_written(
+    recipes: Any, runner: Runner, tmp_path: Path
+) -> None:
+    def refused(kind: type[Exception], said: str, chosen: Any = recipes, seeds: Any = (0,), **more: Any) -> None:
+        with pytest.raises(kind, match=said):
+            engine.compare(chosen, seeds=seeds, run_dir=tmp_path / "c", **{"plan": PLAN, **more})
+
+    refused(engine.RecipeError, "found 1, expected 2 or more", {"whole": recipes["whole"]})
+    refused(engine.RecipeError, "seeds: found 1, 1", seeds=(1, 1))
+    refused(engine.RecipeError, "seeds: found none", seeds=())
+    refused(engine.PlanError, "max_concurrent=0", max_concurrent=0)
+    refused(engine.PlanError, "come one after another", plan=engine.Plan(), max_concurrent=2)
+    many = dataclasses.replace(recipes["cut"], method=Greedy(num_segments=99))
+    refused(engine.RecipeError, "^cut: .*99", {"whole": recipes["whole"], "cut": many})
+    limit = dataclasses.replace(recipes["cut"], data=dataclasses.replace(recipes["cut"].data, train_limit=500))
+    refused(engine.DataError, "^cut: .*after holding out the validation images", {**recipes, "cut": limit})
+
+
+def test_images_are_held_out_only_where_there_are_none(tiny_recipe: Any, tmp_path: Path) -> None:
+    quiet = open_console(io.StringIO(), quiet=True)
+    plain, own = tiny_recipe(), tiny_recipe(data={"validation_fraction": 0.2})
+    assert with_validation(plain, quiet).data.validation_fraction == 0.1
+    assert with_validation(own, quiet) == own
+    for split, count in (("train", 6), ("val", 3), ("test", 3)):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for index in range(count):
+                pixels = np.full((8, 8, 3), 20 * index, dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / split / name / f"{index}.png")
+    brings = tiny_recipe(
+        data={"name": "folder", "root": str(tmp_path), "train_limit": None, "test_limit": None, "batch_size": 4}
+    )
+    assert with_validation(brings, quiet) == brings
+
+
+def test_another_budget_is_told_and_written(recipes: Any, runner: Runner, tmp_path: Path) -> None:
+    data = dataclasses.replace(recipes["cut"].data, batch_size=13, evaluation_batch_size=3)
+    other = dataclasses.replace(recipes["cut"], epochs=3, data=data)
+    assert budget_warnings(recipes) == ()
+    (warning,) = budget_warnings({"whole": recipes["whole"], "cut": other})
+    assert warning == "not one budget: cut: epochs 3 against 1, data.batch_size 13 against 12"
+    found = engine.compare({"whole": recipes["whole"], "cut": other}, PLAN, (0,), tmp_path / "c")
+    assert found.warnings == (warning,)
+    assert warning in (tmp_path / "c" / "comparison.md").read_text()
+
+
+def test_peers_count_by_their_mean(tiny_recipe: Any, runner: Runner, tmp_path: Path) -> None:
+    recipes = {"one": tiny_recipe(method=EndToEnd(), epochs=1), "two": tiny_recipe(method=DML(), epochs=1)}
+    found = engine.compare(recipes, PLAN, (0,), tmp_path / "c")
+    metrics = read_summary(tmp_path / "c" / "runs" / "two-seed0")["metrics"]  # type: ignore[index]
+    for split, values in (("test", found.rows[1].test_accuracies), ("validation", found.rows[1].validation_accuracies)):
+        assert values[0] == pytest.approx(np.mean([metrics[f"peer{peer}/{split}/accuracy"] for peer in (0, 1)]))
+    assert found.rows[1].parameters == 2 * found.rows[0].parameters
+    assert found.rows[1].flops_per_image == pytest.approx(2 * found.rows[0].flops_per_image)
+
+
+def test_operations_are_those_of_a_forward_and_a_backward(tiny_recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers by hand: resnet14 with widths 4, 4, 4 on 8 x 8 digits; a backward is twice a forward.
+
+    Only the first convolution has no gradient of its input to compute.
+    """
+    stem, stage1 = 64 * 1 * 4 * 9, 4 * 64 * 4 * 4 * 9
+    # The first block of a stage halves the side, and has a convolution of 1 x 1 beside it where the shape changes.
+    stage2, stage3 = 4 * 16 * 4 * 4 * 9 + 16 * 4 * 4, 4 * 4 * 4 * 4 * 9 + 4 * 4 * 4
+    classifier = 4 * 10
+    forward = stem + stage1 + stage2 + stage3 + classifier
+    found = training_flops_per_image(tiny_recipe(method=EndToEnd()))
+    assert found == 2 * (3 * forward - stem)
+    assert training_flops_per_image(tiny_recipe(optimizer=SGD(learning_rate=1e30), epochs=4)) is None
+
+
+def test_operations_of_images_that_are_read_beside_a_batch_count() -> None:
+    """CS-KD looks at one more image for each image, without learning from it; DLB learns from each batch twice."""
+    whole, beside, twice = (
+        training_flops_per_image(engine.load_recipe(name))
+        for name in ("end_to_end_digits", "cs_kd_digits", "dlb_digits")
+    )
+    assert whole is not None
+    # A step is a forward and a backward of two forwards, the latter without the gradient of the pixels.
+    stem = 64 * 1 * 4 * 9
+    assert beside == whole + (whole + 2 * stem) / 3
+    assert twice == 2 * whole
+
+
+def test_operations_are_counted_once(recipes: Any, runner: Runner, tmp_path: Path, monkeypatch: Any) -> None:
+    runner.stop_after = 0
+    engine.compare(recipes, PLAN, (0,), tmp_path / "c")
+    monkeypatch.setattr(
+        "engine.training.comparison.training_flops_per_image", lambda recipe: pytest.fail("counted again")
+    )
+    found = engine.compare(recipes, PLAN, (0,), tmp_path / "c")
+    assert {row.label: row.flops_per_image for row in found.rows} == json.loads(
+        (tmp_path / "c" / "costs.json").read_text()
+    )
+
+
+def test_slots_are_cores_or_gpus(tiny_recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    recipe = tiny_recipe()
+    three = dataclasses.replace(recipe, numerics=engine.Numerics(threads=3))
+    assert len(free_slots([recipe], PLAN, None)) == 8
+    assert len(free_slots([recipe, three], PLAN, None)) == 2
+    assert free_slots([three], PLAN, None)[0]["OMP_NUM_THREADS"] == "3"
+    assert len(free_slots([recipe], PLAN, 3)) == 3
+    assert free_slots([recipe], engine.Plan(), None) == [{}]
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in free_slots([recipe], PLAN, None)] == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,6")
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in free_slots([recipe], PLAN, 3)] == ["5", "6", "5"]
+    on_cpu = dataclasses.replace(recipe, numerics=engine.Numerics(device="cpu"))
+    assert len(free_slots([on_cpu], PLAN, None)) == 8
+
+
+def test_every_label_has_a_folder_of_its_own() -> None:
+    labels = ["a:b=1", "a_b=1", "A_b=1", "x/y", "x" * 300, "x" * 299 + "y", "..", "plain"]
+    names = run_folder_names(labels)
+    assert len({name.lower() for name in names.values()}) == len(labels)
+    assert names["plain"] == "plain"
+    assert all("/" not in name and 0 < len(name) <= 120 and not name.startswith(".") for name in names.values())
+
+
+def test_only_one_process_compares_in_a_folder(recipes: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    def compare_again(*_: Any) -> bool:
+        with pytest.raises(engine.RunError, match="another process is comparing"):
+            engine.compare(recipes, PLAN, (0,), tmp_path / "c")
+        return False
+
+    monkeypatch.setattr("engine.training.comparison.run_jobs", compare_again)
+    assert engine.compare(recipes, PLAN, (0,), tmp_path / "c").status == "interrupted"
