@@ -4,7 +4,7 @@
 
 DIR holds 100 classes of 32x32 images in any layout of Parquet shards that the engine reads; they are shrunk to 16x16.
 The recipes are the shipped ones of CIFAR-100 with another budget: ResNet-20 of a quarter of the work (widths 8, 16,
-32), 5,000 training images (stratified), 12 epochs, batch 64, learning rate 0.05, cosine to 0 over all steps, crops
+32), 10,000 training images (stratified), 12 epochs, batch 64, learning rate 0.05, cosine to 0 over all steps, crops
 out of a padding of 2 and mirroring but no colour jitter, channels_last, one thread. Hyper-parameters that count
 epochs are scaled to the budget. Every tenth mixed step of MKF measures all rules of mixed knowledge fraction on the
 knowledge that this run has. Interrupted, it goes on where it was.
@@ -29,7 +29,7 @@ NETWORK = "cifar100_resnet50"
 BUDGET = (
     "data.name=parquet",
     "data.image_size=16",
-    "data.train_limit=5000",
+    "data.train_limit=10000",
     "data.augmentation.crop_padding=2",
     "data.augmentation.color_jitter=0",
     "backbone.name=resnet20",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 import torchvision
 from torch import nn
@@ -48,9 +49,7 @@ def build_mnasnet(
     for place, part in whole.layers.named_children():
         if type(part) is nn.Sequential:
             for index, block in part.named_children():
-                block.bypassable = block.apply_residual
-                # Not as an attribute, which would register the module a second time.
-                vars(block)["branch_end"] = list(block.layers.children())[-1]
+                _mark_residual(block)
                 children[f"layers_{place}_{index}"] = block
         else:
             # Before the first stack of blocks and after the last one the layers are not grouped.
@@ -60,3 +59,9 @@ def build_mnasnet(
         OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), classifier=whole.classifier)
     )
     return nn.Sequential(children)
+
+
+def _mark_residual(block: Any) -> None:
+    block.bypassable = block.apply_residual
+    # Not as an attribute, which would register the module a second time.
+    vars(block)["branch_end"] = block.layers[-1]
