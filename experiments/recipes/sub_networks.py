@@ -11,15 +11,15 @@ methods under one recipe, each with its own hyper-parameters. Tiny ImageNet's DI
 "test" images are val/; ImageNet's DIR holds train/CLASS/ and val/CLASS/. Names that end in _tiny are for tests: 32
 synthetic images, 2 batches.
 
-Budget (Tang et al., Mixed Knowledge Fraction): SGD with Nesterov momentum; CIFAR-100 500 epochs, batch 64, learning
+Budget: (Tang et al., Mixed Knowledge Fraction) SGD with Nesterov momentum; CIFAR-100 500 epochs, batch 64, learning
 rate 0.05, cosine, weight decay 3e-4 (wide ResNets: 200 epochs, batch 128, 0.1); Tiny ImageNet 500 epochs, batch 64,
 0.1 divided by 10 after epochs 250 and 375 (wide ResNets: 200, 128, 0.2, after 100 and 150); ImageNet batch 512, 0.2,
 cosine, weight decay 1e-4, beta 0.5. Momentum, Nesterov, the padding of crops and the strength of the colour jitter
 (0.4) are not printed, nor are ImageNet's epochs: 200 are those of stimulative training (Ye et al. 2022). The paper's
 random resolution of 128, 144 or 160 on ImageNet is not built.
 
-Published gains in points of top-1 accuracy over the baseline (paper's text; its tables are pictures). We have measured
-none of it here; what we did measure is in experiments/README.md.
+Published gains in points of top-1 accuracy over the baseline (paper's text; its Tables 1 to 5 are pictures).
+We have measured none of it here; what we did measure is in experiments/README.md.
 
     MKF, ResNet-50, CIFAR-100       +5.28
     MKF, ResNet-34, Tiny ImageNet   +6.54
