@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -80,24 +80,39 @@ def recipes(root: str) -> tuple[dict[str, engine.Recipe], engine.Plan]:
     return found, plan
 
 
-def fraction_curves(folder: Path) -> dict[int, dict[str, float]]:
-    """Return the fraction losses of a run by epoch and name, means over the epoch's measurements."""
+def fraction_curves(folders: Sequence[Path]) -> dict[int, dict[str, float]]:
+    """Return the fraction losses of some runs by epoch and name, means over all measurements of the epoch."""
     values: dict[int, dict[str, list[float]]] = {}
-    for record in engine.load(folder).metrics():
-        if record.name.startswith("fraction/"):
-            name = record.name.removeprefix("fraction/")
-            values.setdefault(record.epoch, {}).setdefault(name, []).append(record.value)
+    for folder in folders:
+        for record in engine.load(folder).metrics():
+            if record.name.startswith("fraction/"):
+                name = record.name.removeprefix("fraction/")
+                values.setdefault(record.epoch, {}).setdefault(name, []).append(record.value)
     return {
         epoch: {name: statistics.fmean(found) for name, found in names.items()}
         for epoch, names in sorted(values.items())
     }
 
 
+def fraction_table(curves: Mapping[int, Mapping[str, float]]) -> str:
+    """Return the fraction losses times 1000 as Markdown, means over the second half of the epochs."""
+    late = [found for epoch, found in curves.items() if epoch > max(curves) // 2]
+    lines = ["| rule | fraction loss | bases alone | mixing model alone |", "|---|---|---|---|"]
+    for rule in ("random", *get_args(Fraction)):
+        means = [
+            f"{1000 * statistics.fmean(found[rule + part] for found in late):.2f}" if rule + part in late[0] else ""
+            for part in ("", "/bases", "/model")
+        ]
+        lines.append(f"| {rule} | {' | '.join(means)} |")
+    return "\n".join(lines)
+
+
 def plot_fractions(curves: Mapping[int, Mapping[str, float]], path: Path) -> None:
     """Draw every rule's fraction loss over the epochs, then the same with only one of its two causes left."""
-    figure = Figure(figsize=(13, 4.2), dpi=130, layout="constrained")
+    figure = Figure(figsize=(13, 3.9), dpi=130, layout="constrained")
     parts = (("", "fraction loss"), ("/bases", "of wrong bases alone"), ("/model", "of the mixing model alone"))
-    for axes, (suffix, title) in zip(figure.subplots(1, 3, sharey=True), parts, strict=True):
+    columns = figure.subplots(1, 3, sharey=True)
+    for axes, (suffix, title) in zip(columns, parts, strict=True):
         for place, rule in enumerate(("random", *get_args(Fraction))):
             points = [(epoch, found[rule + suffix]) for epoch, found in curves.items() if rule + suffix in found]
             style = "--" if rule == "random" else "-"
@@ -107,7 +122,7 @@ def plot_fractions(curves: Mapping[int, Mapping[str, float]], path: Path) -> Non
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xlabel("epoch")
         axes.grid(True, color="#e6e6e6")
-        axes.legend(fontsize=7)
+    figure.legend(handles=columns[0].get_lines(), loc="outside right center", fontsize=9, frameon=False)
     figure.savefig(path)
 
 
@@ -123,9 +138,8 @@ def main() -> None:
     if comparison.status != "finished":
         sys.exit(f"{comparison.status}; the same command goes on from {comparison.run_dir}")
     print((FOLDER / "comparison.md").read_text())
-    curves = fraction_curves(FOLDER / "runs" / "mkf_exact-seed0")
-    for epoch, names in curves.items():
-        print(f"epoch {epoch}: " + ", ".join(f"{name} {value:.4f}" for name, value in names.items()))
+    curves = fraction_curves([FOLDER / "runs" / f"mkf_exact-seed{seed}" for seed in range(arguments.seeds)])
+    print(fraction_table(curves))
     plot_fractions(curves, FOLDER / "fractions.png")
     print(f"fractions: {FOLDER / 'fractions.png'}")
 

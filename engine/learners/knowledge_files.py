@@ -3,7 +3,8 @@
 The store of a learner is one or more pieces, LEARNER.knowledge-STEP.safetensors, each with the rows that changed until
 that step since the piece before; of a row in several pieces the last one counts. Pieces of the checkpoint before are
 linked, not copied. When the later pieces hold more rows than the first, all become one: what is written stays within a
-small factor of what changed, and what lies on disk within a small factor of the store.
+small factor of what changed, and what lies on disk within a small factor of the store. A linked piece is one file: damage
+to it damages every checkpoint that holds it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,16 @@ from engine.knowledge import merge_changes
 
 _ROWS = "rows"
 _INFIX = ".knowledge-"
+_SUFFIX = ".safetensors"
 
 Entry = dict[str, Any]
 
 
-def _is_piece(file: str, learner: str) -> bool:
-    return file.startswith(f"{learner}{_INFIX}")
+def _pieces_of(files: Iterable[str], learner: str) -> list[str]:
+    """Return the names of a learner's pieces, oldest first: as numbers, of which the largest have more digits."""
+    prefix = f"{learner}{_INFIX}"
+    found = [file for file in files if file.startswith(prefix)]
+    return sorted(found, key=lambda file: int(file.removeprefix(prefix).removesuffix(_SUFFIX)))
 
 
 def write_pieces(
@@ -55,18 +60,18 @@ def write_pieces(
     """
     entries: dict[str, Entry] = {}
     if before is not None:
-        entries = {name: entry for name, entry in _entries(before / manifest).items() if _is_piece(name, learner)}
+        entries = _entries(before / manifest, learner)
     count = len(changes[_ROWS])
     first, *later = [entry[_ROWS] for entry in entries.values()] or [0]
     if before is not None and count + sum(later) > first:
         changes = merge_changes([*(_verified(before / name, entry) for name, entry in entries.items()), changes])
         entries, count = {}, len(changes[_ROWS])
-    for name in entries:
+    for name, entry in entries.items():
         assert before is not None
-        _link(before / name, aside / name)
+        _link(before / name, aside / name, entry)
     if count or not entries:
         content = safetensors.torch.save(dict(changes))
-        name = f"{learner}{_INFIX}{step:06d}.safetensors"
+        name = f"{learner}{_INFIX}{step:06d}{_SUFFIX}"
         write_synced(aside / name, content)
         entries[name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), _ROWS: count}
     return entries
@@ -74,15 +79,18 @@ def write_pieces(
 
 def read_pieces(contents: Mapping[str, bytes], learner: str) -> dict[str, Tensor]:
     """Return all rows of a learner's store, out of a checkpoint's files by name; nothing if it has no store."""
-    names = sorted(name for name in contents if _is_piece(name, learner))
+    names = _pieces_of(contents, learner)
     return merge_changes([safetensors.torch.load(contents[name]) for name in names]) if names else {}
 
 
-def _entries(manifest: Path) -> dict[str, Entry]:
+def _entries(manifest: Path, learner: str) -> dict[str, Entry]:
     try:
-        entries: dict[str, Entry] = json.loads(manifest.read_bytes())
-        return dict(sorted(entries.items()))
-    except (OSError, ValueError) as error:
+        listed = json.loads(manifest.read_bytes())
+        names = _pieces_of(listed, learner)
+        if not names:
+            raise ValueError(f"{manifest.name} names no knowledge of {learner}")
+        return {name: listed[name] for name in names}
+    except (OSError, ValueError, TypeError) as error:
         raise _gone(manifest.parent, str(error)) from error
 
 
@@ -96,8 +104,11 @@ def _verified(path: Path, entry: Entry) -> dict[str, Tensor]:
     return safetensors.torch.load(content)
 
 
-def _link(source: Path, target: Path) -> None:
+def _link(source: Path, target: Path, entry: Entry) -> None:
     try:
+        # Reading all of it, as its sha256 would take, is what links are there to spare.
+        if source.stat().st_size != entry["bytes"]:
+            raise _gone(source.parent, f"{source.name} has not the size that it was written with")
         os.link(source, target)
     except FileNotFoundError as error:
         raise _gone(source.parent, str(error)) from error

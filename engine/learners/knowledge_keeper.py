@@ -73,5 +73,6 @@ class KnowledgeKeeper(Bystander):
 
     def restore(self, state: LearnerState) -> None:
         """Take up the rows of a checkpoint; raises RunError if they are not this store's."""
-        self._store.load(state.knowledge)
+        if state.knowledge:
+            self._store.load(state.knowledge)
         self._steps = self._known_at = state.extra["steps"]

@@ -33,6 +33,9 @@ from engine.objectives import Context, Objective
 from engine.recipes import Recipe
 from engine.tasks import ClassificationScore, CohortScore
 
+# With blocks left out at random, in how many steps the largest is looked for.
+_MEASURED_STEPS = 20
+
 
 class Learner:
     """Trains a body with a local objective.
@@ -85,7 +88,8 @@ class Learner:
         self._score = ClassificationScore(facts.num_classes)
         self._together = CohortScore(facts.num_classes)
         self._pending: Pending | None = None
-        self._memory = MemoryMeter([*self._named.values(), *self.body.buffers(), *self.objective.buffers()])
+        own = [*self._named.values(), *self.body.buffers(), *self.objective.buffers()]
+        self._memory = MemoryMeter(own, 1 if teaching is None else _MEASURED_STEPS)
         self._propagation = Propagation(role, self.body, self.objective, self._dtype, device, self._memory)
         self._steps = 0
         self._known_at: int | None = None

@@ -48,41 +48,48 @@ def tensor_bytes(tensors: Iterable[torch.Tensor]) -> int:
 
 
 class MemoryMeter:
-    """Measures a learner's memory by purpose at its first step; the later ones hold the same.
+    """Measures a learner's memory by purpose in its first steps; the later ones hold no more.
 
     Args:
         own: parameters and buffers, which autograd keeps but which are no activations.
+        steps: how many are measured; more than one where steps differ, as with blocks left out at random. The one that
+            holds most counts.
     """
 
-    def __init__(self, own: Iterable[torch.Tensor]) -> None:
-        self._saved: SavedActivations | None = SavedActivations(own)
+    def __init__(self, own: Iterable[torch.Tensor], steps: int = 1) -> None:
+        self._own = list(own)
+        self._left = steps
+        self._saved = SavedActivations(self._own)
         self._bytes: dict[str, int] = {}
 
     def counting(self) -> contextlib.AbstractContextManager[None]:
-        """Count what autograd keeps inside the block, until the first measurement."""
-        return self._saved.counting() if self._saved is not None else contextlib.nullcontext()
+        """Count what autograd keeps inside the block, until the last measurement."""
+        return self._saved.counting() if self._left else contextlib.nullcontext()
 
     def measure(
         self, parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, kept: Mapping[str, int]
     ) -> None:
-        """Measure between an optimizer's step and the end of its gradients; only the first call does anything.
+        """Measure between an optimizer's step and the end of its gradients; only the first calls do anything.
 
         Args:
             parameters: all that the optimizer updates.
             optimizer: after its step.
             kept: bytes of what else the learner keeps, by purpose.
         """
-        if self._saved is None:
+        if not self._left:
             return
         slots = [value for slots in optimizer.state.values() for value in slots.values()]
-        self._bytes = {
+        found = {
             "saved_activations": self._saved.bytes,
             "parameters": tensor_bytes(parameters.values()),
             "gradients": tensor_bytes(p.grad for p in parameters.values() if p.grad is not None),
             "optimizer": tensor_bytes(value for value in slots if isinstance(value, torch.Tensor)),
+            **{purpose: count for purpose, count in kept.items() if count},
         }
-        self._bytes |= {purpose: count for purpose, count in kept.items() if count}
-        self._saved = None
+        if sum(found.values()) > sum(self._bytes.values()):
+            self._bytes = found
+        self._left -= 1
+        self._saved = SavedActivations(self._own if self._left else ())
 
     def report(self, device: torch.device) -> dict[str, int]:
         """Return bytes by purpose; ``total`` is the device's own peak on a GPU and the sum on a CPU."""
@@ -95,13 +102,9 @@ class MemoryMeter:
         return memory
 
     def state(self) -> dict[str, Any]:
-        """Return what was measured, as JSON values."""
-        return self._bytes
+        """Return what was measured, and how many steps are still to be, as JSON values."""
+        return {"bytes": dict(self._bytes), "left": self._left}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up what was measured on the run's first batch.
-
-        The first batch after a resumption may be the small last one of an epoch.
-        """
-        if state:
-            self._bytes, self._saved = dict(state), None
+        """Take up what was measured before an interruption."""
+        self._bytes, self._left = dict(state["bytes"]), state["left"]

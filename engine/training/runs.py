@@ -103,6 +103,8 @@ def evaluate(run: Run, data_root: str | None = None) -> dict[str, float]:
     # Wherever it was trained, it can be scored on what is here.
     numerics = dataclasses.replace(run.recipe.numerics, device="auto")
     recipe = dataclasses.replace(run.recipe, numerics=numerics)
+    if getattr(recipe.method, "knowledge_folder", None) is not None:
+        recipe = dataclasses.replace(recipe, method=dataclasses.replace(recipe.method, knowledge_folder=None))
     if data_root is not None:
         recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=data_root))
     source = open_source(recipe.data, recipe.seed)
@@ -115,7 +117,8 @@ def evaluate(run: Run, data_root: str | None = None) -> dict[str, float]:
         team = method_of(recipe).team(recipe, source.facts)
         runtime = open_runtime(recipe, source.facts, team, source.steps_per_epoch(), Plan(executor="process"))
         try:
-            runtime.restore(run.checkpoint.states)
+            # Nothing is learned here, so nothing need be remembered, which may be gigabytes.
+            runtime.restore({n: dataclasses.replace(s, knowledge={}) for n, s in run.checkpoint.states.items()})
             scores: dict[str, float] = {}
             recalibrate(runtime, team, source)
             for split in ("validation", "test"):

@@ -155,3 +155,43 @@ def test_times_are_no_part_of_the_state(clock: Clock) -> None:
         found.work(seconds)
         clock.now += seconds
     assert one.state() == other.state()
+
+
+def test_what_was_observed_is_a_mean_over_the_steps_that_observed_it(clock: Clock) -> None:
+    found = Meters()
+    for step, values in enumerate(({"fraction/exact": 1.0}, {}, {"fraction/exact": 4.0, "fraction/keep": 0.5})):
+        # Neither the number of images nor the steps in between count.
+        found.add({"total": 1.0}, 10 * (step + 1), None)
+        found.observe(values)
+    clock.now += 1
+    values = found.report()
+    assert (values["fraction/exact"], values["fraction/keep"]) == (2.5, 0.5)
+
+
+def test_what_was_observed_is_reported_once(clock: Clock) -> None:
+    found = Meters()
+    found.add({"total": 1.0}, 10, None)
+    found.observe({"fraction/exact": 1.0})
+    clock.now += 1
+    assert "fraction/exact" in found.report()
+    found.add({"total": 1.0}, 10, None)
+    clock.now += 1
+    assert "fraction/exact" not in found.report()
+
+
+def test_what_was_observed_goes_on_where_it_was_saved(clock: Clock) -> None:
+    whole, first, second = Meters(), Meters(), Meters()
+    for found in (whole, first):
+        found.add({"total": 1.0}, 10, None)
+        found.observe({"a": 0.1, "b": 7.0})
+    state = first.state()
+    before = json.dumps(state)
+    first.observe({"a": 9.0})
+    assert json.dumps(state) == before
+    second.load_state(json.loads(before))
+    for found in (whole, second):
+        found.observe({"a": 0.3})
+    assert json.dumps(state) == before
+    clock.now += 1
+    assert second.report() == whole.report()
+    assert whole.state()["observed"] == {}

@@ -141,8 +141,9 @@ class GroupTeaching(Teaching):
             return {}
         larger, larger_others = (self._store.recall(each.group - 1, ids).to(said.device) for ids in (first, second))
         share = share[:, None]
-        # Where the second image has no part, nothing need be known of it.
-        recalled = torch.where(share == 1, larger, share * larger + (1 - share) * larger_others)
+        # Of an image that has no part, nothing need be known.
+        blend = torch.where(share == 0, larger_others, share * larger + (1 - share) * larger_others)
+        recalled = torch.where(share == 1, larger, blend)
         return {RECALLED: recalled}
 
     def _measure(self, said: Tensor, known: Tensor, others: Tensor, unmixed: Tensor) -> None:
@@ -177,5 +178,5 @@ class GroupTeaching(Teaching):
 
     def restore_knowledge(self, rows: Mapping[str, Tensor]) -> None:
         """Take up rows that `knowledge` returned."""
-        if isinstance(self._store, KnowledgeStore):
+        if isinstance(self._store, KnowledgeStore) and rows:
             self._store.load(rows)

@@ -1,0 +1,322 @@
+"""Sub-networks and group knowledge against loops written by hand, which use none of the engine's training code, bit
+for bit.
+
+That is the only way to compare: narrow networks have channels that are almost dead, and let rounding grow to 0.01 in a
+few steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import engine
+from engine import backbones
+from engine.backbones import SubNetworkSampler, droppable_stages
+from engine.data import Batch, open_source
+from engine.knowledge.fraction import split_knowledge
+from engine.knowledge.mixing import Mixing, draw_mixing
+from engine.recipes import GKT, MKF, SGD, ST, Augmentation, Backbone, Constant, Recipe, StochasticDepth
+from engine.streams import generator
+
+# 3 steps an epoch, one of each of the 3 groups; 2 blocks of each of the 3 stages can be left out.
+SEED, BATCH, STEPS, CLASSES = 3, 16, 3, 10
+RATE, MOMENTUM, DECAY = 0.05, 0.9, 5e-4
+STREAM = "segment0"
+
+TinyRecipe = Callable[..., Recipe]
+Row = tuple[int, int]
+
+
+@pytest.fixture
+def small(tiny_recipe: TinyRecipe) -> TinyRecipe:
+    """A function: the method and the epochs, and the recipe that they give."""
+
+    def recipe(method: Any, epochs: int) -> Recipe:
+        return tiny_recipe(
+            method=method,
+            epochs=epochs,
+            seed=SEED,
+            backbone=Backbone(name="resnet20", widths=(4, 4, 4)),
+            optimizer=SGD(learning_rate=RATE, momentum=MOMENTUM, nesterov=True, weight_decay=DECAY),
+            schedule=Constant(),
+            data={"train_limit": BATCH * STEPS, "batch_size": BATCH, "augmentation": Augmentation()},
+        )
+
+    return recipe
+
+
+class ByHand:
+    """A network and its optimizer."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.network = backbones.build(recipe.backbone, CLASSES, (1, 8, 8), recipe.seed).train()
+        self.stages = droppable_stages(self.network)
+        parameters = list(self.network.parameters())
+        self.optimizer = torch.optim.SGD(parameters, RATE, MOMENTUM, weight_decay=DECAY, nesterov=True, fused=True)
+        for weights in parameters:
+            # Of the same bits as plain SGD from the start (see the tests of optimizers), but for blocks without a part.
+            self.optimizer.state[weights]["momentum_buffer"] = torch.zeros_like(weights)
+
+    def logits(self, images: Tensor, dropped: frozenset[str] = frozenset()) -> Tensor:
+        for name, block in self.network.named_children():
+            if name not in dropped:
+                images = block(images)
+        return images
+
+    def learn(self, *losses: Tensor) -> None:
+        for loss in losses:
+            loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+def _batches(recipe: Recipe) -> Iterator[tuple[Batch, Tensor, Tensor, Callable[[Tensor], Tensor]]]:
+    """Yield batch, pixels, labels and the normalisation."""
+    source = open_source(recipe.data, recipe.seed, companions=getattr(recipe.method, "companions", "none"))
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (source.facts.mean, source.facts.std))
+    for epoch in range(recipe.epochs):
+        for step in range(source.steps_per_epoch()):
+            batch = source.batch(epoch, step)
+            pixels = torch.from_numpy(batch.images).float() / 255
+            yield batch, pixels, torch.from_numpy(batch.labels), lambda images: (images - mean) / std
+    source.close()
+
+
+def _assert_trained(recipe: Recipe, folder: Path, network: nn.Module) -> None:
+    """Train the recipe, and compare weights and running statistics."""
+    run = engine.load(engine.train(recipe, engine.Plan(executor="process"), folder).run_dir)
+    found, expected = run.network().state_dict(), network.state_dict()
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+
+
+def _kl(teacher: Tensor, logits: Tensor) -> Tensor:
+    """Return KL(teacher || softmax(logits)) of each row; the teacher's are probabilities."""
+    return F.kl_div(F.log_softmax(logits, dim=1), teacher, reduction="none").sum(dim=1)
+
+
+# Stochastic depth and stimulative training.
+
+
+def test_stochastic_depth_divides_what_remains_by_its_chance(small: TinyRecipe, tmp_path: Path) -> None:
+    recipe = small(StochasticDepth(last_survival=0.3), epochs=2)
+    hand = ByHand(recipe)
+    names = [name for stage in hand.stages for name in stage]
+    chances = {name: 1 - (1 - 0.3) * place / len(names) for place, name in enumerate(names, start=1)}
+    ran = []
+    for batch, pixels, labels, normalised in _batches(recipe):
+        stream = generator(SEED, STREAM, "depth", batch.epoch, batch.step)
+        draws = torch.cat([torch.rand(1, generator=stream, dtype=torch.float64) for _ in names]).tolist()
+        kept = {name for name, draw in zip(names, draws, strict=True) if draw < chances[name]}
+        ran.append(len(kept))
+        features = normalised(pixels)
+        for name, block in hand.network.named_children():
+            if name not in chances:
+                features = block(features)
+            elif name in kept:
+                assert isinstance(block, backbones.residual.BasicBlock)
+                branch = block.bn2(block.conv2(F.relu(block.bn1(block.conv1(features)))))
+                features = F.relu(features + branch * (1 / chances[name]))
+        hand.learn(F.cross_entropy(features, labels))
+    assert len(set(ran)) > 1
+    _assert_trained(recipe, tmp_path / "run", hand.network)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_stimulative_training_adds_up_the_gradients_of_its_sub_networks(
+    count: int, small: TinyRecipe, tmp_path: Path
+) -> None:
+    method = ST(num_subnetworks=count, weight=0.7, temperature=3.0, recalibration_images=0)
+    recipe = small(method, epochs=2)
+    hand = ByHand(recipe)
+    dropped_blocks = set()
+    for batch, pixels, labels, normalised in _batches(recipe):
+        images = normalised(pixels)
+        full = hand.logits(images)
+        losses = [F.cross_entropy(full, labels)]
+        teacher = F.log_softmax(full.detach() / 3, dim=1)
+        stream = generator(SEED, STREAM, "sub-networks", batch.epoch, batch.step)
+        for _ in range(count):
+            draws = [torch.rand((), generator=stream, dtype=torch.float64).item() for _ in hand.stages]
+            depths = [math.floor(draw * 3) for draw in draws]
+            dropped = frozenset(
+                name for stage, depth in zip(hand.stages, depths, strict=True) for name in stage[2 - depth :]
+            )
+            dropped_blocks |= dropped
+            student = F.log_softmax(hand.logits(images, dropped) / 3, dim=1)
+            losses.append(0.7 * (9 * F.kl_div(student, teacher, log_target=True, reduction="batchmean")))
+        hand.learn(*losses)
+    assert dropped_blocks == {name for stage in hand.stages for name in stage}
+    _assert_trained(recipe, tmp_path / "run", hand.network)
+
+
+# Group knowledge.
+
+
+class Dictionary:
+    """The store: what each group knows of each image; the values are rounded to half precision."""
+
+    def __init__(self, averaging_weight: float) -> None:
+        self.known: dict[Row, Tensor] = {}
+        self.averaging_weight = averaging_weight
+
+    def recall(self, group: int, index: int) -> Tensor | None:
+        found = self.known.get((group, index))
+        return None if found is None else found.float() / found.float().sum()
+
+    def rows(self, group: int, indices: np.ndarray) -> Tensor:
+        """Return what is known of images; NaN where nothing is."""
+        unknown = torch.full((CLASSES,), torch.nan)
+        found = [self.recall(group, int(index)) for index in indices]
+        return torch.stack([unknown if each is None else each for each in found])
+
+    def remember(self, group: int, index: int, value: Tensor) -> None:
+        old = self.recall(group, index)
+        weight = self.averaging_weight
+        mean = (value if old is None else weight * value + (1 - weight) * old).clamp(min=0)
+        self.known[group, index] = (mean / mean.sum()).half()
+
+
+def _group_knowledge(
+    recipe: Recipe, hand: ByHand, learn: Callable[[Batch, Tensor, Tensor, Any, int, frozenset[str]], Tensor]
+) -> None:
+    """Train group s modulo 3 in step s, or all groups in each."""
+    method = recipe.method
+    sampler = SubNetworkSampler(hand.stages, "inherited", decay=method.decay)
+    for step, (batch, pixels, labels, normalised) in enumerate(_batches(recipe)):
+        loop = step if method.every_group else step // 3
+        groups = range(3) if method.every_group else [step % 3]
+        drawn = sampler.draw((SEED, STREAM, "sub-networks", loop), 3)
+        assert len(drawn[0]) < len(drawn[1]) < len(drawn[2])
+        hand.learn(*[learn(batch, pixels, labels, normalised, group, drawn[group]) for group in groups])
+
+
+def _distilled(store: Dictionary, recalled: Tensor, logits: Tensor) -> Tensor:
+    """Return the sum over the rows of which something is known, divided by the number of all rows."""
+    known = recalled.isfinite().all(dim=1)
+    return _kl(recalled[known], logits[known]).sum() / len(logits)
+
+
+@pytest.mark.parametrize("every_group", [False, True], ids=["in_turn", "every_group"])
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_group_knowledge(every_group: bool, temperature: float, small: TinyRecipe, tmp_path: Path) -> None:
+    method = GKT(
+        every_group=every_group,
+        temperature=temperature,
+        averaging_weight=0.3,
+        distillation_weight=2.5,
+        recalibration_images=0,
+    )
+    recipe = small(method, epochs=2 if every_group else 4)
+    hand, store = ByHand(recipe), Dictionary(0.3)
+    distilled, unknown, averaged = 0, 0, 0
+
+    def learn(batch: Batch, pixels: Tensor, labels: Tensor, normalised: Any, group: int, dropped: Any) -> Tensor:
+        nonlocal distilled, unknown, averaged
+        logits = hand.logits(normalised(pixels), dropped)
+        loss = F.cross_entropy(logits, labels)
+        said = logits.detach().softmax(dim=1)
+        for index, row in zip(batch.indices, said, strict=True):
+            averaged += (group, int(index)) in store.known
+            store.remember(group, int(index), row)
+        if group:
+            recalled = store.rows(group - 1, batch.indices)
+            unknown += int(recalled.isnan().any(dim=1).sum())
+            distilled += int(recalled.isfinite().all(dim=1).sum())
+            if temperature != 1:
+                recalled = (recalled.log() / temperature).softmax(dim=1)
+            loss = loss + 2.5 * temperature**2 * _distilled(store, recalled, logits / temperature)
+        return loss
+
+    _group_knowledge(recipe, hand, learn)
+    assert distilled and averaged
+    assert every_group == (not unknown)
+    _assert_trained(recipe, tmp_path / "run", hand.network)
+
+
+def _mixed(pixels: Tensor, mixing: Mixing) -> Tensor:
+    images = pixels[: len(mixing.partner)].clone()
+    for row, other in enumerate(mixing.partner.tolist()):
+        share = mixing.share[row].item()
+        if mixing.box is None:
+            images[row] = torch.lerp(pixels[other], pixels[row], share)
+        elif share < 1:
+            top, bottom, left, right = mixing.box
+            images[row, :, top:bottom, left:right] = pixels[other, :, top:bottom, left:right]
+    return images
+
+
+@pytest.mark.parametrize("partners", ["same_batch", "second_batch"])
+@pytest.mark.parametrize("fraction", ["none", "linear", "shared_clipped", "exact"])
+def test_mixed_knowledge_fraction(fraction: Any, partners: Any, small: TinyRecipe, tmp_path: Path) -> None:
+    """The first 3 of 6 epochs warm up, for what is not known cannot be split; then every batch is mixed."""
+    method = MKF(
+        fraction=fraction,
+        mixing_partners=partners,
+        warmup_fraction=0.5,
+        mixing_probability=1.0,
+        recalibration_images=0,
+    )
+    recipe = small(method, epochs=6)
+    hand, store = ByHand(recipe), Dictionary(0.5)
+    styles: set[bool] = set()
+    split_rows, distilled = 0, 0
+
+    def plainly(batch: Batch, pixels: Tensor, labels: Tensor, normalised: Any, group: int, dropped: Any) -> Tensor:
+        rows = len(labels) // 2 if partners == "second_batch" else len(labels)
+        logits = hand.logits(normalised(pixels[:rows]), dropped)
+        for index, row in zip(batch.indices[:rows], logits.detach().softmax(dim=1), strict=True):
+            store.remember(group, int(index), row)
+        loss = F.cross_entropy(logits, labels[:rows])
+        return loss + 2 * _distilled(store, store.rows(group - 1, batch.indices[:rows]), logits) if group else loss
+
+    def learn(batch: Batch, pixels: Tensor, labels: Tensor, normalised: Any, group: int, dropped: Any) -> Tensor:
+        nonlocal split_rows, distilled
+        if batch.epoch < 3:
+            return plainly(batch, pixels, labels, normalised, group, dropped)
+        key = (SEED, STREAM, "mixing", batch.epoch, batch.step)
+        mixing = draw_mixing(key, "compound", 1.0, 1.0, 1.0, batch.indices, 8, 8, partners == "second_batch")
+        assert mixing is not None
+        styles.add(mixing.box is None)
+        share, partner = mixing.share, mixing.partner.numpy()
+        rows = len(partner)
+        logits = hand.logits(normalised(_mixed(pixels, mixing)), dropped)
+        pairs = ((labels[:rows], share), (labels[mixing.partner], 1 - share))
+        losses = [(part * F.cross_entropy(logits, label, reduction="none")).sum() for label, part in pairs]
+        first, second = batch.indices[:rows], batch.indices[partner]
+        loss = (losses[0] + losses[1]) / (share.sum() + (1 - share).sum())
+        if group:
+            one, other, weight = store.rows(group - 1, first), store.rows(group - 1, second), share[:, None]
+            recalled = torch.where(weight == 1, one, weight * one + (1 - weight) * other)
+            distilled += int(recalled.isfinite().all(dim=1).sum())
+            loss = loss + 2 * _distilled(store, recalled, logits)
+        known = store.rows(group, first), store.rows(group, second)
+        split = split_knowledge(logits.detach().softmax(dim=1), *known, share, fraction)
+        # One new prediction of an image from all places where it is a part: the mean, by their shares.
+        found: dict[int, list[tuple[float, Tensor]]] = {}
+        parts = ((first, split.first, split.first_weight), (second, split.second, split.second_weight))
+        for indices, values, weights in parts:
+            for index, value, heft in zip(indices, values, weights.tolist(), strict=True):
+                if heft:
+                    found.setdefault(int(index), []).append((heft, value))
+        split_rows += len(found)
+        for index, estimates in found.items():
+            total = sum(heft for heft, _ in estimates)
+            store.remember(group, index, sum((heft / total * value for heft, value in estimates), torch.zeros(CLASSES)))
+        return loss
+
+    _group_knowledge(recipe, hand, learn)
+    assert styles == {True, False}
+    assert split_rows > 20
+    assert distilled > 20
+    _assert_trained(recipe, tmp_path / "run", hand.network)
