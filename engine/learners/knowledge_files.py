@@ -1,10 +1,10 @@
 """How does a checkpoint hold a knowledge store without writing again what has not changed?
 
-The store of a learner is one or more pieces, LEARNER.knowledge-STEP.safetensors, each with the rows that changed until
-that step since the piece before; of a row in several pieces the last one counts. Pieces of the checkpoint before are
-linked, not copied. When the later pieces hold more rows than the first, all become one: what is written stays within a
-small factor of what changed, and what lies on disk within a small factor of the store. A linked piece is one file: damage
-to it damages every checkpoint that holds it.
+The store of a learner is one or more pieces, LEARNER.knowledge-STEP.safetensors, each with the rows that changed
+until that step since the piece before; of a row in several pieces the last one counts. Pieces of the checkpoint
+before are linked, not copied. When the later pieces hold more rows than the first, all become one: what is written
+stays within a small factor of what changed, and what lies on disk within a small factor of the store. A linked piece
+is one file: damage to it damages every checkpoint that holds it.
 """
 
 from __future__ import annotations
