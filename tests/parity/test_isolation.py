@@ -92,6 +92,7 @@ def test_running_statistics_after_one_step_are_those_of_the_uncut_network() -> N
 def test_a_body_that_writes_to_its_input_is_refused() -> None:
     learners, batch = _learners("greedy_digits")
     (features,) = learners[0].forward(batch, {})
-    learners[1].body = torch.nn.Sequential(torch.nn.ReLU(inplace=True), *learners[1].body.children())
+    name, block = next(learners[1].body.named_children())
+    setattr(learners[1].body, name, torch.nn.Sequential(torch.nn.ReLU(inplace=True), block))
     with pytest.raises(engine.LearnerError, match="segment1.*in place"):
         learners[1].forward(batch, {"features0": features})
