@@ -39,14 +39,10 @@ def seeded(*key: Key, device: torch.device | None = None) -> Iterator[None]:
 
     For code that can only draw from the default generator: module initialisation and dropout.
     """
-    import torch
-
-    # Not torch.manual_seed: it records a traceback for each backend, which a narrow network's step would notice.
-    generators = [torch.default_generator]
-    if device is not None and device.type == "cuda":
-        generators.append(torch.cuda.default_generators[device.index or 0])
+    generators = _default_generators(device)
     states = [each.get_state() for each in generators]
     seed = stream_seed(*key)
+    # Not torch.manual_seed: it records a traceback for each backend, which a narrow network's step would notice.
     for each in generators:
         each.manual_seed(seed)
     try:
@@ -54,3 +50,31 @@ def seeded(*key: Key, device: torch.device | None = None) -> Iterator[None]:
     finally:
         for each, state in zip(generators, states, strict=True):
             each.set_state(state)
+
+
+def positions(device: torch.device | None = None) -> list[torch.Tensor]:
+    """Return how far torch's default generators have come, for `continued`."""
+    return [each.get_state() for each in _default_generators(device)]
+
+
+@contextlib.contextmanager
+def continued(since: list[torch.Tensor], device: torch.device | None = None) -> Iterator[None]:
+    """Run a block with torch's default generators where `positions` found them, then restore them."""
+    generators = _default_generators(device)
+    states = [each.get_state() for each in generators]
+    for each, state in zip(generators, since, strict=True):
+        each.set_state(state)
+    try:
+        yield
+    finally:
+        for each, state in zip(generators, states, strict=True):
+            each.set_state(state)
+
+
+def _default_generators(device: torch.device | None) -> list[torch.Generator]:
+    import torch
+
+    generators = [torch.default_generator]
+    if device is not None and device.type == "cuda":
+        generators.append(torch.cuda.default_generators[device.index or 0])
+    return generators

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.backbones.branch_scale import scaled_branches
+from engine.backbones.branches import BranchPlan, branch_plans, build_branch, forks_of
 from engine.backbones.building import build
 from engine.backbones.cuts import cut, cut_points
 from engine.backbones.inception_v1 import auxiliary_heads
@@ -10,20 +11,25 @@ from engine.backbones.plain_names import load_plain_state, plain_state
 from engine.backbones.registry import Family, family, names
 from engine.backbones.residual import bypassable
 from engine.backbones.shapes import feature_shapes, parameter_counts
+from engine.backbones.stages import stages_of
 from engine.backbones.subnetworks import SubNetworkSampler, droppable_stages, require_droppable, run_without
 from engine.backbones.weights import load_weights
 
 __all__ = [
+    "BranchPlan",
     "Family",
     "SubNetworkSampler",
     "auxiliary_heads",
+    "branch_plans",
     "build",
+    "build_branch",
     "bypassable",
     "cut",
     "cut_points",
     "droppable_stages",
     "family",
     "feature_shapes",
+    "forks_of",
     "load_plain_state",
     "load_weights",
     "names",
@@ -32,4 +38,5 @@ __all__ = [
     "require_droppable",
     "run_without",
     "scaled_branches",
+    "stages_of",
 ]

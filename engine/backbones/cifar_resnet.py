@@ -22,12 +22,35 @@ class PaddedIdentity(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.missing = out_channels - channels
+        self.out_channels = out_channels
         self.stride = stride
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map [B, C, H, W] to [B, out_channels, H / stride, W / stride]."""
-        return functional.pad(features[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.missing))
+        """Map [B, C, H, W] to [B, out_channels, H / stride, W / stride], rounded up."""
+        smaller = self.smaller(features)
+        return functional.pad(smaller, (0, 0, 0, 0, 0, self.out_channels - smaller.shape[1]))
+
+    def smaller(self, features: Tensor) -> Tensor:
+        """Return [B, C, H / stride, W / stride], rounded up, of features [B, C, H, W]."""
+        return features[:, :, :: self.stride, :: self.stride]
+
+
+class PooledIdentity(PaddedIdentity):
+    """Shortcut as in the released code of Li and Chen (2020): the mean of 2x2 pixels, and zeros for lacking channels.
+
+    At the border of odd sizes the mean is that of the pixels that are there.
+    """
+
+    def smaller(self, features: Tensor) -> Tensor:
+        """Return [B, C, H / stride, W / stride], rounded up, of features [B, C, H, W]."""
+        return functional.avg_pool2d(features, self.stride, ceil_mode=True)
+
+
+_SHORTCUTS: dict[str, residual.Shortcut] = {
+    "projection": residual.projection,
+    "identity": PaddedIdentity,
+    "pooled_identity": PooledIdentity,
+}
 
 
 @family("CIFAR ResNet", _LISTED, stage_prefix, pattern=r"resnet\d+")
@@ -44,14 +67,13 @@ def build_cifar_resnet(
     count = whole_blocks(name, depth, layers=6, others=2)
     if len(widths) != 3:
         raise RecipeError(f"backbone.widths={widths}: {name} has 3 stages. Expected 3 widths, such as (16, 32, 64).")
-    if shortcut == "identity" and list(widths) != sorted(widths):
+    if shortcut != "projection" and list(widths) != sorted(widths):
         raise RecipeError(
             f"backbone.widths={widths}: identity shortcuts can only add channels. "
             "Expected widths that do not shrink, or backbone.shortcut=projection."
         )
-    make_shortcut = PaddedIdentity if shortcut == "identity" else residual.projection
     stem = residual.stem(image_shape[0], widths[0], kernel_size=3, stride=1, pool=False)
-    blocks = residual.stages(residual.BasicBlock, widths[0], widths, (count,) * 3, make_shortcut)
+    blocks = residual.stages(residual.BasicBlock, widths[0], widths, (count,) * 3, _SHORTCUTS[shortcut])
     classifier = residual.classifier(widths[2], num_classes)
     network = nn.Sequential(OrderedDict([("stem", stem), *blocks, ("classifier", classifier)]))
     initialise(network)

@@ -12,6 +12,7 @@ from engine.backbones.adaptation import dropout_layer, is_imagenet_stem, take_ch
 from engine.backbones.initial_weights import initialise
 from engine.backbones.registry import family
 from engine.backbones.shapes import feature_shapes
+from engine.backbones.stages import StageEnd
 from engine.recipes.backbone import Backbone
 
 _LISTED = {"inception_v1": "torchvision's GoogLeNet of 9 inception blocks with batch norm"}
@@ -64,7 +65,7 @@ def build_inception_v1(
     for block in (f"inception{place}" for place in _BLOCKS):
         child = getattr(whole, block)
         if block in _POOLS:
-            child = nn.Sequential(OrderedDict({block: child, _POOLS[block]: getattr(whole, _POOLS[block])}))
+            child = StageEnd(OrderedDict({block: child, _POOLS[block]: getattr(whole, _POOLS[block])}))
         children[block] = child
     children["classifier"] = nn.Sequential(
         OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), dropout=dropout_layer(dropout), fc=whole.fc)

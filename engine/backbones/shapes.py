@@ -24,7 +24,7 @@ def feature_shapes(network: nn.Sequential, image_shape: tuple[int, int, int]) ->
     features = torch.empty(1, *image_shape, device="meta")
     shapes: list[Shape] = []
     with torch.no_grad():
-        for name, child in _meta_copy(network).named_children():
+        for name, child in meta_copy(network).named_children():
             shape = tuple(features.shape[1:])
             try:
                 features = child(features)
@@ -47,7 +47,7 @@ def parameter_counts(network: nn.Sequential) -> dict[str, int]:
     return {name: sum(weight.numel() for weight in child.parameters()) for name, child in network.named_children()}
 
 
-def _meta_copy(network: nn.Sequential) -> nn.Sequential:
+def meta_copy(network: nn.Sequential) -> nn.Sequential:
     # deepcopy takes what its memo holds as copied already, so no real tensor is duplicated on the way.
     memo: dict[int, object] = {
         id(parameter): nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)

@@ -9,6 +9,7 @@ from torch import nn
 from engine.backbones.adaptation import dropout_layer, is_imagenet_stem
 from engine.backbones.initial_weights import initialise
 from engine.backbones.registry import family
+from engine.backbones.stages import StageEnd
 
 _CONVOLUTIONS = {
     "vgg11_bn": (1, 1, 2, 2, 2),
@@ -51,7 +52,7 @@ def build_vgg(
                 parts.append(nn.MaxPool2d(2))
             # The inner names are torchvision's: places in its one list.
             named = OrderedDict((str(number), part) for number, part in enumerate(parts, start=place))
-            children[f"conv{stage}_{index}"] = nn.Sequential(named)
+            children[f"conv{stage}_{index}"] = (StageEnd if index == count else nn.Sequential)(named)
             place += len(parts)
             channels = width
     large = is_imagenet_stem(stem, image_shape)

@@ -1,5 +1,6 @@
 """Learners: what an actor owns, its phases, its optimizer and its state."""
 
+from engine.learners.branched import SideBranch, Trunk
 from engine.learners.bystander import Bystander
 from engine.learners.failures import explain
 from engine.learners.frozen_peers import FrozenPeer
@@ -18,8 +19,10 @@ __all__ = [
     "Learner",
     "LearnerState",
     "Role",
+    "SideBranch",
     "Stated",
     "Teacher",
+    "Trunk",
     "choose_device",
     "explain",
     "learning_rate",

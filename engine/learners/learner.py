@@ -22,7 +22,7 @@ from engine.learners.memory import MemoryMeter
 from engine.learners.meters import Meters
 from engine.learners.numerics import DTYPES
 from engine.learners.optimization import learning_rate_at, make_optimizer
-from engine.learners.propagation import Pending, Propagation
+from engine.learners.propagation import Learned, Pending, Propagation
 from engine.learners.recalibration import Recalibration
 from engine.learners.role import Role, Stated
 from engine.learners.state import LearnerState, pack_state, unpack_state
@@ -158,9 +158,6 @@ class Learner:
         pending, self._pending = self._pending, None
         assert pending is not None, "update without a forward before it"
         batch = pending.batch
-        rate = learning_rate_at(self._recipe, self._steps_per_epoch, batch.epoch, batch.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         heard = dict(messages)
         if pending.inputs is not None:
             with self._propagation.autocast():
@@ -180,6 +177,18 @@ class Learner:
                 raise LearnerError(self.name, str(error)) from None
             self._leave(str(error))
             return ()
+        self._step(batch, learned, labels)
+        if self._teaching is not None and learned.logits is not None:
+            self._teaching.finish(learned.logits)
+            self._meters.observe(self._teaching.observed())
+            return self._teaching.told()
+        return ()
+
+    def _step(self, batch: Batch, learned: Learned, labels: Tensor) -> None:
+        """Step the optimizer with the gradients that are there, and note what was learned."""
+        rate = learning_rate_at(self._recipe, self._steps_per_epoch, batch.epoch, batch.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         self._propagation.scaler.step(self.optimizer)
         self._propagation.scaler.update()
         known = self._teaching.bytes if self._teaching is not None else 0
@@ -189,11 +198,9 @@ class Learner:
         self._steps += 1
         hits = int((learned.logits.argmax(1) == labels).sum()) if learned.logits is not None else None
         self._meters.add(learned.losses, len(labels), hits, int((labels >= 0).sum()), self.objective.need_labels)
-        if self._teaching is not None and learned.logits is not None:
-            self._teaching.finish(learned.logits)
-            self._meters.observe(self._teaching.observed())
-            return self._teaching.told()
-        return ()
+        if learned.observed:
+            values = torch.stack([value.float() for value in learned.observed.values()]).tolist()
+            self._meters.observe(dict(zip(learned.observed, values, strict=True)))
 
     def restate(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """State predictions anew after `update`, for peers that learn later in the step (paper, Algorithm 1).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -41,10 +41,12 @@ class Learned:
     Attributes:
         losses: unweighted, by term, and ``total``; of several passes, their sums with the terms' factors.
         logits: [B, classes] of the first pass, without graph; None where the learner does not classify.
+        observed: what the terms of the objective observed besides, by the name of the record.
     """
 
     losses: dict[str, float]
     logits: Tensor | None
+    observed: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Propagation:
@@ -107,12 +109,12 @@ class Propagation:
             NotFinite: a loss is not finite; its gradients are not added.
         """
         batch = pending.batch
-        context = replace(context, tapped=pending.tapped, epoch=batch.epoch)
+        context = replace(context, tapped=pending.tapped, epoch=batch.epoch, step=batch.step)
         with self._stream(batch, "update"), self.autocast():
             value = self._objective(pending.output, context, factors)
         losses = finite_losses(value.losses, value.total, batch)
         self.scaler.scale(value.total).backward()
-        return Learned(losses, value.logits)
+        return Learned(losses, value.logits, value.observed)
 
     def learn_all(
         self,
@@ -141,6 +143,7 @@ class Propagation:
                 consulted = self.run(pending.batch, prepare(each.pixels), each)
                 said[each.name] = self._predictions(consulted)
         losses: dict[str, float] = {}
+        observed: dict[str, Tensor] = {}
         for each in (passes.first, *passes.further):
             is_first = each is passes.first
             if not is_first:
@@ -155,8 +158,9 @@ class Propagation:
             for name, value in learned.losses.items():
                 factor = 1.0 if each.terms is None or name == "total" else each.terms[name]
                 losses[name] = losses.get(name, 0.0) + factor * value
+            observed |= learned.observed
             said[each.name] = predictions.detach()
-        return Learned(losses, said[passes.first.name])
+        return Learned(losses, said[passes.first.name], observed)
 
     def _predictions(self, pending: Pending) -> Tensor:
         with self.autocast():

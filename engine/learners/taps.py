@@ -39,9 +39,12 @@ class Taps:
             self._recorded[POOLED] = inputs[0]
 
     def _recorder_of(self, name: str) -> Any:
-        def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
             if self._recorded is not None:
                 self._recorded[name] = output
+            # Whatever reads the view adds its gradients up before they meet those of the branch: a sum of two then,
+            # which is the same in any order, and so wherever the branch is computed.
+            return output.view_as(output)
 
         return record
 

@@ -12,85 +12,18 @@ from engine import backbones
 from engine.data import Facts
 from engine.errors import RecipeError
 from engine.learners import Learner, Role
-from engine.methods.team import LearnerSummary, Network, Team
-from engine.objectives import Classification, Objective, TappedClassification, Term
-from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message
-from engine.recipes import Recipe, Segmented
+from engine.methods.branches import Origin, branch_terms, classifier_term
+from engine.methods.segments import Segment, build_network, features_message, segments_of, summarise
+from engine.methods.team import Network, Team
+from engine.objectives import Objective, TappedClassification, Term
+from engine.program import BATCH, SOURCE, Call, Program, batch_message
+from engine.recipes import Recipe
 from engine.streams import seeded
 
 # Of each auxiliary classifier that a backbone brings along, as GoogLeNet's in the released code of mutual learning.
 _AUXILIARY_CLASSIFIER_WEIGHT = 0.4
 
-
-@dataclass(frozen=True)
-class Segment:
-    """Consecutive blocks [start, stop) of a backbone.
-
-    Attributes:
-        index: j = 0..K-1.
-        count: K.
-        start: first block.
-        stop: block after the last.
-        features: shape of its output without the batch axis: (C, H, W), or (classes,) for the last.
-        final_channels: channels of the last features before the classifier.
-    """
-
-    index: int
-    count: int
-    start: int
-    stop: int
-    features: tuple[int, ...]
-    final_channels: int
-
-    @property
-    def name(self) -> str:
-        """Name of the learner that trains it, and of its random stream."""
-        return f"segment{self.index}"
-
-    @property
-    def is_last(self) -> bool:
-        """Whether it ends with the classifier."""
-        return self.index == self.count - 1
-
-
 LocalObjective = Callable[[Recipe, Facts, Segment], Objective]
-
-
-def build_network(recipe: Recipe, facts: Facts, seed: int, peer: int = 0) -> nn.Sequential:
-    """Return the whole backbone of a recipe with the initial weights of a seed and a place in a cohort."""
-    return backbones.build(recipe.backbone, facts.num_classes, facts.image_shape, seed, peer)
-
-
-def segments_of(recipe: Recipe, facts: Facts, network: nn.Sequential) -> tuple[Segment, ...]:
-    """Return the segments that a recipe cuts a network into; one if its method does not cut.
-
-    Raises:
-        RecipeError: there are fewer blocks than segments, or no such published cuts.
-    """
-    method = recipe.method
-    count, rule = (method.num_segments, method.cuts) if isinstance(method, Segmented) else (1, "balanced")
-    ranges = backbones.cut(network, count, rule, recipe.backbone.name, facts.image_shape)
-    shapes = backbones.feature_shapes(network, facts.image_shape)
-    return tuple(
-        Segment(index, len(ranges), start, stop, shapes[stop - 1], shapes[-2][0])
-        for index, (start, stop) in enumerate(ranges)
-    )
-
-
-def summarise(name: str, segment: Segment, network: nn.Sequential, objective: Objective) -> LearnerSummary:
-    """Return what the learner of a segment will hold."""
-    names = [block for block, _ in network.named_children()]
-    body = network[segment.start : segment.stop]
-    return LearnerSummary(name, tuple(names[segment.start : segment.stop]), _trained(body), _trained(objective))
-
-
-def _trained(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def features_message(recipe: Recipe, name: str, segment: Segment, batch_size: int) -> Message:
-    """Return the message with the features of a segment."""
-    return Message(name, (((batch_size, *segment.features), recipe.numerics.precision),))
 
 
 def _programs(recipe: Recipe, facts: Facts, segments: tuple[Segment, ...]) -> tuple[Program, Program]:
@@ -126,14 +59,24 @@ class Chain:
 
     local_objective: LocalObjective
 
-    def objective(self, recipe: Recipe, facts: Facts, segment: Segment, network: nn.Sequential) -> Objective:
-        """Return the objective of a segment, with the auxiliary classifiers that the backbone itself brings along.
+    def objective(
+        self, recipe: Recipe, facts: Facts, segment: Segment, network: nn.Sequential, origin: Origin
+    ) -> Objective:
+        """Return the objective of a segment, with its branches and the classifiers that the backbone brings along.
+
+        Args:
+            recipe: of the network, or of the peer.
+            facts: what is known of the data.
+            segment: whose learner has the objective.
+            network: the whole backbone.
+            origin: seed and stream of the learner's random numbers.
 
         Raises:
-            RecipeError: a loss needs the labels of all images, and not all have one.
+            RecipeError: a loss needs the labels of all images, and not all have one, or there can be no such branches.
         """
         if segment.is_last:
-            objective = Objective({"cross_entropy": Classification()}, {"cross_entropy": 1.0})
+            final = classifier_term(recipe)
+            objective = Objective({final.name: final}, {final.name: 1.0})
         else:
             objective = self.local_objective(recipe, facts, segment)
         needs_all = [name for name in ("contrastive", "similarity") if name in objective.weights]
@@ -149,7 +92,9 @@ class Chain:
             for block, head in heads.items()
             if block in inside
         }
-        return objective.plus(terms, dict.fromkeys(terms, _AUXILIARY_CLASSIFIER_WEIGHT))
+        objective = objective.plus(terms, dict.fromkeys(terms, _AUXILIARY_CLASSIFIER_WEIGHT))
+        branches = branch_terms(recipe, facts, segment, network, origin)
+        return objective.plus(branches, dict.fromkeys(branches, 1.0))
 
     def team(self, recipe: Recipe, facts: Facts) -> Team:
         """Return the segments as learners, and their programs."""
@@ -158,7 +103,7 @@ class Chain:
         summaries = []
         for segment in segments:
             with torch.device("meta"):
-                objective = self.objective(recipe, facts, segment, network)
+                objective = self.objective(recipe, facts, segment, network, (recipe.seed, segment.name))
             summaries.append(summarise(segment.name, segment, network, objective))
         training, evaluation = _programs(recipe, facts, segments)
         networks = {"network": Network(recipe.backbone, tuple(segment.name for segment in segments))}
@@ -172,6 +117,6 @@ class Chain:
         segment = next(s for s in segments_of(recipe, facts, network) if s.name == name)
         body = network[segment.start : segment.stop]
         with seeded(recipe.seed, segment.name, "auxiliary"):
-            objective = self.objective(recipe, facts, segment, network)
+            objective = self.objective(recipe, facts, segment, network, (recipe.seed, segment.name))
         role = Role("network", recipe.seed, segment.name, () if segment.is_last else ("features",))
         return Learner(name, role, body, objective, recipe, facts, steps_per_epoch, device)

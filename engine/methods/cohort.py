@@ -11,7 +11,7 @@ from torch import nn
 from engine.data import Facts
 from engine.errors import RecipeError
 from engine.learners import Role, Stated
-from engine.methods.chain import Segment, build_network, segments_of
+from engine.methods.segments import Segment, build_network, segments_of
 from engine.recipes import Recipe
 
 

@@ -8,7 +8,8 @@ The head reduces the resolution first, so it costs little in time and much in pa
 from __future__ import annotations
 
 from engine.data import Facts
-from engine.methods.chain import Chain, Segment
+from engine.methods.chain import Chain
+from engine.methods.segments import Segment
 from engine.objectives import AuxiliaryClassification, Objective, dgl_head
 from engine.recipes import Recipe
 

@@ -13,9 +13,9 @@ import torch
 
 from engine.data import Facts
 from engine.learners import Learner, Role, Teacher
-from engine.methods.chain import build_network, segments_of, summarise
 from engine.methods.networks import weights_sha256
 from engine.methods.pretrained import open_pretrained
+from engine.methods.segments import build_network, segments_of, summarise
 from engine.methods.team import LearnerSummary, Network, Team
 from engine.objectives import Classification, Mimicry, Objective
 from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message

@@ -24,11 +24,11 @@ from torch import nn
 
 from engine.data import Facts
 from engine.errors import RecipeError
-from engine.learners import FrozenPeer, Learner
-from engine.methods.chain import summarise
+from engine.learners import FrozenPeer, Learner, Role
 from engine.methods.cohort import members_of
 from engine.methods.exchange import Exchange, Peer
 from engine.methods.finding import chain_of
+from engine.methods.segments import summarise
 from engine.methods.team import Network, Team
 from engine.objectives import ConfidencePenalty, FeatureMimicry, Mimicry, Objective, Term
 from engine.recipes import Recipe
@@ -45,7 +45,9 @@ class _DeepMutualLearning:
         for depth in range(exchange.depths):
             for place, (peer, network) in enumerate(zip(exchange.peers, bodies, strict=True)):
                 with torch.device("meta"):
-                    objective = _objective(exchange, place, depth, network, facts)
+                    objective = _objective(
+                        exchange, place, depth, network, facts, peer.member.role(peer.segments[depth], (), False)
+                    )
                 summaries.append(summarise(peer.learner(depth), peer.segments[depth], network, objective))
         networks = {
             peer.member.name: Network(
@@ -72,7 +74,7 @@ class _DeepMutualLearning:
         may_leave = len(exchange.peers) > 1 and recipe.method.on_divergence == "leave"
         role = member.role(segment, exchange.states(depth), may_leave)
         with seeded(role.seed, role.stream, "auxiliary"):
-            objective = _objective(exchange, place, depth, network, facts)
+            objective = _objective(exchange, place, depth, network, facts, role)
         frozen = {}
         if recipe.method.exchange == "weights" and exchange.weight(depth):
             names = exchange.heard(place, depth, "predictions")
@@ -111,10 +113,14 @@ def _exchange(recipe: Recipe, facts: Facts, wanted: str | None = None) -> tuple[
     return Exchange(recipe.method, tuple(peers)), networks
 
 
-def _objective(exchange: Exchange, place: int, depth: int, network: nn.Sequential, facts: Facts) -> Objective:
+def _objective(
+    exchange: Exchange, place: int, depth: int, network: nn.Sequential, facts: Facts, role: Role
+) -> Objective:
     method, peer = exchange.method, exchange.peers[place]
     member = peer.member
-    objective = chain_of(member.recipe).objective(member.recipe, facts, peer.segments[depth], network)
+    objective = chain_of(member.recipe).objective(
+        member.recipe, facts, peer.segments[depth], network, (role.seed, role.stream)
+    )
     terms: dict[str, Term] = {}
     if exchange.weight(depth):
         terms[Mimicry.name] = Mimicry(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from engine.data import Facts
-from engine.methods.chain import Chain, Segment
+from engine.methods.chain import Chain
+from engine.methods.segments import Segment
 from engine.objectives import Objective
 from engine.recipes import Recipe
 

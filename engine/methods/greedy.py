@@ -9,7 +9,8 @@ The baseline that InfoPro (Wang et al. 2021, Table 2) calls Greedy SL.
 from __future__ import annotations
 
 from engine.data import Facts
-from engine.methods.chain import Chain, Segment
+from engine.methods.chain import Chain
+from engine.methods.segments import Segment
 from engine.objectives import EMBEDDING_SIZE, AuxiliaryClassification, Contrastive, Objective, linear_head
 from engine.recipes import Recipe
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from engine.data import Facts
 from engine.errors import RecipeError
-from engine.methods.chain import Chain, Segment
+from engine.methods.chain import Chain
+from engine.methods.segments import Segment
 from engine.objectives import (
     EMBEDDING_SIZE,
     AuxiliaryClassification,

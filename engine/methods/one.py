@@ -15,7 +15,7 @@ from torch import nn
 from engine.backbones import feature_shapes
 from engine.data import Facts
 from engine.errors import RecipeError
-from engine.methods.chain import build_network
+from engine.methods.segments import build_network
 from engine.methods.whole_network import Training, WholeNetwork
 from engine.objectives import Classification, Objective
 from engine.objectives.on_the_fly_ensemble import OnTheFlyEnsemble

@@ -8,7 +8,8 @@ with b = 0.99. The paper trains plain wide VGGs layer by layer with Adam; on thi
 from __future__ import annotations
 
 from engine.data import Facts
-from engine.methods.chain import Chain, Segment
+from engine.methods.chain import Chain
+from engine.methods.segments import Segment
 from engine.objectives import AuxiliaryClassification, Objective, SimilarityMatching, prediction_head
 from engine.recipes import Recipe
 

@@ -11,7 +11,7 @@ from torch import nn
 from engine.data import Facts
 from engine.learners import Bystander, Learner, Role
 from engine.learners.teaching.passes import Teaching
-from engine.methods.chain import build_network, segments_of, summarise
+from engine.methods.segments import build_network, segments_of, summarise
 from engine.methods.team import Network, Team
 from engine.objectives import Objective
 from engine.program import BATCH, SOURCE, Call, Program, batch_message

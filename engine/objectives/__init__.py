@@ -1,5 +1,7 @@
 """What does a learner minimise: losses, and the auxiliary networks that they need?"""
 
+from engine.objectives.branch_mimicry import BranchMimicry, as_message, branch_mimicry, kept_directions
+from engine.objectives.branches import Branches, BranchHead
 from engine.objectives.classification import (
     AuxiliaryClassification,
     Classification,
@@ -7,6 +9,7 @@ from engine.objectives.classification import (
     cross_entropy_loss,
     mixed_cross_entropy_loss,
 )
+from engine.objectives.companions import CompanionSchedule, SquaredHinge, squared_hinge_loss
 from engine.objectives.confidence import ConfidencePenalty, negative_entropy
 from engine.objectives.contrastive import EMBEDDING_SIZE, TEMPERATURE, Contrastive, supervised_contrastive_loss
 from engine.objectives.decoders import cifar_decoder, decoder_for, imagenet_decoder
@@ -23,7 +26,11 @@ __all__ = [
     "RECALLED",
     "TEMPERATURE",
     "AuxiliaryClassification",
+    "BranchHead",
+    "BranchMimicry",
+    "Branches",
     "Classification",
+    "CompanionSchedule",
     "ConfidencePenalty",
     "Context",
     "Contrastive",
@@ -35,9 +42,12 @@ __all__ = [
     "ObjectiveValue",
     "Reconstruction",
     "SimilarityMatching",
+    "SquaredHinge",
     "TappedClassification",
     "Term",
     "TermValue",
+    "as_message",
+    "branch_mimicry",
     "cifar_decoder",
     "conv_head",
     "cross_entropy_loss",
@@ -48,6 +58,7 @@ __all__ = [
     "imagenet_head",
     "jeffreys",
     "jensen_shannon",
+    "kept_directions",
     "kl_divergence",
     "knowledge_divergence",
     "label_similarity",
@@ -58,5 +69,6 @@ __all__ = [
     "reconstruction_loss",
     "reverse_kl",
     "similarity_matrix",
+    "squared_hinge_loss",
     "supervised_contrastive_loss",
 ]

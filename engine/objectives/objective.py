@@ -42,6 +42,7 @@ class Context:
         tapped: outputs of blocks inside the body with their graph, by block name; those that terms ask for.
         mixed: what the images were mixed with; None where they were not.
         epoch: e = 0, 1, ...
+        step: of the epoch, 0, 1, ...
     """
 
     labels: Tensor
@@ -51,6 +52,7 @@ class Context:
     tapped: Mapping[str, Tensor] = field(default_factory=dict)
     mixed: MixedLabels | None = None
     epoch: int = 0
+    step: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,11 @@ class TermValue:
 
     Attributes:
         loss: float32 scalar, unweighted, with its graph.
+        observed: float scalars without graph that are worth a record besides, by the name of the record.
     """
 
     loss: Tensor
+    observed: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Term(nn.Module, ABC):
@@ -99,11 +103,13 @@ class ObjectiveValue:
         total: float32 scalar with its graph: the weighted sum of the losses.
         losses: float32 scalar per term, unweighted and without graph, for the records.
         logits: ``[B, classes]`` without graph, of the first term that classifies, or None where none does.
+        observed: what the terms observed besides, by the name of the record.
     """
 
     total: Tensor
     losses: dict[str, Tensor]
     logits: Tensor | None
+    observed: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Objective(nn.Module):
@@ -172,7 +178,9 @@ class Objective(nn.Module):
         values = {name: self.terms[name](features, context) for name in weights}
         total = torch.stack([weights[name] * value.loss for name, value in values.items()]).sum()
         logits = context.predictions.detach() if context.predictions is not None else None
-        return ObjectiveValue(total, {name: value.loss.detach() for name, value in values.items()}, logits)
+        losses = {name: value.loss.detach() for name, value in values.items()}
+        observed = {name: seen for value in values.values() for name, seen in value.observed.items()}
+        return ObjectiveValue(total, losses, logits, observed)
 
 
 def full_precision(tensor: Tensor) -> contextlib.AbstractContextManager[object]:

@@ -4,6 +4,16 @@ from engine.recipes.backbone import Backbone
 from engine.recipes.data import Augmentation, Data
 from engine.recipes.files import load_recipe, recipe_to_json, shipped_recipes
 from engine.recipes.methods import METHODS
+from engine.recipes.methods.branches import (
+    DHM,
+    DSL,
+    DSN,
+    Branched,
+    CompanionDecay,
+    CompanionLoss,
+    Directions,
+    RichBranches,
+)
 from engine.recipes.methods.local_learning import DGL, EndToEnd, Greedy, InfoPro, PredSim, Ramp, Segmented
 from engine.recipes.methods.mutual_learning import (
     DML,
@@ -55,15 +65,22 @@ __all__ = [
     "AdamW",
     "Augmentation",
     "Backbone",
+    "Branched",
     "CSKD",
     "Classification",
+    "CompanionDecay",
+    "CompanionLoss",
     "Constant",
     "Cosine",
     "DGL",
+    "DHM",
     "DLB",
     "DML",
+    "DSL",
+    "DSN",
     "Data",
     "DataMix",
+    "Directions",
     "Distillation",
     "Divergence",
     "EndToEnd",
@@ -91,6 +108,7 @@ __all__ = [
     "RMSProp",
     "Ramp",
     "Recipe",
+    "RichBranches",
     "SGD",
     "ST",
     "Sampling",

@@ -20,8 +20,10 @@ class Backbone:
     name: Annotated[str, Field(min_length=1)]
     """A name that `local-learning list` shows, such as `resnet32`, or `path/to/file.py:function` for your own."""
 
-    shortcut: Literal["projection", "identity"] | None = None
-    """CIFAR ResNets: 1x1 projection where the shape changes (option B) or zero-padded identity (option A)."""
+    shortcut: Literal["projection", "identity", "pooled_identity"] | None = None
+    """CIFAR ResNets, where the shape changes: 1x1 projection (option B, unless given), zero-padded identity of every
+    second pixel (option A), or `pooled_identity`, of the mean of 2x2 pixels (as released with dynamic hierarchical
+    mimicking)."""
 
     widths: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     """CIFAR ResNets: channels of the three stages; (16, 32, 64) unless given."""

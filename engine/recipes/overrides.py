@@ -17,9 +17,13 @@ from engine.recipes.plan import Plan, plan_from_dict, plan_to_dict
 from engine.recipes.problems import describe_problems, field_names, field_types, suggest_field
 from engine.recipes.recipe import Recipe, recipe_from_dict, recipe_to_dict
 
+_BRANCHES = {name: METHODS[name] for name in ("dsn", "dsl", "dhm")}
+_CHAINS = {name: METHODS[name] for name in ("end_to_end", "greedy", "dgl", "predsim", "infopro")}
 _KINDS: dict[str, dict[str, type]] = {
     "method": METHODS,
-    "method.peer_method": {name: METHODS[name] for name in ("end_to_end", "greedy", "dgl", "predsim", "infopro")},
+    "method.branches": _BRANCHES,
+    "method.peer_method": _CHAINS | _BRANCHES,
+    "method.peer_method.branches": _BRANCHES,
     "optimizer": {"sgd": SGD, "adam": Adam, "adamw": AdamW, "rmsprop": RMSProp},
     "schedule": {
         "constant": Constant,
@@ -58,7 +62,7 @@ def _change_kind(values: dict[str, Any], part: str, kind: str) -> None:
         values = values[parent]
     cls = _KINDS[part].get(kind)
     shared = {field.name for field in dataclasses.fields(cls)} if cls is not None else set()
-    values[last] = {name: value for name, value in values.get(last, {}).items() if name in shared} | {"kind": kind}
+    values[last] = {name: value for name, value in (values.get(last) or {}).items() if name in shared} | {"kind": kind}
 
 
 def apply_overrides(recipe: Recipe, plan: Plan, words: Sequence[str]) -> tuple[Recipe, Plan]:

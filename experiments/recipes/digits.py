@@ -13,8 +13,11 @@ from typing import Any
 from engine.recipes import (
     CSKD,
     DGL,
+    DHM,
     DLB,
     DML,
+    DSL,
+    DSN,
     GKT,
     LWR,
     MKF,
@@ -77,4 +80,8 @@ RECIPES = {
     "ps_kd_digits": lambda: _digits("ps_kd_digits", PSKD()),
     "lwr_digits": lambda: _digits("lwr_digits", LWR(interval=3, horizon=15)),
     "dlb_digits": lambda: _digits("dlb_digits", DLB()),
+    # One network whose branches help in training and are cut off afterwards.
+    "dsn_digits": lambda: _digits("dsn_digits", DSN()),
+    "dsl_digits": lambda: _digits("dsl_digits", DSL()),
+    "dhm_digits": lambda: _digits("dhm_digits", DHM()),
 }

@@ -16,7 +16,7 @@ CIFAR100 = {
     for name, recipe in RECIPES.items()
     if recipe.data.name == "cifar100"
     and recipe.method.kind in ("dml", "distillation", "end_to_end")
-    and not name.startswith("baseline_")
+    and not name.startswith(("baseline_", "unbranched_"))
 }
 # The six rows of the paper's Table 2.
 PAIRS = {

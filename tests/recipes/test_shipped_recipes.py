@@ -74,7 +74,7 @@ KINDS = ("end_to_end", "greedy", "dgl", "predsim", "infopro")
 OTHERS = {
     name
     for name, recipe in RECIPES.items()
-    if recipe.method.kind not in KINDS or "100" in name or name.startswith("baseline_")
+    if recipe.method.kind not in KINDS or "100" in name or name.startswith(("baseline_", "unbranched_"))
 }
 PAPER = {name: recipe for name, recipe in WHOLE.items() if recipe.data.name != "digits" and name not in OTHERS}
 

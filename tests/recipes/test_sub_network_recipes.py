@@ -21,12 +21,9 @@ def baseline_of(name: str) -> str | None:
     return next((baseline for baseline in found if baseline in RECIPES), None)
 
 
-# End-to-end recipes of CIFAR-100 are those of cohorts, with another budget.
-PAIRS = {
-    name: base
-    for name in RECIPES
-    if (base := baseline_of(name)) is not None and not name.startswith(("baseline_", "end_to_end_"))
-}
+# Cohorts and networks with branches have budgets of their own.
+OTHERS = ("baseline_", "end_to_end_", "unbranched_", "dsn_", "dsl_", "dhm_")
+PAIRS = {name: base for name in RECIPES if (base := baseline_of(name)) is not None and not name.startswith(OTHERS)}
 
 
 def test_the_arms_are_complete() -> None:

@@ -53,6 +53,13 @@ ALONE: dict[str, set[str]] = {
     "lwr": LAST,
     "dlb": PEER,
 }
+BRANCHED = {
+    "unbranched": LAST,
+    "dsn": {"cross_entropy", "branches"},
+    "dsl": {"cross_entropy", "branches"},
+    "dhm": {"cross_entropy", "branches"},
+    "dhm_sampled": {"cross_entropy", "branches"},
+}
 SLOW = {"infopro_svhn_resnet110_tiny", "infopro_stl10_resnet110_tiny", "infopro_imagenet_resnet101_tiny"}
 CASES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in TERMS]
 
@@ -62,6 +69,7 @@ def test_every_tiny_recipe_is_trained_here() -> None:
         *TERMS,
         *COHORTS,
         *(f"{arm}_cifar100_resnet50_tiny" for arm in ALONE),
+        *(f"{arm}_cifar100_resnet32_tiny" for arm in BRANCHED),
     }
 
 
@@ -105,12 +113,20 @@ def test_a_tiny_recipe_trains_an_epoch(name: str, tmp_path: Path) -> None:
     assert all(torch.isfinite(parameter).all() for parameter in trained.parameters())
 
 
-@pytest.mark.parametrize(("arm", "expected"), ALONE.items())
-def test_a_tiny_network_that_teaches_itself_trains_an_epoch(arm: str, expected: set[str], tmp_path: Path) -> None:
-    recipe = shipped_recipes()[f"{arm}_cifar100_resnet50_tiny"]()
+@pytest.mark.parametrize(
+    ("name", "learner", "expected"),
+    [
+        *((f"{arm}_cifar100_resnet50_tiny", "network", terms) for arm, terms in ALONE.items()),
+        *((f"{arm}_cifar100_resnet32_tiny", "segment0", terms) for arm, terms in BRANCHED.items()),
+    ],
+)
+def test_a_tiny_network_that_teaches_itself_trains_an_epoch(
+    name: str, learner: str, expected: set[str], tmp_path: Path
+) -> None:
+    recipe = shipped_recipes()[name]()
     result = engine.train(recipe, engine.Plan(executor="process"), run_dir=tmp_path / "run")
     assert (result.status, result.epochs, result.steps) == ("finished", 1, 2)
     run = engine.load(tmp_path / "run")
     assert run.recipe == recipe
-    assert terms_of(run) == {"network": expected}
+    assert terms_of(run) == {learner: expected}
     assert all(torch.isfinite(parameter).all() for parameter in run.network().parameters())

@@ -5,11 +5,10 @@ from __future__ import annotations
 import difflib
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from engine.recipes.settings import settings
-
-Weight = Annotated[float, Field(ge=0.0)]
+from engine.recipes.methods.branches import Branches, check_inside
+from engine.recipes.settings import Weight, settings
 
 
 @settings
@@ -69,6 +68,14 @@ class Segmented:
     cuts: Cuts = "balanced"
     """`published` or `published_memory` (the papers' tables), `balanced` (equal counts of blocks), or the names of
     the blocks after which to cut, such as layer1_2,layer2_1."""
+
+    branches: Branches | None = None
+    """Side branches inside the segments, such as {kind: dhm}; those of DSL and DHM mimic the segment's own head."""
+
+    @model_validator(mode="after")
+    def _branches_stay_inside(self) -> Segmented:
+        check_inside(self.branches, "branches")
+        return self
 
 
 @settings

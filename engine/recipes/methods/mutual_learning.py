@@ -9,14 +9,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from engine.recipes.backbone import Backbone
-from engine.recipes.methods.local_learning import DGL, EndToEnd, Greedy, InfoPro, PredSim, Weight
+from engine.recipes.methods.branches import DHM, DSL, DSN, Branched, check_inside
+from engine.recipes.methods.local_learning import DGL, EndToEnd, Greedy, InfoPro, PredSim, Segmented
 from engine.recipes.optimizer import Optimizer
-from engine.recipes.settings import settings
+from engine.recipes.settings import Weight, settings
 
 Divergence = Literal["kl", "reverse_kl", "jeffreys", "jensen_shannon"]
 MimicryTarget = Literal["peers", "mean_probabilities", "mean_logits"]
 MimicryReduction = Literal["mean", "sum"]
-PeerMethod = Annotated[EndToEnd | Greedy | DGL | PredSim | InfoPro, Field(discriminator="kind")]
+PeerMethod = Annotated[EndToEnd | Greedy | DGL | PredSim | InfoPro | DSN | DSL | DHM, Field(discriminator="kind")]
 
 
 def _named_backbone(value: Any) -> Any:
@@ -64,7 +65,8 @@ class DML:
     """The cohort: the number K of equal peers, backbones such as wrn_28_10,resnet32, or a list of peers."""
 
     peer_method: PeerMethod = EndToEnd()
-    """How each peer learns inside: end to end, or cut into segments with local losses, which makes P x K learners."""
+    """How each peer learns inside: end to end, with branches, or cut into segments with local losses, which makes
+    P x K learners."""
 
     weight: Weight = 1.0
     """Weight lambda of learning from the others; 0 trains the peers independently."""
@@ -119,10 +121,12 @@ class DML:
                 "exchange=weights is for whole peers that learn from predictions: set peer_method.kind=end_to_end and "
                 "feature_weight=0, or exchange=predictions"
             )
-        if self.local_weight and self.peer_method.kind == "end_to_end":
+        if self.local_weight and not isinstance(self.peer_method, Segmented):
             raise ValueError("local_weight is for peers that are cut into segments: set peer_method.kind, or leave it")
         if self.local_weight and getattr(self.peer_method, "head", "softmax") == "contrastive":
             raise ValueError("local_weight compares class predictions: set peer_method.head=softmax")
+        if isinstance(self.peer_method, Branched):
+            check_inside(self.peer_method, "peer_method")
         return self
 
 

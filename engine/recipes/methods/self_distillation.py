@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from engine.recipes.methods.local_learning import Weight
-from engine.recipes.methods.sub_networks import MixingStyle, Positive, Share
-from engine.recipes.settings import settings
+from engine.recipes.methods.sub_networks import MixingStyle
+from engine.recipes.settings import Positive, Share, Weight, settings
 
 
 @settings

@@ -8,16 +8,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from engine.recipes.methods.local_learning import Weight
-from engine.recipes.settings import settings
+from engine.recipes.settings import Positive, Share, Weight, settings
 
 Sampling = Literal["inherited", "ordered", "uniform", "independent"]
 Fraction = Literal[
     "keep", "none", "linear", "linear_clipped", "linear_clipped_heavy", "shared", "shared_clipped", "exact"
 ]
 MixingStyle = Literal["mixup", "cutmix", "compound"]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
 
 
 @settings

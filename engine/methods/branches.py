@@ -1,0 +1,129 @@
+"""Which branches does a network, a peer of a cohort or a segment of a chain have in training?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from engine import backbones
+from engine.data import Facts
+from engine.errors import RecipeError
+from engine.methods.segments import Segment
+from engine.objectives import (
+    Branches,
+    BranchHead,
+    Classification,
+    CompanionSchedule,
+    SquaredHinge,
+    Term,
+    linear_head,
+)
+from engine.recipes import DHM, DSN, Branched, Recipe, RichBranches
+from engine.streams import seeded
+
+Origin = tuple[int, str]
+"""Seed and stream from which a learner's random numbers follow."""
+
+
+def branches_of(recipe: Recipe) -> Branched | None:
+    """Return the settings of the branches that a recipe's method has; None if it has none."""
+    method = recipe.method
+    found = method if isinstance(method, Branched) else getattr(method, "branches", None)
+    assert found is None or isinstance(found, Branched)
+    return found
+
+
+def forks_of(settings: Branched, facts: Facts, network: nn.Sequential) -> dict[str, str]:
+    """Return for each branch of a network the block whose output it takes.
+
+    Raises:
+        RecipeError: there is no such block, or the network has fewer stages than it takes.
+    """
+    if isinstance(settings, RichBranches):
+        return backbones.forks_of(network, facts.image_shape, settings.num_branches)
+    assert isinstance(settings, DSN)
+    names = [name for name, _ in network.named_children()]
+    if settings.forks is None:
+        return {f"after_{names[stop - 1]}": names[stop - 1] for _, stop in _stages(facts, network)[:-1]}
+    for fork in settings.forks:
+        if fork not in names[:-1]:
+            raise RecipeError(
+                f"method.forks: there is no block {fork!r} before the classifier. Blocks are {', '.join(names[:-1])}"
+            )
+    return {f"after_{fork}": fork for fork in names if fork in settings.forks}
+
+
+def _stages(facts: Facts, network: nn.Sequential) -> tuple[tuple[int, int], ...]:
+    return backbones.stages_of(network, facts.image_shape)
+
+
+def branch_blocks(
+    settings: Branched, branch: str, recipe: Recipe, facts: Facts, network: nn.Sequential, origin: Origin
+) -> nn.Sequential:
+    """Return a branch with its initial weights, which depend on the learner's origin and the branch's name alone."""
+    fork = forks_of(settings, facts, network)[branch]
+    with seeded(*origin, f"branch {branch}"):
+        if isinstance(settings, RichBranches) and settings.shape == "rich":
+            plans = backbones.branch_plans(recipe.backbone.name, network, facts.image_shape, settings.num_branches)
+            plan = next(plan for plan in plans if plan.name == branch)
+            return backbones.build_branch(plan, recipe.backbone.name, network, facts.num_classes, facts.image_shape)
+        shapes = dict(zip(network._modules, backbones.feature_shapes(network, facts.image_shape), strict=True))
+        return linear_head(shapes[fork], facts.num_classes)
+
+
+def classifier_term(recipe: Recipe) -> Term:
+    """Return the label loss of a network's own classifier."""
+    settings = recipe.method
+    return SquaredHinge() if isinstance(settings, DSN) and settings.loss == "squared_hinge" else Classification()
+
+
+def branch_terms(
+    recipe: Recipe, facts: Facts, segment: Segment, network: nn.Sequential, origin: Origin
+) -> Mapping[str, Term]:
+    """Return the term of the branches that leave the network inside a segment; empty if none does.
+
+    Raises:
+        RecipeError: the network cannot have such branches, or no segment of the chain has one.
+    """
+    settings = branches_of(recipe)
+    if settings is None:
+        return {}
+    if settings.measure_gradients_every and recipe.numerics.compile:
+        raise RecipeError(
+            "measure_gradients_every looks inside the network, which numerics.compile=true makes one piece: set one of "
+            "them to 0 or false"
+        )
+    names = [name for name, _ in network.named_children()]
+    forks = forks_of(settings, facts, network)
+    inside = {branch: fork for branch, fork in forks.items() if segment.start <= names.index(fork) < segment.stop}
+    weight = settings.weight if isinstance(settings, DHM) else 0.0
+    if not inside or settings.label_weight == weight == 0:
+        return {}
+    heads = [
+        BranchHead(branch, fork, branch_blocks(settings, branch, recipe, facts, network, origin))
+        for branch, fork in inside.items()
+    ]
+    if isinstance(settings, DSN):
+        term = Branches(
+            heads,
+            origin=origin,
+            label_weight=settings.label_weight,
+            label_loss=settings.loss,
+            threshold=settings.threshold,
+            schedule=CompanionSchedule(settings.decay, recipe.epochs, settings.stop_at),
+            measure_gradients_every=settings.measure_gradients_every,
+        )
+    else:
+        dynamic = settings if isinstance(settings, DHM) else DHM(weight=0.0)
+        term = Branches(
+            heads,
+            origin=origin,
+            label_weight=settings.label_weight,
+            weight=weight,
+            temperature=dynamic.temperature,
+            directions=dynamic.directions,
+            keep=dynamic.keep,
+            measure_gradients_every=settings.measure_gradients_every,
+        )
+    return {term.name: term}

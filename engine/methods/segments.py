@@ -1,0 +1,82 @@
+"""What is cut: a network, its segments, and what their learners hold and hand on?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from engine import backbones
+from engine.data import Facts
+from engine.methods.team import LearnerSummary
+from engine.objectives import Objective
+from engine.program import Message
+from engine.recipes import Recipe, Segmented
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Consecutive blocks [start, stop) of a backbone.
+
+    Attributes:
+        index: j = 0..K-1.
+        count: K.
+        start: first block.
+        stop: block after the last.
+        features: shape of its output without the batch axis: (C, H, W), or (classes,) for the last.
+        final_channels: channels of the last features before the classifier.
+    """
+
+    index: int
+    count: int
+    start: int
+    stop: int
+    features: tuple[int, ...]
+    final_channels: int
+
+    @property
+    def name(self) -> str:
+        """Name of the learner that trains it, and of its random stream."""
+        return f"segment{self.index}"
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it ends with the classifier."""
+        return self.index == self.count - 1
+
+
+def build_network(recipe: Recipe, facts: Facts, seed: int, peer: int = 0) -> nn.Sequential:
+    """Return the whole backbone of a recipe with the initial weights of a seed and a place in a cohort."""
+    return backbones.build(recipe.backbone, facts.num_classes, facts.image_shape, seed, peer)
+
+
+def segments_of(recipe: Recipe, facts: Facts, network: nn.Sequential) -> tuple[Segment, ...]:
+    """Return the segments that a recipe cuts a network into; one if its method does not cut.
+
+    Raises:
+        RecipeError: there are fewer blocks than segments, or no such published cuts.
+    """
+    method = recipe.method
+    count, rule = (method.num_segments, method.cuts) if isinstance(method, Segmented) else (1, "balanced")
+    ranges = backbones.cut(network, count, rule, recipe.backbone.name, facts.image_shape)
+    shapes = backbones.feature_shapes(network, facts.image_shape)
+    return tuple(
+        Segment(index, len(ranges), start, stop, shapes[stop - 1], shapes[-2][0])
+        for index, (start, stop) in enumerate(ranges)
+    )
+
+
+def summarise(name: str, segment: Segment, network: nn.Sequential, objective: Objective) -> LearnerSummary:
+    """Return what the learner of a segment will hold."""
+    names = [block for block, _ in network.named_children()]
+    body = network[segment.start : segment.stop]
+    return LearnerSummary(name, tuple(names[segment.start : segment.stop]), _trained(body), _trained(objective))
+
+
+def _trained(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def features_message(recipe: Recipe, name: str, segment: Segment, batch_size: int) -> Message:
+    """Return the message with the features of a segment."""
+    return Message(name, (((batch_size, *segment.features), recipe.numerics.precision),))
