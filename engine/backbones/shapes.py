@@ -48,6 +48,7 @@ def parameter_counts(network: nn.Sequential) -> dict[str, int]:
 
 
 def meta_copy(network: nn.Sequential) -> nn.Sequential:
+    """Return a copy in evaluation mode whose parameters and buffers are on the meta device; nothing is allocated."""
     # deepcopy takes what its memo holds as copied already, so no real tensor is duplicated on the way.
     memo: dict[int, object] = {
         id(parameter): nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
