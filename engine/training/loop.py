@@ -251,6 +251,10 @@ class _Run:
             waiting_share=self._progress.waiting_shares(),
             peak_memory_bytes={name: parts["total"] for name, parts in self._memory.items()},
             memory_parts=self._memory,
+            deployed_parameters=sum(learner.parameters for learner in self._team.learners),
+            trained_parameters=sum(
+                learner.parameters + learner.auxiliary_parameters for learner in self._team.learners
+            ),
             weights_sha256="-".join(digests.values()),
             departures=self._departures,
             seconds=time.monotonic() - started,

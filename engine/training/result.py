@@ -27,6 +27,8 @@ class Result:
         peak_memory_bytes: by learner; the device's own peak on a GPU, saved activations, parameters, gradients and
             optimizer state on a CPU.
         memory_parts: the same by purpose.
+        deployed_parameters: trained values of all deployed networks.
+        trained_parameters: these, and those of heads, decoders, branches and other auxiliary networks.
         weights_sha256: digest of the plain backbone's tensors in name order; of several networks, of all of them.
         departures: why learners have left their cohort, by name; empty if all finished.
         seconds: wall-clock time of this call.
@@ -42,6 +44,8 @@ class Result:
     waiting_share: dict[str, float]
     peak_memory_bytes: dict[str, int]
     memory_parts: dict[str, dict[str, int]]
+    deployed_parameters: int
+    trained_parameters: int
     weights_sha256: str
     departures: dict[str, str]
     seconds: float

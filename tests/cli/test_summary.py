@@ -22,6 +22,8 @@ def result(metrics: dict[str, float], memory: dict[str, int], departures: dict[s
         waiting_share={},
         peak_memory_bytes=memory,
         memory_parts={},
+        deployed_parameters=10,
+        trained_parameters=12,
         weights_sha256="0",
         departures=departures or {},
         seconds=12.0,

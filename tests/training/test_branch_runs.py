@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 import engine
-from engine.backbones import build, load_plain_state
+from engine.backbones import branch_plans, build, build_branch, load_plain_state
 from engine.errors import LearnerError, RecipeError
 from engine.recipes import DHM, DML, DSL, DSN, Backbone, InfoPro, Recipe
 from engine.tracking import read_metrics
@@ -91,6 +91,14 @@ def test_an_exported_network_is_the_plain_backbone(
     images = torch.rand(5, 1, 8, 8)
     assert plain.eval()(images).equal(run.network()(images))
     assert evaluate(run)
+    result = engine.train(recipe, IN_PROCESS, tmp_path / "run")
+    branches = sum(
+        parameter.numel()
+        for plan in branch_plans(recipe.backbone.name, plain, (1, 8, 8), 2)
+        for parameter in build_branch(plan, recipe.backbone.name, plain, 10, (1, 8, 8)).parameters()
+    )
+    assert result.deployed_parameters == sum(parameter.numel() for parameter in plain.parameters())
+    assert result.trained_parameters == result.deployed_parameters + branches
 
 
 def test_a_branch_whose_loss_is_not_finite_is_named(tmp_path: Path, recipe_of: Callable[..., Recipe]) -> None:
