@@ -28,6 +28,7 @@ _HOMES = {
         "load_recipe",
     ),
     "engine.training": ("Comparison", "Result", "Run", "compare", "evaluate", "load", "train"),
+    "engine.search": ("Sweep", "SweepResult", "load_sweep", "sweep"),
     "engine.errors": ("DataError", "EngineError", "InputError", "LearnerError", "PlanError", "RecipeError", "RunError"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -49,17 +50,22 @@ __all__ = [
     "Result",
     "Run",
     "RunError",
+    "Sweep",
+    "SweepResult",
     "apply_overrides",
     "compare",
     "evaluate",
     "load",
     "load_recipe",
+    "load_sweep",
+    "sweep",
     "train",
 ]
 
 if TYPE_CHECKING:
     from engine.errors import DataError, EngineError, InputError, LearnerError, PlanError, RecipeError, RunError
     from engine.recipes import Augmentation, Backbone, Data, Numerics, Plan, Recipe, apply_overrides, load_recipe
+    from engine.search import Sweep, SweepResult, load_sweep, sweep
     from engine.training import Comparison, Result, Run, compare, evaluate, load, train
 
 

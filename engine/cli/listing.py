@@ -17,7 +17,7 @@ _DATA = {
     "parquet": "your own pictures in Parquet shards, as Hugging Face data sets have them",
     "synthetic": "made-up images, of any size and number of classes, for trying things out",
 }
-KINDS = ("methods", "backbones", "data", "recipes")
+KINDS = ("methods", "backbones", "data", "recipes", "sweeps")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +60,17 @@ def _recipes() -> dict[str, str]:
     return {name: _describe(function()) for name, function in recipes}
 
 
+def _sweeps() -> dict[str, str]:
+    from engine.search import shipped_sweeps
+
+    made = {name: function() for name, function in shipped_sweeps().items()}
+    return {
+        name: f"{found.recipe} over {', '.join(field.removeprefix('method.') for field in found.space)}"
+        f" ({found.searcher}, {found.scheduler})".replace(", none)", ")")
+        for name, found in made.items()
+    }
+
+
 def _describe(recipe: Any) -> str:
     method = recipe.method
     peers = getattr(method, "peers", ())
@@ -71,4 +82,4 @@ def _describe(recipe: Any) -> str:
     return f"{method.kind}, {size}, {networks or recipe.backbone.name} on {recipe.data.name}, epochs={recipe.epochs}"
 
 
-_FINDERS = {"methods": _methods, "backbones": _backbones, "data": _data, "recipes": _recipes}
+_FINDERS = {"methods": _methods, "backbones": _backbones, "data": _data, "recipes": _recipes, "sweeps": _sweeps}

@@ -20,6 +20,7 @@ COMMANDS = {
     "list": ("engine.cli.listing", "show methods, backbones, data sets and recipes"),
     "train": ("engine.cli.train", "train a recipe, or go on with its interrupted run"),
     "compare": ("engine.cli.compare", "train several recipes under one budget, and put them into one table"),
+    "sweep": ("engine.cli.sweep", "search the fields of a recipe with Ray Tune"),
     "evaluate": ("engine.cli.evaluate", "score the network of a run on its test images"),
     "export": ("engine.cli.export", "write the plain network of a run to one file"),
     "doctor": ("engine.cli.doctor", "say what works on this machine, what does not, and what to do"),

@@ -24,10 +24,12 @@ from engine.data.images import EncodedImages, Images, StoredImages
 from engine.data.normalisation import IMAGENET, Statistics, statistics, value_sums
 from engine.data.parquet import find_parquet
 from engine.data.parts import EncodedPart, Found, Loaded, PixelPart, Progress
+from engine.data.remote import fetched
 from engine.data.stl10 import find_stl10, missing_stl10
 from engine.data.storing import Sizes, content_hash, open_stored, store
 from engine.data.svhn import find_svhn, missing_svhn
 from engine.data.synthetic import DEFAULT_SIDE, SyntheticImages
+from engine.data.uris import is_uri, without_secret
 from engine.errors import DataError, RecipeError
 from engine.recipes.data import Data
 
@@ -63,7 +65,7 @@ def open_images(data: Data, seed: int, progress: Progress, strict_counts: bool, 
         return _open_synthetic(data)
     if data.name == "digits":
         return _open_digits(data)
-    found = _find(data, strict_counts)
+    found = _find(data, strict_counts, progress)
     if _too_large(found, data.image_size, stored_limit_bytes):
         return _open_encoded(data, found, seed, progress)
     sizes = dict.fromkeys(("validation", "test"), _evaluation_sizes(data)) | {"train": _training_sizes(data)}
@@ -99,10 +101,24 @@ def _check_fields(data: Data) -> None:
         )
 
 
-def _find(data: Data, strict: bool) -> Found:
+def _find(data: Data, strict: bool, progress: Progress) -> Found:
     if data.root is None:
         raise RecipeError(f"data.root is missing: {data.name} is read from a folder; give it as data.root=DIR")
-    root = Path(data.root).expanduser()
+    if not is_uri(data.root):
+        return _find_below(Path(data.root).expanduser(), data, strict)
+    if data.download:
+        raise RecipeError(
+            f"data.download=true puts files into a folder, found data.root={without_secret(data.root)}: give a folder, "
+            "or set data.download=false"
+        )
+    root = fetched(data.root, progress)
+    try:
+        return _find_below(root, data, strict)
+    except DataError as error:
+        raise DataError(f"{error}. {root} was fetched from data.root={without_secret(data.root)}") from error
+
+
+def _find_below(root: Path, data: Data, strict: bool) -> Found:
     if data.name == "folder":
         return find_folder(root)
     if data.name == "parquet":

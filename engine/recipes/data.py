@@ -50,7 +50,8 @@ class Data:
     """The data set, or the layout of a user's own: `folder` (train/CLASS/x.png), `parquet` (Hugging Face shards)."""
 
     root: str | None = None
-    """Folder that holds the files; required for everything but `digits` and `synthetic`."""
+    """Folder or URI (s3://, gs://, abfs://, hdfs://, file://) that holds the files; required for everything but `digits`
+    and `synthetic`."""
 
     download: bool = False
     """Download CIFAR-10, CIFAR-100, SVHN or STL-10 into `root` if they are missing. Never done unless asked."""

@@ -22,10 +22,11 @@ def recipes_folder() -> Path:
     return Path(__file__).resolve().parents[2] / "experiments" / "recipes"
 
 
-def _import_file(path: Path) -> ModuleType:
+def import_file(path: Path) -> ModuleType:
+    """Return the module of a Python file, which stays unknown to other modules; RecipeError says where it fails."""
     specification = importlib.util.spec_from_file_location(f"recipe_file_{path.stem}", path)
     if specification is None or specification.loader is None:
-        raise RecipeError(f"{path}: is not a Python file; expected one that defines recipe()")
+        raise RecipeError(f"{path}: is not a Python file; expected one whose name ends in .py")
     module = importlib.util.module_from_spec(specification)
     try:
         specification.loader.exec_module(module)
@@ -64,7 +65,7 @@ def shipped_recipes() -> dict[str, RecipeFunction]:
     found: dict[str, RecipeFunction] = {}
     for path in sorted(recipes_folder().glob("*.py")):
         if path.name != "__init__.py":
-            found.update(_import_file(path).RECIPES)
+            found.update(import_file(path).RECIPES)
     return found
 
 
@@ -100,7 +101,7 @@ def load_recipe(which: str | Path) -> Recipe:
 def _from_python(path: Path) -> Recipe:
     if not path.is_file():
         raise RecipeError(f"{path}: there is no such file")
-    module = _import_file(path.resolve())
+    module = import_file(path.resolve())
     function = getattr(module, "recipe", None)
     if not callable(function):
         raise RecipeError(f"{path}: defines no function recipe(); expected `def recipe() -> Recipe`")

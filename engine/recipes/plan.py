@@ -49,8 +49,15 @@ class Plan:
     evaluate_every_epochs: Annotated[int, Field(ge=1)] = 1
     """Epochs between evaluations; the last epoch is always evaluated."""
 
+    evaluate_test: bool = True
+    """Whether evaluations score the test images, too; a search looks at validation images alone."""
+
     report_every_steps: Annotated[int, Field(ge=1)] = 10
     """Steps between reports of the learners' metrics."""
+
+    mirror: str | None = None
+    """Folder or URI (s3://, gs://, abfs://, hdfs://) that becomes a copy of the run folder, from which another machine
+    goes on. It is brought up to date after every checkpoint."""
 
 
 _ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)

@@ -98,6 +98,8 @@ def _check(recipes: Mapping[str, Recipe], seeds: Sequence[int], plan: Plan, max_
         raise RecipeError(f"seeds: found {found}, expected different numbers from 0 to {2**31 - 1:,}")
     if max_concurrent is not None and max_concurrent < 1:
         raise PlanError(f"max_concurrent={max_concurrent}: expected at least 1, or leave it out")
+    if plan.mirror is not None:
+        raise PlanError(f"plan.mirror={plan.mirror}: a mirror holds one run, but these are several; leave it out")
     if plan.executor == "ray" and max_concurrent not in (None, 1):
         raise PlanError(
             f"max_concurrent={max_concurrent}, but on Ray, where a run has all devices, runs come one after another; "

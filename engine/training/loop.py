@@ -21,6 +21,7 @@ from engine.tracking import Console, MetricsLog, Record, TensorBoardLog, open_co
 from engine.training.environment import describe_environment
 from engine.training.folder import Resume, RunFolder, choose_folder, read_summary
 from engine.training.interruption import Interruption
+from engine.training.mirror import Mirror, open_mirror
 from engine.training.preview import check_batches
 from engine.training.recalibration import recalibrate
 from engine.training.reports import Progress, Questions, mean_test_accuracy
@@ -54,8 +55,11 @@ def train(
     recipe, plan = with_absolute_paths(recipe), plan or Plan()
     console = console or open_console(sys.stderr, quiet=True)
     folder_path = choose_folder(recipe, Path(run_dir) if run_dir is not None else None, resume)
+    mirror = open_mirror(plan.mirror, folder_path, recipe, resume, console.message)
     summary = read_summary(folder_path)
     if summary is not None and summary["status"] == "finished":
+        if mirror is not None and (warning := mirror.finish(summary["steps"])) is not None:
+            console.message(warning)
         console.message(f"{folder_path} is finished already; --resume never starts a new run beside it")
         return Result.from_json(summary, folder_path)
     source = open_source(
@@ -82,8 +86,11 @@ def train(
                 if caution is not None:
                     console.message(caution)
                     folder.log(caution)
-                run = _Run(recipe, plan, source, team, runtime, folder, console)
-                return run.train(started)
+                run = _Run(recipe, plan, source, team, runtime, folder, console, mirror)
+                try:
+                    return run.train(started)
+                finally:
+                    run.mirror_the_end()
             finally:
                 folder.close()
         finally:
@@ -104,9 +111,10 @@ class _Run:
         runtime: Runtime,
         folder: RunFolder,
         console: Console,
+        mirror: Mirror | None,
     ) -> None:
         self._recipe, self._plan, self._source, self._team = recipe, plan, source, team
-        self._runtime, self._folder, self._console = runtime, folder, console
+        self._runtime, self._folder, self._console, self._mirror = runtime, folder, console, mirror
         self._steps_per_epoch = source.steps_per_epoch()
         self._total = recipe.epochs * self._steps_per_epoch
         self._questions = Questions(runtime)
@@ -198,7 +206,7 @@ class _Run:
 
     def _evaluate(self, epoch: int, step: int) -> None:
         recalibrate(self._runtime, self._team, self._source)
-        for split in ("validation", "test"):
+        for split in ("validation", "test") if self._plan.evaluate_test else ("validation",):
             if self._source.facts.sizes.get(split):
                 for batch in self._source.evaluation_batches(split):
                     self._runtime.submit(self._team.evaluation, batch)
@@ -214,8 +222,18 @@ class _Run:
             }
             save_checkpoint(self._folder.checkpoints, step, states, values, self._plan.keep_checkpoints)
             self._folder.log(f"checkpoint after step {step}")
+            self._warn(self._mirror.update(step) if self._mirror is not None else None)
 
         self._questions.ask("state", save)
+
+    def mirror_the_end(self) -> None:
+        """Send the mirror what was written after the last checkpoint."""
+        self._warn(self._mirror.finish() if self._mirror is not None else None)
+
+    def _warn(self, warning: str | None) -> None:
+        if warning is not None:
+            self._console.message(warning)
+            self._folder.log(warning)
 
     def _note_departures(self, answers: dict[str, str | None]) -> None:
         """Say which peers have left their cohort; raises LearnerError when nobody is left."""

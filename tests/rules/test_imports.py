@@ -42,7 +42,7 @@ RESTRICTED_UNPICKLER = "data/pickles.py"
 
 # What the top-level files, which belong to no room, may name.
 TOP_FILES = {
-    "__init__.py": {"recipes", "training", "errors"},
+    "__init__.py": {"recipes", "training", "search", "errors"},
     "__main__.py": {"cli"},
     "atomic.py": {"errors"},
     "errors.py": set(),

@@ -14,7 +14,7 @@ import torch
 import engine
 from engine.backbones import branch_plans, build, build_branch, load_plain_state
 from engine.errors import LearnerError, RecipeError
-from engine.recipes import DHM, DML, DSL, DSN, Backbone, InfoPro, Recipe
+from engine.recipes import DHM, DML, DSL, DSN, Augmentation, Backbone, InfoPro, Recipe
 from engine.tracking import read_metrics
 from engine.training import evaluate, export_network
 
@@ -121,3 +121,23 @@ def test_what_cannot_be_is_refused(
     with pytest.raises(RecipeError, match=message):
         engine.train(recipe_of(method, **changes), IN_PROCESS, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_three_heads_learn_by_heart_and_mimicry_brings_them_together(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
+    kept = {}
+    for name, method in (("dsl", DHM(weight=1e-6)), ("dhm", DHM())):
+        recipe = tiny_recipe(
+            method=method,
+            epochs=30,
+            backbone=Backbone(name="resnet8", widths=(8, 12, 16)),
+            data={"train_limit": 256, "batch_size": 32, "augmentation": Augmentation()},
+        )
+        engine.train(recipe, IN_PROCESS, tmp_path / name)
+        records = _records(tmp_path / name)
+        for head in ("main", "near_top", "deep"):
+            assert records[f"branches/accuracy/{head}"][-1] == 1.0, (name, head)
+        divergences = [values[-1] for record, values in records.items() if record.startswith("branches/mimicry/")]
+        assert len(divergences) == 6
+        kept[name] = sum(divergences) / 6
+    assert kept["dhm"] < kept["dsl"]

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import ray
-from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.placement_group import get_current_placement_group, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from engine.data import Batch, Facts
@@ -58,6 +58,7 @@ class ObjectStoreRuntime:
             choose_placement(plan, recipe, len(team.names), [private_node()])
         self._owns_ray = connect(plan, store_bytes_needed(team, plan))
         self._group: Any = None
+        self._owns_group = True
         self._actors: dict[str, Any] = {}
         self._methods: dict[tuple[str, int], Any] = {}
         self._places: dict[str, dict[str, Any]] = {}
@@ -76,12 +77,18 @@ class ObjectStoreRuntime:
     def _start(self, recipe: Recipe, facts: Facts, team: Team, steps_per_epoch: int, timeout: float) -> None:
         deadline = time.monotonic() + timeout
         placement = self._placement
-        self._group = placement_group([placement.bundle] * placement.actors, strategy=placement.strategy)
+        # A trial of a search has reserved all that it needs, behind the bundle that it runs in: another reservation inside
+        # it might wait for ever for what other trials hold that wait as well.
+        self._group = get_current_placement_group()
+        self._owns_group = self._group is None
+        if self._owns_group:
+            self._group = placement_group([placement.bundle] * placement.actors, strategy=placement.strategy)
         if not self._group.wait(timeout):
             raise PlanError(
                 f"the cluster did not free {placement.describe()} within plan.start_timeout_seconds="
                 f"{timeout:g}: others are using it; wait, lower what the plan asks for, or add nodes"
             )
+        first = self._group.bundle_count - placement.actors
         actor_class: Any = ray.remote(LearnerActor)
         for index, name in enumerate(team.names):
             self._actors[name] = actor_class.options(
@@ -90,7 +97,7 @@ class ObjectStoreRuntime:
                 # A restarted actor would have lost its weights, and a repeated call would train a batch twice.
                 max_restarts=0,
                 max_task_retries=0,
-                scheduling_strategy=PlacementGroupSchedulingStrategy(self._group, index),
+                scheduling_strategy=PlacementGroupSchedulingStrategy(self._group, first + index),
             ).remote(
                 json.dumps(recipe_to_dict(recipe)),
                 json.dumps(facts.to_json()),
@@ -216,7 +223,7 @@ class ObjectStoreRuntime:
             with contextlib.suppress(ray.exceptions.RayError, ValueError):
                 ray.kill(actor)
         self._actors.clear()
-        if self._group is not None:
+        if self._group is not None and self._owns_group:
             with contextlib.suppress(ray.exceptions.RayError, ValueError):
                 remove_placement_group(self._group)
         if self._owns_ray:

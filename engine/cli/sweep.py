@@ -1,0 +1,106 @@
+"""`local-learning sweep`: which settings of a recipe are best?"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+from engine.cli.outcome import Outcome, aligned
+from engine.cli.words import PROGRAM
+from engine.errors import EXIT_INTERRUPTED, EXIT_LEARNER_FAILED, EXIT_SUCCESS, PlanError
+
+if TYPE_CHECKING:
+    from engine.search import SweepResult
+
+EPILOG = f"""examples:
+  {PROGRAM} sweep k_digits
+  {PROGRAM} sweep mkf_digits --num-samples 16 --max-concurrent 2
+  {PROGRAM} sweep my_sweep.py --on ray --address auto
+
+A search is a Python file that defines sweep(), which returns engine.Sweep; experiments/sweeps holds the shipped ones.
+Every trial is an ordinary run below the folder of the search: evaluate, export and train take its folder. Trials are
+compared on validation images; the test images are looked at once, for the best trials. Interrupted or killed, the same
+command goes on. Ends with exit code 3 if no trial finished."""
+
+_MOST_ROWS = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """State the words that may follow ``sweep``."""
+    parser.add_argument("sweep", metavar="SWEEP", help="name of a shipped search, or FILE.py with sweep()")
+    parser.add_argument("--num-samples", metavar="N", type=int, help="trials in all; as the search says unless given")
+    parser.add_argument(
+        "--max-concurrent", metavar="M", type=int, help="trials at once; as many as there is room for unless given"
+    )
+    parser.add_argument("--on", choices=("process", "ray"), help="each trial in a process (default), or on Ray actors")
+    parser.add_argument("--address", metavar="A", help="Ray cluster to join, such as auto or HOST:6379")
+    parser.add_argument("--run-dir", metavar="DIR", help="folder of the search; runs/sweep-NAME-DIGEST unless given")
+    parser.add_argument(
+        "--resume",
+        choices=("auto", "never"),
+        default="auto",
+        help="go on with the search in the folder (auto), or start a new one beside it (never)",
+    )
+
+
+def run(options: argparse.Namespace) -> Outcome:
+    """Search, and return the table of trials."""
+    from engine.recipes import Plan
+    from engine.search import SweepConsole, load_sweep, sweep
+
+    if options.num_samples is not None and options.num_samples < 1:
+        raise PlanError(f"--num-samples {options.num_samples}: expected at least 1")
+    definition = load_sweep(options.sweep)
+    plan = Plan(executor=options.on or "process", address=options.address)
+    with SweepConsole(sys.stderr) as console:
+        result = sweep(
+            definition,
+            options.num_samples,
+            options.max_concurrent,
+            plan,
+            options.run_dir,
+            options.resume,
+            console,
+        )
+    exit_codes = {"finished": EXIT_SUCCESS, "failed": EXIT_LEARNER_FAILED, "interrupted": EXIT_INTERRUPTED}
+    return Outcome(_lines(result), _values(result), exit_codes[result.status])
+
+
+def _lines(result: SweepResult) -> list[str]:
+    from engine.search.reporting import table_rows
+
+    titles, rows = table_rows(result.sweep, result.trials, result.front)
+    shown = rows[:_MOST_ROWS]
+    widths = [max(len(row[place]) for row in (titles, *shown)) for place in range(len(titles))]
+    lines = [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (titles, *shown)
+    ]
+    if len(rows) > len(shown):
+        lines.append(f"and {len(rows) - len(shown)} more in trials.parquet")
+    folder = shlex.quote(str(result.run_dir))
+    rows_below: list[tuple[str, str]] = [("folder", folder), ("table", f"{folder}/sweep.md, {folder}/trials.parquet")]
+    rows_below.append(("picture", f"{folder}/sweep.png"))
+    rows_below.append(("TensorBoard", f"tensorboard --logdir {folder}/trials"))
+    if result.best is not None:
+        rows_below.append(("best recipe", f"{folder}/trials/{result.best.name}/recipe.json"))
+    lines += ["", *aligned(rows_below, indent="")]
+    if result.status == "interrupted":
+        lines.append("interrupted; the same command goes on")
+    if result.status == "failed":
+        lines.append("no trial finished; tune.txt in the folder and the log.txt of each trial say why")
+    return lines
+
+
+def _values(result: SweepResult) -> dict[str, object]:
+    return {
+        "run_dir": str(result.run_dir),
+        "status": result.status,
+        "metric": result.sweep.metric,
+        "best": result.best.number if result.best is not None else None,
+        "pareto_front": list(result.front),
+        "trials_at_once": result.at_once,
+        "trials": [vars(trial) for trial in result.trials],
+    }

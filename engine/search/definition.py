@@ -1,0 +1,120 @@
+"""What is searched, for what, and how; and where is a search found by its name?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from engine.errors import RecipeError
+from engine.recipes import Recipe, load_recipe, nearest
+from engine.recipes.files import import_file
+
+Searcher = Literal["random", "grid", "tpe"]
+Scheduler = Literal["asha", "none"]
+
+SMALLER_IS_BETTER = ("loss", "memory_bytes", "expected_calibration_error")
+"""Ends of the names of metrics that a search makes small; all others it makes large."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A search over the fields of a recipe.
+
+    Attributes:
+        name: of the search, and of its folder.
+        recipe: name of a recipe, path of a file, or a recipe.
+        space: what each searched field may be, by its dotted name, such as ``{"method.weight": tune.loguniform(0.1,
+            10)}``: a domain of ``ray.tune``, or ``tune.grid_search([...])``.
+        fields: fixed changes of the recipe, such as ``("epochs=5",)``.
+        metric: what is to be best, such as ``validation/accuracy``; of several networks, their mean.
+        against: further metrics, such as ``memory_bytes``, the peak of the learner that holds most, or
+            ``images_per_second``: with them trials are compared by their Pareto front, too.
+        searcher: ``random`` and ``grid`` draw settings beforehand, ``tpe`` (Optuna's) learns from earlier trials.
+        scheduler: ``asha`` stops trials early that are behind (Li et al. 2020), ``none`` trains all to the end.
+        num_samples: trials; a grid has one for each combination instead.
+        grace_epochs: epochs that ASHA leaves every trial.
+        reduction_factor: ASHA keeps one of so many trials at each of its looks.
+        seed: origin of what is drawn; the seed of every trial's recipe is the recipe's.
+
+    Raises:
+        RecipeError: a field of the definition cannot be used.
+    """
+
+    name: str
+    recipe: str | Path | Recipe
+    space: Mapping[str, Any]
+    fields: tuple[str, ...] = ()
+    metric: str = "validation/accuracy"
+    against: tuple[str, ...] = field(default=())
+    searcher: Searcher = "random"
+    scheduler: Scheduler = "none"
+    num_samples: int = 8
+    grace_epochs: int = 1
+    reduction_factor: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without looking at the recipe."""
+        for name, value, known in (
+            ("searcher", self.searcher, ("random", "grid", "tpe")),
+            ("scheduler", self.scheduler, ("asha", "none")),
+        ):
+            if value not in known:
+                raise RecipeError(f"sweep {self.name}: {name}={value!r}{nearest(str(value), known)}")
+        if not self.space:
+            raise RecipeError(f"sweep {self.name}: space is empty; expected a domain for at least one field")
+        if self.num_samples < 1 or self.grace_epochs < 1 or self.reduction_factor < 2:
+            raise RecipeError(
+                f"sweep {self.name}: found num_samples={self.num_samples}, grace_epochs={self.grace_epochs}, "
+                f"reduction_factor={self.reduction_factor}, expected at least 1, 1 and 2"
+            )
+
+    @property
+    def mode(self) -> Literal["min", "max"]:
+        """Whether the metric is to be small or large."""
+        return "min" if self.metric.endswith(SMALLER_IS_BETTER) else "max"
+
+    def base(self) -> Recipe:
+        """Return the recipe whose fields are searched."""
+        return self.recipe if isinstance(self.recipe, Recipe) else load_recipe(self.recipe)
+
+
+def sweeps_folder() -> Path:
+    """Return the folder of the shipped searches."""
+    return Path(__file__).resolve().parents[2] / "experiments" / "sweeps"
+
+
+def shipped_sweeps() -> dict[str, Callable[[], Sweep]]:
+    """Return the functions of all searches in `experiments/sweeps`, by name."""
+    found: dict[str, Callable[[], Sweep]] = {}
+    for path in sorted(sweeps_folder().glob("[!_]*.py")):
+        found.update(import_file(path).SWEEPS)
+    return found
+
+
+def load_sweep(which: str) -> Sweep:
+    """Return the search that a word on the command line names.
+
+    Args:
+        which: name of a shipped search, or path of a Python file that defines ``sweep()``.
+
+    Raises:
+        RecipeError: it does not exist, does not import, or does not describe a search.
+    """
+    path = Path(which)
+    if path.suffix != ".py":
+        known = shipped_sweeps()
+        if which not in known:
+            raise RecipeError(f"sweep {which!r} does not exist{nearest(which, known)}")
+        return known[which]()
+    if not path.is_file():
+        raise RecipeError(f"{path}: there is no such file")
+    function = getattr(import_file(path.resolve()), "sweep", None)
+    if not callable(function):
+        raise RecipeError(f"{path}: defines no function sweep(); expected `def sweep() -> Sweep`")
+    found = function()
+    if not isinstance(found, Sweep):
+        raise RecipeError(f"{path}: sweep() returned {type(found).__name__}, expected engine.Sweep")
+    return found

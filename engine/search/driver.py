@@ -1,0 +1,296 @@
+"""Searches the fields of a recipe with Ray Tune: every trial is an ordinary run with a folder of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+
+from engine.errors import PlanError
+from engine.recipes import Plan, Recipe, plan_to_dict, recipe_to_dict
+from engine.runtimes.ray.cluster import connect
+from engine.search.console import SweepConsole
+from engine.search.definition import Sweep
+from engine.search.needs import Needs
+from engine.search.reporting import setting_in_words, table_rows, value_in_words, write_report
+from engine.search.running import EPOCH, run_trial
+from engine.search.searching import TrialQueue
+from engine.search.settings import Settings, combinations, recipe_with
+from engine.search.trials import SweepFolder, Trial
+from engine.search.winners import best_trial, pareto_front
+from engine.training import evaluate, load
+from engine.training.comparison_budget import with_validation
+from engine.training.folder import Resume, read_summary
+
+_TUNE_SILENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1",
+}
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """The outcome of a search.
+
+    Attributes:
+        run_dir: the folder, with ``trials/``, ``trials.parquet``, ``sweep.md`` and ``sweep.png``.
+        status: ``failed`` where no trial finished; ``interrupted`` where the same command goes on.
+        sweep: what was searched.
+        trials: all of them.
+        best: the trial with the best metric among the finished ones; with test scores.
+        front: numbers of the finished trials that no other one beats in the metric and in all that it is held against.
+        at_once: how many trials shared the cluster, at most.
+    """
+
+    run_dir: Path
+    status: Literal["finished", "failed", "interrupted"]
+    sweep: Sweep
+    trials: tuple[Trial, ...]
+    best: Trial | None
+    front: tuple[int, ...]
+    at_once: int
+
+
+def sweep(
+    definition: Sweep,
+    num_samples: int | None = None,
+    max_concurrent: int | None = None,
+    plan: Plan | None = None,
+    run_dir: str | Path | None = None,
+    resume: Resume = "auto",
+    console: SweepConsole | None = None,
+) -> SweepResult:
+    """Search, or go on with a search that was interrupted or killed.
+
+    Trials that have ended are kept, and running ones go on from their newest checkpoints. Each trial holds one
+    placement group with all that it needs. Trials score validation images only; the test images are looked at once, at
+    the end, for the best trial and the Pareto front.
+
+    Args:
+        definition: what is searched.
+        num_samples: trials in all; the definition's number unless given.
+        max_concurrent: trials at once; as many as the cluster has room for unless given.
+        plan: where and how each trial runs; in one process each unless given.
+        run_dir: the folder; ``runs/sweep-NAME-DIGEST`` unless given.
+        resume: ``auto`` goes on with the search in the folder; ``never`` starts a new one beside it.
+        console: where progress is told; nowhere unless given.
+
+    Raises:
+        RecipeError, PlanError, DataError, RunError: the input cannot be used, or a trial would never fit; nothing was
+            started.
+    """
+    plan = dataclasses.replace(plan or Plan(executor="process"), evaluate_test=False)
+    if definition.searcher == "grid":
+        num_samples = len(combinations(definition))
+    if num_samples is not None:
+        definition = dataclasses.replace(definition, num_samples=num_samples)
+    console = console or SweepConsole(io.StringIO())
+    if max_concurrent is not None and max_concurrent < 1:
+        raise PlanError(f"max_concurrent={max_concurrent}: expected at least 1, or leave it out")
+    base = with_validation(recipe_with(definition.base(), definition, {}), console)
+    needs = Needs(definition, base, plan)
+    folder = SweepFolder(definition, base, Path(run_dir) if run_dir is not None else None, resume)
+    try:
+        started_ray = connect(plan, 0)
+        try:
+            at_once = needs.at_once(max_concurrent)
+            console.message(f"{definition.name}: {needs.describe()}; {at_once} at once; {folder.path}")
+            watcher = _Watcher(definition, base, plan, folder, console)
+            complete = _run(definition, needs, watcher, folder, max_concurrent, base.epochs + 1)
+            return _concluded(definition, folder, complete, at_once, console)
+        finally:
+            if started_ray:
+                ray.shutdown()
+    finally:
+        folder.close()
+
+
+class _Watcher(tune.Callback):
+    """Keeps what becomes known of the trials, and tells it."""
+
+    def __init__(self, definition: Sweep, base: Recipe, plan: Plan, folder: SweepFolder, console: SweepConsole) -> None:
+        self._definition, self._base, self._plan = definition, base, plan
+        self._folder, self._console = folder, console
+        self.queue: TrialQueue | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Keep nothing: Ray Tune writes itself down, but a search never reads that."""
+        return {}
+
+    def configuration(self, trial: Trial) -> dict[str, Any]:
+        """Return what `run_trial` needs of a trial."""
+        recipe = recipe_with(self._base, self._definition, trial.settings)
+        # A mirror holds one run.
+        mirror = self._plan.mirror and f"{self._plan.mirror.rstrip('/')}/{trial.name}"
+        return {
+            "settings": dict(trial.settings),
+            "recipe": json.dumps(recipe_to_dict(recipe)),
+            "plan": json.dumps(plan_to_dict(dataclasses.replace(self._plan, address=None, mirror=mirror))),
+            "run_dir": str(self._folder.run_dir(trial)),
+            "replay_only": trial.status in ("finished", "pruned"),
+        }
+
+    def begun(self, trial: Trial) -> None:
+        """Note a trial that is given to Ray Tune."""
+        if trial.status in ("finished", "pruned"):
+            return
+        words = "starts" if trial.status == "waiting" else "goes on"
+        trial.status = "running"
+        self._folder.note(trial)
+        self._console.message(f"{trial.name} {words}: {_in_words(trial.settings)}")
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Note an evaluation."""
+        known = self._known(trial)
+        if known.status == "running":
+            known.epochs = int(result[EPOCH])
+            known.metrics = {
+                name: float(value)
+                for name, value in result.items()
+                if name.startswith("validation/") or name in ("memory_bytes", "images_per_second")
+            }
+            self._show()
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Note a trial that has ended by itself or that the scheduler has stopped."""
+        known = self._known(trial)
+        if known.status != "running":
+            return
+        recipe = recipe_with(self._base, self._definition, known.settings)
+        known.status = "finished" if _is_finished(self._folder.run_dir(known)) else "pruned"
+        self._folder.note(known)
+        value = known.metrics.get(self._definition.metric)
+        ending = "finished" if known.status == "finished" else f"stopped after {known.epochs} of {recipe.epochs} epochs"
+        self._console.message(
+            f"{known.name} {ending}: {self._definition.metric} {value_in_words(self._definition.metric, value)}"
+        )
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Note a trial that an error has ended."""
+        known = self._known(trial)
+        known.status, known.error = "failed", _cause(trial)
+        self._folder.note(known)
+        self._console.message(f"{known.name} failed: {known.error}")
+
+    def _show(self) -> None:
+        self._console.show(*table_rows(self._definition, list(self._folder.trials.values()), ()))
+
+    def _known(self, trial: Any) -> Trial:
+        assert self.queue is not None
+        return self.queue.of_tune[trial.trial_id]
+
+
+def _run(
+    definition: Sweep, needs: Needs, watcher: _Watcher, folder: SweepFolder, max_concurrent: int | None, epochs: int
+) -> bool:
+    """Run all trials; returns whether they have all ended."""
+    queue = TrialQueue(definition, folder.trials, definition.num_samples, watcher.configuration, watcher.begun)
+    watcher.queue = queue
+    scheduler: Any = FIFOScheduler()
+    if definition.scheduler == "asha":
+        scheduler = ASHAScheduler(
+            time_attr=EPOCH,
+            metric=definition.metric,
+            mode=definition.mode,
+            max_t=epochs,
+            grace_period=definition.grace_epochs,
+            reduction_factor=definition.reduction_factor,
+        )
+    # What Ray Tune keeps of its own is not needed again: a search goes on from its list of trials.
+    with tempfile.TemporaryDirectory(prefix="local_learning_tune_") as scratch:
+        tuner = tune.Tuner(
+            tune.with_resources(run_trial, lambda config: needs.factory(config["settings"])),
+            tune_config=tune.TuneConfig(
+                # With ASHA the metric is given to the scheduler, which does not take it twice.
+                metric=None if definition.scheduler == "asha" else definition.metric,
+                mode=None if definition.scheduler == "asha" else definition.mode,
+                search_alg=queue,
+                scheduler=scheduler,
+                num_samples=definition.num_samples,
+                max_concurrent_trials=max_concurrent,
+            ),
+            run_config=tune.RunConfig(
+                name="tune", storage_path=scratch, verbose=0, callbacks=[watcher], log_to_file=False
+            ),
+        )
+        with _quiet(folder.path / "tune.txt"):
+            tuner.fit()
+    states = [trial.status for trial in folder.trials.values()]
+    return len(states) >= definition.num_samples and all(each in ("finished", "pruned", "failed") for each in states)
+
+
+@contextlib.contextmanager
+def _quiet(log: Path) -> Iterator[None]:
+    """Let what Ray Tune prints go to a file: the console tells what there is to tell."""
+    before = {name: os.environ.get(name) for name in _TUNE_SILENT}
+    os.environ.update(_TUNE_SILENT)
+    try:
+        with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+            yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _concluded(
+    definition: Sweep, folder: SweepFolder, complete: bool, at_once: int, console: SweepConsole
+) -> SweepResult:
+    trials = [folder.trials[number] for number in sorted(folder.trials)]
+    best = best_trial(definition, trials)
+    front = pareto_front(definition, trials)
+    status: Literal["finished", "failed", "interrupted"] = "interrupted"
+    if complete:
+        status = "finished" if best is not None else "failed"
+        for trial in trials:
+            wanted = trial.number in front or (best is not None and trial.number == best.number)
+            if wanted and not any(name.startswith("test/") for name in trial.metrics):
+                console.message(f"scoring the test images with {trial.name}")
+                trial.metrics |= _test_scores(evaluate(load(folder.run_dir(trial))))
+                folder.note(trial)
+    result = SweepResult(folder.path, status, definition, tuple(trials), best, front, at_once)
+    folder.write_table(trials)
+    write_report(result.sweep, result.trials, result.best, result.front, result.run_dir)
+    return result
+
+
+def _test_scores(scores: Mapping[str, float]) -> dict[str, float]:
+    """Return the test scores, of several networks their mean."""
+    found: dict[str, list[float]] = {}
+    for name, value in scores.items():
+        owner, split, score = f"/{name}".rsplit("/", 2)
+        if split == "test" and owner.strip("/") != "ensemble":
+            found.setdefault(f"test/{score}", []).append(value)
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
+def _is_finished(run_dir: Path) -> bool:
+    summary = read_summary(run_dir)
+    return summary is not None and summary["status"] == "finished"
+
+
+def _in_words(settings: Settings) -> str:
+    return ", ".join(f"{name}={setting_in_words(value)}" for name, value in settings.items())
+
+
+def _cause(trial: Any) -> str:
+    """Return the last line of what a trial died of."""
+    error = getattr(trial, "error_file", None)
+    lines = Path(error).read_text().strip().splitlines() if error and Path(error).is_file() else []
+    return lines[-1] if lines else "it ended without a word"

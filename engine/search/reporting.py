@@ -1,0 +1,141 @@
+"""What does a person see of a search: one table and one picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.atomic import replace_file, replacing
+from engine.search.definition import Sweep
+from engine.search.searching import importances
+from engine.search.settings import choices
+from engine.search.trials import Trial
+from engine.search.winners import ranked
+from engine.tracking import format_bytes, format_share, read_metrics
+from engine.tracking.figures import FAINT, INK, STRONG, TEXT_SIZE, colours, dress, open_figure
+
+_ALARM = "#d55e00"
+
+
+def value_in_words(name: str, value: float | None) -> str:
+    """Return a metric with its unit, such as ``91.20 %`` or ``1.5 MiB``."""
+    if value is None or math.isnan(value):
+        return ""
+    if name.endswith("accuracy"):
+        return format_share(value)
+    return format_bytes(int(value)) if name.endswith("bytes") else f"{value:,.4g}"
+
+
+def setting_in_words(value: Any) -> str:
+    """Return a setting in a few digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def table_rows(sweep: Sweep, trials: Sequence[Trial], front: Sequence[int]) -> tuple[list[str], list[list[str]]]:
+    """Return the titles and rows of the table of trials, the best first."""
+    metrics = [sweep.metric, *sweep.against]
+    tested = sweep.metric.replace("validation/", "test/")
+    titles = ["trial", *sweep.space, "epochs", *metrics, tested, "state"]
+    rows = []
+    for trial in ranked(sweep, trials):
+        state = trial.status if trial.number not in front else f"{trial.status}, Pareto front"
+        rows.append(
+            [
+                trial.name,
+                *(setting_in_words(trial.settings.get(name)) for name in sweep.space),
+                str(trial.epochs),
+                *(value_in_words(name, trial.metrics.get(name)) for name in (*metrics, tested)),
+                state,
+            ]
+        )
+    return titles, rows
+
+
+def write_report(sweep: Sweep, trials: Sequence[Trial], best: Trial | None, front: Sequence[int], folder: Path) -> None:
+    """Write sweep.md and sweep.png into the folder of a search."""
+    titles, rows = table_rows(sweep, trials, front)
+    lines = [f"# {sweep.name}: {len(trials)} trials", "", _row(titles), _row(["---"] * len(titles))]
+    lines += [_row(row) for row in rows]
+    if best is not None:
+        words = [f"{name}={setting_in_words(value)}" for name, value in best.settings.items()]
+        lines += ["", f"Best: {best.name}, {' '.join(words)}; its recipe is `trials/{best.name}/recipe.json`."]
+    counted = importances(sweep, trials)
+    if counted:
+        lines += ["", "How much each field decided: " + ", ".join(f"{n} {v:.0%}" for n, v in counted.items()) + "."]
+    replace_file(folder / "sweep.md", ("\n".join(lines) + "\n").encode())
+    plot(sweep, trials, front, counted, folder)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def plot(
+    sweep: Sweep, trials: Sequence[Trial], front: Sequence[int], counted: Mapping[str, float], folder: Path
+) -> None:
+    """Draw the metric over each searched field, the learning curves, and the metric against what it is held against."""
+    panels = [*sweep.space, None, *[f"against {name}" for name in sweep.against]]
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = open_figure(4.2 * columns, 3.3 * rows + 0.4, sweep.name)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for each in axes[len(panels) :]:
+        each.set_visible(False)
+    known = [trial for trial in trials if sweep.metric in trial.metrics]
+    for place, name in enumerate(sweep.space):
+        title = name + (f", decides {counted[name]:.0%}" if name in counted else "")
+        _over_field(axes[place], sweep, name, title, known)
+    _curves(axes[len(sweep.space)], sweep, known, folder)
+    for place, name in enumerate(sweep.against, start=len(sweep.space) + 1):
+        _against(axes[place], sweep, name, known, front)
+    with replacing(folder / "sweep.png") as aside:
+        figure.savefig(aside, format="png")
+
+
+def _over_field(axes: Any, sweep: Sweep, name: str, title: str, trials: Sequence[Trial]) -> None:
+    listed = choices(sweep, name)
+    for trial in trials:
+        value = trial.settings[name]
+        across = listed.index(value) if listed is not None else value
+        finished = trial.status == "finished"
+        axes.plot(across, trial.metrics[sweep.metric], "o", color=STRONG if finished else FAINT, markersize=5)
+    if listed is not None:
+        axes.set_xticks(range(len(listed)), [setting_in_words(value) for value in listed])
+        axes.set_xlim(-0.5, len(listed) - 0.5)
+    elif len(trials) > 1 and min(t.settings[name] for t in trials) > 0:
+        values = [trial.settings[name] for trial in trials]
+        if max(values) / min(values) > 20:
+            axes.set_xscale("log")
+    dress(axes, title, name, sweep.metric)
+
+
+def _curves(axes: Any, sweep: Sweep, trials: Sequence[Trial], folder: Path) -> None:
+    found = colours([trial.name for trial in trials])
+    split, _, metric = sweep.metric.partition("/")
+    for trial in trials:
+        if not (folder / "trials" / trial.name / "metrics.jsonl").is_file():
+            continue
+        values: dict[int, list[float]] = {}
+        for record in read_metrics(folder / "trials" / trial.name):
+            if (record.split, record.name) == (split, metric) and record.learner != "ensemble":
+                values.setdefault(record.epoch, []).append(record.value)
+        points = [(epoch, sum(each) / len(each)) for epoch, each in sorted(values.items())]
+        if points:
+            style = "-" if trial.status == "finished" else ":"
+            axes.plot(*zip(*points, strict=True), style, color=found[trial.name], linewidth=1.2)
+    dress(axes, "learning curves; dotted: not finished", "epoch", sweep.metric)
+
+
+def _against(axes: Any, sweep: Sweep, name: str, trials: Sequence[Trial], front: Sequence[int]) -> None:
+    finished = [trial for trial in trials if trial.status == "finished" and name in trial.metrics]
+    unit = 2**20 if name.endswith("bytes") else 1
+    for trial in finished:
+        on_front = trial.number in front
+        point = trial.metrics[name] / unit, trial.metrics[sweep.metric]
+        axes.plot(*point, "o", color=_ALARM if on_front else STRONG, markersize=6 if on_front else 5)
+        words = ", ".join(setting_in_words(value) for value in trial.settings.values())
+        axes.annotate(words, point, (4, 3), textcoords="offset points", fontsize=TEXT_SIZE - 2.5, color=INK)
+    across = f"{name.removesuffix('_bytes')} (MiB)" if unit > 1 else name
+    dress(axes, f"{sweep.metric} against {name}; orange: Pareto front", across, sweep.metric)

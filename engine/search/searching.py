@@ -1,0 +1,157 @@
+"""Which trial is next: one that an earlier process left unfinished, or new settings?
+
+A `Searcher` of Ray Tune whose state is the list of trials itself, so that a search goes on without reading anything but
+JSON: settings that are drawn beforehand depend on the trial's number alone, and TPE on what is known of earlier trials.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from engine.errors import PlanError
+from engine.search.definition import Sweep
+from engine.search.settings import Settings, choices, drawn
+from engine.search.trials import Trial
+from engine.streams import stream_seed
+
+
+class TrialQueue(Searcher):
+    """Gives Ray Tune the configurations of trials: earlier ones first, in their order, then new ones.
+
+    Args:
+        sweep: what is searched.
+        trials: what is known already; those that have ended are only reported again.
+        total: how many trials there are to be in all.
+        configuration: makes the configuration of a trial.
+        begun: told of every trial that is given away.
+    """
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        trials: Mapping[int, Trial],
+        total: int,
+        configuration: Callable[[Trial], dict[str, Any]],
+        begun: Callable[[Trial], None],
+    ) -> None:
+        super().__init__(metric=sweep.metric, mode=sweep.mode)
+        self._sweep, self._trials, self._total = sweep, dict(trials), total
+        self._again = deque(sorted(number for number, trial in trials.items() if trial.status != "failed"))
+        self._configuration, self._begun = configuration, begun
+        self.of_tune: dict[str, Trial] = {}
+        """Trials by Ray Tune's own names for them."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Keep nothing: Ray Tune writes itself down, but a search never reads that."""
+        return {}
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        """Accept that Ray Tune says nothing new."""
+        return True
+
+    def suggest(self, trial_id: str) -> Any:
+        """Return the next configuration, or that there is none."""
+        if self._again:
+            trial = self._trials[self._again.popleft()]
+        else:
+            number = len(self._trials)
+            settings = self._new(number) if number < self._total else None
+            if settings is None:
+                return Searcher.FINISHED
+            trial = self._trials[number] = Trial(number, settings)
+        self.of_tune[trial_id] = trial
+        self._begun(trial)
+        return self._configuration(trial)
+
+    def _new(self, number: int) -> Settings | None:
+        if self._sweep.searcher == "tpe":
+            return suggested(self._sweep, list(self._trials.values()), number)
+        return drawn(self._sweep, number)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Do nothing: trials are kept by who is told of them."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Do nothing: the trials are kept elsewhere, and as JSON."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Do nothing: see `save`."""
+
+
+def suggested(sweep: Sweep, trials: Sequence[Trial], number: int) -> Settings:
+    """Return the settings that Optuna's TPE (Bergstra et al. 2011) suggests after some trials.
+
+    A pure function of its arguments, so a search that goes on suggests what it would have suggested.
+
+    Raises:
+        PlanError: Optuna is not installed.
+    """
+    optuna = _optuna()
+    study, distributions = study_of(sweep, trials)
+    study.sampler = optuna.samplers.TPESampler(
+        seed=stream_seed(sweep.seed, "tpe", number) % 2**32, constant_liar=True, n_startup_trials=_random_trials(sweep)
+    )
+    found: dict[str, Any] = study.ask(distributions).params
+    return found
+
+
+def study_of(sweep: Sweep, trials: Sequence[Trial]) -> tuple[Any, dict[str, Any]]:
+    """Return Optuna's view of trials, and the distributions of the searched fields."""
+    optuna = _optuna()
+    from ray.tune.search.optuna import OptunaSearch
+
+    listed = {name: choices(sweep, name) for name in sweep.space}
+    domains = {name: domain for name, domain in sweep.space.items() if listed[name] is None}
+    distributions: dict[str, Any] = {
+        name: optuna.distributions.CategoricalDistribution(values)
+        for name, values in listed.items()
+        if values is not None
+    }
+    if domains:
+        distributions |= OptunaSearch.convert_search_space(domains)
+    distributions = {name: distributions[name] for name in sweep.space}
+    study = optuna.create_study(direction="minimize" if sweep.mode == "min" else "maximize")
+    states = optuna.trial.TrialState
+    for trial in trials:
+        known: dict[str, Any] = {"state": states.RUNNING}
+        value = trial.metrics.get(sweep.metric)
+        if trial.status == "finished" and value is not None:
+            known = {"state": states.COMPLETE, "value": value}
+        elif trial.status == "pruned" and value is not None:
+            known = {"state": states.PRUNED, "intermediate_values": {trial.epochs: value}}
+        elif trial.status == "failed":
+            known = {"state": states.FAIL}
+        study.add_trial(optuna.trial.create_trial(params=dict(trial.settings), distributions=distributions, **known))
+    return study, distributions
+
+
+def importances(sweep: Sweep, trials: Sequence[Trial]) -> dict[str, float]:
+    """Return how much each field decides the metric, as Optuna measures it (PED-ANOVA); empty if none can tell."""
+    finished = [trial for trial in trials if trial.status == "finished"]
+    values = {trial.metrics.get(sweep.metric) for trial in finished}
+    if sweep.searcher != "tpe" or len(finished) < 4 or len(values) < 2:
+        return {}
+    optuna = _optuna()
+    study, _ = study_of(sweep, finished)
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    found: dict[str, float] = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return found
+
+
+def _random_trials(sweep: Sweep) -> int:
+    return max(4, min(10, sweep.num_samples // 3))
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise PlanError(
+            "searcher='tpe' is Optuna's: install it with `pip install 'local-learning[search]'`, or choose another one"
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna

@@ -1,0 +1,111 @@
+"""Which settings does each trial of a search have, and what becomes of a recipe with them?"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from ray.tune.search.sample import Categorical, Domain
+
+from engine.errors import RecipeError
+from engine.recipes import Plan, Recipe, apply_overrides, with_absolute_paths
+from engine.search.definition import Sweep
+from engine.streams import stream_seed
+
+Settings = Mapping[str, Any]
+"""Values of the searched fields, by dotted name."""
+
+
+def recipe_with(base: Recipe, sweep: Sweep, settings: Settings) -> Recipe:
+    """Return the recipe of a trial; it is trained outside a search with the same result, bit for bit.
+
+    Raises:
+        RecipeError: the recipe has no such field, or the field no such value.
+    """
+    words = [*sweep.fields, *(f"{name}={_word(value)}" for name, value in settings.items())]
+    recipe, _ = apply_overrides(base, Plan(), words)
+    return with_absolute_paths(recipe)
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def drawn(sweep: Sweep, number: int) -> Settings | None:
+    """Return the settings of a trial that are known beforehand; a pure function of the search's seed and the number.
+
+    Args:
+        sweep: whose searcher is ``random`` or ``grid``.
+        number: of the trial, from 0.
+
+    Returns:
+        None where a grid has no such trial.
+    """
+    if sweep.searcher == "grid":
+        every = combinations(sweep)
+        return every[number] if number < len(every) else None
+    found = {}
+    for name, domain in sweep.space.items():
+        listed = choices(sweep, name)
+        # Each field has a stream of its own, so that a further field leaves the others as they were.
+        random = np.random.RandomState(stream_seed(sweep.seed, "sweep", name, number) % 2**32)
+        found[name] = (
+            listed[random.randint(len(listed))]
+            if listed is not None
+            else _plain(domain.sample(None, random_state=random))
+        )
+    return found
+
+
+def combinations(sweep: Sweep) -> list[Settings]:
+    """Return all settings of a grid, the last field changing fastest; raises RecipeError as `choices`."""
+    listed = [choices(sweep, name) or () for name in sweep.space]
+    return [dict(zip(sweep.space, values, strict=True)) for values in itertools.product(*listed)]
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def choices(sweep: Sweep, name: str) -> list[Any] | None:
+    """Return all values that a field may have; None where there are too many to list.
+
+    Raises:
+        RecipeError: the field's entry is no domain, or a grid cannot list its values.
+    """
+    domain = sweep.space[name]
+    if isinstance(domain, Categorical):
+        return list(domain.categories)
+    if isinstance(domain, dict) and list(domain) == ["grid_search"]:
+        return list(domain["grid_search"])
+    if not isinstance(domain, Domain):
+        raise RecipeError(
+            f"sweep {sweep.name}: space[{name!r}] is {domain!r}, expected a domain such as ray.tune.choice([1, 2]) or "
+            "ray.tune.loguniform(0.1, 10)"
+        )
+    if sweep.searcher == "grid":
+        raise RecipeError(
+            f"sweep {sweep.name}: space[{name!r}] is continuous, but searcher='grid' tries every value: give "
+            "ray.tune.choice([...]), or another searcher"
+        )
+    return None
+
+
+def examples(sweep: Sweep) -> Iterator[Settings]:
+    """Yield settings with which every listed value of every field is looked at once, to refuse early what cannot be."""
+    usual = {name: _first(sweep, name) for name in sweep.space}
+    for name in sweep.space:
+        for value in choices(sweep, name) or [usual[name]]:
+            yield {**usual, name: value}
+
+
+def _first(sweep: Sweep, name: str) -> Any:
+    listed = choices(sweep, name)
+    if listed is not None:
+        if not listed:
+            raise RecipeError(f"sweep {sweep.name}: space[{name!r}] lists no value, expected at least one")
+        return listed[0]
+    return _plain(sweep.space[name].sample(None, random_state=np.random.RandomState(0)))

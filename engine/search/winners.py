@@ -1,0 +1,57 @@
+"""Which trials of a search won?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from engine.search.definition import SMALLER_IS_BETTER, Sweep
+from engine.search.trials import Trial
+
+
+def best_trial(sweep: Sweep, trials: Sequence[Trial]) -> Trial | None:
+    """Return the finished trial with the best metric, the earliest of equals; None if no trial finished."""
+    known = _comparable(trials, (sweep.metric,))
+    return max(known, key=lambda trial: (_goodness(sweep.metric, trial), -trial.number), default=None)
+
+
+def ranked(sweep: Sweep, trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials, finished ones by their metric and then the others by how far they came."""
+    finished = {trial.number for trial in _comparable(trials, (sweep.metric,))}
+
+    def order(trial: Trial) -> tuple[bool, float, int, int]:
+        value = trial.metrics.get(sweep.metric, math.nan)
+        good = -math.inf if math.isnan(value) else _goodness(sweep.metric, trial)
+        return trial.number not in finished, -good, -trial.epochs, trial.number
+
+    return sorted(trials, key=order)
+
+
+def pareto_front(sweep: Sweep, trials: Sequence[Trial]) -> tuple[int, ...]:
+    """Return the numbers of the finished trials of which no other is as good in everything and better in something.
+
+    What counts is the metric and what it is held against; without the latter there is no front.
+    """
+    if not sweep.against:
+        return ()
+    names = (sweep.metric, *sweep.against)
+    known = _comparable(trials, names)
+    goods = {trial.number: tuple(_goodness(name, trial) for name in names) for trial in known}
+    return tuple(
+        number
+        for number, own in goods.items()
+        if not any(other != own and all(a >= b for a, b in zip(other, own, strict=True)) for other in goods.values())
+    )
+
+
+def _comparable(trials: Sequence[Trial], names: Sequence[str]) -> list[Trial]:
+    return [
+        trial
+        for trial in trials
+        if trial.status == "finished" and all(math.isfinite(trial.metrics.get(name, math.nan)) for name in names)
+    ]
+
+
+def _goodness(name: str, trial: Trial) -> float:
+    value = trial.metrics[name]
+    return -value if name.endswith(SMALLER_IS_BETTER) else value

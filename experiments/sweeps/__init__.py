@@ -1,0 +1,1 @@
+"""Shipped searches over the fields of recipes."""
