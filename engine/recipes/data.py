@@ -50,7 +50,7 @@ class Data:
     """The data set, or the layout of a user's own: `folder` (train/CLASS/x.png), `parquet` (Hugging Face shards)."""
 
     root: str | None = None
-    """Folder or URI (s3://, gs://, abfs://, hdfs://, file://) that holds the files; required for everything but `digits`
+    """Folder or URI (s3://, gs://, abfs://, hdfs://, file://) that holds the files; needed for everything but `digits`
     and `synthetic`."""
 
     download: bool = False

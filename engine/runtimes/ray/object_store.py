@@ -77,8 +77,8 @@ class ObjectStoreRuntime:
     def _start(self, recipe: Recipe, facts: Facts, team: Team, steps_per_epoch: int, timeout: float) -> None:
         deadline = time.monotonic() + timeout
         placement = self._placement
-        # A trial of a search has reserved all that it needs, behind the bundle that it runs in: another reservation inside
-        # it might wait for ever for what other trials hold that wait as well.
+        # A trial of a search has reserved all that it needs, behind the bundle that it runs in: another reservation
+        # inside it might wait for ever for what other trials hold that wait as well.
         self._group = get_current_placement_group()
         self._owns_group = self._group is None
         if self._owns_group:
