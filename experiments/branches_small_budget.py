@@ -34,6 +34,9 @@ ARMS: dict[str, tuple[str, ...]] = {
 OPTIMIZATION = ("optimizer.learning_rate=0.05", "schedule.kind=cosine", "schedule.interval=step", "data.batch_size=64")
 FOLDER = Path("runs") / "branches_small_budget"
 _COSINE = "branches/gradient_cosine/"
+# The companions of DSN leave where the branches of the others do.
+_PLACES = {"after_layer2_2": "near_top", "after_layer1_2": "deep"}
+_ORDER = ("main", "near_top", "deep")
 
 
 def recipes(root: str) -> tuple[dict[str, engine.Recipe], engine.Plan]:
@@ -52,7 +55,7 @@ def cosines(folders: Sequence[Path]) -> dict[str, dict[int, float]]:
     for folder in folders:
         for record in engine.load(folder).metrics():
             if record.name.startswith(_COSINE):
-                name = record.name.removeprefix(_COSINE)
+                name = _named_by_place(record.name.removeprefix(_COSINE))
                 values.setdefault(name, {}).setdefault(record.epoch, []).append(record.value)
     return {
         name: {epoch: statistics.fmean(found) for epoch, found in sorted(epochs.items())}
@@ -60,9 +63,15 @@ def cosines(folders: Sequence[Path]) -> dict[str, dict[int, float]]:
     }
 
 
+def _named_by_place(name: str) -> str:
+    kind, _, pair = name.partition("/")
+    heads = sorted((_PLACES.get(head, head) for head in pair.split("~")), key=_ORDER.index)
+    return f"{kind}/{'~'.join(heads)}"
+
+
 def cosine_table(found: dict[str, dict[str, dict[int, float]]]) -> str:
     """Return the cosines of each arm as Markdown, means over all epochs."""
-    names = list(dict.fromkeys(name for arm in found.values() for name in arm))
+    names = list(dict.fromkeys(name for arm in reversed(found.values()) for name in arm))
     lines = [f"| gradients | {' | '.join(found)} |", f"|---|{'---|' * len(found)}"]
     for name in names:
         cells = [f"{statistics.fmean(arm[name].values()):.3f}" if name in arm else "" for arm in found.values()]
@@ -72,7 +81,7 @@ def cosine_table(found: dict[str, dict[str, dict[int, float]]]) -> str:
 
 def plot_cosines(found: dict[str, dict[str, dict[int, float]]], path: Path) -> None:
     """Draw how far the gradients of the label losses agree over the epochs, a panel for each pair of heads."""
-    pairs = list(dict.fromkeys(name for arm in found.values() for name in arm if name.startswith("label/")))
+    pairs = [name for name in found["dhm"] if name.startswith("label/")]
     figure = Figure(figsize=(3.6 * len(pairs), 3.4), dpi=130, layout="constrained")
     for axes, pair in zip(figure.subplots(1, len(pairs), sharey=True, squeeze=False)[0], pairs, strict=True):
         for place, (arm, measured) in enumerate(found.items()):

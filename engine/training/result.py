@@ -27,8 +27,8 @@ class Result:
         peak_memory_bytes: by learner; the device's own peak on a GPU, saved activations, parameters, gradients and
             optimizer state on a CPU.
         memory_parts: the same by purpose.
-        deployed_parameters: trained values of all deployed networks.
-        trained_parameters: these, and those of heads, decoders, branches and other auxiliary networks.
+        deployed_parameters: trained values of all deployed networks; None in a summary of before this was counted.
+        trained_parameters: these and those of heads, decoders, branches and other auxiliary networks.
         weights_sha256: digest of the plain backbone's tensors in name order; of several networks, of all of them.
         departures: why learners have left their cohort, by name; empty if all finished.
         seconds: wall-clock time of this call.
@@ -44,8 +44,8 @@ class Result:
     waiting_share: dict[str, float]
     peak_memory_bytes: dict[str, int]
     memory_parts: dict[str, dict[str, int]]
-    deployed_parameters: int
-    trained_parameters: int
+    deployed_parameters: int | None
+    trained_parameters: int | None
     weights_sha256: str
     departures: dict[str, str]
     seconds: float
@@ -60,4 +60,5 @@ class Result:
         """Return the result that a summary.json holds."""
         names = {field.name for field in dataclasses.fields(Result)} - {"run_dir"}
         metrics = {name: math.nan if value is None else value for name, value in values["metrics"].items()}
-        return Result(run_dir=run_dir, **{**{name: values[name] for name in names}, "metrics": metrics})
+        known: dict[str, Any] = {name: values.get(name) for name in names}
+        return Result(run_dir=run_dir, **{**known, "metrics": metrics})

@@ -97,6 +97,7 @@ def test_an_exported_network_is_the_plain_backbone(
         for plan in branch_plans(recipe.backbone.name, plain, (1, 8, 8), 2)
         for parameter in build_branch(plan, recipe.backbone.name, plain, 10, (1, 8, 8)).parameters()
     )
+    assert result.deployed_parameters is not None
     assert result.deployed_parameters == sum(parameter.numel() for parameter in plain.parameters())
     assert result.trained_parameters == result.deployed_parameters + branches
 
