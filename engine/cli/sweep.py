@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-concurrent", metavar="M", type=int, help="trials at once; as many as there is room for unless given"
     )
-    parser.add_argument("--on", choices=("process", "ray"), help="each trial in a process (default), or on Ray actors")
+    parser.add_argument(
+        "--on", choices=("process", "ray"), help="each trial in a process (default without --address), or on Ray actors"
+    )
     parser.add_argument("--address", metavar="A", help="Ray cluster to join, such as auto or HOST:6379")
     parser.add_argument("--run-dir", metavar="DIR", help="folder of the search; runs/sweep-NAME-DIGEST unless given")
     parser.add_argument(
@@ -53,7 +55,7 @@ def run(options: argparse.Namespace) -> Outcome:
     if options.num_samples is not None and options.num_samples < 1:
         raise PlanError(f"--num-samples {options.num_samples}: expected at least 1")
     definition = load_sweep(options.sweep)
-    plan = Plan(executor=options.on or "process", address=options.address)
+    plan = Plan(executor=options.on or ("ray" if options.address else "process"), address=options.address)
     with SweepConsole(sys.stderr) as console:
         result = sweep(
             definition,

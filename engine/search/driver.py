@@ -100,21 +100,23 @@ def sweep(
     if max_concurrent is not None and max_concurrent < 1:
         raise PlanError(f"max_concurrent={max_concurrent}: expected at least 1, or leave it out")
     base = with_validation(recipe_with(definition.base(), definition, {}), console)
-    needs = Needs(definition, base, plan)
-    folder = SweepFolder(definition, base, Path(run_dir) if run_dir is not None else None, resume)
+    # A cluster is looked at before anything is started; a private Ray is not needed for that.
+    started_ray = connect(plan, 0) if plan.address is not None else False
     try:
-        started_ray = connect(plan, 0)
+        needs = Needs(definition, base, plan)
+        folder = SweepFolder(definition, base, Path(run_dir) if run_dir is not None else None, resume)
         try:
+            started_ray = connect(plan, 0) or started_ray
             at_once = needs.at_once(max_concurrent)
             console.message(f"{definition.name}: {needs.describe()}; {at_once} at once; {folder.path}")
             watcher = _Watcher(definition, base, plan, folder, console)
             complete = _run(definition, needs, watcher, folder, max_concurrent, base.epochs + 1)
             return _concluded(definition, folder, complete, at_once, console)
         finally:
-            if started_ray:
-                ray.shutdown()
+            folder.close()
     finally:
-        folder.close()
+        if started_ray:
+            ray.shutdown()
 
 
 class _Watcher(tune.Callback):

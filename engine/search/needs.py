@@ -25,31 +25,36 @@ class Needs:
     def __init__(self, definition: Sweep, base: Recipe, plan: Plan) -> None:
         self._definition, self._base, self._plan = definition, base, plan
         self._learners: dict[str, int] = {}
-        nodes = [private_node()] if plan.address is None and not ray.is_initialized() else None
+        # Before a private Ray has started, this machine is known without it.
+        self._nodes = node_resources() if ray.is_initialized() else [private_node()]
+        self._home = _home() if ray.is_initialized() else {}
         self._sizes: set[tuple[tuple[str, float], ...]] = set()
-        self._nodes = nodes
         for settings in examples(definition):
             self._sizes.add(tuple(sorted(self._total(self.factory(settings)).items())))
 
     def factory(self, settings: Settings) -> Any:
-        """Return the placement group of a trial: a bundle for itself, and one for each of its actors."""
+        """Return the placement group of a trial: a bundle for itself, and one for each of its actors.
+
+        A trial writes its run folder, so it lives on the node of this process; its actors may live on any.
+        """
         recipe = recipe_with(self._base, self._definition, settings)
         if self._plan.executor == "process":
-            placement = choose_placement(self._plan, recipe, 1, self._known_nodes())
+            placement = choose_placement(self._plan, recipe, 1, self._own_nodes())
             bundle = {**placement.bundle, "CPU": float(max(placement.bundle.get("CPU", 0.0), recipe.numerics.threads))}
-            if _room([bundle], self._known_nodes()) < 1:
+            if _room([bundle], self._own_nodes()) < 1:
                 raise PlanError(
-                    f"a trial takes {bundle['CPU']:g} CPUs (numerics.threads={recipe.numerics.threads}), more than any "
-                    "node has: lower numerics.threads, or add nodes"
+                    f"a trial takes {bundle['CPU']:g} CPUs (numerics.threads={recipe.numerics.threads}), more than "
+                    "this machine has: lower numerics.threads, or set plan.executor=ray"
                 )
-            return tune.PlacementGroupFactory([bundle])
-        placement = choose_placement(self._plan, recipe, self._count(recipe), self._known_nodes())
+            return tune.PlacementGroupFactory([bundle | self._home])
+        placement = choose_placement(self._plan, recipe, self._count(recipe), self._nodes)
         return tune.PlacementGroupFactory(
-            [{"CPU": 0.0}, *[placement.bundle] * placement.actors], strategy=placement.strategy
+            [{"CPU": 0.0, **self._home}, *[placement.bundle] * placement.actors], strategy=placement.strategy
         )
 
-    def _known_nodes(self) -> Sequence[Mapping[str, float]]:
-        return self._nodes if self._nodes is not None else node_resources()
+    def _own_nodes(self) -> list[Mapping[str, float]]:
+        """Return the nodes on which the trials' own processes may live."""
+        return [node for node in self._nodes if all(name in node for name in self._home)]
 
     def _count(self, recipe: Recipe) -> int:
         key = json.dumps(recipe_to_dict(dataclasses.replace(recipe, name="x"))["method"], sort_keys=True)
@@ -58,18 +63,29 @@ class Needs:
         return self._learners[key]
 
     def _total(self, factory: Any) -> dict[str, float]:
-        return {name: amount for name, amount in factory.required_resources.items() if amount}
+        return {name: amount for name, amount in factory.required_resources.items() if name in ("CPU", "GPU")}
 
     def at_once(self, limit: int | None) -> int:
         """Return how many of the smallest trials the cluster has room for."""
-        rooms = [_room([dict(size)], [_sum(node_resources())]) for size in self._sizes]
+        nodes = self._own_nodes() if self._plan.executor == "process" else self._nodes
+        rooms = [_room([dict(size)], [_sum(nodes)]) for size in self._sizes]
         return min(max(rooms), limit or max(rooms), self._definition.num_samples)
 
     def describe(self) -> str:
         """Return what trials take, and what there is, in words."""
         sizes = sorted(self._sizes)
         words = " or ".join(_words(dict(size)) for size in sizes)
-        return f"a trial takes {words} of {_words(_sum(node_resources()))}"
+        return f"a trial takes {words} of {_words(_sum(self._nodes))}"
+
+
+def _home() -> dict[str, float]:
+    """Return what to ask for to be placed on the node of this process; nothing where there is no other."""
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    if len(alive) == 1:
+        return {}
+    here = next(node for node in alive if node["NodeID"] == ray.get_runtime_context().get_node_id())
+    name = next(name for name in here["Resources"] if name.startswith("node:") and "internal_head" not in name)
+    return {name: 0.001}
 
 
 def _words(resources: Mapping[str, float]) -> str:
