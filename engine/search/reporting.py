@@ -37,7 +37,9 @@ def table_rows(sweep: Sweep, trials: Sequence[Trial], front: Sequence[int]) -> t
     """Return the titles and rows of the table of trials, the best first."""
     metrics = [sweep.metric, *sweep.against]
     tested = sweep.metric.replace("validation/", "test/")
-    titles = ["trial", *sweep.space, "epochs", *metrics, tested, "state"]
+    short = {name: name.rpartition(".")[2] for name in sweep.space}
+    fields = list(short.values()) if len(set(short.values())) == len(short) else list(short)
+    titles = ["trial", *fields, "epochs", *metrics, tested, "state"]
     rows = []
     for trial in ranked(sweep, trials):
         state = trial.status if trial.number not in front else f"{trial.status}, Pareto front"

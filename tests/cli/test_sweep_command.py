@@ -104,7 +104,7 @@ def test_input_that_cannot_be_used_ends_with_2(command: Any, words: tuple[str, .
 def test_words_reach_the_search(command: Any, asked: dict[str, Any]) -> None:
     assert command("sweep", "k_digits").code == 0
     definition, number, at_once, plan, folder, resume, console = asked["arguments"]
-    assert repr(definition) == repr(load_sweep("k_digits")) or definition.name == "k_digits"
+    assert (definition.name, definition.against) == ("k_digits", load_sweep("k_digits").against)
     assert (number, at_once, folder, resume) == (None, None, None, "auto")
     assert (plan.executor, plan.address) == ("process", None)
     words = ("--num-samples", "5", "--max-concurrent", "3", "--on", "ray", "--address", "auto", "--run-dir", "d")
@@ -123,7 +123,7 @@ def test_the_table_shows_trials_the_best_first_and_where_everything_is(command: 
     for title in ("trial", "method.num_segments", "epochs", "validation/accuracy", "memory_bytes", "test/accuracy"):
         assert title in titles
     assert [row.split()[0] for row in rows] == ["trial-0000", "trial-0001", "trial-0002"]
-    assert "90.00 %" in rows[0] and "87.50 %" in rows[0] and "Pareto front" in rows[0] and "1.0 MiB" in rows[0]
+    assert "90.00 %" in rows[0] and "87.50 %" in rows[0] and "Pareto front" in rows[0] and "1.00 MiB" in rows[0]
     assert "Pareto" not in rows[1]
     # Words of a column stand below its title.
     assert rows[0].index("90.00 %") == titles.index("validation/accuracy")

@@ -153,7 +153,11 @@ def train(laptop: Laptop, head: Host) -> str:
 def search(laptop: Laptop, head: Host) -> None:
     """Two trials, each with a learner on any host."""
     words = "local-learning sweep infopro_digits --num-samples 2 --address auto --run-dir runs/search --json"
-    answer = json.loads(laptop.run("ray", "exec", str(laptop.config), words).splitlines()[-1])
+    output = laptop.run("ray", "exec", str(laptop.config), words)
+    # The table of trials and what `ray exec` says are around it.
+    found = re.search(r'\{"run_dir": .*\}', output)
+    check(found is not None, f"the search said:\n{output}")
+    answer = json.loads(found[0])
     check(answer["status"] == "finished", f"the search ended with {answer}")
     folders = sorted(path.name for path in (head.folder / "home/runs/search/trials").glob("trial-*"))
     check(folders == ["trial-0000", "trial-0001"], f"run folders on the head: {folders}")

@@ -1,0 +1,194 @@
+"""Does a search outlive Ctrl-C and the death of its process, and do trials of several actors never wait for ever?"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet
+import pytest
+
+import engine
+from engine.recipes import Plan
+from engine.tracking import read_metrics
+from engine.training.folder import read_summary
+
+pytestmark = pytest.mark.slow
+
+SECONDS = 200.0
+
+# One short trial that ends, and two long ones in whose middle the search is stopped.
+SEARCH = """
+import engine
+from ray import tune
+
+def sweep():
+    return engine.Sweep(
+        name="three",
+        recipe="greedy_digits",
+        space={"epochs": tune.grid_search([1, 100, 101])},
+        fields=("backbone.widths=4,4,4", "data.train_limit=44", "data.test_limit=20", "data.batch_size=12",
+                "data.validation_fraction=0.2", "method.num_segments=2"),
+        searcher="grid",
+    )
+"""
+
+NESTED = """
+import sys
+import engine
+from ray import tune
+from engine.runtimes.ray import start_private_ray
+
+start_private_ray(num_cpus=2)
+found = engine.sweep(
+    engine.Sweep(
+        name="nested",
+        recipe="greedy_digits",
+        space={"seed": tune.grid_search([0, 1, 2, 3, 4, 5])},
+        fields=("epochs=1", "backbone.widths=4,4,4", "data.train_limit=44", "data.test_limit=20",
+                "data.batch_size=12", "data.validation_fraction=0.2", "method.num_segments=2"),
+        searcher="grid",
+    ),
+    plan=engine.Plan(executor="ray", cpus_per_learner=0.5),
+    run_dir=sys.argv[1],
+)
+print(found.status, found.at_once, *(trial.status for trial in found.trials), flush=True)
+"""
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    """The command; it is the same every time."""
+    (tmp_path / "own.py").write_text(SEARCH)
+    more = ["--run-dir", str(tmp_path / "s"), "--max-concurrent", "2", "--json"]
+    return [sys.executable, "-m", "engine", "sweep", str(tmp_path / "own.py"), *more]
+
+
+@contextmanager
+def _searching(words: list[str], folder: Path) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
+    """Start a search in a process group of its own; gives it when one trial is finished and the others train."""
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        started: list[psutil.Process] = []
+        try:
+            deadline = time.monotonic() + SECONDS
+            while not _is_in_the_middle(folder):
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            started = psutil.Process(process.pid).children(recursive=True)
+            assert started
+            yield process, started
+        finally:
+            for left in [process, *started]:
+                try:
+                    left.kill()
+                except (psutil.NoSuchProcess, ProcessLookupError):
+                    continue
+
+
+def _is_in_the_middle(folder: Path) -> bool:
+    log = folder / "trials.jsonl"
+    lines = log.read_text().splitlines(keepends=True) if log.is_file() else []
+    states = {values["number"]: values["status"] for values in map(json.loads, (x for x in lines if x.endswith("\n")))}
+    checkpoints = [list((folder / "trials" / f"trial-000{n}" / "checkpoints").glob("*")) for n in (1, 2)]
+    return states == {0: "finished", 1: "running", 2: "running"} and all(checkpoints)
+
+
+def _assert_gone(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=60)
+    assert not [each for each in alive if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
+def _assert_equals_an_uninterrupted_search(
+    words: list[str], folder: Path, scratch: Path, finished_at: int, steps: dict[int, int]
+) -> None:
+    again = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS)
+    assert again.returncode == 0, again.stderr
+    values = json.loads(again.stdout.splitlines()[-1])
+    assert values["status"] == "finished"
+    assert [trial["status"] for trial in values["trials"]] == ["finished"] * 3
+    # What was finished was not trained again, and what was running went on from its checkpoint.
+    assert (folder / "trials" / "trial-0000" / "summary.json").stat().st_mtime_ns == finished_at
+    for number, trial in enumerate(values["trials"]):
+        path = folder / "trials" / f"trial-000{number}"
+        if number in steps:
+            goes_on = [line for line in (path / "log.txt").read_text().splitlines() if "goes on from" in line]
+            assert len(goes_on) == 1
+            assert int(goes_on[0].partition("(step ")[2].split()[0]) >= steps[number]
+        alone = engine.train(
+            engine.load_recipe(path / "recipe.json"),
+            Plan(executor="process", evaluate_test=False),
+            scratch / f"alone{number}",
+        )
+        summary = read_summary(path)
+        assert summary is not None
+        assert summary["weights_sha256"] == alone.weights_sha256
+        assert {n: trial["metrics"][n] for n in trial["metrics"] if n.startswith("validation/")} == alone.metrics
+        places = [(r.step, r.learner, r.split, r.name) for r in read_metrics(path)]
+        assert len(places) == len(set(places)), "a step was recorded twice"
+    best = max(values["trials"], key=lambda trial: (trial["metrics"]["validation/accuracy"], -trial["number"]))
+    assert values["best"] == best["number"]
+    assert [n for n, trial in enumerate(values["trials"]) if "test/accuracy" in trial["metrics"]] == [values["best"]]
+    assert pyarrow.parquet.read_table(folder / "trials.parquet").num_rows == 3
+
+
+def _checkpoints(folder: Path) -> dict[int, int]:
+    """The newest whole checkpoint of each long trial, in steps."""
+    return {n: engine.load(folder / "trials" / f"trial-000{n}").checkpoint.step for n in (1, 2)}
+
+
+def test_a_killed_search_goes_on_where_it_was(words: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    with _searching(words, folder) as (process, started):
+        finished_at = (folder / "trials" / "trial-0000" / "summary.json").stat().st_mtime_ns
+        process.kill()
+        process.wait(timeout=SECONDS)
+        steps = _checkpoints(folder)
+        # At once, as an impatient person does: what is dying still may hold the folders of its trials.
+        _assert_equals_an_uninterrupted_search(words, folder, tmp_path, finished_at, steps)
+        _assert_gone(started)
+
+
+def test_ctrl_c_ends_with_130_and_leaves_nothing_running(words: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    with _searching(words, folder) as (process, started):
+        finished_at = (folder / "trials" / "trial-0000" / "summary.json").stat().st_mtime_ns
+        # As a terminal does: the whole group gets the signal.
+        os.killpg(process.pid, signal.SIGINT)
+        output, errors = process.communicate(timeout=SECONDS)
+        assert process.returncode == 130, errors
+        assert "Traceback" not in errors
+        values = json.loads(output.splitlines()[-1])
+        assert values["status"] == "interrupted"
+        assert [trial["status"] for trial in values["trials"]] == ["finished", "running", "running"]
+        assert not any(name.startswith("test/") for trial in values["trials"] for name in trial["metrics"])
+        _assert_gone(started)
+        steps = _checkpoints(folder)
+    _assert_equals_an_uninterrupted_search(words, folder, tmp_path, finished_at, steps)
+
+
+def test_trials_of_two_actors_on_two_cpus_never_wait_for_ever(tmp_path: Path) -> None:
+    """Six trials want two actors of half a CPU each: room for two trials, if none holds half of what it needs."""
+    words = [sys.executable, "-c", NESTED, str(tmp_path / "s")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            output, errors = process.communicate(timeout=SECONDS)
+        finally:
+            process.kill()
+    assert process.returncode == 0, errors
+    assert output.split() == ["finished", "2", *["finished"] * 6]
+    trained = engine.load(tmp_path / "s" / "trials" / "trial-0000")
+    # The team of actors has trained what one process trains.
+    alone = engine.train(trained.recipe, Plan(executor="process", evaluate_test=False), tmp_path / "alone")
+    summary = read_summary(trained.path)
+    assert summary is not None and summary["weights_sha256"] == alone.weights_sha256

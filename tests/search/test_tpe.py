@@ -1,0 +1,201 @@
+"""Does TPE learn from earlier trials, and go on as if it had never stopped?"""
+
+from __future__ import annotations
+
+import builtins
+import dataclasses
+import json
+import math
+import random
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from ray import tune
+
+from engine.errors import PlanError
+from engine.search import Sweep, Trial
+from engine.search.searching import TrialQueue, importances, suggested
+from engine.search.settings import drawn
+
+SPACE = {
+    "method.reconstruction_weight": tune.loguniform(1e-3, 1e3),
+    "method.classification_weight": tune.uniform(0.0, 1.0),
+    "method.num_segments": tune.choice([1, 2, 4, 7]),
+}
+
+
+def _sweep(**changes: Any) -> Sweep:
+    fields = {"name": "s", "recipe": "infopro_digits", "space": SPACE, "searcher": "tpe", "num_samples": 30}
+    return Sweep(**{**fields, **changes})
+
+
+def _toy(settings: Any) -> float:
+    """An accuracy that is best at 10 ** 1 and K = 4, and for which the second weight decides nothing."""
+    away = (math.log10(settings["method.reconstruction_weight"]) - 1) ** 2
+    return math.exp(-away) - 0.3 * abs(settings["method.num_segments"] - 4)
+
+
+def _searched(sweep: Sweep, count: int, known: Sequence[Trial] = ()) -> list[Trial]:
+    """Let TPE choose one after another, each with the scores of all before it."""
+    trials = list(known)
+    while len(trials) < count:
+        number = len(trials)
+        settings = suggested(sweep, trials, number)
+        trials.append(Trial(number, settings, "finished", 1, {sweep.metric: _toy(settings)}))
+    return trials
+
+
+def test_the_same_trials_give_the_same_suggestion() -> None:
+    sweep = _sweep()
+    trials = _searched(sweep, 14)
+    random.seed(1)
+    first = suggested(sweep, trials, 14)
+    random.seed(2)
+    assert suggested(sweep, trials, 14) == first
+    assert list(first) == list(SPACE)
+    assert 1e-3 <= first["method.reconstruction_weight"] <= 1e3
+    assert first["method.num_segments"] in (1, 2, 4, 7)
+    assert suggested(_sweep(seed=1), trials, 14) != first
+    assert suggested(sweep, trials, 15) != first
+
+
+def test_a_search_that_goes_on_suggests_what_it_would_have_suggested() -> None:
+    sweep = _sweep()
+    straight = _searched(sweep, 16)
+    kept = [Trial(**json.loads(json.dumps(dataclasses.asdict(trial)))) for trial in straight[:12]]
+    assert _searched(sweep, 16, kept) == straight
+
+
+def test_it_finds_more_than_chance_does() -> None:
+    """Over five seeds, so that the luck of one says nothing; all of it is drawn from fixed seeds."""
+    learned, lucky = [], []
+    for seed in range(5):
+        learned += [_toy(trial.settings) for trial in _searched(_sweep(seed=seed), 30)[10:]]
+        by_chance = _sweep(seed=seed, searcher="random")
+        lucky += [_toy(drawn(by_chance, number)) for number in range(10, 30)]
+    assert statistics.fmean(learned) > statistics.fmean(lucky) + 0.2
+
+
+def test_small_is_good_where_the_metric_is_a_loss() -> None:
+    sweep = _sweep(metric="validation/loss")
+    trials = [
+        Trial(number, {**(settings or {}), "method.num_segments": k}, "finished", 1, {"validation/loss": float(k)})
+        for number in range(24)
+        for settings, k in [(drawn(_sweep(searcher="random"), number), (1, 2, 4, 7)[number % 4])]
+    ]
+    found = [suggested(sweep, trials, 24 + turn)["method.num_segments"] for turn in range(20)]
+    assert found.count(1) > 10
+
+
+def test_running_pruned_and_failed_trials_are_no_obstacle() -> None:
+    sweep = _sweep()
+    trials = _searched(sweep, 12)
+    for number, (status, metrics) in enumerate(
+        [
+            ("running", {}),
+            ("running", {sweep.metric: 0.3}),
+            ("pruned", {sweep.metric: 0.1}),
+            ("pruned", {}),
+            ("failed", {}),
+            ("waiting", {}),
+            ("finished", {}),
+            ("finished", {sweep.metric: math.nan}),
+            ("pruned", {sweep.metric: math.nan}),
+        ],
+        start=12,
+    ):
+        trials.append(Trial(number, trials[0].settings, status, 1, metrics))  # type: ignore[arg-type]
+        assert list(suggested(sweep, trials, number + 1)) == list(SPACE)
+
+
+def test_listed_values_that_are_lists_survive_json() -> None:
+    """Settings come back from trials.jsonl as JSON writes them, so a tuple as a list."""
+    sweep = _sweep(space={"backbone.widths": tune.choice([[4, 4, 4], [8, 8, 8]])})
+    trials = [Trial(0, json.loads(json.dumps(suggested(sweep, [], 0))), "finished", 1, {sweep.metric: 0.5})]
+    assert suggested(sweep, trials, 1)["backbone.widths"] in ([4, 4, 4], [8, 8, 8])
+
+
+def test_importance_is_that_of_the_field_that_decides() -> None:
+    sweep = _sweep()
+    for name in ("method.reconstruction_weight", "method.classification_weight"):
+        trials = [
+            Trial(number, settings, "finished", 1, {sweep.metric: -settings[name]})
+            for number in range(100)
+            for settings in [drawn(_sweep(searcher="random"), number)]
+            if settings is not None
+        ]
+        found = importances(sweep, trials)
+        assert set(found) == set(SPACE)
+        assert sum(found.values()) == pytest.approx(1.0)
+        assert max(found, key=lambda each: found[each]) == name
+
+
+@pytest.mark.parametrize(
+    "trials",
+    [
+        [],
+        [Trial(n, {}, "finished", 1, {"validation/accuracy": n / 9}) for n in range(3)],
+        [Trial(n, {}, "finished", 1, {"validation/accuracy": 0.5}) for n in range(9)],
+        [Trial(n, {}, "pruned", 1, {"validation/accuracy": n / 9}) for n in range(9)],
+        [Trial(n, {}, "finished", 1, {}) for n in range(9)],
+    ],
+)
+def test_importance_that_cannot_be_told_is_none(trials: list[Trial]) -> None:
+    assert importances(_sweep(), trials) == {}
+
+
+def test_a_score_that_is_not_a_number_does_not_end_the_report() -> None:
+    sweep = _sweep()
+    trials = _searched(sweep, 8)
+    trials.append(Trial(8, trials[0].settings, "finished", 1, {sweep.metric: math.nan}))
+    assert set(importances(sweep, trials)) <= set(SPACE)
+
+
+def test_without_optuna_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def missing(name: str, *arguments: Any, **named: Any) -> Any:
+        if name.split(".")[0] == "optuna":
+            raise ImportError(name)
+        return real(name, *arguments, **named)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(PlanError, match=r"pip install 'local-learning\[search\]'"):
+        suggested(_sweep(), [], 0)
+    # Nobody else needs it.
+    assert drawn(_sweep(searcher="random"), 0) is not None
+    assert importances(_sweep(searcher="random"), []) == {}
+
+
+def _given(sweep: Sweep, known: dict[int, Trial], total: int, calls: int) -> list[int]:
+    """Numbers of the trials that a queue gives away."""
+    numbers: list[int] = []
+    queue = TrialQueue(
+        sweep, known, total, lambda trial: {"number": trial.number}, lambda trial: numbers.append(trial.number)
+    )
+    for call in range(calls):
+        found = queue.suggest(f"t{call}")
+        if found == TrialQueue.FINISHED:
+            break
+        assert found == {"number": numbers[-1]} and queue.of_tune[f"t{call}"].number == numbers[-1]
+    return numbers
+
+
+@pytest.mark.parametrize("searcher", ["random", "tpe"])
+def test_unfinished_trials_come_before_new_ones(searcher: Any) -> None:
+    sweep = _sweep(searcher=searcher)
+    settings = drawn(_sweep(searcher="random"), 0)
+    assert settings is not None
+    known = {
+        number: Trial(number, settings, status, 1)  # type: ignore[arg-type]
+        for number, status in ((2, "finished"), (0, "pruned"), (1, "running"), (3, "failed"))
+    }
+    numbers = _given(sweep, known, 6, 20)
+    assert [number for number in numbers if number in (1, 4, 5)] == [1, 4, 5]
+    assert 3 not in numbers, "what has failed is not tried again"
+    # A smaller number than there are trials takes none away.
+    assert not {4, 5} & set(_given(sweep, known, 2, 20))
+    # More trials than before are the same ones and further ones.
+    assert _given(sweep, known, 8, 20)[: len(numbers)] == numbers

@@ -1,0 +1,262 @@
+"""Do the trials of a search outlive the process that drives it, in a folder that is of this search alone?"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import tune
+
+from engine.errors import RunError
+from engine.recipes import Recipe
+from engine.search import Sweep, Trial
+from engine.search.trials import SweepFolder
+
+MakeSweep = Callable[..., Sweep]
+
+TRIALS = [
+    Trial(0, {"epochs": 3, "data.root": None}, "finished", 3, {"validation/accuracy": 0.5, "memory_bytes": 10.0}),
+    Trial(2, {"epochs": 5, "data.root": "a,b"}, "pruned", 1, {"validation/accuracy": math.nan}),
+    Trial(1, {"epochs": 9, "data.root": [1, True]}, "failed", 0, {}, "Boom: \u2028 ü \n and more"),
+    Trial(3, {"epochs": 9, "data.root": ""}, "running", 2, {"validation/loss": math.nan}),
+]
+
+
+@pytest.fixture
+def opened(make_sweep: MakeSweep, tmp_path: Path) -> Callable[..., SweepFolder]:
+    """A function: opens the folder of a search, which may differ from the usual one in some fields."""
+
+    def open_folder(resume: Any = "auto", path: Path | None = tmp_path / "s", **changes: Any) -> SweepFolder:
+        sweep = make_sweep(**changes)
+        return SweepFolder(sweep, sweep.base(), path, resume)
+
+    return open_folder
+
+
+def _values(trials: dict[int, Trial]) -> str:
+    """All that is known of trials; in words, as NaN is not equal to itself."""
+    return repr(trials)
+
+
+def test_trials_come_back_as_they_were_noted(opened: Callable[..., SweepFolder]) -> None:
+    folder = opened()
+    assert folder.trials == {}
+    folder.note(Trial(0, {"epochs": 3, "data.root": None}, "running"))
+    for trial in TRIALS:
+        folder.note(trial)
+    folder.close()
+    again = opened()
+    assert _values(again.trials) == _values(folder.trials)
+    assert again.trials[0] == TRIALS[0]
+    assert [again.trials[number].name for number in (0, 3)] == ["trial-0000", "trial-0003"]
+    assert again.run_dir(TRIALS[1]) == folder.path / "trials" / "trial-0002"
+    again.close()
+
+
+def test_infinity_is_kept_out_of_json(opened: Callable[..., SweepFolder]) -> None:
+    folder = opened()
+    folder.note(Trial(0, {}, "finished", 1, {"validation/loss": math.inf}))
+    folder.close()
+
+    def refuse(name: str) -> Any:
+        raise AssertionError(f"{name} is no JSON")
+
+    json.loads((folder.path / "trials.jsonl").read_text(), parse_constant=refuse)
+    again = opened()
+    assert not math.isfinite(again.trials[0].metrics["validation/loss"])
+    again.close()
+
+
+def test_what_is_noted_is_seen_by_another_process_at_once(opened: Callable[..., SweepFolder]) -> None:
+    folder = opened()
+    folder.note(TRIALS[0])
+    assert json.loads((folder.path / "trials.jsonl").read_text())["status"] == "finished"
+    folder.close()
+
+
+@pytest.mark.parametrize("kept", [1, 20, -2])
+def test_a_line_torn_by_a_kill_is_left_out(opened: Callable[..., SweepFolder], kept: int) -> None:
+    folder = opened()
+    for trial in TRIALS[:2]:
+        folder.note(trial)
+    folder.close()
+    log = folder.path / "trials.jsonl"
+    first, second = log.read_text().splitlines()
+    log.write_text(f"{first}\n{second[:kept]}")
+    again = opened()
+    assert again.trials == {0: TRIALS[0]}
+    # What is noted after that stands on lines of its own.
+    for trial in (TRIALS[2], TRIALS[3]):
+        again.note(trial)
+    again.close()
+    last = opened()
+    assert _values(last.trials) == _values({trial.number: trial for trial in (TRIALS[0], TRIALS[2], TRIALS[3])})
+    last.close()
+
+
+def test_a_line_that_is_whole_but_for_its_end_does_not_swallow_the_next(opened: Callable[..., SweepFolder]) -> None:
+    folder = opened()
+    folder.note(TRIALS[0])
+    folder.close()
+    log = folder.path / "trials.jsonl"
+    log.write_text(log.read_text().rstrip("\n"))
+    again = opened()
+    again.note(TRIALS[1])
+    again.close()
+    last = opened()
+    assert sorted(last.trials) == [0, 2]
+    last.close()
+
+
+def test_a_damaged_line_in_the_middle_is_refused(opened: Callable[..., SweepFolder]) -> None:
+    folder = opened()
+    for trial in TRIALS:
+        folder.note(trial)
+    folder.close()
+    log = folder.path / "trials.jsonl"
+    whole = log.read_text()
+    lines = whole.splitlines()
+    log.write_text("\n".join([lines[0], lines[1][:-5], *lines[2:]]) + "\n")
+    with pytest.raises(RunError, match=r"trials\.jsonl: line 2 is no JSON; remove the folder, or give another"):
+        opened()
+    # The refusal lets go of the folder.
+    log.write_text(whole)
+    opened().close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"seed": 4}, ["seed"]),
+        ({"metric": "validation/loss", "against": ("memory_bytes",)}, ["against", "metric"]),
+        ({"searcher": "tpe", "scheduler": "asha"}, ["scheduler", "searcher"]),
+        ({"fields": ("epochs=1",)}, ["fields"]),
+        ({"grace_epochs": 2, "reduction_factor": 4}, ["grace_epochs", "reduction_factor"]),
+        ({"name": "other"}, ["name"]),
+        ({"space": {"epochs": tune.choice([1, 2, 3])}}, ["space"]),
+    ],
+)
+def test_another_search_in_the_folder_is_refused(
+    opened: Callable[..., SweepFolder], changes: dict[str, Any], named: list[str]
+) -> None:
+    opened().close()
+    with pytest.raises(RunError, match=rf"holds another search \(other {', '.join(named)}\); give another --run-dir"):
+        opened(**changes)
+
+
+def test_another_recipe_in_the_folder_is_refused(
+    opened: Callable[..., SweepFolder], tiny_recipe: Callable[..., Recipe]
+) -> None:
+    opened().close()
+    with pytest.raises(RunError, match=r"other recipe\)"):
+        opened(recipe=tiny_recipe(seed=1))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (tune.uniform(1, 2), tune.loguniform(1, 2)),
+        (tune.uniform(1, 2), tune.uniform(1, 3)),
+        (tune.randint(1, 9), tune.lograndint(1, 9)),
+        (tune.quniform(2, 8, 1), tune.quniform(2, 8, 2)),
+        (tune.quniform(1, 9, 1), tune.qloguniform(1, 9, 1)),
+        (tune.randn(0, 1), tune.randn(0, 2)),
+        (tune.choice([1, 2]), tune.choice([1, "2"])),
+        (tune.choice([1, 2]), tune.choice([2, 1])),
+        (tune.grid_search([1, 2]), tune.grid_search([1, 2, 3])),
+    ],
+)
+def test_domains_are_told_apart(opened: Callable[..., SweepFolder], one: Any, other: Any) -> None:
+    opened(space={"epochs": one}).close()
+    with pytest.raises(RunError, match=r"other space\)"):
+        opened(space={"epochs": other})
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [
+        lambda: tune.loguniform(0.1, 1.0),
+        lambda: tune.quniform(0, 4, 1),
+        lambda: tune.qloguniform(1, 4, 1),
+        lambda: tune.randn(0, 1),
+        lambda: tune.choice(["a", None, 2]),
+        lambda: tune.grid_search([1, True]),
+    ],
+)
+def test_domains_are_the_same_in_the_next_process(opened: Callable[..., SweepFolder], domain: Any) -> None:
+    """An object's address, as repr() shows it, would make another search of every process."""
+    folder = opened(space={"epochs": domain()})
+    folder.close()
+    assert " at 0x" not in (folder.path / "sweep.json").read_text()
+    opened(space={"epochs": domain()}).close()
+
+
+def test_a_new_search_stands_beside_the_old_one(opened: Callable[..., SweepFolder], tmp_path: Path) -> None:
+    for name in ("s", "s-2", "s-3"):
+        folder = opened(resume="never")
+        assert folder.path == tmp_path / name and folder.trials == {}
+        folder.note(TRIALS[0])
+        folder.close()
+    # Without "never" it is the first one that goes on, whatever its size.
+    again = opened(num_samples=99)
+    assert again.path == tmp_path / "s" and list(again.trials) == [0]
+    again.close()
+
+
+def test_the_default_folder_tells_searches_apart(
+    opened: Callable[..., SweepFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = []
+    for changes in ({}, {"seed": 1}, {"num_samples": 3}, {"space": {"epochs": tune.choice([1])}}):
+        folder = opened(path=None, **changes)
+        found.append(folder.path)
+        folder.close()
+    assert len(set(found)) == 3 and found[0] == found[2]
+    assert all(path.parent == tmp_path / "runs" and path.name.startswith("sweep-tiny-") for path in found)
+
+
+def test_a_folder_that_holds_something_else_is_refused(opened: Callable[..., SweepFolder], tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / ".hidden").touch()
+    opened().close()
+    for name, text in (("mine", "hello"), ("list", "[]")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "sweep.json").write_text(text)
+        with pytest.raises(RunError, match=r"holds files but no readable sweep\.json"):
+            opened(path=tmp_path / name)
+        assert (tmp_path / name / "sweep.json").read_text() == text
+    (tmp_path / "file").touch()
+    for resume in ("auto", "never"):
+        with pytest.raises(RunError):
+            opened(path=tmp_path / "file", resume=resume)
+
+
+def test_only_one_process_searches_in_a_folder(opened: Callable[..., SweepFolder]) -> None:
+    folder = opened()
+    with pytest.raises(RunError, match="another process searches in this folder; wait for it"):
+        opened()
+    folder.close()
+    opened().close()
+
+
+def test_a_dead_process_holds_no_folder(opened: Callable[..., SweepFolder]) -> None:
+    folder = opened()
+    folder.close()
+    holds = "import fcntl, os, sys; fcntl.flock(open(sys.argv[1], 'w'), fcntl.LOCK_EX); os.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", holds, str(folder.path / ".lock")]).returncode == -9
+    opened().close()
+
+
+def test_a_folder_that_cannot_be_written_is_named(opened: Callable[..., SweepFolder], tmp_path: Path) -> None:
+    folder = opened()
+    (folder.path / "trials.jsonl").mkdir()
+    with pytest.raises(RunError, match=r"trials\.jsonl"):
+        folder.note(TRIALS[0])
+    folder.close()
