@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shlex
 import sys
 from typing import TYPE_CHECKING
@@ -17,12 +18,13 @@ if TYPE_CHECKING:
 EPILOG = f"""examples:
   {PROGRAM} sweep k_digits
   {PROGRAM} sweep mkf_digits --num-samples 16 --max-concurrent 2
-  {PROGRAM} sweep my_sweep.py --on ray --address auto
+  {PROGRAM} sweep infopro_cifar10_resnet32 data.root=DIR --on ray
+  {PROGRAM} sweep my_sweep.py --address auto
 
 A search is a Python file that defines sweep(), which returns engine.Sweep; experiments/sweeps holds the shipped ones.
 Every trial is an ordinary run below the folder of the search: evaluate, export and train take its folder. Trials are
 compared on validation images; the test images are looked at once, for the best trials. Interrupted or killed, the same
-command goes on. Ends with exit code 3 if no trial finished."""
+command goes on; trials that failed are not tried again. Ends with exit code 3 if no trial finished."""
 
 _MOST_ROWS = 20
 
@@ -30,6 +32,9 @@ _MOST_ROWS = 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """State the words that may follow ``sweep``."""
     parser.add_argument("sweep", metavar="SWEEP", help="name of a shipped search, or FILE.py with sweep()")
+    parser.add_argument(
+        "fields", metavar="field=value", nargs="*", help="fixed changes, such as epochs=2 or data.root=DIR"
+    )
     parser.add_argument("--num-samples", metavar="N", type=int, help="trials in all; as the search says unless given")
     parser.add_argument(
         "--max-concurrent", metavar="M", type=int, help="trials at once; as many as there is room for unless given"
@@ -49,13 +54,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Outcome:
     """Search, and return the table of trials."""
-    from engine.recipes import Plan
+    from engine.recipes import Plan, apply_overrides
     from engine.search import SweepConsole, load_sweep, sweep
 
     if options.num_samples is not None and options.num_samples < 1:
         raise PlanError(f"--num-samples {options.num_samples}: expected at least 1")
     definition = load_sweep(options.sweep)
+    given = [word for word in options.fields if not word.startswith("plan.")]
+    names = {word.partition("=")[0] for word in given}
+    kept = [word for word in definition.fields if word.partition("=")[0] not in names]
+    definition = dataclasses.replace(definition, fields=(*kept, *given))
     plan = Plan(executor=options.on or ("ray" if options.address else "process"), address=options.address)
+    words = [word for word in options.fields if word.startswith("plan.")]
+    _, plan = apply_overrides(definition.base(), plan, words)
     with SweepConsole(sys.stderr) as console:
         result = sweep(
             definition,

@@ -17,7 +17,7 @@ import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
-from engine.errors import PlanError
+from engine.errors import PlanError, RecipeError
 from engine.recipes import Plan, Recipe, plan_to_dict, recipe_to_dict
 from engine.runtimes.ray.cluster import connect
 from engine.search.console import SweepConsole
@@ -106,11 +106,11 @@ def sweep(
         needs = Needs(definition, base, plan)
         folder = SweepFolder(definition, base, Path(run_dir) if run_dir is not None else None, resume)
         try:
-            started_ray = connect(plan, 0) or started_ray
             at_once = needs.at_once(max_concurrent)
+            started_ray = connect(plan, at_once * needs.store_bytes) or started_ray
             console.message(f"{definition.name}: {needs.describe()}; {at_once} at once; {folder.path}")
             watcher = _Watcher(definition, base, plan, folder, console)
-            complete = _run(definition, needs, watcher, folder, max_concurrent, base.epochs + 1)
+            complete = _run(definition, needs, watcher, folder, max_concurrent, needs.epochs)
             return _concluded(definition, folder, complete, at_once, console)
         finally:
             folder.close()
@@ -141,6 +141,7 @@ class _Watcher(tune.Callback):
             "recipe": json.dumps(recipe_to_dict(recipe)),
             "plan": json.dumps(plan_to_dict(dataclasses.replace(self._plan, address=None, mirror=mirror))),
             "run_dir": str(self._folder.run_dir(trial)),
+            "metric": self._definition.metric,
             "replay_only": trial.status in ("finished", "pruned"),
         }
 
@@ -152,6 +153,12 @@ class _Watcher(tune.Callback):
         trial.status = "running"
         self._folder.note(trial)
         self._console.message(f"{trial.name} {words}: {_in_words(trial.settings)}")
+
+    def refused(self, trial: Trial, error: RecipeError) -> None:
+        """Note a trial that cannot be trained."""
+        trial.status, trial.error = "failed", str(error)
+        self._folder.note(trial)
+        self._console.message(f"{trial.name} failed: {trial.error}")
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -200,15 +207,20 @@ def _run(
     definition: Sweep, needs: Needs, watcher: _Watcher, folder: SweepFolder, max_concurrent: int | None, epochs: int
 ) -> bool:
     """Run all trials; returns whether they have all ended."""
-    queue = TrialQueue(definition, folder.trials, definition.num_samples, watcher.configuration, watcher.begun)
+    queue = TrialQueue(
+        definition, folder.trials, definition.num_samples, watcher.configuration, watcher.begun, watcher.refused
+    )
     watcher.queue = queue
+    if queue.is_empty:
+        return _have_ended(definition, folder)
     scheduler: Any = FIFOScheduler()
     if definition.scheduler == "asha":
         scheduler = ASHAScheduler(
             time_attr=EPOCH,
             metric=definition.metric,
             mode=definition.mode,
-            max_t=epochs,
+            # A trial that was trained to its end is not stopped.
+            max_t=epochs + 1,
             grace_period=definition.grace_epochs,
             reduction_factor=definition.reduction_factor,
         )
@@ -231,6 +243,10 @@ def _run(
         )
         with _quiet(folder.path / "tune.txt"):
             tuner.fit()
+    return _have_ended(definition, folder)
+
+
+def _have_ended(definition: Sweep, folder: SweepFolder) -> bool:
     states = [trial.status for trial in folder.trials.values()]
     return len(states) >= definition.num_samples and all(each in ("finished", "pruned", "failed") for each in states)
 

@@ -10,17 +10,25 @@ from typing import Any
 import ray
 from ray import tune
 
-from engine.errors import PlanError
+from engine.errors import PlanError, RecipeError
 from engine.recipes import Plan, Recipe, recipe_to_dict
 from engine.runtimes.ray.cluster import node_resources, private_node
-from engine.runtimes.ray.placement import choose_placement
+from engine.runtimes.ray.placement import choose_placement, store_bytes_needed
 from engine.search.definition import Sweep
 from engine.search.settings import Settings, examples, recipe_with
 from engine.training.preview import preview
 
 
 class Needs:
-    """What trials reserve; refuses a search of which a trial would never fit, before anything starts."""
+    """What trials reserve; refuses a search of which a trial would never fit, before anything starts.
+
+    Attributes:
+        epochs: of the longest trial.
+        store_bytes: of object store that a trial needs at most.
+
+    Raises:
+        RecipeError, PlanError, DataError: a trial could not be trained, or ASHA would never stop one.
+    """
 
     def __init__(self, definition: Sweep, base: Recipe, plan: Plan) -> None:
         self._definition, self._base, self._plan = definition, base, plan
@@ -29,8 +37,16 @@ class Needs:
         self._nodes = node_resources() if ray.is_initialized() else [private_node()]
         self._home = _home() if ray.is_initialized() else {}
         self._sizes: set[tuple[tuple[str, float], ...]] = set()
+        self.epochs, self.store_bytes = 0, 0
         for settings in examples(definition):
+            self.epochs = max(self.epochs, recipe_with(base, definition, settings).epochs)
             self._sizes.add(tuple(sorted(self._total(self.factory(settings)).items())))
+
+        if definition.scheduler == "asha" and definition.grace_epochs >= self.epochs:
+            raise RecipeError(
+                f"sweep {definition.name}: grace_epochs={definition.grace_epochs}, but trials have {self.epochs} "
+                "epochs, so none would be stopped: lower it, or set scheduler='none'"
+            )
 
     def factory(self, settings: Settings) -> Any:
         """Return the placement group of a trial: a bundle for itself, and one for each of its actors.
@@ -59,7 +75,9 @@ class Needs:
     def _count(self, recipe: Recipe) -> int:
         key = json.dumps(recipe_to_dict(dataclasses.replace(recipe, name="x"))["method"], sort_keys=True)
         if key not in self._learners:
-            self._learners[key] = len(preview(recipe, resume="never").team.learners)
+            team = preview(recipe, resume="never").team
+            self._learners[key] = len(team.learners)
+            self.store_bytes = max(self.store_bytes, store_bytes_needed(team, self._plan))
         return self._learners[key]
 
     def _total(self, factory: Any) -> dict[str, float]:

@@ -12,6 +12,7 @@ from typing import Any
 from ray import tune
 from typing_extensions import Self
 
+from engine.errors import RecipeError
 from engine.learners.checkpoints import newest_checkpoint
 from engine.recipes import plan_from_dict, recipe_from_dict
 from engine.tracking import ENSEMBLE, Record, read_metrics
@@ -30,17 +31,23 @@ def run_trial(config: Mapping[str, Any]) -> None:
     What an earlier process has trained of it is reported first, so that the scheduler knows it again.
 
     Args:
-        config: ``recipe`` and ``plan`` as JSON, ``run_dir``, and ``replay_only`` for a trial that has ended.
+        config: ``recipe`` and ``plan`` as JSON, ``run_dir``, the search's ``metric``, and ``replay_only`` for a trial
+            that has ended.
+
+    Raises:
+        RecipeError: the metric is none of those that are measured.
     """
     folder = Path(config["run_dir"])
-    reports = Reports(tune.report)
+    reports = Reports(tune.report, config["metric"])
     for records in _recorded(folder, whole=config["replay_only"]):
         reports.take(records)
     if config["replay_only"]:
         return
     recipe = recipe_from_dict(json.loads(config["recipe"]))
     plan = plan_from_dict(json.loads(config["plan"]))
-    reports.end(train(recipe, plan, folder, console=_TrialConsole(reports)))
+    console = _TrialConsole(reports)
+    result = train(recipe, plan, folder, console=console)
+    reports.end(result, console.held)
 
 
 def _recorded(folder: Path, *, whole: bool) -> list[list[Record]]:
@@ -62,17 +69,22 @@ class Reports:
     Args:
         report: takes the newest values: ``epoch``, scores such as ``validation/accuracy``, of several networks their
             mean, ``memory_bytes`` of the learner that holds most, and ``images_per_second``.
+        metric: that has to be among them; none unless given.
     """
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, metric: str | None = None) -> None:
         self._report = report
+        self._metric = metric
         self._latest: dict[str, float] = {}
         self._memory: dict[str | None, float] = {}
         self._rates: dict[str | None, float] = {}
-        self._reported = 0
 
     def take(self, records: Sequence[Record]) -> None:
         """Take in what was measured; reports once for each evaluation."""
+        if self._note(records):
+            self._tell(max(record.epoch for record in records))
+
+    def _note(self, records: Sequence[Record]) -> bool:
         scores: dict[str, list[float]] = {}
         for record in records:
             if record.name == MEMORY_BYTES:
@@ -82,35 +94,55 @@ class Reports:
             elif record.split == VALIDATION and record.learner != ENSEMBLE:
                 scores.setdefault(f"{VALIDATION}/{record.name}", []).append(record.value)
         if not scores:
-            return
+            return False
         self._latest |= {name: statistics.fmean(values) for name, values in scores.items()}
         if self._memory:
             self._latest[MEMORY_BYTES] = max(self._memory.values())
         if self._rates:
             self._latest[IMAGES_PER_SECOND] = min(self._rates.values())
-        self._reported = max(record.epoch for record in records)
-        self._report({EPOCH: self._reported, **self._latest})
+        return True
 
-    def end(self, result: Result) -> None:
-        """Report the exact memory and the median rate of a run that has finished."""
+    def _tell(self, epoch: int) -> None:
+        if self._metric is not None and self._metric not in self._latest:
+            raise RecipeError(
+                f"metric={self._metric!r} is not measured; measured are {', '.join(sorted(self._latest))}"
+            )
+        self._report({EPOCH: epoch, **self._latest})
+
+    def end(self, result: Result, records: Sequence[Record] = ()) -> None:
+        """Report the last evaluation of a run that has finished, its exact memory and its median rate."""
+        self._note(records)
         self._latest[MEMORY_BYTES] = max(result.peak_memory_bytes.values(), default=0)
         if result.images_per_second is not None:
             self._latest[IMAGES_PER_SECOND] = result.images_per_second
-        self._report({EPOCH: result.epochs, **self._latest})
+        self._tell(result.epochs)
 
 
 class _TrialConsole:
-    """The console of a trial: nobody looks at it, but it hears of every evaluation; log.txt keeps the rest."""
+    """The console of a trial: nobody looks at it, but it hears of every evaluation; log.txt keeps the rest.
+
+    An evaluation is handed on with the next news: by then its checkpoint is saved, so a trial that is stopped because
+    of it has one. The last is held until the run has ended, for a trial that was trained to its end is not stopped.
+
+    Attributes:
+        held: what was measured in the newest evaluation, if it is not handed on.
+    """
 
     def __init__(self, reports: Reports) -> None:
         self._reports = reports
+        self.held: Sequence[Record] = ()
 
     def start(self, title: str, learners: Sequence[str], total_steps: int, first_step: int) -> None:
         """Do nothing."""
 
     def update(self, step: int, epoch: int, records: Sequence[Record]) -> None:
         """Take in what was measured."""
-        self._reports.take(records)
+        held, self.held = self.held, ()
+        self._reports.take(held)
+        if any(record.split == VALIDATION for record in records):
+            self.held = records
+        else:
+            self._reports.take(records)
 
     def message(self, text: str) -> None:
         """Do nothing."""

@@ -6,13 +6,14 @@ JSON: settings that are drawn beforehand depend on the trial's number alone, and
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray.tune.search import Searcher
 
-from engine.errors import PlanError
+from engine.errors import PlanError, RecipeError
 from engine.search.definition import Sweep
 from engine.search.settings import Settings, choices, drawn
 from engine.search.trials import Trial
@@ -24,10 +25,11 @@ class TrialQueue(Searcher):
 
     Args:
         sweep: what is searched.
-        trials: what is known already; those that have ended are only reported again.
+        trials: what is known already; of those that have ended, ASHA alone hears again.
         total: how many trials there are to be in all.
         configuration: makes the configuration of a trial.
         begun: told of every trial that is given away.
+        refused: told of a trial whose settings make no recipe together, and why.
     """
 
     def __init__(
@@ -37,11 +39,13 @@ class TrialQueue(Searcher):
         total: int,
         configuration: Callable[[Trial], dict[str, Any]],
         begun: Callable[[Trial], None],
+        refused: Callable[[Trial, RecipeError], None],
     ) -> None:
         super().__init__(metric=sweep.metric, mode=sweep.mode)
         self._sweep, self._trials, self._total = sweep, dict(trials), total
-        self._again = deque(sorted(number for number, trial in trials.items() if trial.status != "failed"))
-        self._configuration, self._begun = configuration, begun
+        over = ("failed",) if sweep.scheduler == "asha" else ("failed", "finished", "pruned")
+        self._again = deque(sorted(number for number, trial in trials.items() if trial.status not in over))
+        self._configuration, self._begun, self._refused = configuration, begun, refused
         self.of_tune: dict[str, Trial] = {}
         """Trials by Ray Tune's own names for them."""
 
@@ -55,17 +59,31 @@ class TrialQueue(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """Return the next configuration, or that there is none."""
+        while (trial := self._next()) is not None:
+            try:
+                configuration = self._configuration(trial)
+            except RecipeError as error:
+                self._refused(trial, error)
+                continue
+            self.of_tune[trial_id] = trial
+            self._begun(trial)
+            return configuration
+        return Searcher.FINISHED
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left to do."""
+        return not self._again and len(self._trials) >= self._total
+
+    def _next(self) -> Trial | None:
         if self._again:
-            trial = self._trials[self._again.popleft()]
-        else:
-            number = len(self._trials)
-            settings = self._new(number) if number < self._total else None
-            if settings is None:
-                return Searcher.FINISHED
-            trial = self._trials[number] = Trial(number, settings)
-        self.of_tune[trial_id] = trial
-        self._begun(trial)
-        return self._configuration(trial)
+            return self._trials[self._again.popleft()]
+        number = len(self._trials)
+        settings = self._new(number) if number < self._total else None
+        if settings is None:
+            return None
+        self._trials[number] = Trial(number, settings)
+        return self._trials[number]
 
     def _new(self, number: int) -> Settings | None:
         if self._sweep.searcher == "tpe":
@@ -118,12 +136,12 @@ def study_of(sweep: Sweep, trials: Sequence[Trial]) -> tuple[Any, dict[str, Any]
     states = optuna.trial.TrialState
     for trial in trials:
         known: dict[str, Any] = {"state": states.RUNNING}
-        value = trial.metrics.get(sweep.metric)
-        if trial.status == "finished" and value is not None:
+        value = trial.metrics.get(sweep.metric, math.nan)
+        if trial.status == "finished" and math.isfinite(value):
             known = {"state": states.COMPLETE, "value": value}
-        elif trial.status == "pruned" and value is not None:
+        elif trial.status == "pruned" and math.isfinite(value):
             known = {"state": states.PRUNED, "intermediate_values": {trial.epochs: value}}
-        elif trial.status == "failed":
+        elif trial.status in ("finished", "pruned", "failed"):
             known = {"state": states.FAIL}
         study.add_trial(optuna.trial.create_trial(params=dict(trial.settings), distributions=distributions, **known))
     return study, distributions
@@ -131,8 +149,12 @@ def study_of(sweep: Sweep, trials: Sequence[Trial]) -> tuple[Any, dict[str, Any]
 
 def importances(sweep: Sweep, trials: Sequence[Trial]) -> dict[str, float]:
     """Return how much each field decides the metric, as Optuna measures it (PED-ANOVA); empty if none can tell."""
-    finished = [trial for trial in trials if trial.status == "finished"]
-    values = {trial.metrics.get(sweep.metric) for trial in finished}
+    finished = [
+        trial
+        for trial in trials
+        if trial.status == "finished" and math.isfinite(trial.metrics.get(sweep.metric, math.nan))
+    ]
+    values = {trial.metrics[sweep.metric] for trial in finished}
     if sweep.searcher != "tpe" or len(finished) < 4 or len(values) < 2:
         return {}
     optuna = _optuna()

@@ -67,6 +67,9 @@ def combinations(sweep: Sweep) -> list[Settings]:
 
 
 def _plain(value: Any) -> Any:
+    """Return a value as it will be read from JSON again."""
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -78,9 +81,9 @@ def choices(sweep: Sweep, name: str) -> list[Any] | None:
     """
     domain = sweep.space[name]
     if isinstance(domain, Categorical):
-        return list(domain.categories)
+        return [_plain(value) for value in domain.categories]
     if isinstance(domain, dict) and list(domain) == ["grid_search"]:
-        return list(domain["grid_search"])
+        return [_plain(value) for value in domain["grid_search"]]
     if not isinstance(domain, Domain):
         raise RecipeError(
             f"sweep {sweep.name}: space[{name!r}] is {domain!r}, expected a domain such as ray.tune.choice([1, 2]) or "

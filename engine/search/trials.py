@@ -94,6 +94,7 @@ class SweepFolder:
             raise RunError(f"{self.path}: another process searches in this folder; wait for it") from None
         if earlier is None:
             replace_file(self.path / _CONTENT, (json.dumps(content, indent=2) + "\n").encode())
+        _mend(self.path / _LOG)
         self.trials = _trials(self.path / _LOG)
 
     def run_dir(self, trial: Trial) -> Path:
@@ -128,7 +129,8 @@ class SweepFolder:
         for name in names:
             values = [trial.settings.get(name) for trial in trials]
             numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
-            columns[name] = (
+            column = name if name not in columns and name not in metrics else f"setting/{name}"
+            columns[column] = (
                 [float(str(value)) for value in values] if numbers else [json.dumps(value) for value in values]
             )
         for name in metrics:
@@ -156,13 +158,28 @@ def _content(sweep: Sweep, base: Recipe) -> dict[str, Any]:
 def _described(domain: Any) -> str:
     if isinstance(domain, dict):
         return repr(domain)
-    sampler = domain.get_sampler()
-    # Domains have no text of their own that would be the same in the next process.
-    return f"{type(domain).__name__} {domain.domain_str} {type(sampler).__name__} {sorted(_plain(sampler).items())}"
+    return f"{type(domain).__name__} {domain.domain_str} {_sampling(domain.get_sampler())}"
 
 
-def _plain(sampler: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(sampler).items() if isinstance(value, (int, float, str))}
+def _sampling(sampler: Any) -> str:
+    # Samplers have no text of their own that would be the same in the next process; one may hold another.
+    plain = sorted((name, value) for name, value in vars(sampler).items() if isinstance(value, (int, float, str)))
+    inner = getattr(sampler, "sampler", None)
+    return f"{type(sampler).__name__} {plain}" + (f" of {_sampling(inner)}" if inner is not None else "")
+
+
+def _mend(log: Path) -> None:
+    """Cut off what a process was writing when it was killed, so that the next line does not follow it."""
+    content = log.read_bytes() if log.is_file() else b""
+    if content and not content.endswith(b"\n"):
+        whole, _, last = content.rpartition(b"\n")
+        try:
+            json.loads(last)
+        except ValueError:
+            content = whole + b"\n" if whole else b""
+        else:
+            content += b"\n"
+        replace_file(log, content)
 
 
 def _free(path: Path) -> Path:
@@ -185,8 +202,6 @@ def _trials(log: Path) -> dict[int, Trial]:
         try:
             values: Mapping[str, Any] = json.loads(line)
         except json.JSONDecodeError:
-            if place == len(lines) - 1:  # the process was killed while it wrote
-                continue
             raise RunError(
                 f"{log}: line {place + 1} is no JSON; remove the folder, or give another --run-dir"
             ) from None
@@ -197,7 +212,7 @@ def _trials(log: Path) -> dict[int, Trial]:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        values: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError):
+        values = json.loads(path.read_text())
+    except (OSError, ValueError):
         return None
-    return values
+    return values if isinstance(values, dict) else None

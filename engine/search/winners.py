@@ -19,10 +19,12 @@ def ranked(sweep: Sweep, trials: Sequence[Trial]) -> list[Trial]:
     """Return the trials, finished ones by their metric and then the others by how far they came."""
     finished = {trial.number for trial in _comparable(trials, (sweep.metric,))}
 
-    def order(trial: Trial) -> tuple[bool, float, int, int]:
+    def order(trial: Trial) -> tuple[bool, float, int, float, int]:
         value = trial.metrics.get(sweep.metric, math.nan)
         good = -math.inf if math.isnan(value) else _goodness(sweep.metric, trial)
-        return trial.number not in finished, -good, -trial.epochs, trial.number
+        if trial.number in finished:
+            return False, -good, 0, 0.0, trial.number
+        return True, 0.0, -trial.epochs, -good, trial.number
 
     return sorted(trials, key=order)
 

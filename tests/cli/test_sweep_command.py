@@ -120,7 +120,7 @@ def test_the_table_shows_trials_the_best_first_and_where_everything_is(command: 
     answer = command("sweep", "k_digits")
     assert answer.code == 0
     titles, *rows = answer.out.splitlines()[:4]
-    for title in ("trial", "method.num_segments", "epochs", "validation/accuracy", "memory_bytes", "test/accuracy"):
+    for title in ("trial", "num_segments", "epochs", "validation/accuracy", "memory_bytes", "test/accuracy"):
         assert title in titles
     assert [row.split()[0] for row in rows] == ["trial-0000", "trial-0001", "trial-0002"]
     assert "90.00 %" in rows[0] and "87.50 %" in rows[0] and "Pareto front" in rows[0] and "1.00 MiB" in rows[0]

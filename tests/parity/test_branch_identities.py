@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from torch import Tensor
@@ -21,6 +22,14 @@ WIDE = ("backbone.name=wrn_10_1", "backbone.widths=null", "backbone.dropout=0.3"
 HALF = "numerics.precision=bfloat16"
 
 Train = Callable[..., engine.Result]
+
+
+def _in_words(words: tuple[str, ...]) -> str:
+    return " ".join(word.partition(".")[2] for word in words)
+
+
+def _slow(*values: tuple[str, ...]) -> Any:
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
@@ -55,17 +64,19 @@ def _branches(result: engine.Result) -> dict[str, Tensor]:
     [
         DHM,
         DSL,
-        (*DHM, "method.weight=0.3", "method.temperature=3", "method.directions=sampled", "method.label_weight=0.5"),
-        (*DHM, "method.num_branches=1", "method.directions=bernoulli", "method.keep=0.5"),
+        _slow(
+            (*DHM, "method.weight=0.3", "method.temperature=3", "method.directions=sampled", "method.label_weight=0.5")
+        ),
+        _slow((*DHM, "method.num_branches=1", "method.directions=bernoulli", "method.keep=0.5")),
         (*DHM, "method.shape=linear"),
         (*DHM, *WIDE),
-        (*DHM, HALF),
-        (*DHM, "numerics.channels_last=true", "backbone.widths=8,8,8"),
-        (*DHM, HALF, "numerics.channels_last=true", *WIDE),
-        (*DHM, "backbone.name=densenet_bc_10_4", "backbone.widths=null"),
-        (*DHM, "backbone.name=mobilenet_v1_025", "backbone.widths=null", "optimizer.kind=adamw"),
+        _slow((*DHM, HALF)),
+        _slow((*DHM, "numerics.channels_last=true", "backbone.widths=8,8,8")),
+        _slow((*DHM, HALF, "numerics.channels_last=true", *WIDE)),
+        _slow((*DHM, "backbone.name=densenet_bc_10_4", "backbone.widths=null")),
+        _slow((*DHM, "backbone.name=mobilenet_v1_025", "backbone.widths=null", "optimizer.kind=adamw")),
     ],
-    ids=lambda words: " ".join(word.partition(".")[2] for word in words),
+    ids=_in_words,
 )
 def test_branches_learn_the_same_wherever_they_are(train: Train, words: tuple[str, ...]) -> None:
     together, apart = train(*words), train(*words, APART)
@@ -85,14 +96,14 @@ def test_branches_learn_the_same_wherever_they_are(train: Train, words: tuple[st
         ((*DHM, "method.weight=0", "method.label_weight=0"), ALONE),
         ((*DSL, "method.label_weight=0"), ALONE),
         ((*DSN, "method.decay=stop", "method.stop_at=0"), ALONE),
-        ((*DHM, "method.directions=bernoulli", "method.keep=1"), DHM),
+        _slow((*DHM, "method.directions=bernoulli", "method.keep=1"), DHM),
         ((*DHM, "method.directions=bernoulli", "method.keep=0"), DSL),
         ((*DHM, "method.measure_gradients_every=2"), DHM),
         (("method.kind=infopro", "method.num_segments=1", "method.branches.kind=dhm"), DHM),
         (("method.kind=dml", "method.peers=1", "method.peer_method.kind=dhm"), DHM),
-        ((*DHM, "backbone.dropout=0.3", *WIDE[:2], "method.measure_gradients_every=1"), (*DHM, *WIDE)),
+        _slow((*DHM, "backbone.dropout=0.3", *WIDE[:2], "method.measure_gradients_every=1"), (*DHM, *WIDE)),
     ],
-    ids=lambda words: " ".join(word.partition(".")[2] for word in words),
+    ids=_in_words,
 )
 def test_two_ways_to_say_the_same(train: Train, one: tuple[str, ...], other: tuple[str, ...]) -> None:
     assert train(*one).weights_sha256 == train(*other).weights_sha256
@@ -104,19 +115,19 @@ def test_two_ways_to_say_the_same(train: Train, one: tuple[str, ...], other: tup
         (DSL, ALONE),
         (DHM, DSL),
         (DSN, ALONE),
-        ((*DSN, "method.decay=none"), DSN),
+        _slow((*DSN, "method.decay=none"), DSN),
         ((*DSN, "method.threshold=5"), DSN),
-        ((*DSN, "method.loss=squared_hinge"), DSN),
+        _slow((*DSN, "method.loss=squared_hinge"), DSN),
         ((*DHM, "method.directions=sampled"), DHM),
-        ((*DHM, "method.directions=to_main"), (*DHM, "method.directions=top_down")),
-        ((*DHM, "method.temperature=2"), DHM),
-        ((*DHM, "method.num_branches=1"), DHM),
-        ((*DHM, "method.shape=linear"), DHM),
+        _slow((*DHM, "method.directions=to_main"), (*DHM, "method.directions=top_down")),
+        _slow((*DHM, "method.temperature=2"), DHM),
+        _slow((*DHM, "method.num_branches=1"), DHM),
+        _slow((*DHM, "method.shape=linear"), DHM),
         (("method.kind=infopro", "method.branches.kind=dhm"), ("method.kind=infopro",)),
-        (("method.kind=greedy", "method.branches.kind=dsn"), ("method.kind=greedy",)),
+        _slow(("method.kind=greedy", "method.branches.kind=dsn"), ("method.kind=greedy",)),
         (("method.kind=dml", "method.peer_method.kind=dhm"), ("method.kind=dml",)),
     ],
-    ids=lambda words: " ".join(word.partition(".")[2] for word in words),
+    ids=_in_words,
 )
 def test_a_setting_acts(train: Train, one: tuple[str, ...], other: tuple[str, ...]) -> None:
     assert train(*one).weights_sha256 != train(*other).weights_sha256

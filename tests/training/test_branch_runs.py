@@ -48,7 +48,9 @@ def _records(folder: Path) -> dict[str, list[float]]:
     return found
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name", [name if name in ("dhm", "dhm_apart") else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
+)
 def test_an_interrupted_run_equals_the_straight_run(
     name: str, tmp_path: Path, recipe_of: Callable[..., Recipe], interrupt_at: Interrupt, assert_same_run: SameRun
 ) -> None:
