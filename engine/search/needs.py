@@ -42,7 +42,7 @@ class Needs:
             self.epochs = max(self.epochs, recipe_with(base, definition, settings).epochs)
             self._sizes.add(tuple(sorted(self._total(self.factory(settings)).items())))
 
-        if definition.scheduler == "asha" and definition.grace_epochs >= self.epochs:
+        if definition.scheduler == "asha" and definition.grace_epochs > self.epochs:
             raise RecipeError(
                 f"sweep {definition.name}: grace_epochs={definition.grace_epochs}, but trials have {self.epochs} "
                 "epochs, so none would be stopped: lower it, or set scheduler='none'"

@@ -68,6 +68,8 @@ class SweepFolder:
         content = _content(sweep, base)
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
         path = run_dir if run_dir is not None else Path("runs") / f"sweep-{sweep.name}-{digest}"
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{path}: is a file; give the name of a folder")
         self.path = Path(os.path.abspath(_free(path) if resume == "never" else path))
         earlier = _read(self.path / _CONTENT)
         if (

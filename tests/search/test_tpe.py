@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from ray import tune
 
-from engine.errors import PlanError
+from engine.errors import PlanError, RecipeError
 from engine.search import Sweep, Trial
 from engine.search.searching import TrialQueue, importances, suggested
 from engine.search.settings import drawn
@@ -172,9 +172,14 @@ def test_without_optuna_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 def _given(sweep: Sweep, known: dict[int, Trial], total: int, calls: int) -> list[int]:
     """Numbers of the trials that a queue gives away."""
     numbers: list[int] = []
-    queue = TrialQueue(
-        sweep, known, total, lambda trial: {"number": trial.number}, lambda trial: numbers.append(trial.number)
-    )
+
+    def begun(trial: Trial) -> None:
+        numbers.append(trial.number)
+
+    def refused(trial: Trial, error: RecipeError) -> None:
+        raise error
+
+    queue = TrialQueue(sweep, known, total, lambda trial: {"number": trial.number}, begun, refused)
     for call in range(calls):
         found = queue.suggest(f"t{call}")
         if found == TrialQueue.FINISHED:
