@@ -140,4 +140,5 @@ def _against(axes: Any, sweep: Sweep, name: str, trials: Sequence[Trial], front:
         words = ", ".join(setting_in_words(value) for value in trial.settings.values())
         axes.annotate(words, point, (4, 3), textcoords="offset points", fontsize=TEXT_SIZE - 2.5, color=INK)
     across = f"{name.removesuffix('_bytes')} (MiB)" if unit > 1 else name
-    dress(axes, f"{sweep.metric} against {name}; orange: Pareto front", across, sweep.metric)
+    axes.margins(x=0.16, y=0.1)
+    dress(axes, "orange: Pareto front", across, sweep.metric)
