@@ -18,7 +18,7 @@ from engine.errors import RunError
 from engine.recipes import Recipe, recipe_identity
 from engine.search.definition import Sweep
 from engine.search.settings import Settings
-from engine.training.folder import Resume
+from engine.training.folder import Resume, free_folder
 
 Status = Literal["waiting", "running", "finished", "pruned", "failed"]
 _CONTENT, _LOG = "sweep.json", "trials.jsonl"
@@ -70,7 +70,7 @@ class SweepFolder:
         path = run_dir if run_dir is not None else Path("runs") / f"sweep-{sweep.name}-{digest}"
         if path.exists() and not path.is_dir():
             raise RunError(f"{path}: is a file; give the name of a folder")
-        self.path = Path(os.path.abspath(_free(path) if resume == "never" else path))
+        self.path = Path(os.path.abspath(free_folder(path) if resume == "never" else path))
         earlier = _read(self.path / _CONTENT)
         if (
             earlier is None
@@ -182,14 +182,6 @@ def _mend(log: Path) -> None:
         else:
             content += b"\n"
         replace_file(log, content)
-
-
-def _free(path: Path) -> Path:
-    number, free = 2, path
-    while free.exists() and any(free.iterdir()):
-        free = path.with_name(f"{path.name}-{number}")
-        number += 1
-    return free
 
 
 def _values(trial: Trial) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import IO, Any
 from engine.atomic import replace_file, write_error
 from engine.errors import RunError
 from engine.recipes import Recipe, recipe_identity, recipe_to_dict
-from engine.training.folder import Resume
+from engine.training.folder import Resume, free_folder
 
 _CONTENT = "comparison.json"
 _COSTS = "costs.json"
@@ -44,11 +44,7 @@ def choose_comparison_folder(content: Mapping[str, Any], run_dir: Path | None, r
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder}: is a file; give the name of a folder")
     if resume == "never":
-        number, free = 2, folder
-        while free.exists() and any(free.iterdir()):
-            free = folder.with_name(f"{folder.name}-{number}")
-            number += 1
-        return free
+        return free_folder(folder)
     # A comparison that ended before it had written what it compares leaves hidden files only.
     if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
         _check_same(folder, content)

@@ -133,6 +133,15 @@ class RunFolder:
         self._lock.close()
 
 
+def free_folder(path: Path) -> Path:
+    """Return the first of a folder's name, NAME-2, NAME-3, ... that does not exist or is empty."""
+    number, free = 2, path
+    while free.exists() and any(free.iterdir()):
+        free = path.with_name(f"{path.name}-{number}")
+        number += 1
+    return free
+
+
 def read_summary(path: Path) -> dict[str, Any] | None:
     """Return what summary.json holds, or None where there is none."""
     try:
