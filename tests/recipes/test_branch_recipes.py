@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+import engine
 from engine.learners.optimization import learning_rate_at
 from engine.recipes import DHM, DSL, DSN, EndToEnd, Recipe, recipe_identity, shipped_recipes
 
@@ -63,6 +64,12 @@ def test_the_budget_on_imagenet(network: str) -> None:
     assert (recipe.data.batch_size, recipe.epochs, recipe.optimizer.weight_decay) == (256, 90, 1e-4)
     assert _rates(recipe, (30, 31, 60, 61, 89)) == pytest.approx([0.1, 0.01, 0.01, 0.001, 0.001])
     assert (recipe.data.image_size, recipe.data.resize_size) == (224, 256)
+
+
+@pytest.mark.parametrize("word", ["layer1_0", "layer1_0,layer2_1", '["layer1_0"]'])
+def test_forks_are_words(word: str) -> None:
+    recipe, _ = engine.apply_overrides(RECIPES["dsn_digits"], engine.Plan(), [f"method.forks={word}"])
+    assert recipe.method.forks == tuple(word.strip("[]").replace('"', "").split(","))
 
 
 def test_digits_have_every_arm() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from engine.recipes.settings import Positive, Share, Weight, settings
 
@@ -12,6 +12,13 @@ Directions = Literal["all", "sampled", "bernoulli", "top_down", "bottom_up", "to
 BranchShape = Literal["rich", "linear"]
 CompanionLoss = Literal["cross_entropy", "squared_hinge"]
 CompanionDecay = Literal["none", "linear", "stop"]
+
+
+def _forks(value: Any) -> Any:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+Forks = Annotated[tuple[str, ...], BeforeValidator(_forks), Field(min_length=1)]
 
 
 @settings
@@ -32,7 +39,7 @@ class DSN(Branched):
 
     kind: Literal["dsn"] = "dsn"
 
-    forks: tuple[str, ...] | None = None
+    forks: Forks | None = None
     """Blocks whose outputs get a companion, such as layer1_2,layer2_2; the last of each stage but one unless given."""
 
     loss: CompanionLoss = "cross_entropy"
