@@ -88,7 +88,7 @@ def _layers(name: str, block: nn.Module) -> Iterator[nn.Module]:
 
 @functools.singledispatch
 def _size(layer: nn.Module, features: Tensor, factor: int) -> None:
-    raise NotImplementedError
+    raise TypeError(f"no rule says how a {type(layer).__name__} is sized")
 
 
 @_size.register
