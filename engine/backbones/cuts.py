@@ -57,7 +57,7 @@ def cut(
     Args:
         network: the whole network, its last child the classifier.
         num_segments: K, from 1 to the number of blocks; K = 1 is the whole network, whatever ``cuts`` says.
-        cuts: ``balanced`` puts boundary k at round(k N / K) of N blocks; ``published`` (equal layers) and
+        cuts: ``balanced_layers`` puts boundary k at round(k N / K) of N blocks; ``published`` (equal layers) and
             ``published_memory`` are InfoPro's tables; otherwise the K - 1 names of the blocks to cut after.
         name: the backbone's name, which the tables go by.
         image_shape: (C, H, W); ResNet-110's memory table for STL-10 holds for images of 96 pixels.
@@ -73,7 +73,7 @@ def cut(
         )
     if num_segments == 1 and isinstance(cuts, str):
         return ((0, len(network)),)
-    if cuts == "balanced":
+    if cuts == "balanced_layers":
         inner = [round(k * blocks / num_segments) for k in range(1, num_segments)]
     elif isinstance(cuts, str):
         inner = _boundaries(network, _table_cuts(cuts, name, num_segments, image_shape), num_segments, name)
@@ -86,7 +86,7 @@ def _table_cuts(cuts: str, name: str, num_segments: int, image_shape: tuple[int,
     tables = {"published": _PUBLISHED, "published_memory": _PUBLISHED_MEMORY}.get(cuts)
     if tables is None:
         raise RecipeError(
-            f"method.cuts={cuts}: expected balanced, published, published_memory, or a list of block names."
+            f"method.cuts={cuts}: expected balanced_layers, published, published_memory, or a list of block names."
         )
     if cuts == "published_memory" and image_shape[1] == _STL_HEIGHT:
         tables = tables | _PUBLISHED_MEMORY_STL
@@ -95,7 +95,7 @@ def _table_cuts(cuts: str, name: str, num_segments: int, image_shape: tuple[int,
         known = "; ".join(f"{other}: {', '.join(map(str, table))}" for other, table in tables.items())
         raise RecipeError(
             f"method.cuts={cuts}: no cuts of {name} into {num_segments} segments are published. "
-            f"Published numbers of segments are {known}. Use method.cuts=balanced."
+            f"Published numbers of segments are {known}. Use method.cuts=balanced_layers."
         )
     return ["stem" if point == "0.0" else f"layer{point.replace('.', '_')}" for point in row.split()]
 

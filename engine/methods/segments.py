@@ -57,7 +57,7 @@ def segments_of(recipe: Recipe, facts: Facts, network: nn.Sequential) -> tuple[S
         RecipeError: there are fewer blocks than segments, or no such published cuts.
     """
     method = recipe.method
-    count, rule = (method.num_segments, method.cuts) if isinstance(method, Segmented) else (1, "balanced")
+    count, rule = (method.num_segments, method.cuts) if isinstance(method, Segmented) else (1, "balanced_layers")
     ranges = backbones.cut(network, count, rule, recipe.backbone.name, facts.image_shape)
     shapes = backbones.feature_shapes(network, facts.image_shape)
     return tuple(

@@ -22,7 +22,7 @@ SWEEPS = {
             "method.classification_weight": tune.loguniform(0.05, 5.0),
             "method.head": tune.choice(["softmax", "contrastive"]),
         },
-        fields=("method.cuts=balanced",),
+        fields=("method.cuts=balanced_layers",),
         against=("memory_bytes", "images_per_second"),
         searcher="tpe",
         scheduler="asha",

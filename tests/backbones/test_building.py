@@ -48,7 +48,7 @@ def test_seed_and_peer_alone_decide_the_initial_weights() -> None:
 def test_cutting_changes_no_weight() -> None:
     whole = make("resnet8")
     cut = make("resnet8")
-    for start, stop in backbones.cut(cut, 3, "balanced", "resnet8", SHAPE):
+    for start, stop in backbones.cut(cut, 3, "balanced_layers", "resnet8", SHAPE):
         segment = cut[start:stop]
         assert all(torch.equal(tensor, whole.state_dict()[key]) for key, tensor in segment.state_dict().items())
 

@@ -88,7 +88,7 @@ def test_published_cuts_by_memory(name: str, shape: tuple[int, int, int], num_se
 
 @pytest.mark.parametrize(("num_segments", "expected"), [(1, []), (2, [4]), (4, [2, 4, 5]), (7, [1, 2, 3, 4, 5, 6])])
 def test_balanced_cuts_of_seven_blocks(num_segments: int, expected: list[int]) -> None:
-    segments = backbones.cut(make("resnet14"), num_segments, "balanced", "resnet14", CIFAR)
+    segments = backbones.cut(make("resnet14"), num_segments, "balanced_layers", "resnet14", CIFAR)
     assert [stop for _, stop in segments] == [*expected, 8]
 
 
@@ -96,14 +96,14 @@ def test_balanced_cuts_are_never_empty_and_differ_by_at_most_one_block() -> None
     for length in range(1, 61):
         network = chain(length)
         for num_segments in range(1, length + 1):
-            ends(network, num_segments, "balanced", "chain", CIFAR)
-            segments = backbones.cut(network, num_segments, "balanced", "chain", CIFAR)
+            ends(network, num_segments, "balanced_layers", "chain", CIFAR)
+            segments = backbones.cut(network, num_segments, "balanced_layers", "chain", CIFAR)
             # Rounding moves either end of a segment by half a block at most.
             blocks = [min(stop, length) - start for start, stop in segments]
             assert max(abs(count - length / num_segments) for count in blocks) <= 1
 
 
-@pytest.mark.parametrize("cuts", ["published", "published_memory", "balanced", ()])
+@pytest.mark.parametrize("cuts", ["published", "published_memory", "balanced_layers", ()])
 def test_one_segment_is_the_whole_network(cuts: str | tuple[str, ...]) -> None:
     assert backbones.cut(make("resnet8"), 1, cuts, "resnet8", CIFAR) == ((0, 5),)
 
@@ -117,11 +117,11 @@ def test_cuts_by_name() -> None:
 @pytest.mark.parametrize(
     ("num_segments", "cuts", "parts"),
     [
-        (9, "balanced", ("method.num_segments=9", "resnet14 has 7 blocks that can end a segment", "use 1..7")),
-        (0, "balanced", ("method.num_segments=0", "1..7")),
-        (2, "published", ("method.cuts=published", "resnet14", "2 segments", "resnet32: 2, 3, 4, 8, 16", "balanced")),
-        (2, "published_memory", ("method.cuts=published_memory", "resnet152: 2", "method.cuts=balanced")),
-        (2, "blanced", ("method.cuts=blanced", "balanced, published, published_memory")),
+        (9, "balanced_layers", ("method.num_segments=9", "resnet14 has 7 blocks that can end a segment", "use 1..7")),
+        (0, "balanced_layers", ("method.num_segments=0", "1..7")),
+        (2, "published", ("method.cuts=published", "resnet14", "2 segments", "resnet32: 2, 3, 4, 8, 16", "balanced_layers")),
+        (2, "published_memory", ("method.cuts=published_memory", "resnet152: 2", "method.cuts=balanced_layers")),
+        (2, "blanced", ("method.cuts=blanced", "balanced_layers, published, published_memory")),
         (3, ("stem",), ("names 1 blocks", "method.num_segments=3 needs 2")),
         (1, ("stem",), ("names 1 blocks", "needs 0")),
         (2, ("layer1_2",), ("cannot be cut after 'layer1_2'", "layer1_1")),

@@ -117,7 +117,7 @@ def test_segments_in_a_chain_equal_the_uncut_network_bit_for_bit(name: str) -> N
     images = torch.rand(2, 3, 32, 32)
     for num_segments in (1, 3, len(cut) - 1):
         features = images
-        for start, stop in backbones.cut(cut, num_segments, "balanced", name, (3, 32, 32)):
+        for start, stop in backbones.cut(cut, num_segments, "balanced_layers", name, (3, 32, 32)):
             features = cut[start:stop](features)
         assert torch.equal(features, whole(images))
 

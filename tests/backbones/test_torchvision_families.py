@@ -180,7 +180,7 @@ def test_no_child_writes_to_its_input_and_cutting_changes_nothing(name: str) -> 
         assert any(parameter.requires_grad for parameter in child.parameters()), child_name
         out.sum().backward()
         features = out
-    segments = backbones.cut(network, 4, "balanced", name, CIFAR)
+    segments = backbones.cut(network, 4, "balanced_layers", name, CIFAR)
     cut = features = images(32)
     network.eval()
     for start, stop in segments:

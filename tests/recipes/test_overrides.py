@@ -252,7 +252,7 @@ def test_a_ramp_is_linear_over_the_local_losses() -> None:
     [
         ("published", "published"),
         ("published_memory", "published_memory"),
-        ("balanced", "balanced"),
+        ("balanced_layers", "balanced_layers"),
         ("layer1_2,layer2_1", ("layer1_2", "layer2_1")),
         ("layer1_2, layer2_1", ("layer1_2", "layer2_1")),
         ("layer1_2", ("layer1_2",)),

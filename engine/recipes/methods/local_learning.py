@@ -39,14 +39,14 @@ def _ramp(value: Any) -> Any:
 
 
 def _cuts(value: Any) -> Any:
-    named = ("published", "published_memory", "balanced")
+    named = ("published", "published_memory", "balanced_layers")
     if isinstance(value, str) and not difflib.get_close_matches(value, named, n=1, cutoff=0.75):
         return [part.strip() for part in value.split(",")]
     return value
 
 
 DepthRamp = Annotated[Ramp, BeforeValidator(_ramp)]
-CutRule = Literal["published", "published_memory", "balanced"]
+CutRule = Literal["published", "published_memory", "balanced_layers"]
 Cuts = Annotated[CutRule | tuple[str, ...], BeforeValidator(_cuts)]
 Head = Literal["softmax", "contrastive"]
 
@@ -65,8 +65,8 @@ class Segmented:
     num_segments: Annotated[int, Field(ge=1)] = 2
     """Number of segments K, from 1 (end-to-end) to the number of blocks of the backbone."""
 
-    cuts: Cuts = "balanced"
-    """`published` or `published_memory` (the papers' tables), `balanced` (equal counts of blocks), or the names of
+    cuts: Cuts = "balanced_layers"
+    """`published` or `published_memory` (the papers' tables), `balanced_layers` (equal counts of blocks), or the names of
     the blocks after which to cut, such as layer1_2,layer2_1."""
 
     branches: Branches | None = None
