@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 EPILOG = f"""examples:
   {PROGRAM} sweep k_digits
+  {PROGRAM} sweep infopro_digits_pbt
   {PROGRAM} sweep mkf_digits --num-samples 16 --max-concurrent 2
   {PROGRAM} sweep infopro_cifar10_resnet32 data.root=DIR --on ray
   {PROGRAM} sweep my_sweep.py --address auto
@@ -24,7 +25,11 @@ EPILOG = f"""examples:
 A search is a Python file that defines sweep(), which returns engine.Sweep; experiments/sweeps holds the shipped ones.
 Every trial is an ordinary run below the folder of the search: evaluate, export and train take its folder. Trials are
 compared on validation images; the test images are looked at once, for the best trials. Interrupted or killed, the same
-command goes on; trials that failed are not tried again. Ends with exit code 3 if no trial finished."""
+command goes on; trials that failed are not tried again. Ends with exit code 3 if no trial finished.
+
+scheduler="asha" of a search stops trials early; scheduler="pbt" (population-based training, as in infopro_digits_pbt)
+lets the worst quarter copy the weights of the best and go on with changed settings; it searches schedules, not one
+setting, and lineage.json in the best run folder holds the one that it found."""
 
 _MOST_ROWS = 20
 
@@ -99,6 +104,8 @@ def _lines(result: SweepResult) -> list[str]:
     rows_below.append(("TensorBoard", f"tensorboard --logdir {folder}/trials"))
     if result.best is not None:
         rows_below.append(("best recipe", f"{folder}/trials/{result.best.name}/recipe.json"))
+        if result.best.lineage:
+            rows_below.append(("what came before", f"{folder}/trials/{result.best.name}/lineage.json"))
     lines += ["", *aligned(rows_below, indent="")]
     if result.status == "interrupted":
         lines.append("interrupted; the same command goes on")

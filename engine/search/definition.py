@@ -12,7 +12,7 @@ from engine.recipes import Recipe, load_recipe, nearest
 from engine.recipes.files import import_file
 
 Searcher = Literal["random", "grid", "tpe"]
-Scheduler = Literal["asha", "none"]
+Scheduler = Literal["asha", "pbt", "none"]
 
 SMALLER_IS_BETTER = ("loss", "memory_bytes", "expected_calibration_error")
 """Ends of the names of metrics that a search makes small; all others it makes large."""
@@ -32,10 +32,13 @@ class Sweep:
         against: further metrics, such as ``memory_bytes``, the peak of the learner that holds most, or
             ``images_per_second``: with them trials are compared by their Pareto front, too.
         searcher: ``random`` and ``grid`` draw settings beforehand, ``tpe`` (Optuna's) learns from earlier trials.
-        scheduler: ``asha`` stops trials early that are behind (Li et al. 2020), ``none`` trains all to the end.
-        num_samples: trials; a grid has one for each combination instead.
+        scheduler: ``asha`` stops trials early that are behind (Li et al. 2020); ``pbt`` lets those that are behind
+            copy the weights of better ones and change settings (Jaderberg et al. 2017, see `engine.search.population`);
+            ``none`` trains all to the end.
+        num_samples: trials, with ``pbt`` the size of the population; a grid has one for each combination instead.
         grace_epochs: epochs that ASHA leaves every trial.
         reduction_factor: ASHA keeps one of so many trials at each of its looks.
+        perturb_every_epochs: epochs between two moments at which the members of a population copy each other.
         seed: origin of what is drawn; the seed of every trial's recipe is the recipe's.
 
     Raises:
@@ -53,13 +56,14 @@ class Sweep:
     num_samples: int = 8
     grace_epochs: int = 1
     reduction_factor: int = 3
+    perturb_every_epochs: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Check what can be checked without looking at the recipe."""
         for name, value, known in (
             ("searcher", self.searcher, ("random", "grid", "tpe")),
-            ("scheduler", self.scheduler, ("asha", "none")),
+            ("scheduler", self.scheduler, ("asha", "pbt", "none")),
         ):
             if value not in known:
                 raise RecipeError(f"sweep {self.name}: {name}={value!r}{nearest(str(value), known)}")
@@ -69,6 +73,20 @@ class Sweep:
             raise RecipeError(
                 f"sweep {self.name}: found num_samples={self.num_samples}, grace_epochs={self.grace_epochs}, "
                 f"reduction_factor={self.reduction_factor}, expected at least 1, 1 and 2"
+            )
+        if self.scheduler == "pbt":
+            self._check_population()
+
+    def _check_population(self) -> None:
+        if self.searcher == "tpe":
+            raise RecipeError(
+                f"sweep {self.name}: searcher='tpe' learns from trials that have ended, but a population (scheduler="
+                "'pbt') begins with all of its members: set searcher='random'"
+            )
+        if self.num_samples < 2 or self.perturb_every_epochs < 1:
+            raise RecipeError(
+                f"sweep {self.name}: found num_samples={self.num_samples}, perturb_every_epochs="
+                f"{self.perturb_every_epochs}, expected with scheduler='pbt' at least 2 and 1"
             )
 
     @property

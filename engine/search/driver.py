@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,21 +16,24 @@ import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
-from engine.errors import PlanError, RecipeError
-from engine.recipes import Plan, Recipe, plan_to_dict, recipe_to_dict
+from engine.errors import PlanError
+from engine.recipes import Plan
 from engine.runtimes.ray.cluster import connect
 from engine.search.console import SweepConsole
+from engine.search.copying import steps_between_copies
 from engine.search.definition import Sweep
+from engine.search.generations import PopulationQueue
 from engine.search.needs import Needs
-from engine.search.reporting import setting_in_words, table_rows, value_in_words, write_report
+from engine.search.reporting import write_report
 from engine.search.running import EPOCH, run_trial
 from engine.search.searching import TrialQueue
-from engine.search.settings import Settings, combinations, recipe_with
+from engine.search.settings import combinations, recipe_with
 from engine.search.trials import SweepFolder, Trial
+from engine.search.watching import Watcher
 from engine.search.winners import best_trial, pareto_front
 from engine.training import evaluate, load
 from engine.training.comparison_budget import with_validation
-from engine.training.folder import Resume, read_summary
+from engine.training.folder import Resume
 
 _TUNE_SILENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -104,13 +106,15 @@ def sweep(
     started_ray = connect(plan, 0) if plan.address is not None else False
     try:
         needs = Needs(definition, base, plan)
+        steps = steps_between_copies(definition, base, plan) if definition.scheduler == "pbt" else None
         folder = SweepFolder(definition, base, Path(run_dir) if run_dir is not None else None, resume)
         try:
             at_once = needs.at_once(max_concurrent)
             started_ray = connect(plan, at_once * needs.store_bytes) or started_ray
             console.message(f"{definition.name}: {needs.describe()}; {at_once} at once; {folder.path}")
-            watcher = _Watcher(definition, base, plan, folder, console)
-            complete = _run(definition, needs, watcher, folder, max_concurrent, needs.epochs)
+            watcher = Watcher(definition, base, plan, folder, console)
+            queue = watcher.watched(steps)
+            complete = _run(definition, needs, watcher, queue, folder, max_concurrent)
             return _concluded(definition, folder, complete, at_once, console)
         finally:
             folder.close()
@@ -119,98 +123,15 @@ def sweep(
             ray.shutdown()
 
 
-class _Watcher(tune.Callback):
-    """Keeps what becomes known of the trials, and tells it."""
-
-    def __init__(self, definition: Sweep, base: Recipe, plan: Plan, folder: SweepFolder, console: SweepConsole) -> None:
-        self._definition, self._base, self._plan = definition, base, plan
-        self._folder, self._console = folder, console
-        self.queue: TrialQueue | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Keep nothing: Ray Tune writes itself down, but a search never reads that."""
-        return {}
-
-    def configuration(self, trial: Trial) -> dict[str, Any]:
-        """Return what `run_trial` needs of a trial."""
-        recipe = recipe_with(self._base, self._definition, trial.settings)
-        # A mirror holds one run.
-        mirror = self._plan.mirror and f"{self._plan.mirror.rstrip('/')}/{trial.name}"
-        return {
-            "settings": dict(trial.settings),
-            "recipe": json.dumps(recipe_to_dict(recipe)),
-            "plan": json.dumps(plan_to_dict(dataclasses.replace(self._plan, address=None, mirror=mirror))),
-            "run_dir": str(self._folder.run_dir(trial)),
-            "metric": self._definition.metric,
-            "replay_only": trial.status in ("finished", "pruned"),
-        }
-
-    def begun(self, trial: Trial) -> None:
-        """Note a trial that is given to Ray Tune."""
-        if trial.status in ("finished", "pruned"):
-            return
-        words = "starts" if trial.status == "waiting" else "goes on"
-        trial.status = "running"
-        self._folder.note(trial)
-        self._console.message(f"{trial.name} {words}: {_in_words(trial.settings)}")
-
-    def refused(self, trial: Trial, error: RecipeError) -> None:
-        """Note a trial that cannot be trained."""
-        trial.status, trial.error = "failed", str(error)
-        self._folder.note(trial)
-        self._console.message(f"{trial.name} failed: {trial.error}")
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        """Note an evaluation."""
-        known = self._known(trial)
-        if known.status == "running":
-            known.epochs = int(result[EPOCH])
-            known.metrics = {
-                name: float(value)
-                for name, value in result.items()
-                if name.startswith("validation/") or name in ("memory_bytes", "images_per_second")
-            }
-            self._show()
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Note a trial that has ended by itself or that the scheduler has stopped."""
-        known = self._known(trial)
-        if known.status != "running":
-            return
-        recipe = recipe_with(self._base, self._definition, known.settings)
-        known.status = "finished" if _is_finished(self._folder.run_dir(known)) else "pruned"
-        self._folder.note(known)
-        value = known.metrics.get(self._definition.metric)
-        ending = "finished" if known.status == "finished" else f"stopped after {known.epochs} of {recipe.epochs} epochs"
-        self._console.message(
-            f"{known.name} {ending}: {self._definition.metric} {value_in_words(self._definition.metric, value)}"
-        )
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Note a trial that an error has ended."""
-        known = self._known(trial)
-        known.status, known.error = "failed", _cause(trial)
-        self._folder.note(known)
-        self._console.message(f"{known.name} failed: {known.error}")
-
-    def _show(self) -> None:
-        self._console.show(*table_rows(self._definition, list(self._folder.trials.values()), ()))
-
-    def _known(self, trial: Any) -> Trial:
-        assert self.queue is not None
-        return self.queue.of_tune[trial.trial_id]
-
-
 def _run(
-    definition: Sweep, needs: Needs, watcher: _Watcher, folder: SweepFolder, max_concurrent: int | None, epochs: int
+    definition: Sweep,
+    needs: Needs,
+    watcher: Watcher,
+    queue: TrialQueue | PopulationQueue,
+    folder: SweepFolder,
+    max_concurrent: int | None,
 ) -> bool:
     """Run all trials; returns whether they have all ended."""
-    queue = TrialQueue(
-        definition, folder.trials, definition.num_samples, watcher.configuration, watcher.begun, watcher.refused
-    )
-    watcher.queue = queue
     if queue.is_empty:
         return _have_ended(definition, folder)
     scheduler: Any = FIFOScheduler()
@@ -220,7 +141,7 @@ def _run(
             metric=definition.metric,
             mode=definition.mode,
             # A trial that was trained to its end is not stopped.
-            max_t=epochs + 1,
+            max_t=needs.epochs + 1,
             grace_period=definition.grace_epochs,
             reduction_factor=definition.reduction_factor,
         )
@@ -234,8 +155,11 @@ def _run(
                 mode=None if definition.scheduler == "asha" else definition.mode,
                 search_alg=queue,
                 scheduler=scheduler,
-                num_samples=definition.num_samples,
+                # A population decides itself when it has come to its end.
+                num_samples=-1 if definition.scheduler == "pbt" else definition.num_samples,
                 max_concurrent_trials=max_concurrent,
+                # Members take turns, and what their processes have imported need not be imported again.
+                reuse_actors=definition.scheduler == "pbt",
             ),
             run_config=tune.RunConfig(
                 name="tune", storage_path=scratch, verbose=0, callbacks=[watcher], log_to_file=False
@@ -296,19 +220,3 @@ def _test_scores(scores: Mapping[str, float]) -> dict[str, float]:
         if split == "test" and owner.strip("/") != "ensemble":
             found.setdefault(f"test/{score}", []).append(value)
     return {name: sum(values) / len(values) for name, values in found.items()}
-
-
-def _is_finished(run_dir: Path) -> bool:
-    summary = read_summary(run_dir)
-    return summary is not None and summary["status"] == "finished"
-
-
-def _in_words(settings: Settings) -> str:
-    return ", ".join(f"{name}={setting_in_words(value)}" for name, value in settings.items())
-
-
-def _cause(trial: Any) -> str:
-    """Return the last line of what a trial died of."""
-    error = getattr(trial, "error_file", None)
-    lines = Path(error).read_text().strip().splitlines() if error and Path(error).is_file() else []
-    return lines[-1] if lines else "it ended without a word"

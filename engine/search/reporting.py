@@ -10,7 +10,7 @@ from typing import Any
 from engine.atomic import replace_file, replacing
 from engine.search.definition import Sweep
 from engine.search.searching import importances
-from engine.search.settings import choices
+from engine.search.settings import Settings, choices
 from engine.search.trials import Trial
 from engine.search.winners import ranked
 from engine.tracking import format_bytes, format_share, read_metrics
@@ -63,11 +63,29 @@ def write_report(sweep: Sweep, trials: Sequence[Trial], best: Trial | None, fron
     if best is not None:
         words = [f"{name}={setting_in_words(value)}" for name, value in best.settings.items()]
         lines += ["", f"Best: {best.name}, {' '.join(words)}; its recipe is `trials/{best.name}/recipe.json`."]
+        lines += _schedule(sweep, best) if best.lineage else []
     counted = importances(sweep, trials)
     if counted:
         lines += ["", "How much each field decided: " + ", ".join(f"{n} {v:.0%}" for n, v in counted.items()) + "."]
     replace_file(folder / "sweep.md", ("\n".join(lines) + "\n").encode())
     plot(sweep, trials, front, counted, folder)
+
+
+def _schedule(sweep: Sweep, trial: Trial) -> list[str]:
+    """Return the settings that led to a member of a population, as lines."""
+    lines = ["", f"It was trained with these settings (`trials/{trial.name}/lineage.json`):", ""]
+    lines += [_row(["epochs", *sweep.space, "run"]), _row(["---"] * (len(sweep.space) + 2))]
+    first = 1
+    for last, run, settings in _stages(trial):
+        lines.append(_row([f"{first}-{last}", *(setting_in_words(settings[name]) for name in sweep.space), run]))
+        first = last + 1
+    return lines
+
+
+def _stages(trial: Trial) -> list[tuple[int, str, Settings]]:
+    """Return the last epoch, the run folder and the settings of each part of a trial's training."""
+    before = [(stage["until_epoch"], stage["run"], stage["settings"]) for stage in trial.lineage]
+    return [*before, (trial.epochs, trial.name, trial.settings)]
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -87,6 +105,9 @@ def plot(
         each.set_visible(False)
     known = [trial for trial in trials if sweep.metric in trial.metrics]
     for place, name in enumerate(sweep.space):
+        if sweep.scheduler == "pbt":
+            _over_epochs(axes[place], sweep, name, known)
+            continue
         title = name + (f", decides {counted[name]:.0%}" if name in counted else "")
         _over_field(axes[place], sweep, name, title, known)
     _curves(axes[len(sweep.space)], sweep, known, folder)
@@ -113,16 +134,37 @@ def _over_field(axes: Any, sweep: Sweep, name: str, title: str, trials: Sequence
     dress(axes, title, name, sweep.metric)
 
 
+def _over_epochs(axes: Any, sweep: Sweep, name: str, trials: Sequence[Trial]) -> None:
+    listed = choices(sweep, name)
+    found: list[float] = []
+    # The best is drawn last, above the others.
+    for place, trial in reversed(list(enumerate(ranked(sweep, trials)))):
+        stages = _stages(trial)
+        values = [settings[name] if listed is None else listed.index(settings[name]) for _, _, settings in stages]
+        edges = [0, *(last for last, _, _ in stages)]
+        axes.stairs(values, edges, baseline=None, color=FAINT if place else STRONG, linewidth=1.0 if place else 2.0)
+        found += values
+    if listed is not None:
+        axes.set_yticks(range(len(listed)), [setting_in_words(value) for value in listed])
+    elif found and min(found) > 0 and max(found) / min(found) > 20:
+        axes.set_yscale("log")
+    dress(axes, f"{name}; strong: best", "epoch", name)
+
+
 def _curves(axes: Any, sweep: Sweep, trials: Sequence[Trial], folder: Path) -> None:
     found = colours([trial.name for trial in trials])
     split, _, metric = sweep.metric.partition("/")
     for trial in trials:
-        if not (folder / "trials" / trial.name / "metrics.jsonl").is_file():
-            continue
         values: dict[int, list[float]] = {}
-        for record in read_metrics(folder / "trials" / trial.name):
-            if (record.split, record.name) == (split, metric) and record.learner != "ensemble":
-                values.setdefault(record.epoch, []).append(record.value)
+        first = 1
+        for last, run, _ in _stages(trial):
+            if not (folder / "trials" / run / "metrics.jsonl").is_file():
+                continue
+            for record in read_metrics(folder / "trials" / run):
+                wanted = (record.split, record.name) == (split, metric) and record.learner != "ensemble"
+                if wanted and (first <= record.epoch <= last):
+                    values.setdefault(record.epoch, []).append(record.value)
+            first = last + 1
         points = [(epoch, sum(each) / len(each)) for epoch, each in sorted(values.items())]
         if points:
             style = "-" if trial.status == "finished" else ":"

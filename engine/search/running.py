@@ -31,8 +31,8 @@ def run_trial(config: Mapping[str, Any]) -> None:
     What an earlier process has trained of it is reported first, so that the scheduler knows it again.
 
     Args:
-        config: ``recipe`` and ``plan`` as JSON, ``run_dir``, the search's ``metric``, and ``replay_only`` for a trial
-            that has ended.
+        config: ``recipe`` and ``plan`` as JSON, ``run_dir``, the search's ``metric``, ``replay_only`` for a trial
+            that has ended, and ``until_step`` for one that is to pause there.
 
     Raises:
         RecipeError: the metric is none of those that are measured.
@@ -46,7 +46,7 @@ def run_trial(config: Mapping[str, Any]) -> None:
     recipe = recipe_from_dict(json.loads(config["recipe"]))
     plan = plan_from_dict(json.loads(config["plan"]))
     console = _TrialConsole(reports)
-    result = train(recipe, plan, folder, console=console)
+    result = train(recipe, plan, folder, console=console, until_step=config["until_step"])
     reports.end(result, console.held)
 
 

@@ -48,16 +48,19 @@ def drawn(sweep: Sweep, number: int) -> Settings | None:
         every = combinations(sweep)
         return every[number] if number < len(every) else None
     found = {}
-    for name, domain in sweep.space.items():
-        listed = choices(sweep, name)
+    for name in sweep.space:
         # Each field has a stream of its own, so that a further field leaves the others as they were.
         random = np.random.RandomState(stream_seed(sweep.seed, "sweep", name, number) % 2**32)
-        found[name] = (
-            listed[random.randint(len(listed))]
-            if listed is not None
-            else _plain(domain.sample(None, random_state=random))
-        )
+        found[name] = draw(sweep, name, random)
     return found
+
+
+def draw(sweep: Sweep, name: str, random: np.random.RandomState) -> Any:
+    """Return a value of one field; raises RecipeError as `choices`."""
+    listed = choices(sweep, name)
+    if listed is not None:
+        return listed[random.randint(len(listed))]
+    return _plain(sweep.space[name].sample(None, random_state=random))
 
 
 def combinations(sweep: Sweep) -> list[Settings]:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, TypedDict
 
 from engine.atomic import replace_file, replacing, write_error
 from engine.errors import RunError
@@ -24,18 +24,33 @@ Status = Literal["waiting", "running", "finished", "pruned", "failed"]
 _CONTENT, _LOG = "sweep.json", "trials.jsonl"
 
 
+class Stage(TypedDict):
+    """A part of a training that a member of a population has taken over from another."""
+
+    until_epoch: int
+    """Finished epochs at its end."""
+    run: str
+    """Name of the run folder that trained it."""
+    settings: dict[str, Any]
+    """Values of the searched fields in it."""
+
+
 @dataclass
 class Trial:
     """One run of a search.
 
     Attributes:
         number: from 0, in the order in which settings were drawn.
-        settings: values of the searched fields.
-        status: ``pruned`` where the scheduler stopped it early, ``failed`` where an error did.
+        settings: values of the searched fields; of a member of a population those that it has now.
+        status: ``pruned`` where the scheduler stopped it early, ``failed`` where an error did; a member of a population
+            is ``waiting`` between two generations, too.
         epochs: finished epochs.
         metrics: newest value of every score of the validation images, of memory in bytes and of images per second; of
             the winners those of the test images, too.
         error: why it failed.
+        generation: of a member of a population, how often it had the choice to copy another one.
+        lineage: of a member of a population that copied another one, what had been trained before its own run folder
+            began.
     """
 
     number: int
@@ -44,11 +59,19 @@ class Trial:
     epochs: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     error: str | None = None
+    generation: int = 0
+    lineage: list[Stage] = field(default_factory=list)
+
+    @property
+    def began_at(self) -> int:
+        """Finished epochs at the beginning of its run folder."""
+        return self.lineage[-1]["until_epoch"] if self.lineage else 0
 
     @property
     def name(self) -> str:
-        """Name of its run folder."""
-        return f"trial-{self.number:04d}"
+        """Name of its run folder; a member of a population has a new one from each copy on."""
+        name = f"trial-{self.number:04d}"
+        return f"{name}-from-epoch-{self.began_at}" if self.lineage else name
 
 
 class SweepFolder:
@@ -135,6 +158,8 @@ class SweepFolder:
             columns[column] = (
                 [float(str(value)) for value in values] if numbers else [json.dumps(value) for value in values]
             )
+        if any(trial.lineage for trial in trials):
+            columns["lineage"] = [json.dumps(trial.lineage) for trial in trials]
         for name in metrics:
             columns[name] = [trial.metrics.get(name, math.nan) for trial in trials]
         path = self.path / "trials.parquet"
@@ -148,8 +173,10 @@ class SweepFolder:
 
 
 def _content(sweep: Sweep, base: Recipe) -> dict[str, Any]:
-    # The number of trials may grow from one start to the next.
-    told = ("fields", "metric", "against", "searcher", "scheduler", "grace_epochs", "reduction_factor", "seed")
+    # The number of trials may grow from one start to the next, but not that of a population.
+    told = ["fields", "metric", "against", "searcher", "scheduler", "grace_epochs", "reduction_factor", "seed"]
+    if sweep.scheduler == "pbt":
+        told += ["num_samples", "perturb_every_epochs"]
     values = {name: getattr(sweep, name) for name in told}
     space = {name: _described(domain) for name, domain in sweep.space.items()}
     content: dict[str, Any] = {"name": sweep.name, "recipe": recipe_identity(base), "space": space, **values}

@@ -34,6 +34,7 @@ def train(
     run_dir: str | Path | None = None,
     resume: Resume = "auto",
     console: Console | None = None,
+    until_step: int | None = None,
 ) -> Result:
     """Train a recipe, or go on with a run of it that was interrupted.
 
@@ -46,6 +47,8 @@ def train(
         resume: ``auto`` goes on from the newest complete checkpoint in the folder and returns the result of a run
             that is finished; ``never`` starts a new run beside it.
         console: where progress is shown; nowhere unless given.
+        until_step: stops after so many steps of the whole run, as an interruption at that step would; the same call
+            without it goes on.
 
     Raises:
         RecipeError, PlanError, DataError, RunError: the input cannot be used; nothing was trained.
@@ -86,7 +89,7 @@ def train(
                 if caution is not None:
                     console.message(caution)
                     folder.log(caution)
-                run = _Run(recipe, plan, source, team, runtime, folder, console, mirror)
+                run = _Run(recipe, plan, source, team, runtime, folder, console, mirror, until_step)
                 try:
                     return run.train(started)
                 finally:
@@ -112,11 +115,13 @@ class _Run:
         folder: RunFolder,
         console: Console,
         mirror: Mirror | None,
+        until_step: int | None,
     ) -> None:
         self._recipe, self._plan, self._source, self._team = recipe, plan, source, team
         self._runtime, self._folder, self._console, self._mirror = runtime, folder, console, mirror
         self._steps_per_epoch = source.steps_per_epoch()
         self._total = recipe.epochs * self._steps_per_epoch
+        self._last = self._total if until_step is None else min(until_step, self._total)
         self._questions = Questions(runtime)
         self._progress = Progress(self._emit)
         self._sinks: list[Any] = []
@@ -185,7 +190,7 @@ class _Run:
     def _steps(self, step: int, interruption: Interruption) -> int:
         """Run steps from ``step`` on; returns how many are finished."""
         every = self._plan.checkpoint_every_steps or self._steps_per_epoch
-        while step < self._total and not interruption.requested:
+        while step < self._last and not interruption.requested:
             epoch, index = divmod(step, self._steps_per_epoch)
             self._runtime.submit(self._team.program(step), self._source.batch(epoch, index))
             step += 1
@@ -195,7 +200,7 @@ class _Run:
                 self._questions.ask("departure", self._note_departures)
             if ends_epoch and ((epoch + 1) % self._plan.evaluate_every_epochs == 0 or step == self._total):
                 self._evaluate(epoch + 1, step)
-            if step % every == 0 and step < self._total and not interruption.requested:
+            if step % every == 0 and step < self._last and not interruption.requested:
                 self._checkpoint(step)
         self._questions.ask("departure", self._note_departures)
         self._checkpoint(step)

@@ -29,6 +29,19 @@ SWEEPS = {
         scheduler="asha",
         grace_epochs=2,
     ),
+    # InfoPro: schedules of lambda_1, lambda_2 and the learning rate, found by a population of eight.
+    "infopro_digits_pbt": lambda: Sweep(
+        name="infopro_digits_pbt",
+        recipe="infopro_digits",
+        space={
+            "method.reconstruction_weight": tune.loguniform(0.1, 10.0),
+            "method.classification_weight": tune.loguniform(0.1, 10.0),
+            "optimizer.learning_rate": tune.loguniform(0.01, 1.0),
+        },
+        fields=("epochs=8", "method.num_segments=4"),
+        scheduler="pbt",
+        perturb_every_epochs=2,
+    ),
     # Mixed knowledge fraction: beta, alpha, the number of groups T, and the rule.
     "mkf_digits": lambda: Sweep(
         name="mkf_digits",

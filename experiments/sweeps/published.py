@@ -29,6 +29,18 @@ SWEEPS = {
         num_samples=40,
         grace_epochs=10,
     ),
+    "infopro_cifar10_resnet32_pbt": lambda: Sweep(
+        name="infopro_cifar10_resnet32_pbt",
+        recipe="infopro_cifar10_resnet32_k4",
+        space={
+            "method.reconstruction_weight": tune.loguniform(0.05, 20.0),
+            "method.classification_weight": tune.loguniform(0.05, 5.0),
+            "optimizer.learning_rate": tune.loguniform(0.05, 2.0),
+        },
+        scheduler="pbt",
+        num_samples=20,
+        perturb_every_epochs=8,
+    ),
     "mkf_cifar100_resnet50": lambda: Sweep(
         name="mkf_cifar100_resnet50",
         recipe="mkf_cifar100_resnet50",

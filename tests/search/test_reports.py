@@ -84,7 +84,7 @@ def trial(tiny_recipe: TinyRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("engine.training.loop.plot_curves", lambda *_: None)
     monkeypatch.setattr(running.tune, "report", lambda values: told.append(dict(values)))
 
-    def run(recipe: Recipe, replay_only: bool = False, plan: Plan = PLAN) -> Path:
+    def run(recipe: Recipe, replay_only: bool = False, plan: Plan = PLAN, until_step: int | None = None) -> Path:
         running.run_trial(
             {
                 "recipe": json.dumps(recipe_to_dict(recipe)),
@@ -92,6 +92,7 @@ def trial(tiny_recipe: TinyRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPat
                 "run_dir": str(tmp_path / "trial"),
                 "metric": "validation/accuracy",
                 "replay_only": replay_only,
+                "until_step": until_step,
                 "settings": {},
             }
         )
@@ -163,6 +164,24 @@ def test_an_interrupted_trial_is_told_again_up_to_its_checkpoint(
     for first, again in zip(earlier, told, strict=False):
         scores = {name for name in first if name.startswith("validation/")}
         assert {name: first[name] for name in scores} == {name: again[name] for name in scores}
+
+
+def test_a_trial_that_pauses_tells_what_it_has_measured_and_tells_it_again(
+    trial: Any, told: Any, tiny_recipe: TinyRecipe
+) -> None:
+    """A search may be killed after a member has paused and before that is noted."""
+    recipe = tiny_recipe(epochs=3, data={"validation_fraction": 0.2})
+    folder = trial(recipe, until_step=8)
+    assert [values["epoch"] for values in told] == [1, 2]
+    assert engine.load(folder).checkpoint.step == 8
+    first, told[:] = list(told), []
+    trial(recipe, until_step=8)
+    assert told[-1]["validation/accuracy"] == first[-1]["validation/accuracy"]
+    assert {values["epoch"] for values in told} == {1, 2}
+    assert told[-1]["memory_bytes"] == first[-1]["memory_bytes"]
+    told.clear()
+    trial(recipe)
+    assert [values["epoch"] for values in told] == [1, 2, 3]
 
 
 def test_a_trial_that_has_not_begun_has_nothing_to_tell(trial: Any, told: Any, tiny_recipe: TinyRecipe) -> None:

@@ -1,0 +1,150 @@
+"""What is kept and told of the trials of a search while Ray Tune runs them?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from engine.errors import RecipeError
+from engine.recipes import Plan, Recipe, plan_to_dict, recipe_to_dict
+from engine.search.console import SweepConsole
+from engine.search.definition import Sweep
+from engine.search.generations import PopulationQueue
+from engine.search.reporting import setting_in_words, table_rows, value_in_words
+from engine.search.running import EPOCH
+from engine.search.searching import TrialQueue
+from engine.search.settings import Settings, recipe_with
+from engine.search.trials import SweepFolder, Trial
+from engine.training.folder import read_summary
+
+
+class Watcher(tune.Callback):
+    """Keeps what becomes known of the trials, and tells it."""
+
+    def __init__(self, definition: Sweep, base: Recipe, plan: Plan, folder: SweepFolder, console: SweepConsole) -> None:
+        self._definition, self._base, self._plan = definition, base, plan
+        self._folder, self._console = folder, console
+        self._queue: TrialQueue | PopulationQueue | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Keep nothing: Ray Tune writes itself down, but a search never reads that."""
+        return {}
+
+    def watched(self, steps: int | None) -> TrialQueue | PopulationQueue:
+        """Return the trials that are left to do, of a population with so many steps from one copy to the next."""
+        definition, folder = self._definition, self._folder
+        if steps is None:
+            self._queue = TrialQueue(
+                definition, folder.trials, definition.num_samples, self.configuration, self.begun, self.refused
+            )
+        else:
+            self._queue = PopulationQueue(
+                definition,
+                folder,
+                steps,
+                self.recipe,
+                self.configuration,
+                self.begun,
+                self.refused,
+                self._console.message,
+            )
+        return self._queue
+
+    def recipe(self, trial: Trial) -> Recipe:
+        """Return what a trial trains; raises RecipeError."""
+        return recipe_with(self._base, self._definition, trial.settings)
+
+    def configuration(self, trial: Trial, until_step: int | None = None) -> dict[str, Any]:
+        """Return what `run_trial` needs of a trial, which pauses after a step if one is given."""
+        # A mirror holds one run.
+        mirror = self._plan.mirror and f"{self._plan.mirror.rstrip('/')}/{trial.name}"
+        return {
+            "settings": dict(trial.settings),
+            "recipe": json.dumps(recipe_to_dict(self.recipe(trial))),
+            "plan": json.dumps(plan_to_dict(dataclasses.replace(self._plan, address=None, mirror=mirror))),
+            "run_dir": str(self._folder.run_dir(trial)),
+            "metric": self._definition.metric,
+            "replay_only": trial.status in ("finished", "pruned"),
+            "until_step": until_step,
+        }
+
+    def begun(self, trial: Trial) -> None:
+        """Note a trial that is given to Ray Tune."""
+        if trial.status in ("finished", "pruned"):
+            return
+        words = "starts" if trial.status == "waiting" else "goes on"
+        trial.status = "running"
+        self._folder.note(trial)
+        # A member of a population that copied none goes on as it was.
+        if self._definition.scheduler != "pbt" or trial.epochs == trial.began_at:
+            self._console.message(f"{trial.name} {words}: {_in_words(trial.settings)}")
+
+    def refused(self, trial: Trial, error: RecipeError) -> None:
+        """Note a trial that cannot be trained."""
+        trial.status, trial.error = "failed", str(error)
+        self._folder.note(trial)
+        self._console.message(f"{trial.name} failed: {trial.error}")
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Note an evaluation."""
+        known = self._known(trial)
+        if known.status == "running":
+            known.epochs = int(result[EPOCH])
+            known.metrics = {
+                name: float(value)
+                for name, value in result.items()
+                if name.startswith("validation/") or name in ("memory_bytes", "images_per_second")
+            }
+            self._show()
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Note a trial that has ended by itself or that the scheduler has stopped."""
+        known = self._known(trial)
+        if known.status != "running":
+            return
+        population = self._definition.scheduler == "pbt"
+        finished = _is_finished(self._folder.run_dir(known))
+        known.status = "finished" if finished else "waiting" if population else "pruned"
+        self._folder.note(known)
+        value = known.metrics.get(self._definition.metric)
+        stopped = f"{'pauses' if population else 'stopped'} after {known.epochs} of {self.recipe(known).epochs} epochs"
+        self._console.message(
+            f"{known.name} {'finished' if finished else stopped}: "
+            f"{self._definition.metric} {value_in_words(self._definition.metric, value)}"
+        )
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Note a trial that an error has ended."""
+        known = self._known(trial)
+        known.status, known.error = "failed", _cause(trial)
+        self._folder.note(known)
+        self._console.message(f"{known.name} failed: {known.error}")
+
+    def _show(self) -> None:
+        self._console.show(*table_rows(self._definition, list(self._folder.trials.values()), ()))
+
+    def _known(self, trial: Any) -> Trial:
+        assert self._queue is not None
+        return self._queue.of_tune[trial.trial_id]
+
+
+def _is_finished(run_dir: Path) -> bool:
+    summary = read_summary(run_dir)
+    return summary is not None and summary["status"] == "finished"
+
+
+def _in_words(settings: Settings) -> str:
+    return ", ".join(f"{name}={setting_in_words(value)}" for name, value in settings.items())
+
+
+def _cause(trial: Any) -> str:
+    """Return the last line of what a trial died of."""
+    error = getattr(trial, "error_file", None)
+    lines = Path(error).read_text().strip().splitlines() if error and Path(error).is_file() else []
+    return lines[-1] if lines else "it ended without a word"
