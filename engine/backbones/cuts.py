@@ -58,7 +58,8 @@ def cut(
         network: the whole network, its last child the classifier.
         num_segments: K, from 1 to the number of blocks; K = 1 is the whole network, whatever ``cuts`` says.
         cuts: ``balanced_layers`` puts boundary k at round(k N / K) of N blocks; ``published`` (equal layers) and
-            ``published_memory`` are InfoPro's tables; otherwise the K - 1 names of the blocks to cut after.
+            ``published_memory`` are InfoPro's tables; otherwise the K - 1 names of the blocks to cut after. What
+            balances memory or time depends on more than the network, and comes here as names.
         name: the backbone's name, which the tables go by.
         image_shape: (C, H, W); ResNet-110's memory table for STL-10 holds for images of 96 pixels.
 
@@ -86,7 +87,8 @@ def _table_cuts(cuts: str, name: str, num_segments: int, image_shape: tuple[int,
     tables = {"published": _PUBLISHED, "published_memory": _PUBLISHED_MEMORY}.get(cuts)
     if tables is None:
         raise RecipeError(
-            f"method.cuts={cuts}: expected balanced_layers, published, published_memory, or a list of block names."
+            f"method.cuts={cuts}: expected balanced_layers, balanced_memory, balanced_time, published, "
+            "published_memory, or a list of block names."
         )
     if cuts == "published_memory" and image_shape[1] == _STL_HEIGHT:
         tables = tables | _PUBLISHED_MEMORY_STL
@@ -95,7 +97,8 @@ def _table_cuts(cuts: str, name: str, num_segments: int, image_shape: tuple[int,
         known = "; ".join(f"{other}: {', '.join(map(str, table))}" for other, table in tables.items())
         raise RecipeError(
             f"method.cuts={cuts}: no cuts of {name} into {num_segments} segments are published. "
-            f"Published numbers of segments are {known}. Use method.cuts=balanced_layers."
+            f"Published numbers of segments are {known}. Use method.cuts=balanced_layers, balanced_memory or "
+            "balanced_time."
         )
     return ["stem" if point == "0.0" else f"layer{point.replace('.', '_')}" for point in row.split()]
 

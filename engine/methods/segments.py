@@ -8,6 +8,7 @@ from torch import nn
 
 from engine import backbones
 from engine.data import Facts
+from engine.methods.balanced_cuts import balanced_cuts
 from engine.methods.team import LearnerSummary
 from engine.objectives import Objective
 from engine.program import Message
@@ -58,6 +59,8 @@ def segments_of(recipe: Recipe, facts: Facts, network: nn.Sequential) -> tuple[S
     """
     method = recipe.method
     count, rule = (method.num_segments, method.cuts) if isinstance(method, Segmented) else (1, "balanced_layers")
+    if rule in ("balanced_memory", "balanced_time") and 1 < count < len(network):
+        rule = balanced_cuts(recipe, facts, network, count, rule)
     ranges = backbones.cut(network, count, rule, recipe.backbone.name, facts.image_shape)
     shapes = backbones.feature_shapes(network, facts.image_shape)
     return tuple(

@@ -1,35 +1,21 @@
 """Which auxiliary network rebuilds the image from features?
 
 Every function draws initial weights from torch's default generator, so call it inside ``engine.streams.seeded``.
-All decoders map features ``[B, *feature_shape]`` to the logits of pixels ``[B, *image_shape]``.
+All decoders map features ``[B, *feature_shape]`` to the logits of pixels ``[B, *image_shape]``. They resize
+bilinearly with aligned corners in front of a convolution, which does both at once; see `UpsampledConvolution`.
 """
 
 from __future__ import annotations
 
-import itertools
+from torch import nn
 
-import torch.nn.functional as F
-from torch import Tensor, nn
-
+from engine.objectives.convolutions import Convolution, UpsampledConvolution
 from engine.objectives.initialisation import initialise
+from engine.objectives.recomputation import RecomputedSequence
 from engine.objectives.shapes import feature_map, is_large
 
 # Channels that enter the 3x3 convolution at image size, at half of it, and at a quarter or less, as published.
 _CHANNELS_BY_HALVINGS = (12, 32, 128)
-
-
-class BilinearResize(nn.Module):
-    """Resize feature maps ``[B, C, h, w]`` to ``[B, C, *size]``, corners aligned."""
-
-    def __init__(self, size: tuple[int, int]) -> None:
-        super().__init__()
-        self.size = size
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the resized features; the features themselves where the size is right already."""
-        if tuple(features.shape[2:]) == self.size:
-            return features
-        return F.interpolate(features, size=self.size, mode="bilinear", align_corners=True)
 
 
 def decoder_for(feature_shape: tuple[int, ...], image_shape: tuple[int, int, int]) -> nn.Sequential:
@@ -54,13 +40,14 @@ def cifar_decoder(feature_shape: tuple[int, ...], image_shape: tuple[int, int, i
     Raises:
         RecipeError: the features are not a feature map.
     """
-    channels, _, _ = feature_map(feature_shape, "the decoder")
+    channels, *resolution = feature_map(feature_shape, "the decoder")
+    size = image_shape[1:]
     layers = [
-        BilinearResize(image_shape[1:]),
-        *_convolution(channels, width, kernel_size=3),
-        nn.Conv2d(width, image_shape[0], kernel_size=3, padding=1),
+        *_resized_convolution(channels, width, (resolution[0], resolution[1]), size),
+        *_activation(width),
+        Convolution(width, image_shape[0], kernel_size=3, padding=1),
     ]
-    return initialise(nn.Sequential(*layers))
+    return initialise(RecomputedSequence(*layers, keeps_convolved=True))
 
 
 def imagenet_decoder(feature_shape: tuple[int, ...], image_shape: tuple[int, int, int]) -> nn.Sequential:
@@ -80,17 +67,23 @@ def imagenet_decoder(feature_shape: tuple[int, ...], image_shape: tuple[int, int
     widths = [
         _CHANNELS_BY_HALVINGS[min(halvings, len(_CHANNELS_BY_HALVINGS) - 1)] for halvings in reversed(range(len(sizes)))
     ]
-    layers = _convolution(channels, widths[0], kernel_size=1)
-    for size, (inputs, outputs) in zip(sizes, itertools.pairwise(widths), strict=False):
-        layers += [BilinearResize(size), *_convolution(inputs, outputs, kernel_size=3)]
-    layers += [BilinearResize(sizes[-1]), nn.Conv2d(widths[-1], image_shape[0], kernel_size=3, padding=1)]
-    return initialise(nn.Sequential(*layers))
+    layers: list[nn.Module] = [Convolution(channels, widths[0], kernel_size=1)]
+    resolution = (height, width)
+    for size, inputs, outputs in zip(sizes, widths, [*widths[1:], image_shape[0]], strict=True):
+        layers += [*_activation(inputs), *_resized_convolution(inputs, outputs, resolution, size)]
+        resolution = size
+    return initialise(RecomputedSequence(*layers, keeps_convolved=True))
 
 
-def _convolution(channels: int, outputs: int, kernel_size: int) -> list[nn.Module]:
-    padding = kernel_size // 2
-    return [
-        nn.Conv2d(channels, outputs, kernel_size, padding=padding),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(),
-    ]
+def _resized_convolution(
+    channels: int, outputs: int, resolution: tuple[int, int], size: tuple[int, int]
+) -> list[nn.Module]:
+    # In the place of the resizing, so that weights have the names that they have in the published order of layers.
+    before = nn.Identity()
+    if resolution == size:
+        return [before, Convolution(channels, outputs, kernel_size=3, padding=1)]
+    return [before, UpsampledConvolution(channels, outputs, resolution, size)]
+
+
+def _activation(channels: int) -> list[nn.Module]:
+    return [nn.BatchNorm2d(channels), nn.ReLU()]

@@ -12,8 +12,10 @@ import math
 from torch import nn
 
 from engine.errors import RecipeError
+from engine.objectives.convolutions import Convolution, MeanOfPositions
 from engine.objectives.initialisation import initialise
 from engine.objectives.pooling import AveragePool, GlobalAveragePool
+from engine.objectives.recomputation import RecomputedSequence
 from engine.objectives.shapes import feature_map, is_large
 
 _HIDDEN_SIZE = 128
@@ -66,17 +68,20 @@ def conv_head(
     """
     channels, _, _ = feature_map(feature_shape, "InfoPro's head")
     layers: list[nn.Module] = []
+    strided = channels < final_channels
     for index in range(convolutions):
-        widens = index == 0 and channels < final_channels
+        widens = index == 0 and strided
         wider = 2 * channels if widens else channels
-        layers += _convolution(channels, wider, kernel_size=3, stride=2 if widens else 1)
+        convolution = Convolution(channels, wider, kernel_size=3, stride=2 if widens else 1, padding=1, bias=False)
+        layers += [convolution, nn.BatchNorm2d(wider), nn.ReLU()]
         channels = wider
-    layers.append(GlobalAveragePool())
+    layers.append(MeanOfPositions())
     for _ in range(linears - 1):
         layers += [nn.Linear(channels, _HIDDEN_SIZE), nn.ReLU()]
         channels = _HIDDEN_SIZE
     layers.append(nn.Linear(channels, outputs))
-    return initialise(nn.Sequential(*layers))
+    # A convolution with stride 2 is cheap to do again beside the segment before it, and what it gives is not small.
+    return initialise(RecomputedSequence(*layers, keeps_convolved=not strided))
 
 
 def dgl_head(feature_shape: tuple[int, ...], outputs: int) -> nn.Sequential:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -23,7 +26,22 @@ def reconstruction_loss(logits: Tensor, pixels: Tensor) -> Tensor:
         float32 scalar.
     """
     with full_precision(logits):
-        return F.binary_cross_entropy_with_logits(logits.float(), pixels.detach().float())
+        loss: Tensor = _BinaryCrossEntropy.apply(logits.float(), pixels.detach().float())
+        return loss
+
+
+class _BinaryCrossEntropy(torch.autograd.Function):
+    """The mean over all pixels, which keeps its gradient instead of logits and pixels: one tensor for two."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, pixels: Tensor) -> Tensor:
+        ctx.save_for_backward(torch.sigmoid(logits).sub_(pixels))
+        return F.binary_cross_entropy_with_logits(logits, pixels)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        (error,) = ctx.saved_tensors
+        return (error * gradients[0]).div_(error.numel()), None
 
 
 class Reconstruction(Term):

@@ -119,9 +119,13 @@ def test_cuts_by_name() -> None:
     [
         (9, "balanced_layers", ("method.num_segments=9", "resnet14 has 7 blocks that can end a segment", "use 1..7")),
         (0, "balanced_layers", ("method.num_segments=0", "1..7")),
-        (2, "published", ("method.cuts=published", "resnet14", "2 segments", "resnet32: 2, 3, 4, 8, 16", "balanced_layers")),
+        (
+            2,
+            "published",
+            ("method.cuts=published", "resnet14", "2 segments", "resnet32: 2, 3, 4, 8, 16", "balanced_layers"),
+        ),
         (2, "published_memory", ("method.cuts=published_memory", "resnet152: 2", "method.cuts=balanced_layers")),
-        (2, "blanced", ("method.cuts=blanced", "balanced_layers, published, published_memory")),
+        (2, "blanced", ("method.cuts=blanced", "balanced_layers, balanced_memory, balanced_time, published")),
         (3, ("stem",), ("names 1 blocks", "method.num_segments=3 needs 2")),
         (1, ("stem",), ("names 1 blocks", "needs 0")),
         (2, ("layer1_2",), ("cannot be cut after 'layer1_2'", "layer1_1")),

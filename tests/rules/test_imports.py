@@ -3,8 +3,9 @@
     cli -> search, planning, analysis -> training -> runtimes, tracking -> methods -> learners
         -> objectives, knowledge -> backbones, tasks, data -> recipes
 
-Every room may use errors.py, streams.py and atomic.py. program.py is known to methods and runtimes; of all others only
-training/preview.py names it, to show a program before it runs: the rest get programs through a Team.
+Every room may use errors.py, streams.py and atomic.py. program.py is known to methods and runtimes, and to planning,
+which foretells what a program costs; of all others only training/preview.py names it, to show a program before it runs:
+the rest get programs through a Team.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ LAYERS = (
 )
 RANKS = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 EVERYWHERE = {"atomic", "errors", "streams"}
-PROGRAM_ROOMS = {"methods", "runtimes"}
+PROGRAM_ROOMS = {"methods", "runtimes", "planning"}
 PROGRAM_FILES = {"training/preview.py"}
 RAY_PLACES = ("runtimes/ray/", "search/", "cli/")
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "base"}

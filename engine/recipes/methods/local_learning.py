@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -38,15 +38,20 @@ def _ramp(value: Any) -> Any:
     return value
 
 
+CutRule = Literal["published", "published_memory", "balanced_layers", "balanced_memory", "balanced_time"]
+
+
 def _cuts(value: Any) -> Any:
-    named = ("published", "published_memory", "balanced_layers")
-    if isinstance(value, str) and not difflib.get_close_matches(value, named, n=1, cutoff=0.75):
+    if value == "balanced":
+        raise ValueError(
+            "say what shall be balanced: balanced_layers (equal counts of blocks), balanced_memory or balanced_time"
+        )
+    if isinstance(value, str) and not difflib.get_close_matches(value, get_args(CutRule), n=1, cutoff=0.75):
         return [part.strip() for part in value.split(",")]
     return value
 
 
 DepthRamp = Annotated[Ramp, BeforeValidator(_ramp)]
-CutRule = Literal["published", "published_memory", "balanced_layers"]
 Cuts = Annotated[CutRule | tuple[str, ...], BeforeValidator(_cuts)]
 Head = Literal["softmax", "contrastive"]
 
@@ -66,8 +71,9 @@ class Segmented:
     """Number of segments K, from 1 (end-to-end) to the number of blocks of the backbone."""
 
     cuts: Cuts = "balanced_layers"
-    """`published` or `published_memory` (the papers' tables), `balanced_layers` (equal counts of blocks), or the names of
-    the blocks after which to cut, such as layer1_2,layer2_1."""
+    """`published` or `published_memory` (the papers' tables), `balanced_layers` (equal counts of blocks),
+    `balanced_memory` or `balanced_time` (the largest segment is as small as possible, heads and decoders included), or
+    the names of the blocks after which to cut, such as layer1_2,layer2_1."""
 
     branches: Branches | None = None
     """Side branches inside the segments, such as {kind: dhm}; those of DSL and DHM mimic the segment's own head."""

@@ -1,0 +1,141 @@
+"""`local-learning estimate`: what would a training need, and how fast could it be?"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from engine.cli.outcome import Outcome
+from engine.cli.words import PROGRAM
+from engine.errors import PlanError
+
+if TYPE_CHECKING:
+    from engine.data import Facts
+    from engine.planning.estimate import CutEstimate, TeamEstimate
+    from engine.recipes import Plan, Recipe
+
+EPILOG = f"""examples:
+  {PROGRAM} estimate infopro_cifar10_resnet32_k4
+  {PROGRAM} estimate infopro_imagenet_resnet152 data.batch_size=256 --gpu-memory 16GB --gpus 4
+  {PROGRAM} estimate infopro_cifar10_resnet110_k4 --k 2,4 --profile
+
+Nothing is allocated or read that training would need: no GPU, no images. Sizes are those of the tensors; a GPU needs
+about half a GB for CUDA besides, and its kernels some room of their own. Shares of time and bounds follow a model of
+one CPU core; messages count as free. --profile times the blocks on this machine for about a second, and prints a cut
+that becomes part of the recipe as method.cuts=BLOCK,BLOCK."""
+
+_POWERS = " KMGT"
+_MOST = 1 << 16
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """State the words that may follow ``estimate``."""
+    parser.add_argument("recipe", metavar="RECIPE", help="name of a recipe, FILE.py with recipe(), or a recipe.json")
+    parser.add_argument("fields", metavar="field=value", nargs="*", help="changes, such as data.batch_size=256")
+    parser.add_argument("--k", metavar="K,K", help="numbers of segments; 1,2,4,8 and the recipe's unless given")
+    parser.add_argument("--gpu-memory", metavar="16GB", help="find the smallest K and the largest batch that fit")
+    parser.add_argument("--gpus", metavar="N", help="number of devices; one for each learner unless given")
+    parser.add_argument("--profile", action="store_true", help="time real blocks for about a second")
+
+
+def run(options: argparse.Namespace) -> Outcome:
+    """Estimate, and say what was assumed."""
+    counts = _counts(options.k)
+    memory = _bytes(options.gpu_memory)
+    devices = _positive("--gpus", options.gpus) if options.gpus is not None else None
+    from engine.recipes import Plan, apply_overrides, load_recipe
+
+    recipe, plan = apply_overrides(load_recipe(options.recipe), Plan(), options.fields)
+    from engine.cli.estimate_lines import estimate_lines
+    from engine.planning.estimate import estimate_team, segment_counts, with_segments
+    from engine.planning.fitting import largest_batch, smallest_that_fits
+    from engine.planning.known_images import known_facts
+
+    facts, assumed = known_facts(recipe)
+    teams = [
+        estimate_team(with_segments(recipe, count, facts) if count else recipe, facts, plan, devices)
+        for count in segment_counts(recipe, facts, counts)
+    ]
+    cuts = _cuts(recipe, facts, teams, options.profile)
+    whole = _end_to_end_seconds(recipe, facts, plan, teams)
+    fits: dict[str, Any] = {}
+    if memory is not None:
+        smallest = smallest_that_fits(teams, memory)
+        fits = {
+            "gpu_memory": memory,
+            "smallest_num_segments": smallest.num_segments if smallest else None,
+            "any": smallest is not None,
+            "largest_batch": largest_batch(recipe, facts, plan, devices, memory),
+        }
+    values = {
+        "recipe": recipe.name,
+        "batch_size": recipe.data.batch_size,
+        "image_shape": facts.image_shape,
+        "num_classes": facts.num_classes,
+        "assumed": assumed,
+        "teams": [{**team.to_json(), "speed_up": whole / team.seconds} for team in teams],
+        "cuts": [
+            {
+                "num_segments": cut.num_segments,
+                "rule": cut.rule,
+                "blocks": cut.blocks,
+                "memory": cut.memory,
+                "speed_up": cut.speed_up,
+            }
+            for cut in cuts
+        ],
+        "fits": fits or None,
+    }
+    return Outcome(estimate_lines(recipe, facts, assumed, teams, whole, cuts, fits), values)
+
+
+def _end_to_end_seconds(recipe: Recipe, facts: Facts, plan: Plan, teams: Sequence[TeamEstimate]) -> float:
+    """Return the modelled seconds of a step on one device without any cut."""
+    from engine.planning.estimate import estimate_team, with_segments
+
+    if teams[0].num_segments is None:
+        return teams[0].total_seconds
+    uncut = next((team for team in teams if team.num_segments == 1), None)
+    return (uncut or estimate_team(with_segments(recipe, 1, facts), facts, plan)).total_seconds
+
+
+def _cuts(recipe: Recipe, facts: Facts, teams: Sequence[TeamEstimate], profile: bool) -> list[CutEstimate]:
+    from engine.planning.estimate import compare_cuts
+
+    counts = [team.num_segments for team in teams if team.num_segments is not None and team.num_segments > 1]
+    if profile and not counts:
+        raise PlanError(
+            f"--profile times the blocks between which to cut, but method.kind={recipe.method.kind} is not cut here: "
+            "leave --profile out, or give --k with a number above 1"
+        )
+    if not profile:
+        return [cut for count in counts for cut in compare_cuts(recipe, facts, count)]
+    from engine.planning.timed_blocks import TimedBlocks
+
+    timed = TimedBlocks(recipe, facts, counts)
+    return [
+        cut for count in counts for cut in compare_cuts(recipe, facts, count, functools.partial(timed.seconds, count))
+    ]
+
+
+def _counts(text: str | None) -> list[int] | None:
+    return None if text is None else [_positive("--k", part.strip()) for part in text.split(",")]
+
+
+def _positive(flag: str, text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST:
+        raise PlanError(f"{flag} {text}: expected a whole number above 0, such as {flag} 4")
+    return int(text)
+
+
+def _bytes(text: str | None) -> int | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
+    if not found or not float(found[1]):
+        raise PlanError(f"--gpu-memory {text}: expected bytes with a unit, such as 16GB or 24GiB")
+    base = 1024 if found[3] else 1000
+    return int(float(found[1]) * base ** _POWERS.index(found[2].upper() or " "))

@@ -1,0 +1,166 @@
+"""How is an estimate told to a person?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from engine.cli.outcome import aligned
+
+if TYPE_CHECKING:
+    from engine.data import Facts
+    from engine.planning.estimate import CutEstimate, TeamEstimate
+    from engine.recipes import Recipe
+
+_MEBIBYTE = 1 << 20
+_MOST_BLOCK_LETTERS = 60
+
+
+def estimate_lines(
+    recipe: Recipe,
+    facts: Facts,
+    assumed: str,
+    teams: Sequence[TeamEstimate],
+    whole: float,
+    cuts: Sequence[CutEstimate],
+    fits: Mapping[str, Any],
+) -> list[str]:
+    """Return tables of learners, teams and cuts, and what fits.
+
+    Args:
+        recipe: what would be trained.
+        facts: what is known of the images.
+        assumed: what had to be assumed, in words.
+        teams: one for each number of segments.
+        whole: modelled seconds of a step end to end on one device.
+        cuts: side by side.
+        fits: what fits into a given memory; empty if none was given.
+    """
+    shape = "x".join(map(str, facts.image_shape))
+    lines = [
+        f"{recipe.name}: {recipe.method.kind}, {recipe.backbone.name}, {facts.name} of {shape} in "
+        f"{facts.num_classes:,} classes, batch {recipe.data.batch_size:,}, {recipe.numerics.precision}",
+        *([f"assumed: {assumed}"] if assumed else []),
+        "",
+        "MiB of each learner (of auxiliary networks in brackets), its share of the work, and what it hands on:",
+        *_learners(teams),
+        "",
+        "MiB of a device, and of one that runs all learners in turn; overhead of auxiliary networks; bound on speed:",
+        *_teams(teams, whole, fits.get("gpu_memory")),
+    ]
+    if cuts:
+        lines += [
+            "",
+            "cuts: saved activations of the largest segment over end to end, and bound on speed, a device for each:",
+            *_cuts(cuts),
+        ]
+    return lines + (["", *_fits(recipe, teams, fits)] if fits else [])
+
+
+def _learners(teams: Sequence[TeamEstimate]) -> list[str]:
+    head = (
+        "K",
+        "learner",
+        "blocks",
+        "activations",
+        "parameters",
+        "gradients",
+        "optimizer",
+        "kept",
+        "peak",
+        "work",
+        "gives",
+    )
+    rows: list[tuple[str, ...]] = [head]
+    for team in teams:
+        for size in team.sizes:
+            given = [count for name, count in team.messages.items() if team.givers[name] == size.name]
+            rows.append(
+                (
+                    str(team.num_segments or "-"),
+                    size.name,
+                    _span(size.blocks),
+                    _with_part(size.activations, size.auxiliary_activations),
+                    _with_part(size.parameters, size.auxiliary_parameters),
+                    _mebibytes(size.gradients),
+                    _mebibytes(size.optimizer),
+                    _mebibytes(sum(size.kept.values())) if size.kept else "-",
+                    _mebibytes(size.peak),
+                    f"{size.seconds / team.total_seconds:.1%}",
+                    _mebibytes(sum(given)) if given else "-",
+                )
+            )
+    return aligned(rows)
+
+
+def _span(blocks: Sequence[str]) -> str:
+    return blocks[0] if len(blocks) == 1 else f"{blocks[0]}..{blocks[-1]}"
+
+
+def _mebibytes(count: float) -> str:
+    size = count / _MEBIBYTE
+    return f"{size:,.0f}" if size >= 1000 else f"{size:.3g}" if size < 100 else f"{size:.0f}"
+
+
+def _with_part(count: int, part: int) -> str:
+    return f"{_mebibytes(count)} ({_mebibytes(part)})"
+
+
+def _teams(teams: Sequence[TeamEstimate], whole: float, memory: int | None) -> list[str]:
+    head = ["K", "cuts", "devices", "largest", "in turn", "parameters", "MACs", "speed", "efficiency", "in flight"]
+    rows = [[*head, "fits"] if memory is not None else head]
+    for team in teams:
+        row = [
+            str(team.num_segments or "-"),
+            _shortened(team.cuts) or "-",
+            str(len(team.groups)),
+            _mebibytes(team.device_bytes),
+            _mebibytes(team.in_turn_bytes),
+            f"+{team.parameter_overhead:.1%}",
+            f"+{team.mac_overhead:.1%}",
+            f"{whole / team.seconds:.2f}x",
+            f"{team.efficiency:.0%}",
+            f"{_mebibytes(team.in_flight_bytes)} ({team.window} steps)",
+        ]
+        rows.append([*row, "yes" if team.needed <= memory else "no"] if memory is not None else row)
+    return aligned(rows)
+
+
+def _cuts(cuts: Sequence[CutEstimate]) -> list[str]:
+    rows = [("K", "cut", "memory", "speed", "method.cuts=")]
+    rows += [
+        (str(cut.num_segments), cut.rule, f"{cut.memory:.3f}", f"{cut.speed_up:.2f}x", _shortened(",".join(cut.blocks)))
+        for cut in cuts
+        if cut.rule != "measured"
+    ]
+    # The measured ones are meant to be copied.
+    rows += [
+        (str(cut.num_segments), cut.rule, f"{cut.memory:.3f}", f"{cut.speed_up:.2f}x", ",".join(cut.blocks))
+        for cut in cuts
+        if cut.rule == "measured"
+    ]
+    return aligned(rows)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MOST_BLOCK_LETTERS else f"{text[: _MOST_BLOCK_LETTERS - 3]}..."
+
+
+def _fits(recipe: Recipe, teams: Sequence[TeamEstimate], fits: Mapping[str, Any]) -> list[str]:
+    memory = f"{fits['gpu_memory'] / 1e9:g} GB"
+    batch = recipe.data.batch_size
+    lines = []
+    if fits["smallest_num_segments"] is not None:
+        lines.append(
+            f"fits into {memory} at batch {batch:,}: method.num_segments={fits['smallest_num_segments']} or more"
+        )
+    elif fits["any"]:
+        lines.append(f"fits into {memory} at batch {batch:,}")
+    else:
+        looked = ", ".join(str(team.num_segments) for team in teams if team.num_segments)
+        lines.append(f"does not fit into {memory} at batch {batch:,}" + (f" with K = {looked}" if looked else ""))
+    largest = fits["largest_batch"]
+    lines.append(
+        f"largest batch of the recipe as it is: data.batch_size={largest:,}" if largest else "no batch of 2 images fits"
+    )
+    return lines

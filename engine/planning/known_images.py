@@ -1,0 +1,91 @@
+"""What is known of a recipe's images before any of them is on the disk?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.data import Facts, open_source
+from engine.data.cifar import EXPECTED as CIFAR_IMAGES
+from engine.data.normalisation import IMAGENET, PUBLISHED
+from engine.data.stl10 import EXPECTED as STL10_IMAGES
+from engine.data.svhn import EXPECTED as SVHN_IMAGES
+from engine.data.uris import is_uri
+from engine.errors import RecipeError
+from engine.recipes import Data, Recipe
+
+
+@dataclass(frozen=True)
+class _Published:
+    side: int
+    classes: int
+    images: dict[str, int]
+
+
+_SETS = {
+    "cifar10": _Published(32, 10, CIFAR_IMAGES),
+    "cifar100": _Published(32, 100, CIFAR_IMAGES),
+    "svhn": _Published(32, 10, SVHN_IMAGES),
+    "stl10": _Published(96, 10, STL10_IMAGES),
+}
+# Of 2012, which the shipped recipes with data.name=folder are for.
+_IMAGENET = _Published(224, 1000, {"train": 1_281_167, "test": 50_000})
+
+
+def known_facts(recipe: Recipe) -> tuple[Facts, str]:
+    """Return facts of a recipe's images, and in words what had to be assumed; empty if nothing had.
+
+    Published sets are in a table; pictures of one's own are looked at where ``data.root`` has them, and taken for
+    ImageNet's where there is none.
+
+    Raises:
+        RecipeError: the size of the images is unknown, or the files contradict the recipe.
+        DataError: the files are incomplete or damaged.
+    """
+    data = recipe.data
+    if data.name in _SETS:
+        return _facts(data, _SETS[data.name], data.num_classes), ""
+    here = data.root is not None and (is_uri(data.root) or Path(data.root).expanduser().is_dir())
+    if here or data.name in ("digits", "synthetic"):
+        source = open_source(data, recipe.seed)
+        try:
+            return source.facts, ""
+        finally:
+            source.close()
+    if data.image_size is None:
+        raise RecipeError(
+            f"data.image_size is not given, and there are no images at data.root={data.root} to tell their size: give "
+            "data.image_size, or data.root=DIR"
+        )
+    classes = data.num_classes or _IMAGENET.classes
+    found = _facts(data, _Published(data.image_size, classes, _IMAGENET.images), classes)
+    given = "" if data.num_classes else f", in {classes:,} classes unless data.num_classes is given"
+    return found, f"no images at data.root={data.root}: as many as in ImageNet{given}"
+
+
+def _facts(data: Data, published: _Published, classes: int | None) -> Facts:
+    if classes not in (None, published.classes):
+        raise RecipeError(f"data.num_classes={classes}, but {data.name} has {published.classes} classes: leave it out")
+    training = published.images["train"]
+    sizes = {"train": training, "test": min(published.images["test"], data.test_limit or published.images["test"])}
+    if data.validation_fraction:
+        sizes = {"train": training, "validation": round(training * data.validation_fraction), **sizes}
+        sizes["train"] -= sizes["validation"]
+    sizes["train"] = min(sizes["train"], data.train_limit or sizes["train"])
+    labelled = round(sizes["train"] * (data.labelled_fraction or 1.0))
+    if data.unlabelled == "drop":
+        sizes["train"] = labelled
+    side = data.image_size or published.side
+    mean, std = PUBLISHED.get(data.name, IMAGENET)
+    return Facts(
+        name=data.name,
+        num_classes=published.classes,
+        class_names=tuple(map(str, range(published.classes))),
+        image_shape=(3, side, side),
+        mean=data.mean or mean,
+        std=data.std or std,
+        sizes=sizes,
+        fingerprint="",
+        labelled_images=labelled,
+        training_positions=training,
+    )

@@ -1,0 +1,272 @@
+"""What does each learner of a team need, in bytes and in work, without a byte allocated?
+
+The learners are those that training builds, by the same code, on the meta device; one step of each is run there. What
+a step allocates and frees is followed storage by storage, so its peak is the device's own, up to what kernels need for
+themselves and what the allocator keeps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.data import Batch, Facts
+from engine.learners import Learner, Role, SideBranch, Trunk
+from engine.learners.memory import tensor_bytes
+from engine.learners.numerics import DTYPES
+from engine.learners.taps import Taps
+from engine.learners.teaching.last_batch import LastBatch
+from engine.methods import Team, method_of
+from engine.methods.balanced_cuts import modelled_seconds
+from engine.methods.branches import forks_of
+from engine.methods.costs import Ledger, SavedStorages, in_precision, layer_macs
+from engine.methods.segments import build_network
+from engine.methods.team import LearnerSummary
+from engine.methods.whole_network import Training, WholeNetwork
+from engine.objectives import Context
+from engine.program import BATCH, Message
+from engine.recipes import Backbone, Recipe
+
+_META = torch.device("meta")
+_COPIES, _KNOWLEDGE = "copies_of_peers", "knowledge"
+
+
+@dataclass(frozen=True)
+class LearnerSize:
+    """One learner; sizes in bytes, of one step with a full batch.
+
+    Attributes:
+        name: unique in its team.
+        blocks: names of the blocks of its body.
+        body_activations: what autograd keeps of the body, its input among it.
+        auxiliary_activations: what it keeps of the objective beyond that: of heads, decoders and branches.
+        parameters: of body and auxiliary networks.
+        auxiliary_parameters: of the auxiliary networks alone.
+        gradients: of the parameters.
+        optimizer: momentum and the like.
+        kept: what else stays from step to step, by purpose: knowledge, which lies in the host's memory, and copies of
+            peers, which lie on the device.
+        lasting: what lies on the learner's device between two steps.
+        transient: most bytes that a step adds to that at one time.
+        macs: multiply-accumulates of the body for one image, forward.
+        auxiliary_macs: those of the objective's layers as they are written, whichever way they are evaluated.
+        forward_seconds: modelled, of the body's forward pass.
+        seconds: modelled, of the whole step.
+        trunk: share of the forward pass up to the last branch that is a learner of its own; 1 where there is none.
+    """
+
+    name: str
+    blocks: tuple[str, ...]
+    body_activations: int = 0
+    auxiliary_activations: int = 0
+    parameters: int = 0
+    auxiliary_parameters: int = 0
+    gradients: int = 0
+    optimizer: int = 0
+    kept: Mapping[str, int] = field(default_factory=dict)
+    lasting: int = 0
+    transient: int = 0
+    macs: int = 0
+    auxiliary_macs: int = 0
+    forward_seconds: float = 0.0
+    seconds: float = 0.0
+    trunk: float = 1.0
+
+    @property
+    def activations(self) -> int:
+        """All that autograd keeps."""
+        return self.body_activations + self.auxiliary_activations
+
+    @property
+    def peak(self) -> int:
+        """Most bytes on the learner's device at one time, if nothing else is there."""
+        return self.lasting + self.transient
+
+
+def team_sizes(recipe: Recipe, facts: Facts, team: Team) -> tuple[LearnerSize, ...]:
+    """Return the sizes of all learners of a recipe's team, in its order.
+
+    Where blocks are left out at random, the whole network counts.
+
+    Raises:
+        RecipeError: a learner cannot be built.
+    """
+    recipe = without_files(recipe)
+    return tuple(_size(recipe, facts, team, learner) for learner in team.learners)
+
+
+def without_files(recipe: Recipe) -> Recipe:
+    """Return a recipe of the same sizes that neither reads weights nor writes knowledge, and compiles nothing."""
+    method = recipe.method
+    if getattr(method, "knowledge_folder", None) is not None:
+        method = dataclasses.replace(method, knowledge_folder=None)
+    if hasattr(method, "peers"):
+        peers = [
+            peer if peer.backbone is None else dataclasses.replace(peer, backbone=_unread(peer.backbone))
+            for peer in method.peers
+        ]
+        method = dataclasses.replace(method, peers=tuple(peers))
+    numerics = dataclasses.replace(recipe.numerics, compile=False)
+    return dataclasses.replace(recipe, method=method, backbone=_unread(recipe.backbone), numerics=numerics)
+
+
+def _unread(backbone: Backbone) -> Backbone:
+    return dataclasses.replace(backbone, weights=None)
+
+
+def _size(recipe: Recipe, facts: Facts, team: Team, summary: LearnerSummary) -> LearnerSize:
+    # A store has a row for each image, and is as large as that of a few images so many times.
+    parts = max(1, getattr(recipe.method, "store_learners", 0))
+    few = dataclasses.replace(facts, training_positions=parts)
+    times = -(-facts.training_positions // parts)
+    method = method_of(recipe)
+    if not summary.parameters + summary.auxiliary_parameters:
+        kept = method.build_learner(recipe, few, 1, summary.name, _META).ask_memory()
+        weights = kept.get("parameters", 0)
+        knowledge = {_KNOWLEDGE: kept[_KNOWLEDGE] * times} if _KNOWLEDGE in kept else {}
+        return LearnerSize(summary.name, summary.blocks, parameters=weights, kept=knowledge, lasting=weights)
+    # The ledger is not read: under it the meta device is quicker.
+    with Ledger(), _META:
+        learner = method.build_learner(recipe, few, 1, summary.name, _META)
+    assert isinstance(learner, Learner)
+    modules = (learner.body, learner.objective)
+    step = _Step(learner, recipe, facts, team)
+    parameters, auxiliary = (tensor_bytes(module.parameters()) for module in modules)
+    gradients = sum(tensor_bytes(p.grad for p in m.parameters() if p.grad is not None) for m in modules)
+    optimizer = _optimizer_bytes(learner.optimizer)
+    copies = sum(message.bytes for message in _messages(team, summary.name, "adopt"))
+    kept = {_COPIES: copies, _KNOWLEDGE: times * _known(recipe, few) + _seen_again(recipe, facts)}
+    lasting = parameters + auxiliary + optimizer + copies + sum(tensor_bytes(module.buffers()) for module in modules)
+    return LearnerSize(
+        summary.name,
+        summary.blocks,
+        step.body_activations,
+        step.auxiliary_activations,
+        parameters + auxiliary,
+        auxiliary,
+        gradients,
+        optimizer,
+        {purpose: size for purpose, size in kept.items() if size},
+        lasting,
+        step.ledger.peak,
+        step.macs // recipe.data.batch_size,
+        step.auxiliary_macs // recipe.data.batch_size,
+        step.forward_seconds,
+        modelled_seconds(step.ledger.macs, step.ledger.moved),
+        step.trunk,
+    )
+
+
+class _Step:
+    """One step of a learner on the meta device, as `Learner.forward` and `Learner.update` run it."""
+
+    def __init__(self, learner: Learner, recipe: Recipe, facts: Facts, team: Team) -> None:
+        body, objective, rows = learner.body.train(), learner.objective.train(), recipe.data.batch_size
+        self.ledger = Ledger()
+        ends = self._ends_of_forks(learner, recipe, facts)
+        taps = Taps(body, objective.taps)
+        kept = SavedStorages([*body.parameters(), *body.buffers(), *objective.parameters(), *objective.buffers()])
+        features = [message for message in _messages(team, learner.name, "forward") if message.name != BATCH]
+        heard = [*_messages(team, learner.name, "update"), *_messages(team, learner.name, "learn")]
+        with self.ledger, kept.counting(), in_precision(DTYPES[recipe.numerics.precision]):
+            pixels = None
+            if objective.needs_pixels or not features:
+                pixels = torch.empty(rows, *facts.image_shape, device=_META)
+            inputs = _tensor(features[0]) if features else (pixels + 0.0 if pixels is not None else None)
+            assert inputs is not None
+            if isinstance(learner, SideBranch):
+                inputs.requires_grad_()
+            if not objective.needs_pixels:
+                pixels = None
+            before = self._seconds()
+            with taps.recording() as tapped:
+                output = body(inputs)
+            del inputs
+            self.body_activations, self.macs = kept.bytes, self.ledger.macs
+            self.forward_seconds = self._seconds() - before
+            self.trunk = (max(ends) - before) / self.forward_seconds if ends else 1.0
+            labels = torch.empty(rows, dtype=torch.int64, device=_META)
+            messages = {message.name: _tensor(message) for message in heard}
+            # Not step 0, in which some methods measure more.
+            context = Context(labels, pixels, messages, tapped=tapped, step=1)
+            value = objective(output, context)
+            self.auxiliary_activations = kept.bytes - self.body_activations
+            value.total.backward()
+        lowered = in_precision(DTYPES[recipe.numerics.precision])
+        with Ledger(), lowered, torch.no_grad(), layer_macs(objective.eval()) as macs:
+            objective(output, context)
+        self.auxiliary_macs = sum(macs)
+
+    def _seconds(self) -> float:
+        return modelled_seconds(self.ledger.macs, self.ledger.moved)
+
+    def _ends_of_forks(self, learner: Learner, recipe: Recipe, facts: Facts) -> list[float]:
+        """Return a list that will hold the times at which the blocks with a branch are done, if there are any."""
+        ends: list[float] = []
+
+        def note(*_: Any) -> None:
+            ends.append(self._seconds())
+
+        if isinstance(learner, Trunk):
+            for block in forks_of(recipe.method, facts, learner.body).values():
+                learner.body.get_submodule(block).register_forward_hook(note)
+        return ends
+
+
+def _messages(team: Team, learner: str, phase: str) -> Iterator[Message]:
+    """Yield what a phase of a learner takes, in the step in which most is exchanged."""
+    program = max(team.training, key=lambda each: each.bytes_per_step)
+    for call in program.calls:
+        if (call.learner, call.phase) == (learner, phase):
+            yield from (program.messages[name] for name in call.takes)
+
+
+def _tensor(message: Message) -> Tensor:
+    ((shape, dtype),) = message.parts
+    return torch.empty(shape, dtype=getattr(torch, dtype), device=_META)
+
+
+def _optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """Return the bytes of an optimizer's state after its first step, which is taken here."""
+    for group in optimizer.param_groups:
+        # The meta device has no fused kernels; the state is the same.
+        group["fused"] = False
+    optimizer.step()
+    slots = [value for state in optimizer.state.values() for value in state.values()]
+    return tensor_bytes(value for value in slots if isinstance(value, Tensor))
+
+
+def _known(recipe: Recipe, facts: Facts) -> int:
+    """Return the bytes of what a network remembers of the images itself."""
+    teaching = _teaching(recipe, facts)
+    return teaching.bytes if teaching is not None else 0
+
+
+def _seen_again(recipe: Recipe, facts: Facts) -> int:
+    """Return the bytes of the images that are kept for the next step."""
+    teaching = _teaching(recipe, facts) if recipe.method.kind == "dlb" else None
+    if not isinstance(teaching, LastBatch):
+        return 0
+    rows = 2 * recipe.data.batch_size
+    numbers = np.zeros(rows, np.int64)
+    pixels = torch.empty(rows, *facts.image_shape, device=_META)
+    for step in range(2):
+        teaching.passes(Batch(np.empty(0), numbers, numbers, "train", 0, step), pixels)
+        if not step:
+            teaching.finish(torch.empty(recipe.data.batch_size, facts.num_classes, device=_META))
+    return teaching.bytes
+
+
+def _teaching(recipe: Recipe, facts: Facts) -> Any:
+    method = method_of(recipe)
+    if not isinstance(method, WholeNetwork):
+        return None
+    with _META:
+        network = build_network(recipe, facts, recipe.seed)
+    return method.teaching(Training(recipe, facts, 1, Role("network", recipe.seed, "segment0"), network))
