@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from engine.cli.outcome import Outcome, aligned
 from engine.cli.places import in_process, on_ray
 from engine.recipes import Plan, Recipe, plan_to_dict, recipe_to_dict
+from engine.runtimes.replicated import check_replicable, replicate
 from engine.training.preview import Preview, preview
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ def describe(recipe: Recipe, plan: Plan, run_dir: str | None, resume: Resume) ->
         InputError: the training would be refused.
     """
     found = preview(recipe, run_dir, resume)
+    check_replicable(recipe, found.facts, plan)
+    if plan.replicas > 1:
+        found = replace(found, team=replicate(found.team, plan.replicas))
     placement = in_process(recipe) if plan.executor == "process" else on_ray(found, plan)
     values = {
         "recipe": recipe_to_dict(recipe),

@@ -29,22 +29,29 @@ def on_ray(found: Preview, plan: Plan) -> dict[str, Any]:
     import ray
 
     from engine.runtimes.ray.cluster import connect, node_resources, private_node, shared_memory_free
-    from engine.runtimes.ray.placement import choose_placement, choose_store_bytes, store_bytes_needed
+    from engine.runtimes.ray.links import routes_of
+    from engine.runtimes.ray.placement import choose_placement, choose_store_bytes, programs_of, store_bytes_needed
+    from engine.runtimes.ray.transport import choose_transport
 
     team = found.team
-    needed = store_bytes_needed(team, plan)
     if plan.address is None:
+        transport = choose_transport(plan, 1)
+        needed = store_bytes_needed(team, plan, transport.kind)
         placement = choose_placement(plan, found.recipe, len(team.learners), [private_node()])
         choose_store_bytes(plan, needed, shared_memory_free())
         where = "a private Ray on this machine"
     else:
-        owned = connect(plan, needed)
+        owned = connect(plan, store_bytes_needed(team, plan, choose_transport(plan, 2).kind))
         try:
-            placement = choose_placement(plan, found.recipe, len(team.learners), node_resources())
+            nodes = node_resources()
+            placement = choose_placement(plan, found.recipe, len(team.learners), nodes)
+            transport = choose_transport(plan, len(nodes))
+            needed = store_bytes_needed(team, plan, transport.kind)
         finally:
             if owned:
                 ray.shutdown()
         where = f"the cluster at {plan.address}"
+    linked = sum(route.bytes for route in routes_of(programs_of(team))) if transport.kind == "direct" else 0
     return {
         "executor": "ray",
         "actors": placement.actors,
@@ -53,5 +60,8 @@ def on_ray(found: Preview, plan: Plan) -> dict[str, Any]:
         "strategy": placement.strategy,
         "window": placement.window,
         "object_store_bytes": needed,
-        "text": f"{placement.describe()}, on {where}; they need {needed:,} bytes of object store",
+        "transport": transport.kind,
+        "link_bytes": linked,
+        "text": f"{placement.describe()}, on {where}; they need {needed:,} bytes of object store; messages: "
+        f"{transport.describe()}" + (f", {linked:,} bytes of memory" if linked else ""),
     }

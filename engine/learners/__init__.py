@@ -8,6 +8,7 @@ from engine.learners.knowledge_keeper import KnowledgeKeeper
 from engine.learners.learner import Learner
 from engine.learners.numerics import choose_device, numerics_applied
 from engine.learners.optimization import learning_rate, make_optimizer
+from engine.learners.replicas import PATIENCE, Replicas
 from engine.learners.role import Role, Stated
 from engine.learners.state import LearnerState
 from engine.learners.teacher import Teacher
@@ -18,6 +19,8 @@ __all__ = [
     "KnowledgeKeeper",
     "Learner",
     "LearnerState",
+    "PATIENCE",
+    "Replicas",
     "Role",
     "SideBranch",
     "Stated",

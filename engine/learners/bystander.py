@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from engine.data import Batch
 from engine.errors import EngineError, LearnerError
 from engine.learners.failures import explain
+from engine.learners.meters import Timeline
 from engine.learners.state import LearnerState
 
 
@@ -44,6 +46,10 @@ class Bystander(ABC):
     def ask_score(self) -> dict[str, dict[str, float]]:
         """Return nothing: it is not what is trained."""
         return {}
+
+    def ask_timeline(self) -> dict[str, Any]:
+        """Return no calls; otherwise as `Learner.ask_timeline`."""
+        return Timeline().report()
 
     def ask_departure(self) -> None:
         """Return nothing: it never leaves."""

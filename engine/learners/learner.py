@@ -19,11 +19,12 @@ from engine.errors import EngineError, LearnerError
 from engine.learners.failures import NotFinite, explain
 from engine.learners.frozen_peers import FrozenPeer, FrozenPeers, flat_weights
 from engine.learners.memory import MemoryMeter
-from engine.learners.meters import Meters
+from engine.learners.meters import Meters, Timeline
 from engine.learners.numerics import DTYPES
 from engine.learners.optimization import learning_rate_at, make_optimizer
 from engine.learners.propagation import Learned, Pending, Propagation
 from engine.learners.recalibration import Recalibration
+from engine.learners.replicas import Replicas
 from engine.learners.role import Role, Stated
 from engine.learners.state import LearnerState, pack_state, unpack_state
 from engine.learners.statements import Statements
@@ -80,11 +81,13 @@ class Learner:
             self._placed(copy)
         self._teaching = teaching
         self._recalibration: Recalibration | None = None
+        self._replicas: Replicas | None = None
         self._named = dict(self.body.named_parameters(prefix="body"))
         self._named |= dict(self.objective.named_parameters(prefix="auxiliary"))
         self.optimizer = make_optimizer(recipe.optimizer, self._named.values())
         self._augmenter = Augmenter(recipe.data.augmentation, facts, recipe.seed, device)
         self._meters = Meters()
+        self._timeline = Timeline()
         self._score = ClassificationScore(facts.num_classes)
         self._together = CohortScore(facts.num_classes)
         self._pending: Pending | None = None
@@ -122,7 +125,7 @@ class Learner:
             self.body.train()
         pixels = None
         if features is None or self.objective.needs_pixels:
-            pixels = self._augmenter.training_pixels(batch)
+            pixels = self._own_rows(self._augmenter.training_pixels(batch))
         passes = None
         if self._teaching is not None and pixels is not None:
             passes = self._teaching.passes(batch, pixels)
@@ -162,12 +165,12 @@ class Learner:
         if pending.inputs is not None:
             with self._propagation.autocast():
                 heard |= self._frozen.predictions(pending.inputs, batch, self._dtype)
-        labels = torch.from_numpy(batch.labels).to(self.device)
+        labels = self._own_rows(torch.from_numpy(batch.labels).to(self.device))
         try:
             if self._teaching is None or pending.passes is None:
                 with self._memory.counting():
                     context = Context(labels, pending.pixels, heard, pending.predictions)
-                    learned = self._propagation.learn(pending, context)
+                    learned = self._propagation.learn(pending, context, share=len(labels) / len(batch.labels))
             else:
                 labels, passes = pending.passes.first.labels, pending.passes
                 self._teaching.hear(batch, messages)
@@ -189,6 +192,8 @@ class Learner:
         rate = learning_rate_at(self._recipe, self._steps_per_epoch, batch.epoch, batch.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        if self._replicas is not None:
+            self._replicas.add_up(self._named.values())
         self._propagation.scaler.step(self.optimizer)
         self._propagation.scaler.update()
         known = self._teaching.bytes if self._teaching is not None else 0
@@ -211,7 +216,8 @@ class Learner:
         if self._departure is not None:
             return self._statements.nothing(self._statements.restated, len(batch.labels))
         features = next(iter(messages.values()), None)
-        inputs = self._inputs(self._augmenter.training_pixels(batch) if features is None else None, features)
+        pixels = self._own_rows(self._augmenter.training_pixels(batch)) if features is None else None
+        inputs = self._inputs(pixels, features)
         with torch.no_grad(), statistics_untracked(self.body, self.objective):
             return self._stated(self._statements.restated, self._propagation.run(batch, inputs))
 
@@ -286,6 +292,10 @@ class Learner:
         """Return bytes by purpose; ``total`` is the device's own peak on a GPU and the sum on a CPU."""
         return self._memory.report(self.device)
 
+    def ask_timeline(self) -> dict[str, Any]:
+        """Return when the last calls ran, and where; as `Timeline.report`."""
+        return self._timeline.report()
+
     def ask_departure(self) -> str | None:
         """Return why the learner has left its cohort; None while it trains."""
         return self._departure
@@ -324,6 +334,21 @@ class Learner:
             self._teaching.restore(kept)
             self._teaching.restore_knowledge(state.knowledge)
             self._known_at = self._steps
+
+    def join(self, replicas: Replicas) -> None:
+        """Train from now on with other actors that hold the same learner, each on its rows of every batch."""
+        self._replicas = replicas
+        replicas.synchronise_norms(self.body, self.objective)
+        self._propagation.draw_apart(replicas.index)
+
+    def part(self) -> None:
+        """Tell the replicas that this one has ended."""
+        if self._replicas is not None:
+            self._replicas.part()
+
+    def _own_rows(self, whole: Tensor) -> Tensor:
+        """Return the rows of a batch [B, ...] that this learner trains on; all of them where it has no replicas."""
+        return whole if self._replicas is None else self._replicas.rows(whole)
 
     def _placed(self, module: Any) -> Any:
         return module.to(self.device, memory_format=self._format)
@@ -365,7 +390,9 @@ class Learner:
         except Exception as error:
             place = f" of {_place(batch)}" if batch is not None else ""
             raise LearnerError(self.name, f"{phase}{place}: {explain(error)}", traceback.format_exc()) from error
-        self._meters.work(time.perf_counter() - started)
+        ended = time.perf_counter()
+        self._meters.work(ended - started)
+        self._timeline.add(phase, batch, started, ended)
         return given
 
 

@@ -1,10 +1,17 @@
-"""Sums up what a learner sees between two reports."""
+"""Sums up what a learner sees between two reports, and remembers when its last calls began and ended."""
 
 from __future__ import annotations
 
+import os
 import time
+from collections import deque
 from collections.abc import Collection, Mapping
 from typing import Any
+
+from engine.data import Batch
+
+# A few hundred steps of any method.
+_REMEMBERED_CALLS = 2048
 
 
 class Meters:
@@ -112,3 +119,36 @@ class Meters:
         self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
         self._images, self._scored, self._hits = state["images"], state["scored"], state["hits"]
         self._observed = {name: list(sums) for name, sums in state["observed"].items()}
+
+
+class Timeline:
+    """When the last calls of a learner began and ended; older ones are forgotten."""
+
+    def __init__(self) -> None:
+        self._calls: deque[tuple[str, int, int, float, float]] = deque(maxlen=_REMEMBERED_CALLS)
+        self._place = (0, 0)
+
+    def add(self, phase: str, batch: Batch | None, started: float, ended: float) -> None:
+        """Remember one call.
+
+        Args:
+            phase: name of the phase.
+            batch: that the call took; a call that takes none belongs to the batch before.
+            started: when it began, by `time.perf_counter`.
+            ended: when it ended, by the same clock.
+        """
+        if batch is not None:
+            self._place = (batch.epoch, batch.step)
+        self._calls.append((phase, *self._place, started, ended))
+
+    def report(self) -> dict[str, Any]:
+        """Return the id of this ``process``, its ``host``, and the ``calls``, oldest first.
+
+        Of each call phase, epoch, step, start and end in seconds since 1970: all processes of a machine share both
+        clocks, so that what they report lines up.
+        """
+        offset = time.time() - time.perf_counter()
+        calls = [
+            (phase, epoch, step, started + offset, ended + offset) for phase, epoch, step, started, ended in self._calls
+        ]
+        return {"process": os.getpid(), "host": os.uname().nodename, "calls": calls}

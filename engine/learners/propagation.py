@@ -75,6 +75,11 @@ class Propagation:
         self._taps = Taps(body, objective.taps)
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
+    def draw_apart(self, replica: int) -> None:
+        """Let replicas other than the first draw random numbers of their own: dropout must not repeat in all parts."""
+        if replica:
+            self._role = replace(self._role, stream=f"{self._role.stream} replica {replica}")
+
     def autocast(self) -> torch.autocast:
         """Return a block in which the networks compute in the recipe's precision."""
         return torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32)
@@ -97,13 +102,16 @@ class Propagation:
             predictions = self._objective.predict(output) if stated else None
         return Pending(batch, None, None, output, predictions, tapped)
 
-    def learn(self, pending: Pending, context: Context, factors: Mapping[str, float] | None = None) -> Learned:
+    def learn(
+        self, pending: Pending, context: Context, factors: Mapping[str, float] | None = None, share: float = 1.0
+    ) -> Learned:
         """Go backward from a forward pass, and add to the gradients.
 
         Args:
             pending: what the forward pass left.
             context: what the terms may look at; what the pass itself knows is filled in.
             factors: of the terms; see `Objective`.
+            share: of the batch that these images are, by which the gradients are weighted.
 
         Raises:
             NotFinite: a loss is not finite; its gradients are not added.
@@ -113,7 +121,7 @@ class Propagation:
         with self._stream(batch, "update"), self.autocast():
             value = self._objective(pending.output, context, factors)
         losses = finite_losses(value.losses, value.total, batch)
-        self.scaler.scale(value.total).backward()
+        self.scaler.scale(value.total if share == 1.0 else value.total * share).backward()
         return Learned(losses, value.logits, value.observed)
 
     def learn_all(

@@ -28,11 +28,17 @@ class Plan:
     placement: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
     """How the actors are laid over nodes: neighbours of a chain together, or each on its own node."""
 
-    window: Annotated[int, Field(ge=1, le=256)] | None = None
-    """Training steps in flight at once; twice the number of learners unless given."""
+    replicas: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Actors that train each segment or peer together, each on a part of every batch: the weights are those of one
+    device up to the order of sums, but for dropout, which draws for each part."""
 
-    transport: Literal["auto", "object_store"] = "auto"
-    """How messages travel between actors; `auto` takes the object store."""
+    window: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Training steps in flight at once; twice the number of learners unless given, and on direct links as many short
+    steps as take a few tenths of a second."""
+
+    transport: Literal["auto", "object_store", "direct"] = "auto"
+    """How messages travel between actors: through Ray's object store, or on direct links (shared memory on a node, TCP
+    between nodes). `auto` takes direct links where all actors are on one node, and the object store otherwise."""
 
     object_store_bytes: Annotated[int, Field(ge=80 * 2**20)] | None = None
     """Size of a private Ray's object store; computed from the messages and the window unless given."""

@@ -6,6 +6,7 @@ from engine.data import Facts
 from engine.methods import Team
 from engine.recipes import Plan, Recipe
 from engine.runtimes.process import ProcessRuntime
+from engine.runtimes.replicated import ReplicatedRuntime, check_replicable
 from engine.runtimes.runtime import Answer, Runtime
 
 
@@ -15,11 +16,16 @@ def open_runtime(recipe: Recipe, facts: Facts, team: Team, steps_per_epoch: int,
     Raises:
         PlanError: this machine or cluster cannot run the plan.
     """
+    check_replicable(recipe, facts, plan)
     if plan.executor == "process":
         return ProcessRuntime(recipe, facts, team, steps_per_epoch)
-    from engine.runtimes.ray import ObjectStoreRuntime
+    from engine.runtimes.ray import open_on_ray
 
-    return ObjectStoreRuntime(recipe, facts, team, steps_per_epoch, plan)
+    if plan.replicas == 1:
+        return open_on_ray(recipe, facts, team, steps_per_epoch, plan)
+    return ReplicatedRuntime(
+        team, plan.replicas, lambda repeated: open_on_ray(recipe, facts, repeated, steps_per_epoch, plan)
+    )
 
 
 __all__ = ["Answer", "ProcessRuntime", "Runtime", "open_runtime"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import signal
@@ -18,7 +19,7 @@ import ray
 import engine
 from engine.recipes import Recipe
 from engine.runtimes import Runtime, open_runtime
-from engine.runtimes.ray import ObjectStoreRuntime, start_private_ray
+from engine.runtimes.ray import ObjectStoreRuntime, StreamRuntime, start_private_ray
 from engine.runtimes.ray.processes import WatchedProcess
 from engine.tracking import Record, read_metrics
 
@@ -160,15 +161,22 @@ def test_death(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("transport", "runtime_class"), [("object_store", ObjectStoreRuntime), ("direct", StreamRuntime)]
+)
 def test_a_failure_of_one_is_not_blamed_on_the_others(
-    tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+    transport: Literal["object_store", "direct"],
+    runtime_class: type[Any],
+    tmp_path: Path,
+    tiny_recipe: Callable[..., Recipe],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The survivors miss messages of the dead one: that is no failure of theirs, and none of them goes on."""
     fate: Any = Fate("segment0", "SIGKILL", monkeypatch)
     seen: dict[str, str] = {}
-    close = ObjectStoreRuntime.close
+    close = runtime_class.close
 
-    def ask_survivors(runtime: ObjectStoreRuntime) -> None:
+    def ask_survivors(runtime: Any) -> None:
         for name in ("segment1", "segment2"):
             try:
                 ray.get(runtime._actors[name].check.remote(), timeout=30)
@@ -177,9 +185,10 @@ def test_a_failure_of_one_is_not_blamed_on_the_others(
                 seen[name] = type(error.cause).__name__
         close(runtime)
 
-    monkeypatch.setattr(ObjectStoreRuntime, "close", ask_survivors)
+    monkeypatch.setattr(runtime_class, "close", ask_survivors)
+    plan = dataclasses.replace(_plan(), transport=transport)
     with pytest.raises(engine.LearnerError, match="learner segment0: its process"):
-        engine.train(tiny_recipe(epochs=EPOCHS), _plan(), tmp_path, console=fate)
+        engine.train(tiny_recipe(epochs=EPOCHS), plan, tmp_path, console=fate)
     assert seen == {"segment1": "LostStep", "segment2": "LostStep"}
 
 

@@ -30,7 +30,7 @@ def _no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"gpus_per_learner": 64}, r"64 GPU each"),
         ({"placement": "STRICT_SPREAD"}, r"set plan.placement=SPREAD"),
         (
-            {"object_store_bytes": 80 * 2**20, "window": 256},
+            {"object_store_bytes": 80 * 2**20, "window": 256, "transport": "object_store"},
             r"object_store_bytes is 83,886,080, but .* need [\d,]+ bytes",
         ),
     ],

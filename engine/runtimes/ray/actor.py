@@ -1,49 +1,68 @@
-"""The one kind of actor: it builds a learner where it will live, and runs that learner's phases."""
+"""The one kind of actor: it builds a learner where it will live, and runs that learner's phases.
+
+Either call by call, with messages from the object store, or many steps in one walk, with messages on links.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
-import traceback
-from collections.abc import Sequence
-from typing import Any
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import ray
 import torch
 
-from engine.data import Batch, Facts
+from engine.data import Batch
 from engine.errors import EngineError, LearnerError
-from engine.learners import LearnerState, choose_device, explain, numerics_applied
-from engine.methods import method_of
-from engine.recipes import recipe_from_dict
+from engine.learners import Bystander, Learner, LearnerState, explain
+from engine.program import Program
 from engine.runtimes.ray.failures import LostStep
-from engine.runtimes.ray.messages import Packed, pack, unpack
+from engine.runtimes.ray.links import Address, Links, Meeting, PlannedLink, copies_for
+from engine.runtimes.ray.meeting_place import Place
+from engine.runtimes.ray.messages import Packed, call_untouched, pack, unpack
+from engine.runtimes.ray.walk import Walk
+
+
+class Builder(Protocol):
+    """What makes the learners of a team, such as a `Blueprint`."""
+
+    def build(self, name: str) -> Learner | Bystander:
+        """Build the learner of this name; raises LearnerError if it cannot be built."""
+
+
+@dataclass(frozen=True)
+class Walked:
+    """What an actor says of some steps.
+
+    Attributes:
+        seconds: that it took, waiting for partners included.
+        answers: to the questions after them.
+    """
+
+    seconds: float
+    answers: list[Any]
 
 
 class LearnerActor:
     """A learner on a device of its own.
 
-    No weights travel: the actor gets the recipe as JSON and builds its learner itself. After a failure it answers
-    every further call with the same error, so nothing goes on from a half-finished step.
+    After a failure it answers every further call with the same error, so nothing goes on from a half-finished step.
 
     Args:
-        recipe: JSON of the resolved recipe.
-        facts: JSON of what is known of the data.
-        steps_per_epoch: optimizer steps in an epoch.
+        builder: builds the learner here, because no weights travel.
         name: the learner's name.
-        gpus_are_planned: whether this actor reserves a GPU or a part of one.
     """
 
-    def __init__(self, recipe: str, facts: str, steps_per_epoch: int, name: str, gpus_are_planned: bool) -> None:
-        self._recipe = recipe_from_dict(json.loads(recipe))
-        self._facts = Facts.from_json(json.loads(facts))
-        self._steps_per_epoch = steps_per_epoch
+    def __init__(self, builder: Builder, name: str) -> None:
+        self._builder = builder
         self._name = name
-        self._gpus_are_planned = gpus_are_planned
         self._failure: EngineError | None = None
         self._next = 0
+        self._links = Links({}, {})
 
     def build(self) -> dict[str, Any]:
         """Build the learner; returns its actor's id, process, node, host and device.
@@ -53,23 +72,15 @@ class LearnerActor:
         # Ray's own handler raises SystemExit wherever the process happens to be, which may tell its parent the reason
         # or only an exit code; ended by the signal itself, the kernel tells.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        try:
-            # Entered for the life of the process, which belongs to this learner alone.
-            contextlib.ExitStack().enter_context(numerics_applied(self._recipe.numerics))
-            device = choose_device(self._recipe.numerics, self._gpus_are_planned)
-            self._learner = method_of(self._recipe).build_learner(
-                self._recipe, self._facts, self._steps_per_epoch, self._name, device
-            )
-        except EngineError:
-            raise
-        except Exception as error:
-            raise LearnerError(self._name, f"could not be built: {explain(error)}", traceback.format_exc()) from error
+        self._learner = self._builder.build(self._name)
+        device = self._learner.device
         named = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
         context = ray.get_runtime_context()
         return {
             "actor": context.get_actor_id(),
             "pid": os.getpid(),
             "node": context.get_node_id(),
+            "address": ray.util.get_node_ip_address(),
             "host": os.uname().nodename,
             "device": named,
         }
@@ -86,6 +97,23 @@ class LearnerActor:
         self._next = number + 1
         self.check()
 
+    @contextlib.contextmanager
+    def _failing_for_good(self) -> Iterator[None]:
+        """Remember what goes wrong inside, and let the partners know by ending the links to them."""
+        try:
+            yield
+        except EngineError as error:
+            self._failure = error
+            raise
+        except Exception as error:
+            self._failure = LearnerError(self._name, explain(error))
+            raise self._failure from error
+        finally:
+            if self._failure is not None:
+                self._links.close()
+                if isinstance(self._learner, Learner):
+                    self._learner.part()
+
     def call(self, number: int, phase: str, gives: int, names: Sequence[str], *values: Batch | Packed) -> Any:
         """Run one phase; the values are what the names name, the batch among them.
 
@@ -97,22 +125,49 @@ class LearnerActor:
             values: those messages.
         """
         self._expect(number)
-        try:
+        with self._failing_for_good():
             batch = next((value for value in values if isinstance(value, Batch)), None)
             messages = {n: unpack(v) for n, v in zip(names, values, strict=True) if isinstance(v, Packed)}
-            given = tuple(pack(tensor) for tensor in self._learner.call(phase, batch, messages)[:gives])
-            return given[0] if len(given) == 1 else given or None
-        except EngineError as error:
-            self._failure = error
-            raise
-        except Exception as error:
-            self._failure = LearnerError(self._name, explain(error))
-            raise self._failure from error
+            given = call_untouched(self._learner, phase, batch, messages)
+            packed = tuple(pack(tensor) for tensor in given[:gives])
+            return packed[0] if len(packed) == 1 else packed or None
+
+    def listen(self, host: str | None) -> Address:
+        """Return where partners can meet this learner: on its node, and on ``host`` if some are on other nodes."""
+        self._meeting = Meeting(self._name, host)
+        return self._meeting.address
+
+    def link(self, programs: Sequence[Program], links: Sequence[PlannedLink], secret: bytes, timeout: float) -> None:
+        """Make the links to the learner's partners, after all listen; raises LearnerError if one does not come."""
+        self._links = self._meeting.meet(links, secret, copies_for(self._learner.device), timeout)
+        self._walk = Walk(self._learner, programs, self._links)
+
+    def walk(self, number: int, steps: Sequence[tuple[int, Batch]], questions: Sequence[str]) -> Walked:
+        """Run the learner's part of some steps, and answer questions after the last of them.
+
+        Args:
+            number: as of `call`.
+            steps: the place of the program in the list that `link` was given, and the batch.
+            questions: as of `ask`.
+        """
+        self._expect(number)
+        started = time.perf_counter()
+        with self._failing_for_good():
+            for program, batch in steps:
+                self._walk.step(program, batch)
+            seconds = time.perf_counter() - started
+            return Walked(seconds, [getattr(self._learner, f"ask_{question}")() for question in questions])
 
     def ask(self, number: int, question: str) -> Any:
         """Answer a question between steps."""
         self._expect(number)
         return getattr(self._learner, f"ask_{question}")()
+
+    def join(self, place: Place) -> None:
+        """Meet the other replicas of this learner, and train with them from now on."""
+        assert isinstance(self._learner, Learner), "only learners have replicas"
+        with self._failing_for_good():
+            self._learner.join(place.meet())
 
     def restore(self, state: LearnerState) -> None:
         """Take up the state of a checkpoint."""

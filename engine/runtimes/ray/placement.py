@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from engine.errors import PlanError
 from engine.methods import Team
+from engine.program import BATCH, Program
 from engine.recipes import Plan, Recipe
 
 # What Ray needs beside the messages: its own records, a checkpoint's copies of the weights, and slack.
 _STORE_SLACK = 256 * 2**20
 _SMALLEST_STORE = 128 * 2**20
+CHUNK_BYTES = 16 * 2**20
+"""From so many bytes of batches on, no further steps are handed out at once on direct links."""
 # A float32 weight, two slots of its optimizer, and room for the copy that is written.
 _STATE_BYTES_PER_PARAMETER = 4 * 4
 
@@ -127,12 +131,25 @@ def _check(placement: Placement, nodes: Sequence[Mapping[str, float]]) -> None:
     )
 
 
-def store_bytes_needed(team: Team, plan: Plan) -> int:
-    """Return the bytes of object store that a run needs at most: messages in flight, and one checkpoint."""
-    programs = [team.evaluation, *(program for program, _ in team.training_programs)]
-    per_step = max(program.bytes_per_step for program in programs)
+def programs_of(team: Team) -> tuple[Program, ...]:
+    """Return each different program of a team once, in an order that depends on the team alone."""
+    recalibration = () if team.recalibration is None else (team.recalibration,)
+    return (*(program for program, _ in team.training_programs), team.evaluation, *recalibration)
+
+
+def store_bytes_needed(team: Team, plan: Plan, transport: Literal["direct", "object_store"] = "object_store") -> int:
+    """Return the bytes of object store that a run needs at most: messages in flight, and one checkpoint.
+
+    On direct links only batches are in the store: those of two chunks in flight, and of one that is being filled.
+    """
+    window, programs = choose_window(plan, len(team.learners)), programs_of(team)
+    if transport == "object_store":
+        in_flight = max(program.bytes_per_step for program in programs) * (window + 1)
+    else:
+        batch = max(program.messages[BATCH].bytes for program in programs)
+        in_flight = max(batch * (window + 1), 3 * (CHUNK_BYTES + batch))
     parameters = sum(learner.parameters + learner.auxiliary_parameters for learner in team.learners)
-    return per_step * (choose_window(plan, len(team.learners)) + 1) + parameters * _STATE_BYTES_PER_PARAMETER
+    return in_flight + parameters * _STATE_BYTES_PER_PARAMETER
 
 
 def choose_window(plan: Plan, actors: int) -> int:

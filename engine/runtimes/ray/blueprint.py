@@ -1,0 +1,61 @@
+"""What an actor needs to build its learner where it will live: the recipe as JSON, never weights."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import traceback
+from dataclasses import dataclass
+
+from engine.data import Facts
+from engine.errors import EngineError, LearnerError
+from engine.learners import Bystander, Learner, choose_device, explain, numerics_applied
+from engine.methods import method_of
+from engine.recipes import Recipe, recipe_from_dict, recipe_to_dict
+from engine.runtimes.replicated import learner_of
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """Builds any learner of a team.
+
+    Attributes:
+        recipe: JSON of the resolved recipe.
+        facts: JSON of what is known of the data.
+        steps_per_epoch: optimizer steps in an epoch.
+        gpus_are_planned: whether actors reserve GPUs or parts of them.
+        replicated: whether the names are those of replicas.
+    """
+
+    recipe: str
+    facts: str
+    steps_per_epoch: int
+    gpus_are_planned: bool
+    replicated: bool
+
+    @classmethod
+    def of(
+        cls, recipe: Recipe, facts: Facts, steps_per_epoch: int, gpus_are_planned: bool, replicated: bool
+    ) -> Blueprint:
+        """Return the blueprint of a recipe's team."""
+        wanted, known = json.dumps(recipe_to_dict(recipe)), json.dumps(facts.to_json())
+        return cls(wanted, known, steps_per_epoch, gpus_are_planned, replicated)
+
+    def build(self, name: str) -> Learner | Bystander:
+        """Build a learner, and apply the recipe's numerics to this process, which from now on is the learner's alone.
+
+        Raises:
+            LearnerError: it cannot be built.
+        """
+        try:
+            recipe, facts = recipe_from_dict(json.loads(self.recipe)), Facts.from_json(json.loads(self.facts))
+            contextlib.ExitStack().enter_context(numerics_applied(recipe.numerics))
+            device = choose_device(recipe.numerics, self.gpus_are_planned)
+            wanted = learner_of(name) if self.replicated else name
+            learner = method_of(recipe).build_learner(recipe, facts, self.steps_per_epoch, wanted, device)
+            learner.name = name
+            return learner
+        except EngineError:
+            raise
+        except Exception as error:
+            raise LearnerError(name, f"could not be built: {explain(error)}", traceback.format_exc()) from error

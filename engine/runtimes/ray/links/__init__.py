@@ -1,0 +1,22 @@
+"""Direct links between learners: who gives whom what, the rings, and how two learners get one."""
+
+from engine.runtimes.ray.links.copies import Copies, HostCopies, copies_for
+from engine.runtimes.ray.links.ends import GivingEnd, TakingEnd
+from engine.runtimes.ray.links.meeting import HAS_NAMELESS_MEMORY, Address, Links, Meeting, PlannedLink
+from engine.runtimes.ray.links.routes import Route, routes_of, takers_of
+
+__all__ = [
+    "HAS_NAMELESS_MEMORY",
+    "Address",
+    "Copies",
+    "GivingEnd",
+    "HostCopies",
+    "Links",
+    "Meeting",
+    "PlannedLink",
+    "Route",
+    "TakingEnd",
+    "copies_for",
+    "routes_of",
+    "takers_of",
+]

@@ -1,0 +1,189 @@
+"""How does a team run when several actors train each learner together (`plan.replicas`)?
+
+By the same program of calls, repeated for every replica: replica r of a learner takes the messages of the replicas r
+of the others, which hold the same rows of the batch. Whatever is not training is one replica's business, as all are
+equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from engine.data import Batch, Facts
+from engine.errors import PlanError
+from engine.learners import LearnerState
+from engine.methods import Team
+from engine.program import BATCH, SOURCE, Call, Message, Program
+from engine.recipes import Plan, Recipe, Segmented
+from engine.runtimes.runtime import Answer, Runtime
+
+_SHARED_PHASES = ("forward", "update", "restate")
+_SUMS = ("images_per_second",)
+_KINDS = ("end_to_end", "greedy", "dgl", "infopro", "dml")
+
+
+def replica_name(learner: str, replica: int) -> str:
+    """Return the name of a replica r = 0..R-1 of a learner."""
+    return f"{learner}_replica{replica}"
+
+
+def learner_of(replica: str) -> str:
+    """Return the learner of which this is the name of a replica."""
+    return replica.rpartition("_replica")[0]
+
+
+def replicas_of(team: Team) -> dict[str, list[str]]:
+    """Return the names of each learner's replicas in a replicated team."""
+    found: dict[str, list[str]] = {}
+    for name in team.names:
+        found.setdefault(learner_of(name), []).append(name)
+    return found
+
+
+def check_replicable(recipe: Recipe, facts: Facts, plan: Plan) -> None:
+    """Refuse replicas where there can be none, and recipes in which parts of a batch cannot be trained on apart.
+
+    Raises:
+        PlanError: says which field stands against it.
+    """
+    method, replicas = recipe.method, plan.replicas
+    if replicas == 1:
+        return
+    against = remedy = ""
+    if plan.executor == "process":
+        against, remedy = "plan.executor=process has one device", "plan.executor=ray"
+    elif method.kind not in _KINDS:
+        against = f"method.kind={method.kind} compares or remembers images across batches, or has state of its own"
+    elif getattr(method, "head", "softmax") != "softmax":
+        against, remedy = "the contrastive loss compares all images of a batch", "method.head=softmax"
+    elif isinstance(method, Segmented) and method.branches is not None:
+        against, remedy = "branches draw random numbers for the whole batch", "method.branches=null"
+    elif getattr(method, "exchange", "predictions") == "weights":
+        against, remedy = "only one replica would publish its weights", "method.exchange=predictions"
+    elif getattr(method, "on_divergence", "stop") != "stop":
+        against, remedy = "a peer cannot leave while its replicas stay", "method.on_divergence=stop"
+    elif recipe.data.labelled_fraction is not None or recipe.data.labelled_indices is not None:
+        against = "where some images have no label, parts of a batch hold different numbers of labels"
+    if against:
+        raise PlanError(f"plan.replicas={replicas}, but {against}; set {remedy or 'plan.replicas=1'}")
+    smallest = facts.sizes["train"] % recipe.data.batch_size or recipe.data.batch_size
+    if smallest < 2 * replicas:
+        raise PlanError(
+            f"plan.replicas={replicas}, but a batch of an epoch holds {smallest} images, and each replica needs two; "
+            "lower plan.replicas, or change data.batch_size"
+        )
+
+
+def replicate(team: Team, replicas: int) -> Team:
+    """Return the team in which every learner is there R times, and its programs."""
+    return replace(
+        team,
+        learners=tuple(
+            replace(learner, name=replica_name(learner.name, replica))
+            for learner in team.learners
+            for replica in range(replicas)
+        ),
+        training=tuple(_replicated(program, replicas) for program in team.training),
+        evaluation=_replicated(team.evaluation, replicas),
+    )
+
+
+def _replicated(program: Program, replicas: int) -> Program:
+    """Return the program in which each call of training is made once for every replica, with messages of its own."""
+    calls: list[Call] = []
+    messages: dict[str, Message] = {}
+    for call in program.calls:
+        if call.learner == SOURCE:
+            calls.append(call)
+            messages |= {name: program.messages[name] for name in call.gives}
+            continue
+        for replica in range(replicas if call.phase in _SHARED_PHASES else 1):
+            gives = tuple(replica_name(name, replica) for name in call.gives)
+            calls.append(
+                Call(
+                    replica_name(call.learner, replica),
+                    call.phase,
+                    tuple(name if name == BATCH else replica_name(name, replica) for name in call.takes),
+                    gives,
+                )
+            )
+            rows = replicas if call.phase in _SHARED_PHASES else 1
+            for own, name in zip(gives, call.gives, strict=True):
+                messages[own] = _part(program.messages[name], own, rows)
+    return Program(tuple(calls), messages)
+
+
+def _part(message: Message, name: str, parts: int) -> Message:
+    """Return a message with the most rows that one of so many parts of it can have."""
+    return Message(name, tuple(((-(-shape[0] // parts), *shape[1:]), dtype) for shape, dtype in message.parts))
+
+
+class _Merged:
+    """One answer for each learner, out of those of its replicas."""
+
+    def __init__(self, answer: Answer, names: tuple[str, ...], replicas: int, question: str) -> None:
+        self._answer, self._names, self._replicas, self._question = answer, names, replicas, question
+
+    def result(self) -> dict[str, Any]:
+        answers = self._answer.result()
+        merge = _mean if self._question == "metrics" else _first
+        return {
+            name: merge([answers[replica_name(name, replica)] for replica in range(self._replicas)])
+            for name in self._names
+        }
+
+
+def _first(answers: list[Any]) -> Any:
+    return answers[0]
+
+
+def _mean(answers: list[dict[str, float]]) -> dict[str, float]:
+    """Return means over replicas, whose parts differ by one image at most; rates add up."""
+    return {name: sum(each[name] for each in answers) / (1 if name in _SUMS else len(answers)) for name in answers[0]}
+
+
+class ReplicatedRuntime:
+    """A runtime in which every learner is trained by R actors; nobody outside notices.
+
+    Args:
+        team: of the recipe, without replicas.
+        replicas: R.
+        open_inner: starts a runtime of the replicated team.
+    """
+
+    def __init__(self, team: Team, replicas: int, open_inner: Callable[[Team], Runtime]) -> None:
+        self._names, self._replicas = team.names, replicas
+        repeated = replicate(team, replicas)
+        whole = (*team.training, team.evaluation)
+        self._programs = dict(zip(map(id, whole), (*repeated.training, repeated.evaluation), strict=True))
+        # The programs are known by their identity, which lasts as long as they do.
+        self._kept = whole
+        self._inner = open_inner(repeated)
+
+    def submit(self, program: Program, batch: Batch) -> None:
+        """Run the program's calls on every replica, each on its rows of the batch."""
+        self._inner.submit(self._programs[id(program)], batch)
+
+    def ask(self, question: str) -> Answer:
+        """Ask all replicas; metrics are means over them, everything else is what the first one says."""
+        return _Merged(self._inner.ask(question), self._names, self._replicas, question)
+
+    def restore(self, states: Mapping[str, LearnerState]) -> None:
+        """Give every replica the state of its learner."""
+        self._inner.restore(
+            {replica_name(name, replica): state for name, state in states.items() for replica in range(self._replicas)}
+        )
+
+    def finish(self) -> None:
+        """Wait until all that was submitted is done."""
+        self._inner.finish()
+
+    def describe(self) -> dict[str, str]:
+        """Return where each replica lives, in words."""
+        return self._inner.describe()
+
+    def close(self) -> None:
+        """Let the replicas go."""
+        self._inner.close()

@@ -1,0 +1,122 @@
+"""Do several actors that share a learner's batches train it like one?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+
+import engine
+from engine.data import open_source
+from engine.errors import LearnerError, PlanError
+from engine.methods import method_of
+from engine.runtimes import open_runtime
+from engine.runtimes.ray import start_private_ray
+from engine.runtimes.replicated import replica_name
+
+# 130 images in batches of 50: two full batches and a ragged one of 30.
+SMALL = ("data.train_limit=130", "data.test_limit=60", "data.evaluation_batch_size=50", "epochs=2")
+METHODS = {
+    "end_to_end": ("end_to_end_digits",),
+    "greedy": ("greedy_digits", "method.num_segments=2"),
+    "infopro": ("infopro_digits", "method.num_segments=2", "data.augmentation.crop_padding=1"),
+    "cohort": ("dml_digits", "method.on_divergence=stop"),
+    "sequential": ("dml_digits", "method.on_divergence=stop", "method.schedule=sequential"),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def local_ray() -> Iterator[None]:
+    start_private_ray(num_cpus=8)
+    yield
+    ray.shutdown()
+
+
+def _recipe(name: str, *words: str) -> tuple[engine.Recipe, engine.Plan]:
+    recipe, plan = engine.apply_overrides(engine.load_recipe(name), engine.Plan(), [*words, *SMALL])
+    return recipe, plan
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transport", ["direct", "object_store"])
+@pytest.mark.parametrize("case", METHODS)
+def test_two_replicas_equal_one_device_up_to_rounding(case: str, transport: str, tmp_path: Path) -> None:
+    recipe, plan = _recipe(*METHODS[case], "plan.executor=process")
+    alone = engine.train(recipe, plan, tmp_path / "alone")
+    recipe, plan = _recipe(*METHODS[case], "plan.replicas=2", f"plan.transport={transport}")
+    shared = engine.train(recipe, plan, tmp_path / "shared")
+    expected, found = (engine.load(result.run_dir).checkpoint.states for result in (alone, shared))
+    assert expected.keys() == found.keys()
+    for learner, state in expected.items():
+        assert state.tensors.keys() == found[learner].tensors.keys()
+        for name, value in state.tensors.items():
+            torch.testing.assert_close(
+                found[learner].tensors[name], value, rtol=1e-3, atol=1e-4, msg=f"{learner} {name}"
+            )
+    assert shared.test_accuracy == pytest.approx(alone.test_accuracy, abs=0.05)
+
+
+@pytest.mark.slow
+def test_replicas_stay_equal_to_the_last_bit_and_train_on_different_images(tmp_path: Path) -> None:
+    recipe, plan = _recipe(*METHODS["infopro"], "plan.replicas=3")
+    source = open_source(recipe.data, recipe.seed)
+    team = method_of(recipe).team(recipe, source.facts)
+    runtime = open_runtime(recipe, source.facts, team, source.steps_per_epoch(), plan)
+    try:
+        for step in range(source.steps_per_epoch()):
+            runtime.submit(team.program(step), source.batch(0, step))
+        answers = runtime._inner.ask("state").result()  # type: ignore[attr-defined]
+        accuracies = runtime._inner.ask("metrics").result()  # type: ignore[attr-defined]
+    finally:
+        runtime.close()
+        source.close()
+    for learner in team.names:
+        first, *others = (answers[replica_name(learner, replica)].tensors for replica in range(3))
+        for other in others:
+            assert first.keys() == other.keys()
+            assert all(value.equal(other[name]) for name, value in first.items()), learner
+    losses = {accuracies[replica_name(team.names[0], replica)]["loss/total"] for replica in range(3)}
+    assert len(losses) == 3
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_of_replicas_goes_on(tmp_path: Path) -> None:
+    straight = _recipe(*METHODS["infopro"], "plan.replicas=2")
+    whole = engine.train(*straight, tmp_path / "whole")
+    # A checkpoint after every epoch is kept: the second is removed, as if the run had been killed before it.
+    result = engine.train(*straight, tmp_path / "again")
+    newest = max((result.run_dir / "checkpoints").iterdir())
+    for path in newest.iterdir():
+        path.unlink()
+    newest.rmdir()
+    (result.run_dir / "summary.json").unlink()
+    again = engine.train(*straight, tmp_path / "again")
+    assert again.weights_sha256 == whole.weights_sha256
+
+
+@pytest.mark.slow
+def test_a_replica_that_fails_is_named_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    recipe, plan = _recipe(*METHODS["end_to_end"], "plan.replicas=2", "optimizer.learning_rate=1e30")
+    with pytest.raises(LearnerError, match="segment0_replica|network_replica|_replica"):
+        engine.train(recipe, plan, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words, named",
+    [
+        (("infopro_digits", "method.head=contrastive"), "set method.head=softmax"),
+        (("predsim_digits",), "method.kind=predsim"),
+        (("dml_digits",), "set method.on_divergence=stop"),
+        (("infopro_digits", "data.labelled_fraction=0.5"), "parts of a batch"),
+        (("infopro_digits", "data.batch_size=43"), "holds 1 images"),
+        (("infopro_digits", "plan.executor=process"), "plan.executor=ray"),
+    ],
+)
+def test_what_replicas_cannot_train_is_refused(words: tuple[str, ...], named: str, tmp_path: Path) -> None:
+    recipe, plan = _recipe(*words, "plan.replicas=2")
+    with pytest.raises((PlanError, engine.errors.RecipeError), match=named):
+        engine.train(recipe, plan, tmp_path)
+    assert not list(tmp_path.iterdir())
