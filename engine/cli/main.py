@@ -23,6 +23,8 @@ COMMANDS = {
     "sweep": ("engine.cli.sweep", "search the fields of a recipe with Ray Tune"),
     "evaluate": ("engine.cli.evaluate", "score the network of a run on its test images"),
     "export": ("engine.cli.export", "write the plain network of a run to one file"),
+    "estimate": ("engine.cli.estimate", "say what a recipe would need, and how fast it could be, on which cut"),
+    "measure": ("engine.cli.measure", "measure speed and memory beside other ways of training the same network"),
     "doctor": ("engine.cli.doctor", "say what works on this machine, what does not, and what to do"),
 }
 """Module and description of each command; the module is imported when its command is chosen."""

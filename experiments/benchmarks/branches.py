@@ -28,7 +28,7 @@ from engine.data import Source, open_source
 from engine.learners import numerics_applied
 from engine.methods import Team, method_of
 from engine.program import BATCH, SOURCE, Call, Program
-from engine.recipes import DHM, Backbone, Data, EndToEnd, Numerics, Recipe
+from engine.recipes import DHM, Backbone, Data, EndToEnd, Numerics, Plan, Recipe
 from engine.runtimes.ray import start_private_ray
 from experiments.benchmarks.cohort import seconds_on
 from experiments.benchmarks.side_by_side import in_turn
@@ -96,8 +96,8 @@ def measure(network: str, batch_size: int, rounds: int) -> list[dict[str, Any]]:
         calls, held = alone(recipe, source, teams[name])
         moved = sum(message.bytes for title, message in teams[name].program(0).messages.items() if title != BATCH)
         for way, run in (
-            (f"{name}, in process", seconds_on("process", recipe, source)),
-            (f"{name}, on Ray", seconds_on("ray", recipe, source)),
+            (f"{name}, in process", seconds_on(Plan(executor="process"), recipe, source)),
+            (f"{name}, on Ray", seconds_on(Plan(report_every_steps=10**6), recipe, source)),
         ):
             ways[way] = run
             rows[way] = {

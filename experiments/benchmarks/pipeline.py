@@ -1,11 +1,13 @@
 """How fast is a chain of segments in process and on Ray, beside the limit that two bare processes reach?
 
-    python -m experiments.benchmarks.pipeline [--batch-sizes 128,256] [--methods greedy,infopro] [--rounds 5]
+    python -m experiments.benchmarks.pipeline [--batch-sizes 128,256] [--methods greedy,infopro] [--k 1,2,4]
+        [--cuts balanced_time] [--rounds 5]
 
-ResNet-32 on random 32 x 32 images, float32, K = 1, 2, 4 with cuts that balance time (measured with the heads). In
-each round every way of running is timed once, in turn, and medians over rounds are compared, so that a drift of the
-machine touches all alike. E = sum of the segments' times alone / (min(K, cores) * time per step). The share of a
-core that other processes used is recorded for every round; a figure taken beside more than 5 % of it is marked.
+ResNet-32 on random 32 x 32 images, float32, with cuts that balance time, heads and decoders counted, and on Ray with
+every transport that a plan knows. In each round every way of running is timed once, in turn, and medians over rounds
+are compared, so that a drift of the machine touches all alike. E = sum of the segments' times alone / (min(K, cores) *
+time per step). At the end: how near the engine comes to the limit, round by round. The share of a core that other
+processes used is recorded for every round; a figure taken beside more than 5 % of it is marked.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import ray
 import torch
@@ -27,6 +29,7 @@ import torch
 from engine.data import Source, open_source
 from engine.learners import numerics_applied
 from engine.methods import Team, method_of
+from engine.planning.timeline import calls_of, ends_of_steps
 from engine.recipes import (
     Backbone,
     Data,
@@ -40,24 +43,17 @@ from engine.recipes import (
 from engine.runtimes import open_runtime
 from engine.runtimes.ray import start_private_ray
 from experiments.benchmarks import two_processes
-from experiments.benchmarks.side_by_side import in_turn
+from experiments.benchmarks.side_by_side import TRANSPORTS, in_turn, times_as_fast
 
-# Names of the blocks after which to cut, balanced by measured time with the heads that the method puts there.
-CUTS = {
-    ("greedy", 2): ("layer1_4",),
-    ("greedy", 4): ("layer1_1", "layer1_3", "layer2_2"),
-    ("infopro", 2): ("layer1_3",),
-    ("infopro", 4): ("layer1_0", "layer1_2", "layer2_1"),
-}
 STEPS = 6
 
 
-def make_recipe(method: str, num_segments: int, batch_size: int, threads: int) -> Recipe:
+def make_recipe(method: str, num_segments: int, cuts: Any, batch_size: int, threads: int) -> Recipe:
     """Return the recipe of one row."""
     settings: EndToEnd | Greedy | InfoPro = EndToEnd()
     if num_segments > 1:
         make = {"greedy": Greedy, "infopro": InfoPro}[method]
-        settings = make(num_segments=num_segments, cuts=CUTS[method, num_segments])
+        settings = make(num_segments=num_segments, cuts=cuts)
     return Recipe(
         name="pipeline",
         method=settings,
@@ -75,23 +71,21 @@ def make_recipe(method: str, num_segments: int, batch_size: int, threads: int) -
     )
 
 
-def seconds_on(executor: Literal["ray", "process"], recipe: Recipe, source: Source, team: Team) -> Callable[[], float]:
+def seconds_on(plan: Plan, recipe: Recipe, source: Source, team: Team) -> Callable[[], float]:
     """Return a function that measures the time of one step in steady state: the window is full at both ends."""
 
     def measure() -> float:
-        runtime = open_runtime(recipe, source.facts, team, 10**6, Plan(executor=executor, report_every_steps=10**6))
+        runtime = open_runtime(recipe, source.facts, team, 10**6, plan)
         try:
             batches = [source.batch(0, step) for step in range(source.steps_per_epoch())]
-            # One window and a little more: then as many steps end as are submitted.
-            warm = 2 if executor == "process" else 2 * len(team.names) + 3
-            for step in range(warm):
-                runtime.submit(team.program(step), batches[step % len(batches)])
-            started = time.perf_counter()
-            for step in range(STEPS):
-                runtime.submit(team.program(step), batches[step % len(batches)])
-            elapsed = time.perf_counter() - started
+            # One window and a little more before and after: what is counted lies where the pipeline is full.
+            beside = 2 if plan.executor == "process" else 2 * len(team.names) + 3
+            for step in range(beside + STEPS + beside):
+                batch = dataclasses.replace(batches[step % len(batches)], epoch=0, step=step)
+                runtime.submit(team.program(step), batch)
             runtime.finish()
-            return elapsed / STEPS
+            ends = ends_of_steps(calls_of(runtime.ask("timeline").result(), 10**6))
+            return (ends[beside + STEPS - 1] - ends[beside - 1]) / STEPS
         finally:
             runtime.close()
 
@@ -118,23 +112,28 @@ def seconds_alone(recipe: Recipe, source: Source, team: Team) -> list[float]:
     return times
 
 
-def measure(method: str, batch_size: int, rounds: int) -> list[dict[str, Any]]:
-    """Return one row for each way of running, for one method and batch size."""
+def measure(
+    method: str, batch_size: int, rounds: int, ks: Sequence[int], cuts: Any
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return one row for each way of running, for one method and batch size; and in words how near the limit is."""
     cores = len(os.sched_getaffinity(0))
     ways: dict[str, tuple[int, Callable[[], float]]] = {}
     alone: dict[int, list[float]] = {}
-    for num_segments in (1, 2, 4):
-        recipe = make_recipe(method, num_segments, batch_size, threads=1)
+    for num_segments in ks:
+        recipe = make_recipe(method, num_segments, cuts, batch_size, threads=1)
         source = open_source(recipe.data, recipe.seed)
         team = method_of(recipe).team(recipe, source.facts)
         alone[num_segments] = seconds_alone(recipe, source, team)
-        ways[f"K={num_segments} in process, 1 thread"] = (num_segments, seconds_on("process", recipe, source, team))
+        in_process = Plan(executor="process")
+        ways[f"K={num_segments} in process, 1 thread"] = (num_segments, seconds_on(in_process, recipe, source, team))
         threaded = dataclasses.replace(recipe, numerics=Numerics(threads=2, device="cpu"))
-        ways[f"K={num_segments} in process, 2 threads"] = (num_segments, seconds_on("process", threaded, source, team))
-        ways[f"K={num_segments} on Ray, 1 thread each"] = (num_segments, seconds_on("ray", recipe, source, team))
+        ways[f"K={num_segments} in process, 2 threads"] = (num_segments, seconds_on(in_process, threaded, source, team))
+        for transport in TRANSPORTS:
+            plan = Plan(transport=transport, report_every_steps=10**6)
+            ways[f"K={num_segments} on Ray, {transport}"] = (num_segments, seconds_on(plan, recipe, source, team))
         shapes = [message.parts[0][0][1:] for name, message in team.program(0).messages.items() if name != "batch"]
         if num_segments > 1:
-            ways[f"K={num_segments} bare processes, 1 thread each"] = (
+            ways[f"K={num_segments} bare processes"] = (
                 num_segments,
                 functools.partial(two_processes.seconds_per_step, recipe, source.facts, shapes, timed=STEPS),
             )
@@ -156,7 +155,13 @@ def measure(method: str, batch_size: int, rounds: int) -> list[dict[str, Any]]:
                 "others_cpu_share": statistics.median(loads[way]),
             }
         )
-    return rows
+    words = [
+        f"K={k} on Ray, {transport}: {times_as_fast(taken[way], taken[f'K={k} bare processes'])} of the limit"
+        for k in ks
+        for transport in TRANSPORTS
+        if k > 1 and (way := f"K={k} on Ray, {transport}")
+    ]
+    return rows, words
 
 
 def main() -> None:
@@ -164,14 +169,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-sizes", default="128,256")
     parser.add_argument("--methods", default="greedy,infopro")
+    parser.add_argument("--k", default="1,2,4")
+    parser.add_argument("--cuts", default="balanced_time", help="a rule, or for one K the blocks to cut after")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, help="write the rows as JSON to this file too")
     arguments = parser.parse_args()
-    start_private_ray()
+    start_private_ray(num_cpus=max(4, len(os.sched_getaffinity(0))))
+    ks = [int(k) for k in arguments.k.split(",")]
     rows = []
     for method in arguments.methods.split(","):
         for batch_size in map(int, arguments.batch_sizes.split(",")):
-            new = measure(method, batch_size, arguments.rounds)
+            new, words = measure(method, batch_size, arguments.rounds, ks, arguments.cuts)
             rows += new
             print(f"\n{method}, batch {batch_size}, median of {arguments.rounds} rounds (smallest to largest)")
             for row in new:
@@ -183,6 +191,7 @@ def main() -> None:
                     f"  {row['images_per_second']:6.0f} images/s{efficiency}{busy}",
                     flush=True,
                 )
+            print(*(f"  {line}" for line in words), sep="\n", flush=True)
     ray.shutdown()
     document = {"machine": os.uname().machine, "cores": len(os.sched_getaffinity(0)), "rows": rows}
     if arguments.output:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import get_args, get_type_hints
 
 import psutil
+
+from engine.recipes import Plan
+
+# How a plan lets messages travel between actors, without the word that leaves it to the engine.
+TRANSPORTS = tuple(name for name in get_args(get_type_hints(Plan)["transport"]) if name != "auto")
 
 Measured = dict[str, list[float]]
 
@@ -26,6 +33,12 @@ def in_turn(ways: Mapping[str, Callable[[], float]], rounds: int) -> tuple[Measu
             taken[way].append(run())
             loads[way].append(others_share(before, time.perf_counter() - started))
     return taken, loads
+
+
+def times_as_fast(way: list[float], other: list[float]) -> str:
+    """Return in words how many times as fast a way is as another one: median of the rounds' ratios, and their range."""
+    ratios = [theirs / own for own, theirs in zip(way, other, strict=True)]
+    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
 
 
 def seconds_of_others() -> dict[int, float]:

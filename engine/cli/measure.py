@@ -1,0 +1,83 @@
+"""`local-learning measure`: how fast is a recipe, and what memory does it need, beside other ways of training?"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.cli.outcome import Outcome, aligned
+from engine.cli.words import PROGRAM
+from engine.errors import RecipeError
+
+if TYPE_CHECKING:
+    from engine.planning import Measurement
+
+_PEERS = "gpipe,1f1b,ddp,fsdp,checkpoint"
+
+EPILOG = f"""examples:
+  {PROGRAM} measure infopro_digits
+  {PROGRAM} measure infopro_cifar10 method.cuts=balanced_time --k 1,2 --rounds 5
+  {PROGRAM} measure infopro_digits --k 2 --against ddp,1f1b plan.executor=process
+
+All ways train the same network from the same weights on the same batches, with equal threads for each worker, and take
+turns in every round; others that use the machine meanwhile are noticed. Images that are missing are replaced by random
+ones of their shape. plan.executor=process leaves Ray out. Written: a table, all numbers as JSON, a picture, and the
+timelines of the learners (timeline.json opens in Perfetto). A quiet machine gives figures that can be believed."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """State the words that may follow ``measure``."""
+    parser.add_argument("recipe", metavar="RECIPE", help="name of a recipe, FILE.py with recipe(), or a recipe.json")
+    parser.add_argument("fields", metavar="field=value", nargs="*", help="changes, such as data.batch_size=256")
+    parser.add_argument("--k", metavar="K,K", help="numbers of segments; 1 and the recipe's own unless given")
+    parser.add_argument("--against", metavar="PEER,PEER", default=_PEERS, help=f"peers; {_PEERS} unless given, or none")
+    parser.add_argument("--steps", metavar="N", type=int, default=10, help="steps that are timed in a round (10)")
+    parser.add_argument("--rounds", metavar="R", type=int, default=3, help="how often each way takes its turn (3)")
+    parser.add_argument("--out", metavar="DIR", help="folder for the results; runs/measure-NAME unless given")
+
+
+def run(options: argparse.Namespace) -> Outcome:
+    """Measure, write the results, and return the table."""
+    if "=" in options.recipe and not options.recipe.endswith((".py", ".json")):
+        raise RecipeError(f"{options.recipe}: no recipe is given before it; `{PROGRAM} list recipes` shows them")
+    ks = numbers_of_segments(options.k)
+    from engine.recipes import Plan, apply_overrides, load_recipe
+
+    recipe, plan = apply_overrides(load_recipe(options.recipe), Plan(), options.fields)
+    from engine.planning import measure
+    from engine.tracking import open_console
+    from engine.training.folder import free_folder
+
+    against = [word.strip() for word in options.against.split(",") if word.strip() not in ("", "none")]
+    with open_console(sys.stderr, quiet=False) as console:
+        found = measure(recipe, plan, ks, against, options.steps, options.rounds, console.message)
+    folder = Path(options.out) if options.out else free_folder(Path("runs") / f"measure-{recipe.name}")
+    files = found.write(folder)
+    values = {"folder": str(folder), "files": files, **found.to_json()}
+    return Outcome(_lines(found, folder, files), values)
+
+
+def numbers_of_segments(text: str | None) -> tuple[int, ...] | None:
+    """Return the numbers in a word such as ``1,2,4``; None for no word.
+
+    Raises:
+        RecipeError: it is no list of numbers.
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise RecipeError(f"--k {text}: expected numbers of segments, such as --k 1,2,4")
+    return tuple(map(int, parts))
+
+
+def _lines(found: Measurement, folder: Path, files: list[str]) -> list[str]:
+    from engine.planning.measure_tables import measured_table, notes, simulated_lines, verdicts, warnings
+
+    where = shlex.quote(str(folder))
+    written = [f"{where}/{file}" for file in files]
+    parts = (verdicts(found), simulated_lines(found), warnings(found), notes(found), written)
+    return [*aligned(measured_table(found), indent=""), *(line for part in parts if part for line in ("", *part))]
