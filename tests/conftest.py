@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 # Read when numpy, torch, matplotlib and Ray are imported or started, so before anything else here imports them.
@@ -24,6 +25,10 @@ import torch
 from engine.recipes import SGD, Augmentation, Backbone, Constant, Data, InfoPro, Recipe
 
 torch.set_num_threads(1)
+
+# No test asserts a time: a busy machine would make it fail.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)

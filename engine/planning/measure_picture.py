@@ -76,7 +76,8 @@ def plot_measurement(found: Measurement, path: Path, title: str) -> None:
 
 def _draw_speed(axes: Axes, found: Measurement, rows: Sequence[Row], shades: Sequence[str]) -> None:
     dress(axes, "speed: more is better", "images per second")
-    spreads = [Spread.of([found.batch_size / each for each in row.seconds]) for row in rows]
+    steps = [Spread.of(row.seconds) for row in rows]
+    spreads = [Spread(*(found.batch_size / each for each in (step.median, step.high, step.low))) for step in steps]
     places = list(range(len(rows)))
     middles = [spread.median for spread in spreads]
     axes.barh(places, middles, color=list(shades), height=0.68)

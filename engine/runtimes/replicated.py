@@ -78,6 +78,8 @@ def check_replicable(recipe: Recipe, facts: Facts, plan: Plan) -> None:
 
 def replicate(team: Team, replicas: int) -> Team:
     """Return the team in which every learner is there R times, and its programs."""
+    # A program that several steps of a cycle share stays one.
+    programs = {id(program): _replicated(program, replicas) for program in (*team.training, team.evaluation)}
     return replace(
         team,
         learners=tuple(
@@ -85,8 +87,8 @@ def replicate(team: Team, replicas: int) -> Team:
             for learner in team.learners
             for replica in range(replicas)
         ),
-        training=tuple(_replicated(program, replicas) for program in team.training),
-        evaluation=_replicated(team.evaluation, replicas),
+        training=tuple(programs[id(program)] for program in team.training),
+        evaluation=programs[id(team.evaluation)],
     )
 
 

@@ -40,7 +40,7 @@ def random_costs(seed: int, units: int, parts: int, whole: bool) -> Cost:
     return lambda part, start, stop: sum(body[start:stop]) + auxiliary.get((part, stop), 0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 2**32), st.integers(1, 11), st.integers(1, 11), st.booleans())
 def test_the_division_is_the_best_of_all(seed: int, units: int, parts: int, whole: bool) -> None:
     parts = min(units, parts)

@@ -169,7 +169,7 @@ def test_however_it_ends_no_process_is_left(tmp_path: Path, how: signal.Signals)
         assert len(below) > 6
         child.send_signal(how)
         assert child.wait(60) == (130 if how == signal.SIGINT else -signal.SIGKILL)
-        _, alive = psutil.wait_procs(below, timeout=30)
+        _, alive = psutil.wait_procs(below, timeout=120)
         assert not alive, [process.cmdline() for process in alive]
     finally:
         child.kill()

@@ -258,7 +258,7 @@ recipes = st.builds(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(recipes)
 def test_every_recipe_survives_json(recipe: Recipe) -> None:
     found = recipe_from_dict(json.loads(recipe_to_json(recipe)))
@@ -268,7 +268,7 @@ def test_every_recipe_survives_json(recipe: Recipe) -> None:
     assert recipe_to_dict(found) == recipe_to_dict(recipe)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(recipes, recipes)
 def test_recipes_that_differ_have_different_identities(one: Recipe, other: Recipe) -> None:
     fields = ("method", "backbone", "optimizer", "schedule", "epochs", "seed", "numerics")
@@ -290,7 +290,7 @@ plans = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(plans)
 def test_every_plan_survives_json(plan: Plan) -> None:
     assert plan_from_dict(json.loads(json.dumps(plan_to_dict(plan)))) == plan

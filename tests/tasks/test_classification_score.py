@@ -45,7 +45,7 @@ def naive_score(logits: Tensor, labels: list[int]) -> dict[str, float]:
     return scores
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     batches=st.lists(st.integers(1, 7), min_size=1, max_size=5),
     num_classes=st.integers(2, 9),

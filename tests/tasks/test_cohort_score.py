@@ -53,7 +53,7 @@ def naive_score(logits: dict[str, Tensor], labels: list[int]) -> dict[str, float
     }
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     networks=st.integers(1, 4),
     batches=st.lists(st.integers(1, 6), min_size=1, max_size=4),
