@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import torch
+import torch.utils.deterministic
 
 from engine.errors import PlanError
 from engine.recipes import Numerics
@@ -27,15 +29,20 @@ def numerics_applied(numerics: Numerics) -> Iterator[None]:
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark
+    memory: Any = torch.utils.deterministic
+    filled = memory.fill_uninitialized_memory
     torch.set_num_threads(numerics.threads)
     torch.use_deterministic_algorithms(numerics.deterministic, warn_only=torch.cuda.is_available())
     torch.backends.cudnn.benchmark = not numerics.deterministic
+    # Filling what will be overwritten shows mistakes in kernels; it costs time and changes no result.
+    memory.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         torch.backends.cudnn.benchmark = benchmark
+        memory.fill_uninitialized_memory = filled
 
 
 def choose_device(numerics: Numerics, gpus_are_planned: bool) -> torch.device:

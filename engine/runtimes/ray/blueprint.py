@@ -14,6 +14,9 @@ from engine.methods import method_of
 from engine.recipes import Recipe, recipe_from_dict, recipe_to_dict
 from engine.runtimes.replicated import learner_of
 
+# Holds the settings of torch for the life of the process: let go, they would be put back at once.
+_FOR_LIFE = contextlib.ExitStack()
+
 
 @dataclass(frozen=True)
 class Blueprint:
@@ -49,7 +52,7 @@ class Blueprint:
         """
         try:
             recipe, facts = recipe_from_dict(json.loads(self.recipe)), Facts.from_json(json.loads(self.facts))
-            contextlib.ExitStack().enter_context(numerics_applied(recipe.numerics))
+            _FOR_LIFE.enter_context(numerics_applied(recipe.numerics))
             device = choose_device(recipe.numerics, self.gpus_are_planned)
             wanted = learner_of(name) if self.replicated else name
             learner = method_of(recipe).build_learner(recipe, facts, self.steps_per_epoch, wanted, device)
