@@ -8,7 +8,7 @@ from engine.learners.knowledge_keeper import KnowledgeKeeper
 from engine.learners.learner import Learner
 from engine.learners.numerics import choose_device, numerics_applied
 from engine.learners.optimization import learning_rate, make_optimizer
-from engine.learners.replicas import PATIENCE, Replicas
+from engine.learners.replicas import PATIENCE, Replicas, name_without_replica, replica_name
 from engine.learners.role import Role, Stated
 from engine.learners.state import LearnerState
 from engine.learners.teacher import Teacher
@@ -30,5 +30,7 @@ __all__ = [
     "explain",
     "learning_rate",
     "make_optimizer",
+    "name_without_replica",
     "numerics_applied",
+    "replica_name",
 ]

@@ -24,7 +24,7 @@ from engine.learners.numerics import DTYPES
 from engine.learners.optimization import learning_rate_at, make_optimizer
 from engine.learners.propagation import Learned, Pending, Propagation
 from engine.learners.recalibration import Recalibration
-from engine.learners.replicas import Replicas
+from engine.learners.replicas import Replicas, name_without_replica
 from engine.learners.role import Role, Stated
 from engine.learners.state import LearnerState, pack_state, unpack_state
 from engine.learners.statements import Statements
@@ -383,7 +383,7 @@ class Learner:
         """
         started = time.perf_counter()
         try:
-            here = {name: tensor.to(self.device) for name, tensor in messages.items()}
+            here = {name_without_replica(name): tensor.to(self.device) for name, tensor in messages.items()}
             given: tuple[Tensor, ...] = getattr(self, phase)(batch, here)
         except EngineError:
             raise

@@ -21,6 +21,17 @@ from engine.learners.synchronised_norms import synchronise_norms
 PATIENCE = timedelta(minutes=10)
 
 
+def replica_name(name: str, replica: int) -> str:
+    """Return the name of replica r = 0..R-1 of a learner, or of the message that it gives."""
+    return f"{name}_replica{replica}"
+
+
+def name_without_replica(name: str) -> str:
+    """Return the learner or message of whose replica this is the name; the name itself, where it is of none."""
+    plain, found, _ = name.rpartition("_replica")
+    return plain if found else name
+
+
 class Replicas:
     """One of the actors that train a learner together.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from engine.data import Batch, Facts
 from engine.errors import PlanError
-from engine.learners import LearnerState
+from engine.learners import LearnerState, name_without_replica, replica_name
 from engine.methods import Team
 from engine.program import BATCH, SOURCE, Call, Message, Program
 from engine.recipes import Plan, Recipe, Segmented
@@ -24,21 +24,11 @@ _SUMS = ("images_per_second",)
 _KINDS = ("end_to_end", "greedy", "dgl", "infopro", "dml")
 
 
-def replica_name(learner: str, replica: int) -> str:
-    """Return the name of a replica r = 0..R-1 of a learner."""
-    return f"{learner}_replica{replica}"
-
-
-def learner_of(replica: str) -> str:
-    """Return the learner of which this is the name of a replica."""
-    return replica.rpartition("_replica")[0]
-
-
 def replicas_of(team: Team) -> dict[str, list[str]]:
     """Return the names of each learner's replicas in a replicated team."""
     found: dict[str, list[str]] = {}
     for name in team.names:
-        found.setdefault(learner_of(name), []).append(name)
+        found.setdefault(name_without_replica(name), []).append(name)
     return found
 
 

@@ -12,10 +12,10 @@ import torch
 import engine
 from engine.data import open_source
 from engine.errors import LearnerError, PlanError
+from engine.learners import replica_name
 from engine.methods import method_of
 from engine.runtimes import open_runtime
 from engine.runtimes.ray import start_private_ray
-from engine.runtimes.replicated import replica_name
 
 # 130 images in batches of 50: two full batches and a ragged one of 30.
 SMALL = ("data.train_limit=130", "data.test_limit=60", "data.evaluation_batch_size=50", "epochs=2")

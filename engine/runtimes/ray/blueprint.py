@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 from engine.data import Facts
 from engine.errors import EngineError, LearnerError
-from engine.learners import Bystander, Learner, choose_device, explain, numerics_applied
+from engine.learners import Bystander, Learner, choose_device, explain, name_without_replica, numerics_applied
 from engine.methods import method_of
 from engine.recipes import Recipe, recipe_from_dict, recipe_to_dict
-from engine.runtimes.replicated import learner_of
 
 # Holds the settings of torch for the life of the process: let go, they would be put back at once.
 _FOR_LIFE = contextlib.ExitStack()
@@ -54,7 +53,7 @@ class Blueprint:
             recipe, facts = recipe_from_dict(json.loads(self.recipe)), Facts.from_json(json.loads(self.facts))
             _FOR_LIFE.enter_context(numerics_applied(recipe.numerics))
             device = choose_device(recipe.numerics, self.gpus_are_planned)
-            wanted = learner_of(name) if self.replicated else name
+            wanted = name_without_replica(name) if self.replicated else name
             learner = method_of(recipe).build_learner(recipe, facts, self.steps_per_epoch, wanted, device)
             learner.name = name
             return learner
