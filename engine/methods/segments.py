@@ -14,6 +14,8 @@ from engine.objectives import Objective
 from engine.program import Message
 from engine.recipes import Recipe, Segmented
 
+_known_shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -62,11 +64,22 @@ def segments_of(recipe: Recipe, facts: Facts, network: nn.Sequential) -> tuple[S
     if rule in ("balanced_memory", "balanced_time") and 1 < count < len(network):
         rule = balanced_cuts(recipe, facts, network, count, rule)
     ranges = backbones.cut(network, count, rule, recipe.backbone.name, facts.image_shape)
-    shapes = backbones.feature_shapes(network, facts.image_shape)
+    shapes = _feature_shapes(recipe, facts, network)
     return tuple(
         Segment(index, len(ranges), start, stop, shapes[stop - 1], shapes[-2][0])
         for index, (start, stop) in enumerate(ranges)
     )
+
+
+def _feature_shapes(recipe: Recipe, facts: Facts, network: nn.Sequential) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of all blocks' outputs; each backbone is looked at once."""
+    if ":" in recipe.backbone.name:
+        # A file of one's own may change while the process lasts.
+        return backbones.feature_shapes(network, facts.image_shape)
+    key = repr((recipe.backbone, facts.num_classes, facts.image_shape))
+    if key not in _known_shapes:
+        _known_shapes[key] = backbones.feature_shapes(network, facts.image_shape)
+    return _known_shapes[key]
 
 
 def summarise(name: str, segment: Segment, network: nn.Sequential, objective: Objective) -> LearnerSummary:

@@ -10,6 +10,7 @@ so the convolution's channels can be summed at the features' own resolution, and
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -88,9 +89,15 @@ class Interpolation:
 
 def shifted_interpolation(inputs: int, outputs: int) -> Tensor:
     """Return float64 ``[outputs, 3 * inputs]``: column 3 * j + d + 1 is what output i + d takes of input j."""
-    each = torch.eye(inputs, dtype=torch.float64)[None]
+    # On the default device, which may be the one without values.
+    return torch.empty(outputs, 3 * inputs, dtype=torch.float64).copy_(_on_the_cpu(inputs, outputs))
+
+
+@functools.cache
+def _on_the_cpu(inputs: int, outputs: int) -> Tensor:
+    each = torch.eye(inputs, dtype=torch.float64, device="cpu")[None]
     matrix = F.interpolate(each, size=outputs, mode="linear", align_corners=True)[0].T
-    beyond = torch.zeros(1, inputs, dtype=torch.float64)
+    beyond = torch.zeros(1, inputs, dtype=torch.float64, device="cpu")
     shifts = [torch.cat([beyond, matrix[:-1]]), matrix, torch.cat([matrix[1:], beyond])]
     return torch.stack(shifts, dim=2).reshape(outputs, 3 * inputs)
 

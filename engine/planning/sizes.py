@@ -233,13 +233,22 @@ def _tensor(message: Message) -> Tensor:
 
 
 def _optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
-    """Return the bytes of an optimizer's state after its first step, which is taken here."""
+    """Return the bytes of an optimizer's state after its first step, which one parameter of each group takes here."""
+    total = 0
     for group in optimizer.param_groups:
         # The meta device has no fused kernels; the state is the same.
         group["fused"] = False
-    optimizer.step()
-    slots = [value for state in optimizer.state.values() for value in state.values()]
-    return tensor_bytes(value for value in slots if isinstance(value, Tensor))
+        first, *others = [parameter for parameter in group["params"] if parameter.grad is not None]
+        for parameter in others:
+            parameter.grad = None
+        optimizer.step()
+        for value in optimizer.state[first].values():
+            if isinstance(value, Tensor):
+                # As large as its parameter, or a counter.
+                own = value.shape == first.shape
+                total += sum(each.numel() if own else value.numel() for each in (first, *others)) * value.element_size()
+        first.grad = None
+    return total
 
 
 def _known(recipe: Recipe, facts: Facts) -> int:

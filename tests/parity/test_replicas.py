@@ -41,8 +41,7 @@ def _recipe(name: str, *words: str) -> tuple[engine.Recipe, engine.Plan]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("transport", ["direct", "object_store"])
-@pytest.mark.parametrize("case", METHODS)
+@pytest.mark.parametrize("case, transport", [*((case, "direct") for case in METHODS), ("cohort", "object_store")])
 def test_two_replicas_equal_one_device_up_to_rounding(case: str, transport: str, tmp_path: Path) -> None:
     recipe, plan = _recipe(*METHODS[case], "plan.executor=process")
     alone = engine.train(recipe, plan, tmp_path / "alone")
