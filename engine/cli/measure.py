@@ -19,7 +19,7 @@ _PEERS = "gpipe,1f1b,ddp,fsdp,checkpoint"
 
 EPILOG = f"""examples:
   {PROGRAM} measure infopro_digits
-  {PROGRAM} measure infopro_cifar10 method.cuts=balanced_time --k 1,2 --rounds 5
+  {PROGRAM} measure infopro_cifar10_resnet32 method.cuts=balanced_time --k 1,2 --rounds 5
   {PROGRAM} measure infopro_digits --k 2 --against ddp,1f1b plan.executor=process
 
 All ways train the same network from the same weights on the same batches, with equal threads for each worker, and take

@@ -25,8 +25,9 @@ class Plan:
     gpus_per_learner: Annotated[float, Field(ge=0.0)] | None = None
     """GPUs that each actor reserves, fractions allowed; 1, or an equal share, when there are GPUs and none is given."""
 
-    placement: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
-    """How the actors are laid over nodes: neighbours of a chain together, or each on its own node."""
+    placement: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] | None = None
+    """How the actors are laid over nodes: together, or each on its own node. Unless given, whole peers of a cohort are
+    spread, and everything else, above all neighbours of a chain, is packed."""
 
     replicas: Annotated[int, Field(ge=1, le=1024)] = 1
     """Actors that train each segment or peer together, each on a part of every batch: the weights are those of one

@@ -11,7 +11,7 @@ import pytest
 from engine.errors import PlanError
 from engine.methods import LearnerSummary, Team
 from engine.program import Call, Message, Program
-from engine.recipes import Numerics, Plan, Recipe
+from engine.recipes import DML, InfoPro, Numerics, Plan, Recipe
 from engine.runtimes.ray.placement import (
     check_store_bytes,
     choose_placement,
@@ -53,6 +53,20 @@ def test_what_is_left_open_is_shared_equally(
     placement = choose_placement(Plan(), recipe, actors, nodes)
     assert (placement.actors, placement.cpus, placement.gpus) == (actors, cpus, gpus)
     assert placement.cpus * actors <= sum(node["CPU"] for node in nodes)
+
+
+@pytest.mark.parametrize(
+    ("method", "strategy"),
+    [
+        (DML(), "SPREAD"),
+        (DML(peer_method=InfoPro(num_segments=2)), "PACK"),
+        (InfoPro(num_segments=2), "PACK"),
+    ],
+)
+def test_neighbours_are_packed_and_peers_are_spread(method: DML | InfoPro, strategy: str, recipe: Recipe) -> None:
+    recipe = dataclasses.replace(recipe, method=method)
+    assert choose_placement(Plan(), recipe, 2, TWO).strategy == strategy
+    assert choose_placement(Plan(placement="STRICT_PACK"), recipe, 2, [{"CPU": 4.0}]).strategy == "STRICT_PACK"
 
 
 def test_window_is_twice_the_learners_unless_given(recipe: Recipe) -> None:

@@ -12,7 +12,7 @@ from typing import Literal
 from engine.errors import PlanError
 from engine.methods import Team
 from engine.program import BATCH, Program
-from engine.recipes import Plan, Recipe
+from engine.recipes import DML, EndToEnd, Plan, Recipe
 
 # What Ray needs beside the messages: its own records, a checkpoint's copies of the weights, and slack.
 _STORE_SLACK = 256 * 2**20
@@ -65,15 +65,27 @@ def choose_placement(plan: Plan, recipe: Recipe, actors: int, nodes: Sequence[Ma
     Raises:
         PlanError: the nodes can never hold the actors; says what was asked, what there is, and what to change.
     """
+    strategy = plan.placement or _usual_strategy(recipe)
     cpus, gpus = plan.cpus_per_learner, plan.gpus_per_learner
     if gpus is None:
         wanted = recipe.numerics.device != "cpu" and any(node.get("GPU", 0.0) for node in nodes)
-        gpus = _largest_share("GPU", {}, plan.placement, actors, nodes) if wanted else 0.0
+        gpus = _largest_share("GPU", {}, strategy, actors, nodes) if wanted else 0.0
     if cpus is None:
-        cpus = _largest_share("CPU", {"GPU": gpus} if gpus else {}, plan.placement, actors, nodes)
-    placement = Placement(actors, cpus, gpus, plan.placement, choose_window(plan, actors))
+        cpus = _largest_share("CPU", {"GPU": gpus} if gpus else {}, strategy, actors, nodes)
+    placement = Placement(actors, cpus, gpus, strategy, choose_window(plan, actors))
     _check(placement, nodes)
     return placement
+
+
+def _usual_strategy(recipe: Recipe) -> str:
+    """Return how a team is laid over nodes unless the plan says so.
+
+    Whole peers exchange a few probabilities, and each is best off with a node's memory and processors for itself;
+    segments hand on features, and those of a peer that is cut belong together like any chain.
+    """
+    method = recipe.method
+    whole_peers = isinstance(method, DML) and isinstance(method.peer_method, EndToEnd)
+    return "SPREAD" if whole_peers else "PACK"
 
 
 def _largest_share(
