@@ -17,8 +17,8 @@ from engine.methods import method_of
 from engine.runtimes import open_runtime
 from engine.runtimes.ray import start_private_ray
 
-# 130 images in batches of 50: two full batches and a ragged one of 30.
-SMALL = ("data.train_limit=130", "data.test_limit=60", "data.evaluation_batch_size=50", "epochs=2")
+# 131 images in batches of 50: two full batches and a ragged one of 31, of which two replicas get 16 and 15.
+SMALL = ("data.train_limit=131", "data.test_limit=60", "data.evaluation_batch_size=50", "epochs=2")
 METHODS = {
     "end_to_end": ("end_to_end_digits",),
     "greedy": ("greedy_digits", "method.num_segments=2"),
@@ -43,19 +43,32 @@ def _recipe(name: str, *words: str) -> tuple[engine.Recipe, engine.Plan]:
 @pytest.mark.slow
 @pytest.mark.parametrize("case, transport", [*((case, "direct") for case in METHODS), ("cohort", "object_store")])
 def test_two_replicas_equal_one_device_up_to_rounding(case: str, transport: str, tmp_path: Path) -> None:
-    recipe, plan = _recipe(*METHODS[case], "plan.executor=process")
-    alone = engine.train(recipe, plan, tmp_path / "alone")
-    recipe, plan = _recipe(*METHODS[case], "plan.replicas=2", f"plan.transport={transport}")
-    shared = engine.train(recipe, plan, tmp_path / "shared")
-    expected, found = (engine.load(result.run_dir).checkpoint.states for result in (alone, shared))
-    assert expected.keys() == found.keys()
-    for learner, state in expected.items():
-        assert state.tensors.keys() == found[learner].tensors.keys()
-        for name, value in state.tensors.items():
-            torch.testing.assert_close(
-                found[learner].tensors[name], value, rtol=1e-3, atol=1e-4, msg=f"{learner} {name}"
-            )
-    assert shared.test_accuracy == pytest.approx(alone.test_accuracy, abs=0.05)
+    # A value that rounds to the other side of a ReLU's zero changes a gradient visibly, in about one run of ten; a
+    # fault of the method shows with every seed.
+    for seed in range(3):
+        name, *words = (*METHODS[case], f"seed={seed}")
+        recipe, plan = _recipe(name, *words, "plan.executor=process")
+        alone = engine.train(recipe, plan, tmp_path / f"alone{seed}")
+        recipe, plan = _recipe(name, *words, "plan.replicas=2", f"plan.transport={transport}")
+        shared = engine.train(recipe, plan, tmp_path / f"shared{seed}")
+        expected, found = (engine.load(result.run_dir).checkpoint.states for result in (alone, shared))
+        assert expected.keys() == found.keys()
+        differences = {
+            (learner, tensor): _difference(found[learner].tensors[tensor], value)
+            for learner, state in expected.items()
+            for tensor, value in state.tensors.items()
+        }
+        worst = max(differences, key=differences.__getitem__)
+        # Without batch norms over all replicas it is 0.5.
+        assert differences[worst] < 0.25, worst
+        assert shared.test_accuracy == pytest.approx(alone.test_accuracy, abs=0.05)
+        if differences[worst] < 1e-4:
+            return
+    pytest.fail(f"{worst} differs by {differences[worst]} with the last of three seeds")
+
+
+def _difference(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found.double() - expected.double()).abs().max())
 
 
 @pytest.mark.slow
