@@ -44,8 +44,9 @@ def _open(recipe: Recipe, through_memory: bool, monkeypatch: pytest.MonkeyPatch)
     return runtime, team, source
 
 
-@pytest.mark.parametrize("through_memory", [True, False], ids=["memory", "tcp"])
-@pytest.mark.parametrize("learner", ["segment0", "segment1", "segment2"])
+@pytest.mark.parametrize(
+    ("learner", "through_memory"), [("segment0", True), ("segment1", True), ("segment2", True), ("segment1", False)]
+)
 def test_a_killed_learner_is_named(
     learner: str, through_memory: bool, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,8 +77,7 @@ def test_a_killed_learner_is_named(
     assert {name for name in set(os.listdir("/dev/shm")) - before if "learn" in name or "link" in name} == set()
 
 
-@pytest.mark.parametrize("through_memory", [True, False], ids=["memory", "tcp"])
-@pytest.mark.parametrize("failing", [0, 1, 2])
+@pytest.mark.parametrize(("failing", "through_memory"), [(0, True), (1, False), (2, True), (2, False)])
 def test_a_learner_that_fails_is_named(
     failing: int,
     through_memory: bool,

@@ -24,18 +24,17 @@ SCHEDULES = {
 }
 GRID = ("method.peer_method.kind=infopro", "method.peer_method.num_segments=2", "method.local_weight=0.5")
 COHORTS = {
-    f"{schedule}_{size}": (f"method.peers={size}", *words)
-    for schedule, words in SCHEDULES.items()
-    for size in (1, 2, 3)
+    f"{schedule}_{size}": (f"method.peers={size}", *words) for schedule, words in SCHEDULES.items() for size in (2, 3)
 } | {
+    "one_peer": ("method.peers=1",),
+    "one_peer_weights": ("method.peers=1", *SCHEDULES["weights"]),
     "different_backbones": ("method.peers=resnet8,resnet14",),
     "different_backbones_weights": ("method.peers=resnet8,resnet14", *SCHEDULES["weights"]),
     "semi_supervised": ("method.peers=2", "data.labelled_fraction=0.2"),
     "feature_weight": ("method.peers=3", "method.feature_weight=0.1", "method.schedule=sequential"),
     "grid": GRID,
     "grid_sequential": (*GRID, "method.peers=3", "method.schedule=sequential"),
-    "bfloat16": ("method.peers=3", "numerics.precision=bfloat16", "numerics.channels_last=true"),
-    "bfloat16_weights": ("method.peers=2", "numerics.precision=bfloat16", *SCHEDULES["weights"]),
+    "bfloat16": ("method.peers=2", "numerics.precision=bfloat16", "numerics.channels_last=true"),
     "dropout": ("method.peers=wrn_10_1,resnet8", "backbone.name=wrn_10_1", "backbone.widths=null")
     + ("backbone.dropout=0.3", *SCHEDULES["sequential"]),
 }

@@ -23,16 +23,13 @@ FURTHER = {
     "branches": ("dhm", "method.branch_learners=true", "method.directions=sampled"),
     "knowledge_elsewhere": ("mkf", "method.warmup_fraction=0.5", "method.store_learners=2"),
     "one_learner": ("end_to_end",),
-    "infopro_windows_of_one": ("infopro", "method.num_segments=3", "plan.window=1"),
-    "infopro_bfloat16": ("infopro", "method.num_segments=3", "numerics.precision=bfloat16")
-    + ("numerics.channels_last=true", "backbone.widths=8,8,8"),
+    "infopro_windows_of_one": ("infopro", "method.num_segments=3", "plan.window=1")
+    + ("numerics.precision=bfloat16", "numerics.channels_last=true", "backbone.widths=8,8,8"),
     "simultaneous": ("end_to_end", "method.kind=dml", "method.peers=3"),
-    "sequential": ("end_to_end", "method.kind=dml", "method.peers=3", "method.schedule=sequential"),
     "predictions_in_some_steps": ("end_to_end", "method.kind=dml", "method.peers=2", "method.schedule=codistillation")
     + ("method.exchange_interval=3",),
     "weights": ("end_to_end", "method.kind=dml", "method.peers=2", "method.schedule=codistillation")
     + ("method.exchange_interval=3", "method.exchange=weights"),
-    "grid": ("end_to_end", "method.kind=dml", "method.peers=2", *GRID),
     "grid_sequential": ("end_to_end", "method.kind=dml", "method.peers=2", "method.schedule=sequential", *GRID),
     "infopro_with_branches": ("infopro", "method.branches.kind=dhm"),
     "recalibrated_sub_networks": ("st", "method.num_subnetworks=2", "method.recalibration_images=60"),

@@ -28,10 +28,8 @@ FURTHER = {
     "gkt_every_group": ("gkt", "method.every_group=true"),
     "gkt_top_k": ("gkt", "method.top_k=4"),
     "gkt_bfloat16": ("gkt", "numerics.precision=bfloat16", "numerics.channels_last=true"),
-    "gkt_two_stores": ("gkt", "method.store_learners=2"),
     "mkf_exact_second_batch": ("mkf", *MIXED, "method.fraction=exact", "method.mixing_partners=second_batch"),
     "mkf_three_stores": ("mkf", *MIXED, "method.store_learners=3"),
-    "st_bfloat16": ("st", "numerics.precision=bfloat16"),
     "stochastic_depth_dropout": ("stochastic_depth", "backbone.name=wrn_16_1", "backbone.widths=null")
     + ("backbone.dropout=0.3", "method.recalibration_images=100"),
 }
