@@ -17,15 +17,18 @@ SMALL = (
     *("data.train_limit=130", "data.test_limit=60", "data.evaluation_batch_size=50"),
 )
 SCHEDULES = {
-    "simultaneous": (),
     "sequential": ("method.schedule=sequential",),
     "predictions": ("method.schedule=codistillation", "method.exchange_interval=3"),
     "weights": ("method.schedule=codistillation", "method.exchange_interval=3", "method.exchange=weights"),
 }
 GRID = ("method.peer_method.kind=infopro", "method.peer_method.num_segments=2", "method.local_weight=0.5")
 COHORTS = {
-    f"{schedule}_{size}": (f"method.peers={size}", *words) for schedule, words in SCHEDULES.items() for size in (2, 3)
-} | {
+    "simultaneous_2": ("method.peers=2",),
+    "simultaneous_3": ("method.peers=3",),
+    "sequential_3": ("method.peers=3", *SCHEDULES["sequential"]),
+    "predictions_2": ("method.peers=2", *SCHEDULES["predictions"]),
+    "predictions_3": ("method.peers=3", *SCHEDULES["predictions"]),
+    "weights_2": ("method.peers=2", *SCHEDULES["weights"]),
     "one_peer": ("method.peers=1",),
     "one_peer_weights": ("method.peers=1", *SCHEDULES["weights"]),
     "different_backbones": ("method.peers=resnet8,resnet14",),

@@ -13,12 +13,12 @@ from engine.runtimes.ray import start_private_ray
 
 METHODS = {
     "end_to_end": ("end_to_end_digits",),
-    "greedy": ("greedy_digits", "method.num_segments=3"),
-    "greedy_contrastive": ("greedy_digits", "method.num_segments=3", "method.head=contrastive"),
-    "dgl": ("dgl_digits", "method.num_segments=3"),
-    "predsim": ("predsim_digits", "method.num_segments=3"),
+    "greedy": ("greedy_digits", "method.num_segments=2"),
+    "greedy_contrastive": ("greedy_digits", "method.num_segments=2", "method.head=contrastive"),
+    "dgl": ("dgl_digits", "method.num_segments=2"),
+    "predsim": ("predsim_digits", "method.num_segments=2"),
     "infopro": ("infopro_digits", "method.num_segments=3"),
-    "infopro_contrastive": ("infopro_digits", "method.num_segments=3", "method.head=contrastive"),
+    "infopro_contrastive": ("infopro_digits", "method.num_segments=2", "method.head=contrastive"),
 }
 # 130 images in batches of 50: two full batches and a ragged one of 30.
 SMALL = ("data.train_limit=130", "data.test_limit=60", "data.evaluation_batch_size=50", "epochs=2")

@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,7 +24,12 @@ from engine.runtimes.ray.failures import LostStep
 from engine.runtimes.ray.links import Address, Links, Meeting, PlannedLink, copies_for
 from engine.runtimes.ray.meeting_place import Place
 from engine.runtimes.ray.messages import Packed, call_untouched, pack, unpack
+from engine.runtimes.ray.turns import Turns
 from engine.runtimes.ray.walk import Walk
+
+# The calls that wait for messages and for their turn; Ray's other calls have a thread of their own.
+OVERLAPPING = "overlapping"
+THREADS = 32
 
 
 class Builder(Protocol):
@@ -58,10 +63,13 @@ class LearnerActor:
     """
 
     def __init__(self, builder: Builder, name: str) -> None:
+        # Ray's own handler raises SystemExit wherever the process happens to be, which may tell its parent the reason
+        # or only an exit code; ended by the signal itself, the kernel tells.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self._builder = builder
         self._name = name
         self._failure: EngineError | None = None
-        self._next = 0
+        self._turns = Turns()
         self._links = Links({}, {})
 
     def build(self) -> dict[str, Any]:
@@ -69,10 +77,7 @@ class LearnerActor:
 
         Apart from the constructor, because Ray hides the cause of an error that is raised there.
         """
-        # Ray's own handler raises SystemExit wherever the process happens to be, which may tell its parent the reason
-        # or only an exit code; ended by the signal itself, the kernel tells.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        self._learner = self._builder.build(self._name)
+        self._learner = self._turns.do(lambda: self._builder.build(self._name))
         device = self._learner.device
         named = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
         context = ray.get_runtime_context()
@@ -90,16 +95,10 @@ class LearnerActor:
         if self._failure is not None:
             raise self._failure
 
-    def _expect(self, number: int) -> None:
-        # Ray leaves out a call whose messages were never made, and would run the next one.
-        if self._failure is None and number != self._next:
-            self._failure = LostStep(f"learner {self._name}: call {self._next} never came")
-        self._next = number + 1
-        self.check()
-
     @contextlib.contextmanager
     def _failing_for_good(self) -> Iterator[None]:
         """Remember what goes wrong inside, and let the partners know by ending the links to them."""
+        self.check()
         try:
             yield
         except EngineError as error:
@@ -114,23 +113,33 @@ class LearnerActor:
                 if isinstance(self._learner, Learner):
                     self._learner.part()
 
-    def call(self, number: int, phase: str, gives: int, names: Sequence[str], *values: Batch | Packed) -> Any:
-        """Run one phase; the values are what the names name, the batch among them.
+    @ray.method(concurrency_group=OVERLAPPING)
+    def call(self, number: int, phase: str, gives: int, taken: Mapping[str, ray.ObjectRef]) -> Any:
+        """Run one phase.
 
         Args:
             number: 0 for the first call or question, 1 for the next, and so on.
             phase: name of the phase.
             gives: how many messages the call gives; a phase may offer more.
-            names: of the messages that it takes.
-            values: those messages.
+            taken: where the messages are that it takes, by name, the batch among them. Ray leaves out a call whose
+                messages were never made, if it knows that the call takes them: it is not told.
         """
-        self._expect(number)
-        with self._failing_for_good():
-            batch = next((value for value in values if isinstance(value, Batch)), None)
-            messages = {n: unpack(v) for n, v in zip(names, values, strict=True) if isinstance(v, Packed)}
-            given = call_untouched(self._learner, phase, batch, messages)
-            packed = tuple(pack(tensor) for tensor in given[:gives])
-            return packed[0] if len(packed) == 1 else packed or None
+        try:
+            values = dict(zip(taken, ray.get(list(taken.values())), strict=True))
+        except ray.exceptions.RayError:
+            values = None
+
+        def run() -> tuple[Packed, ...]:
+            with self._failing_for_good():
+                if values is None:
+                    raise LostStep(f"learner {self._name}: what call {number} takes was never made")
+                batch = next((value for value in values.values() if isinstance(value, Batch)), None)
+                messages = {name: unpack(value) for name, value in values.items() if isinstance(value, Packed)}
+                given = call_untouched(self._learner, phase, batch, messages)
+                return tuple(pack(tensor) for tensor in given[:gives])
+
+        packed = self._turns.do_in_turn(number, run)
+        return packed[0] if len(packed) == 1 else packed or None
 
     def listen(self, host: str | None) -> Address:
         """Return where partners can meet this learner: on its node, and on ``host`` if some are on other nodes."""
@@ -150,25 +159,40 @@ class LearnerActor:
             steps: the place of the program in the list that `link` was given, and the batch.
             questions: as of `ask`.
         """
-        self._expect(number)
-        started = time.perf_counter()
-        with self._failing_for_good():
-            for program, batch in steps:
-                self._walk.step(program, batch)
-            seconds = time.perf_counter() - started
-            return Walked(seconds, [getattr(self._learner, f"ask_{question}")() for question in questions])
+
+        def run() -> Walked:
+            started = time.perf_counter()
+            with self._failing_for_good():
+                for program, batch in steps:
+                    self._walk.step(program, batch)
+                seconds = time.perf_counter() - started
+                return Walked(seconds, [self._answer(question) for question in questions])
+
+        return self._turns.do_in_turn(number, run)
 
     def ask(self, number: int, question: str) -> Any:
         """Answer a question between steps."""
-        self._expect(number)
+
+        def answer() -> Any:
+            self.check()
+            return self._answer(question)
+
+        return self._turns.do_in_turn(number, answer)
+
+    def _answer(self, question: str) -> Any:
         return getattr(self._learner, f"ask_{question}")()
 
     def join(self, place: Place) -> None:
         """Meet the other replicas of this learner, and train with them from now on."""
         assert isinstance(self._learner, Learner), "only learners have replicas"
-        with self._failing_for_good():
-            self._learner.join(place.meet())
+        learner = self._learner
+
+        def join() -> None:
+            with self._failing_for_good():
+                learner.join(place.meet())
+
+        self._turns.do(join)
 
     def restore(self, state: LearnerState) -> None:
         """Take up the state of a checkpoint."""
-        self._learner.restore(state)
+        self._turns.do(lambda: self._learner.restore(state))

@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from engine.errors import EngineError, LearnerError, PlanError
 from engine.learners import LearnerState
-from engine.runtimes.ray.actor import Builder, LearnerActor
+from engine.runtimes.ray.actor import OVERLAPPING, THREADS, Builder, LearnerActor
 from engine.runtimes.ray.failures import LostStep, as_engine_error, is_death, original_error
 from engine.runtimes.ray.placement import Placement
 from engine.runtimes.ray.processes import WatchedProcess
@@ -79,7 +79,7 @@ class LearnerActors:
                 f"{timeout:g}: others are using it; wait, lower what the plan asks for, or add nodes"
             )
         first = self._group.bundle_count - placement.actors
-        actor_class: Any = ray.remote(LearnerActor)
+        actor_class: Any = ray.remote(concurrency_groups={OVERLAPPING: THREADS})(LearnerActor)
         for index, name in enumerate(names):
             self._handles[name] = actor_class.options(
                 num_cpus=placement.bundle.get("CPU", 0),

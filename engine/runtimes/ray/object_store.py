@@ -49,8 +49,7 @@ class ObjectStoreRuntime:
                 self._actors.number(call.learner),
                 call.phase,
                 len(call.gives),
-                call.takes,
-                *(messages[name] for name in call.takes),
+                {name: messages[name] for name in call.takes},
             )
             if len(call.gives) > 1:
                 messages.update(zip(call.gives, given, strict=True))
