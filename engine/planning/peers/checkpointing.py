@@ -19,10 +19,10 @@ from engine.planning.peers.live_activations import LiveActivations
 from engine.planning.peers.training import (
     Casting,
     MeasuredWay,
-    Stopwatch,
     Supplies,
     loss_of,
     parameter_digests,
+    timed,
     whole_network,
 )
 
@@ -57,11 +57,7 @@ class Checkpointed:
 
     def run(self, steps: int) -> dict[str, Any]:
         """As `MeasuredWay.run`."""
-        self._step()
-        watch = Stopwatch(self._supplies.device)
-        for _ in range(steps):
-            self._step()
-        return watch.result(steps)
+        return timed(self._step, steps, self._supplies.device)
 
     def _step(self) -> float:
         batch = self._supplies.batches.batch(self._next)

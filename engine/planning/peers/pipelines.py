@@ -24,10 +24,10 @@ from engine.planning.peers.meeting import meet
 from engine.planning.peers.training import (
     Casting,
     MeasuredWay,
-    Stopwatch,
     Supplies,
     loss_of,
     parameter_digests,
+    timed,
     whole_network,
 )
 
@@ -76,14 +76,7 @@ class PipelineWay:
 
     def run(self, steps: int) -> dict[str, Any]:
         """As `MeasuredWay.run`."""
-        self._step()
-        dist.barrier()
-        watch = Stopwatch(self._supplies.device)
-        for _ in range(steps):
-            self._step()
-        found = watch.result(steps)
-        dist.barrier()
-        return found
+        return timed(self._step, steps, self._supplies.device, dist.barrier)
 
     def _step(self) -> float | None:
         batch = self._supplies.batches.batch(self._next)

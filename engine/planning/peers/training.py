@@ -7,7 +7,7 @@ engine does besides, such as counting hits, peers are spared.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import torch
@@ -129,29 +129,37 @@ def parameter_digests(network: nn.Module, prefix: str = "") -> dict[str, str]:
     return tensor_digests({f"{prefix}{name}": value for name, value in network.named_parameters()})
 
 
-class Stopwatch:
-    """Measures the time of a block, and how much of it this process computed."""
+def timed(
+    step: Callable[[], object], steps: int, device: torch.device, together: Callable[[], object] = lambda: None
+) -> dict[str, Any]:
+    """Return what `MeasuredWay.run` returns, for a process of one worker, after one step more that is not measured.
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._finish()
-        self._started, self._busy = time.perf_counter(), time.process_time()
+    On a CPU a worker waits while its process uses no processor time; what a GPU does cannot be told that way.
 
-    def _finish(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+    Args:
+        step: trains one step.
+        steps: to measure.
+        device: where the worker computes.
+        together: waits for the other workers, before and after.
+    """
 
-    def result(self, steps: int) -> dict[str, Any]:
-        """Return what `MeasuredWay.run` returns, for a process of one worker.
+    def settle() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
 
-        On a CPU a worker waits while its process uses no processor time; what a GPU does cannot be told that way.
-        """
-        self._finish()
-        elapsed = time.perf_counter() - self._started
-        busy = (time.process_time() - self._busy) / torch.get_num_threads()
-        on_cpu = self._device.type == "cpu"
-        return {
-            "seconds": elapsed / steps,
-            "waiting": [max(0.0, 1 - busy / elapsed)] if on_cpu else None,
-            "device_bytes": None if on_cpu else torch.cuda.max_memory_allocated(self._device),
-        }
+    step()
+    together()
+    settle()
+    started, computed = time.perf_counter(), time.process_time()
+    for _ in range(steps):
+        step()
+    settle()
+    elapsed = time.perf_counter() - started
+    busy = (time.process_time() - computed) / torch.get_num_threads()
+    together()
+    on_cpu = device.type == "cpu"
+    return {
+        "seconds": elapsed / steps,
+        "waiting": [max(0.0, 1 - busy / elapsed)] if on_cpu else None,
+        "device_bytes": None if on_cpu else torch.cuda.max_memory_allocated(device),
+    }
