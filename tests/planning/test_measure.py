@@ -151,7 +151,7 @@ def test_where_the_mathematics_is_the_same_peers_train_the_same_weights_bit_for_
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_however_it_ends_no_process_is_left(tmp_path: Path, how: signal.Signals) -> None:
     """Ray included, whose processes belong to a process that the measurement started."""
-    words = [*TINY, "--k", "2", "--against", "ddp", "--rounds", "50", "--steps", "50", "--out", str(tmp_path / "out")]
+    words = [*TINY, "--k", "2", "--against", "ddp", "--rounds", "50", "--steps", "5", "--out", str(tmp_path / "out")]
     code = "import sys; from engine.cli.main import main; sys.exit(main(sys.argv[1:]))"
     with (tmp_path / "said").open("wb") as said:
         child = subprocess.Popen(

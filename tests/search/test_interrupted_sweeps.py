@@ -52,7 +52,7 @@ found = engine.sweep(
     engine.Sweep(
         name="nested",
         recipe="greedy_digits",
-        space={"seed": tune.grid_search([0, 1, 2, 3, 4, 5])},
+        space={"seed": tune.grid_search([0, 1, 2, 3])},
         fields=("epochs=1", "backbone.widths=4,4,4", "data.train_limit=44", "data.test_limit=20",
                 "data.batch_size=12", "data.validation_fraction=0.2", "method.num_segments=2"),
         searcher="grid",
@@ -186,7 +186,7 @@ def test_trials_of_two_actors_on_two_cpus_never_wait_for_ever(tmp_path: Path) ->
         finally:
             process.kill()
     assert process.returncode == 0, errors
-    assert output.split() == ["finished", "2", *["finished"] * 6]
+    assert output.split() == ["finished", "2", *["finished"] * 4]
     trained = engine.load(tmp_path / "s" / "trials" / "trial-0000")
     # The team of actors has trained what one process trains.
     alone = engine.train(trained.recipe, Plan(executor="process", evaluate_test=False), tmp_path / "alone")

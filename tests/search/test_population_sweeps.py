@@ -49,11 +49,11 @@ def sweep():
         name="population",
         recipe="infopro_digits",
         space={"optimizer.learning_rate": tune.loguniform(1e-3, 0.3)},
-        fields=("epochs=80", "backbone.widths=4,4,4", "data.train_limit=44", "data.test_limit=20",
+        fields=("epochs=60", "backbone.widths=4,4,4", "data.train_limit=44", "data.test_limit=20",
                 "data.batch_size=12", "data.validation_fraction=0.2", "method.num_segments=2"),
         metric="validation/loss",
         scheduler="pbt",
-        num_samples=3,
+        num_samples=2,
         perturb_every_epochs=30,
     )
 """
@@ -85,7 +85,7 @@ def _definition(members: int, epochs: int) -> Sweep:
 
 @pytest.fixture(scope="module")
 def searched(private_ray: None, tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
-    return sweep(_definition(4, EPOCHS), run_dir=tmp_path_factory.mktemp("searched") / "s")
+    return sweep(_definition(3, EPOCHS), run_dir=tmp_path_factory.mktemp("searched") / "s")
 
 
 def _folder(result: SweepResult, trial: Trial) -> Path:

@@ -27,7 +27,7 @@ from engine.runtimes.ray.messages import Packed, call_untouched, pack, unpack
 from engine.runtimes.ray.turns import Turns
 from engine.runtimes.ray.walk import Walk
 
-# The calls that wait for messages and for their turn; Ray's other calls have a thread of their own.
+# Calls that wait for messages and for their turn while an earlier one runs; all others share one thread.
 OVERLAPPING = "overlapping"
 THREADS = 32
 
@@ -114,32 +114,32 @@ class LearnerActor:
                     self._learner.part()
 
     @ray.method(concurrency_group=OVERLAPPING)
-    def call(self, number: int, phase: str, gives: int, taken: Mapping[str, ray.ObjectRef]) -> Any:
+    def call(self, number: int, phase: str, gives: int, batch: Batch | None, taken: Mapping[str, ray.ObjectRef]) -> Any:
         """Run one phase.
 
         Args:
             number: 0 for the first call or question, 1 for the next, and so on.
             phase: name of the phase.
             gives: how many messages the call gives; a phase may offer more.
-            taken: where the messages are that it takes, by name, the batch among them. Ray leaves out a call whose
-                messages were never made, if it knows that the call takes them: it is not told.
+            batch: of the step, if the phase takes it.
+            taken: where the other messages are that it takes, by name. Ray leaves out a call whose messages were never
+                made, if it knows that the call takes them: it is not told.
         """
         try:
-            values = dict(zip(taken, ray.get(list(taken.values())), strict=True))
+            packed = ray.get(list(taken.values()))
         except ray.exceptions.RayError:
-            values = None
+            packed = None
 
         def run() -> tuple[Packed, ...]:
             with self._failing_for_good():
-                if values is None:
+                if packed is None:
                     raise LostStep(f"learner {self._name}: what call {number} takes was never made")
-                batch = next((value for value in values.values() if isinstance(value, Batch)), None)
-                messages = {name: unpack(value) for name, value in values.items() if isinstance(value, Packed)}
+                messages = {name: unpack(each) for name, each in zip(taken, packed, strict=True)}
                 given = call_untouched(self._learner, phase, batch, messages)
                 return tuple(pack(tensor) for tensor in given[:gives])
 
-        packed = self._turns.do_in_turn(number, run)
-        return packed[0] if len(packed) == 1 else packed or None
+        given = self._turns.do_in_turn(number, run)
+        return given[0] if len(given) == 1 else given or None
 
     def listen(self, host: str | None) -> Address:
         """Return where partners can meet this learner: on its node, and on ``host`` if some are on other nodes."""
@@ -151,6 +151,7 @@ class LearnerActor:
         self._links = self._meeting.meet(links, secret, copies_for(self._learner.device), timeout)
         self._walk = Walk(self._learner, programs, self._links)
 
+    @ray.method(concurrency_group=OVERLAPPING)
     def walk(self, number: int, steps: Sequence[tuple[int, Batch]], questions: Sequence[str]) -> Walked:
         """Run the learner's part of some steps, and answer questions after the last of them.
 
