@@ -123,7 +123,7 @@ def test_a_replica_that_fails_is_named_and_nobody_waits_for_it(tmp_path: Path) -
         (("predsim_digits",), "method.kind=predsim"),
         (("dml_digits",), "set method.on_divergence=stop"),
         (("infopro_digits", "data.labelled_fraction=0.5"), "parts of a batch"),
-        (("infopro_digits", "data.batch_size=64"), "holds 2 images"),
+        (("infopro_digits", "data.batch_size=43"), "holds 2 images"),
         (("infopro_digits", "plan.executor=process"), "plan.executor=ray"),
     ],
 )
