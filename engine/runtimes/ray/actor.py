@@ -19,7 +19,7 @@ import torch
 from engine.data import Batch
 from engine.errors import EngineError, LearnerError
 from engine.learners import Bystander, Learner, LearnerState, explain
-from engine.program import Program
+from engine.program import BATCH, Program
 from engine.runtimes.ray.failures import LostStep
 from engine.runtimes.ray.links import Address, Links, Meeting, PlannedLink, copies_for
 from engine.runtimes.ray.meeting_place import Place
@@ -114,28 +114,28 @@ class LearnerActor:
                     self._learner.part()
 
     @ray.method(concurrency_group=OVERLAPPING)
-    def call(self, number: int, phase: str, gives: int, batch: Batch | None, taken: Mapping[str, ray.ObjectRef]) -> Any:
+    def call(self, number: int, phase: str, gives: int, taken: Mapping[str, ray.ObjectRef]) -> Any:
         """Run one phase.
 
         Args:
             number: 0 for the first call or question, 1 for the next, and so on.
             phase: name of the phase.
             gives: how many messages the call gives; a phase may offer more.
-            batch: of the step, if the phase takes it.
-            taken: where the other messages are that it takes, by name. Ray leaves out a call whose messages were never
-                made, if it knows that the call takes them: it is not told.
+            taken: where the messages are that it takes, by name, the batch among them. Ray is not told that the call
+                takes them: it would leave out a call whose messages were never made, and let later calls, which wait
+                for this one's turn, fill all threads before it while messages come from another node.
         """
         try:
-            packed = ray.get(list(taken.values()))
+            values = dict(zip(taken, ray.get(list(taken.values())), strict=True))
         except ray.exceptions.RayError:
-            packed = None
+            values = None
 
         def run() -> tuple[Packed, ...]:
             with self._failing_for_good():
-                if packed is None:
+                if values is None:
                     raise LostStep(f"learner {self._name}: what call {number} takes was never made")
-                messages = {name: unpack(each) for name, each in zip(taken, packed, strict=True)}
-                given = call_untouched(self._learner, phase, batch, messages)
+                messages = {name: unpack(value) for name, value in values.items() if name != BATCH}
+                given = call_untouched(self._learner, phase, values.get(BATCH), messages)
                 return tuple(pack(tensor) for tensor in given[:gives])
 
         given = self._turns.do_in_turn(number, run)

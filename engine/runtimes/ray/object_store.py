@@ -39,7 +39,7 @@ class ObjectStoreRuntime:
         """Submit the calls of one step, after waiting for the oldest step when the window is full."""
         while len(self._in_flight) >= self._window:
             self._actors.fetch_all(self._in_flight.popleft())
-        reference, messages = ray.put(batch), dict[str, Any]()
+        messages: dict[str, Any] = {BATCH: ray.put(batch)}
         done: dict[str, Any] = {}
         for call in program.calls:
             if call.learner == SOURCE:
@@ -49,8 +49,7 @@ class ObjectStoreRuntime:
                 self._actors.number(call.learner),
                 call.phase,
                 len(call.gives),
-                reference if BATCH in call.takes else None,
-                {name: messages[name] for name in call.takes if name != BATCH},
+                {name: messages[name] for name in call.takes},
             )
             if len(call.gives) > 1:
                 messages.update(zip(call.gives, given, strict=True))
