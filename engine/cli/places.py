@@ -35,17 +35,17 @@ def on_ray(found: Preview, plan: Plan) -> dict[str, Any]:
 
     team = found.team
     if plan.address is None:
-        transport = choose_transport(plan, 1)
-        needed = store_bytes_needed(team, plan, transport.kind)
         placement = choose_placement(plan, found.recipe, len(team.learners), [private_node()])
+        transport = choose_transport(plan, 1, placement.gpus > 0)
+        needed = store_bytes_needed(team, plan, transport.kind)
         choose_store_bytes(plan, needed, shared_memory_free())
         where = "a private Ray on this machine"
     else:
-        owned = connect(plan, store_bytes_needed(team, plan, choose_transport(plan, 2).kind))
+        owned = connect(plan, store_bytes_needed(team, plan, choose_transport(plan, 2, on_gpus=False).kind))
         try:
             nodes = node_resources()
             placement = choose_placement(plan, found.recipe, len(team.learners), nodes)
-            transport = choose_transport(plan, len(nodes))
+            transport = choose_transport(plan, len(nodes), placement.gpus > 0)
             needed = store_bytes_needed(team, plan, transport.kind)
         finally:
             if owned:

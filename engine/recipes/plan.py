@@ -37,9 +37,11 @@ class Plan:
     """Training steps in flight at once; twice the number of learners unless given, and on direct links as many short
     steps as take a few tenths of a second."""
 
-    transport: Literal["auto", "object_store", "direct"] = "auto"
+    transport: Literal["auto", "object_store", "direct", "direct_host"] = "auto"
     """How messages travel between actors: through Ray's object store, or on direct links (shared memory on a node, TCP
-    between nodes). `auto` takes direct links where all actors are on one node, and the object store otherwise."""
+    between nodes; a GPU's own memory between learners on it, NCCL between GPUs, for which `direct_host` takes the
+    memory of hosts, too). `auto` takes direct links where all actors are on one node or all learners on GPUs, and the
+    object store otherwise."""
 
     object_store_bytes: Annotated[int, Field(ge=80 * 2**20)] | None = None
     """Size of a private Ray's object store; computed from the messages and the window unless given."""

@@ -116,7 +116,9 @@ def seconds_of(way: str, sleepers: Sleepers, steps: int) -> float:
     if way == "object_store":
         runtime = ObjectStoreRuntime(actors, placement.window, "benchmark")
     else:
-        runtime = StreamRuntime(actors, team, None, 120.0, "benchmark", through_memory=way == "memory")
+        runtime = StreamRuntime(
+            actors, team, None, 120.0, "benchmark", lambda _: "memory" if way == "memory" else "tcp"
+        )
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (ROWS, *IMAGE), dtype=np.uint8)
     batch = Batch(images, np.zeros(ROWS, np.int64), np.arange(ROWS), "train", 0, 0)

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from engine.runtimes.ray.links import HostCopies, Links, Meeting, PlannedLink, Route
+from engine.runtimes.ray.links import HostCopies, Links, Meeting, PlannedLink, Route, Way
 from engine.runtimes.ray.links.meeting import SECRET_BYTES
 
 
 def _meet(
-    routes: tuple[Route, ...], shared: bool, copies: Callable[[], Any] = HostCopies, timeout: float = 20.0
+    routes: tuple[Route, ...], way: Way, copies: Callable[[], Any] = HostCopies, timeout: float = 20.0
 ) -> dict[str, Links]:
     names = {name for route in routes for name in (route.giver, route.taker)}
-    meetings = {name: Meeting(name, None if shared else "127.0.0.1") for name in names}
-    links = [PlannedLink(route, shared, meetings[route.taker].address) for route in routes]
+    meetings = {name: Meeting(name, "127.0.0.1" if way == "tcp" else None) for name in names}
+    links = [PlannedLink(route, way, way != "tcp", meetings[route.taker].address) for route in routes]
     secret = secrets.token_bytes(SECRET_BYTES)
     with ThreadPoolExecutor(len(names) or 1) as pool:
         found = {name: pool.submit(meetings[name].meet, links, secret, copies(), timeout) for name in names}

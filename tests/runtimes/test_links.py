@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import socket
 import threading
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from engine.errors import LearnerError
 from engine.runtimes.ray.failures import LostStep
-from engine.runtimes.ray.links import GivingEnd, HostCopies, Links, Meeting, PlannedLink, Route, TakingEnd
+from engine.runtimes.ray.links import GivingEnd, HostCopies, Links, Meeting, PlannedLink, Route, TakingEnd, Way, rings
+from engine.runtimes.ray.links.carriers import InGroup
 from engine.runtimes.ray.links.meeting import SECRET_BYTES
 
 # Larger than what is copied anyway.
@@ -28,9 +30,26 @@ Meet = Callable[..., dict[str, Links]]
 Pair = Callable[..., tuple[GivingEnd, TakingEnd]]
 
 
-@pytest.fixture(params=[True, False], ids=["memory", "tcp"])
-def shared(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
+@pytest.fixture(params=["memory", "tcp", "gpu_memory", "nccl"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Way:
+    """Everything but what a driver does: memory of a GPU is a file's here, and NCCL's group is one of gloo."""
+    found: Way = request.param
+    files = (tmp_path / str(number) for number in itertools.count())
+
+    def mapped(path: str, size: int) -> Tensor:
+        return torch.from_file(path, shared=True, size=size, dtype=torch.uint8)
+
+    def offer(size: int, _: torch.device) -> tuple[Tensor, bytes]:
+        path = str(next(files))
+        return mapped(path, size), f"{path}:{size}".encode()
+
+    def accept(words: bytes, _: torch.device) -> Tensor:
+        path, _, size = words.decode().rpartition(":")
+        return mapped(path, int(size))
+
+    monkeypatch.setattr(rings, "offer", offer)
+    monkeypatch.setattr(rings, "accept", accept)
+    return found
 
 
 @pytest.fixture
@@ -41,8 +60,8 @@ def beside() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture
 def pair(meet: Meet) -> Pair:
-    def make(shared: bool, copies: Callable[[], Any] = HostCopies, route: Route = ROUTE) -> tuple[GivingEnd, TakingEnd]:
-        links = meet((route,), shared, copies)
+    def make(way: Way, copies: Callable[[], Any] = HostCopies, route: Route = ROUTE) -> tuple[GivingEnd, TakingEnd]:
+        links = meet((route,), way, copies)
         return links["giver"].giving["taker"], links["taker"].taking["giver"]
 
     return make
@@ -78,8 +97,8 @@ def _is_waiting(future: Future[Any]) -> bool:
     ],
     ids=lambda tensor: f"{tuple(tensor.shape)} {tensor.dtype}",
 )
-def test_tensors_arrive_as_they_were(tensor: Tensor, shared: bool, pair: Pair) -> None:
-    giving, taking = pair(shared)
+def test_tensors_arrive_as_they_were(tensor: Tensor, way: Way, pair: Pair) -> None:
+    giving, taking = pair(way)
     giving.give("first", tensor)
     received = taking.take("first")
     assert (received.dtype, received.shape) == (tensor.dtype, tensor.shape)
@@ -91,9 +110,9 @@ def test_tensors_arrive_as_they_were(tensor: Tensor, shared: bool, pair: Pair) -
 
 
 def test_messages_are_taken_in_any_order_and_frames_are_used_again(
-    shared: bool, beside: ThreadPoolExecutor, pair: Pair
+    way: Way, beside: ThreadPoolExecutor, pair: Pair
 ) -> None:
-    giving, taking = pair(shared)
+    giving, taking = pair(way)
 
     def give() -> None:
         for step in range(20):
@@ -109,8 +128,8 @@ def test_messages_are_taken_in_any_order_and_frames_are_used_again(
     done.result(PATIENCE)
 
 
-def test_a_giver_waits_until_a_frame_is_given_back(shared: bool, beside: ThreadPoolExecutor, pair: Pair) -> None:
-    giving, taking = pair(shared)
+def test_a_giver_waits_until_a_frame_is_given_back(way: Way, beside: ThreadPoolExecutor, pair: Pair) -> None:
+    giving, taking = pair(way)
     for step in range(2):
         giving.give("first", _tensor(step))
         giving.end_step()
@@ -125,15 +144,15 @@ def test_a_giver_waits_until_a_frame_is_given_back(shared: bool, beside: ThreadP
 
 
 def test_nothing_is_copied_where_memory_is_shared(pair: Pair) -> None:
-    giving, taking = pair(True)
+    giving, taking = pair("memory")
     giving.give("first", _tensor(0))
     assert taking.take("first").data_ptr() == taking.take("first").data_ptr()
     assert not taking.keeps
 
 
-def test_what_is_kept_beyond_its_step_is_not_overwritten(shared: bool, beside: ThreadPoolExecutor, pair: Pair) -> None:
+def test_what_is_kept_beyond_its_step_is_not_overwritten(way: Way, beside: ThreadPoolExecutor, pair: Pair) -> None:
     """As a learner that remembers what it took: its frame waits, and from then on it gets copies."""
-    giving, taking = pair(shared)
+    giving, taking = pair(way)
     done = beside.submit(lambda: [(giving.give("first", _tensor(step)), giving.end_step()) for step in range(9)])
     kept = []
     for _ in range(9):
@@ -145,7 +164,7 @@ def test_what_is_kept_beyond_its_step_is_not_overwritten(shared: bool, beside: T
 
 
 def test_a_frame_that_was_kept_comes_back_when_it_is_let_go(beside: ThreadPoolExecutor, pair: Pair) -> None:
-    giving, taking = pair(True)
+    giving, taking = pair("memory")
     giving.give("first", _tensor(0))
     giving.end_step()
     kept = [taking.take("first")]
@@ -161,9 +180,9 @@ def test_a_frame_that_was_kept_comes_back_when_it_is_let_go(beside: ThreadPoolEx
 
 @pytest.mark.parametrize("waits", ["taker", "giver"])
 def test_a_waiting_partner_wakes_up_at_once_and_names_who_is_gone(
-    waits: str, shared: bool, beside: ThreadPoolExecutor, pair: Pair
+    waits: str, way: Way, beside: ThreadPoolExecutor, pair: Pair
 ) -> None:
-    giving, taking = pair(shared)
+    giving, taking = pair(way)
     for step in range(2):
         giving.give("first", _tensor(step))
         giving.end_step()
@@ -181,8 +200,8 @@ def test_a_waiting_partner_wakes_up_at_once_and_names_who_is_gone(
         waiting.result(PATIENCE)
 
 
-def test_what_was_given_before_the_end_can_still_be_taken(shared: bool, pair: Pair) -> None:
-    giving, taking = pair(shared)
+def test_what_was_given_before_the_end_can_still_be_taken(way: Way, pair: Pair) -> None:
+    giving, taking = pair(way)
     giving.give("first", _tensor(0))
     giving.close()
     assert taking.take("first").equal(_tensor(0))
@@ -191,8 +210,8 @@ def test_what_was_given_before_the_end_can_still_be_taken(shared: bool, pair: Pa
         taking.take("first")
 
 
-def test_a_message_that_is_larger_than_its_program_says_is_refused(shared: bool, pair: Pair) -> None:
-    giving, _ = pair(shared)
+def test_a_message_that_is_larger_than_its_program_says_is_refused(way: Way, pair: Pair) -> None:
+    giving, _ = pair(way)
     with pytest.raises(LearnerError, match=r"learner giver: gives taker 'first' of 262,144 bytes"):
         giving.give("first", torch.zeros(4 * NUMBERS, 2))
 
@@ -201,6 +220,7 @@ def test_a_message_that_is_larger_than_its_program_says_is_refused(shared: bool,
 class SlowCopies:
     """As of a GPU: a copy is finished only when the test says so."""
 
+    device = torch.device("cpu")
     lends = False
     finished: threading.Event = field(default_factory=threading.Event)
     prepared: int = 0
@@ -219,10 +239,10 @@ class SlowCopies:
         return place.clone(), lambda: self.finished.wait(PATIENCE) and None
 
 
-def test_a_message_is_announced_when_its_copy_is_finished(shared: bool, beside: ThreadPoolExecutor, pair: Pair) -> None:
+def test_a_message_is_announced_when_its_copy_is_finished(way: Way, beside: ThreadPoolExecutor, pair: Pair) -> None:
     """And the learner that gives it goes on meanwhile, in order."""
     copies = SlowCopies()
-    giving, taking = pair(shared, lambda: copies)
+    giving, taking = pair(way, lambda: copies)
     assert copies.prepared == 2 * ROUTE.bytes
     giving.give("first", _tensor(0))
     giving.give("second", _tensor(1))
@@ -235,7 +255,7 @@ def test_a_message_is_announced_when_its_copy_is_finished(shared: bool, beside: 
 
 def test_a_frame_is_given_back_when_its_copy_is_finished(beside: ThreadPoolExecutor, meet: Meet) -> None:
     slow = SlowCopies()
-    links = meet((ROUTE,), True)
+    links = meet((ROUTE,), "memory")
     giving, taking = links["giver"].giving["taker"], links["taker"].taking["giver"]
     taking._copies = slow
     giving.give("first", _tensor(0))
@@ -247,14 +267,14 @@ def test_a_frame_is_given_back_when_its_copy_is_finished(beside: ThreadPoolExecu
     assert not taking.keeps
 
 
-def test_strangers_are_sent_away(shared: bool, beside: ThreadPoolExecutor) -> None:
+def test_strangers_are_sent_away(way: Way, beside: ThreadPoolExecutor) -> None:
     """Whoever does not know the secret, says nothing, or asks for another link."""
-    meeting = Meeting("taker", None if shared else "127.0.0.1")
-    link, secret = PlannedLink(ROUTE, shared, meeting.address), secrets.token_bytes(SECRET_BYTES)
+    meeting = Meeting("taker", "127.0.0.1" if way == "tcp" else None)
+    link, secret = PlannedLink(ROUTE, way, way != "tcp", meeting.address), secrets.token_bytes(SECRET_BYTES)
     met = beside.submit(meeting.meet, [link], secret, HostCopies(), PATIENCE)
     family, address = (
         (socket.AF_UNIX, meeting.address.unix)
-        if shared
+        if way != "tcp"
         else (socket.AF_INET, (meeting.address.host, meeting.address.port))
     )
     for words in (b"", b"short", b"x" * SECRET_BYTES + bytes(4), secret + b"\x07\0\0\0"):
@@ -271,16 +291,70 @@ def test_strangers_are_sent_away(shared: bool, beside: ThreadPoolExecutor) -> No
     assert met.result(PATIENCE).taking["giver"].take("first").equal(_tensor(3))
 
 
-def test_a_partner_that_does_not_come_is_an_error(shared: bool) -> None:
-    meeting = Meeting("taker", None if shared else "127.0.0.1")
-    link = PlannedLink(ROUTE, shared, meeting.address)
+def test_a_partner_that_does_not_come_is_an_error(way: Way) -> None:
+    meeting = Meeting("taker", "127.0.0.1" if way == "tcp" else None)
+    link = PlannedLink(ROUTE, way, way != "tcp", meeting.address)
     with pytest.raises(LostStep, match="learner taker: a partner did not come to be linked"):
         meeting.meet([link], b"", HostCopies(), 0.1)
 
 
+def test_a_gpu_whose_memory_cannot_be_shared_is_an_error_with_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, beside: ThreadPoolExecutor
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("CUDA error: invalid device context")
+
+    monkeypatch.setattr(rings, "offer", refuse)
+    meetings = {name: Meeting(name, None) for name in ("giver", "taker")}
+    links = [PlannedLink(ROUTE, "gpu_memory", True, meetings["taker"].address)]
+    met = {
+        name: beside.submit(meeting.meet, links, bytes(SECRET_BYTES), HostCopies(), PATIENCE)
+        for name, meeting in meetings.items()
+    }
+    with pytest.raises(
+        LearnerError, match=r"learner giver: could not be linked to taker in the memory of their GPU"
+    ) as e:
+        met["giver"].result(PATIENCE)
+    assert "plan.transport=direct_host" in str(e.value)
+    with pytest.raises(LostStep, match="learner taker"):
+        met["taker"].result(PATIENCE)
+
+
+def test_whoever_waits_for_a_gpu_notices_that_the_partner_is_gone(beside: ThreadPoolExecutor) -> None:
+    """NCCL itself would wait; the connection ends at once, also behind credits that nobody has read."""
+    own, others = socket.socketpair()
+    member = beside.submit(InGroup, others, 1, torch.device("cpu"))
+    group = InGroup(own, 0, torch.device("cpu"))
+    member.result(PATIENCE)
+
+    class Unfinished:
+        def query(self) -> bool:
+            return False
+
+    waiting = beside.submit(group._wait_for, Unfinished())
+    assert _is_waiting(waiting)
+    others.sendall(b"\0")
+    others.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(ConnectionResetError):
+        waiting.result(PATIENCE)
+
+
+def test_cycles_of_groups_come_about(meet: Meet) -> None:
+    """As in a cohort, where everybody gives everybody something: groups are made by two at a time."""
+    names = ("a", "b", "c")
+    routes = tuple(Route(x, y, ("p",), 1024) for x in names for y in names if x != y)
+    links = meet(routes, "nccl")
+    for name, own in links.items():
+        for taker, end in own.giving.items():
+            end.give("p", torch.tensor([names.index(name), names.index(taker)]))
+    for name, own in links.items():
+        for giver, end in own.taking.items():
+            assert end.take("p").tolist() == [names.index(giver), names.index(name)]
+
+
 def test_nothing_lies_in_shared_memory_or_in_a_folder(pair: Pair) -> None:
     before = set(Path("/dev/shm").iterdir()) if Path("/dev/shm").is_dir() else set()
-    giving, taking = pair(True)
+    giving, taking = pair("memory")
     giving.give("first", _tensor(0))
     assert taking.take("first").equal(_tensor(0))
     after = set(Path("/dev/shm").iterdir()) if Path("/dev/shm").is_dir() else set()
@@ -291,7 +365,7 @@ def test_nothing_lies_in_shared_memory_or_in_a_folder(pair: Pair) -> None:
 def test_what_is_changed_after_it_was_given_is_found_out(pair: Pair) -> None:
     """A large message is copied while its learner goes on."""
     route = Route("giver", "taker", ("first",), 4 * 2**20)
-    giving, taking = pair(True, route=route)
+    giving, taking = pair("memory", route=route)
     tensor = torch.zeros(2**20)
     post, held = giving._post, list[Any]()
     giving._post = lambda *item: held.append(item)  # type: ignore[method-assign]

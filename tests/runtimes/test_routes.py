@@ -7,7 +7,7 @@ import pytest
 from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message
 from engine.recipes import Plan
 from engine.runtimes.ray.links import Route, routes_of, takers_of
-from engine.runtimes.ray.transport import choose_transport
+from engine.runtimes.ray.transport import choose_transport, choose_way
 
 NEXT = Call(SOURCE, "next", (), (BATCH,))
 
@@ -54,15 +54,50 @@ def test_a_message_that_nobody_takes_travels_nowhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("transport", "nodes", "kind"),
+    ("transport", "nodes", "on_gpus", "kind"),
     [
-        ("auto", 1, "direct"),
-        ("auto", 2, "object_store"),
-        ("direct", 2, "direct"),
-        ("object_store", 1, "object_store"),
+        ("auto", 1, False, "direct"),
+        ("auto", 2, False, "object_store"),
+        ("auto", 2, True, "direct"),
+        ("direct", 2, False, "direct"),
+        ("direct_host", 2, True, "direct"),
+        ("object_store", 1, True, "object_store"),
     ],
 )
-def test_auto_takes_direct_links_on_one_node(transport: str, nodes: int, kind: str) -> None:
-    chosen = choose_transport(Plan(transport=transport), nodes)  # type: ignore[arg-type]
+def test_auto_takes_direct_links_on_one_node_and_between_gpus(
+    transport: str, nodes: int, on_gpus: bool, kind: str
+) -> None:
+    chosen = choose_transport(Plan(transport=transport), nodes, on_gpus)  # type: ignore[arg-type]
     assert chosen.kind == kind
     assert f"plan.transport={transport}" in chosen.describe()
+
+
+CPU = {"node": "one", "gpu": "", "nccl": True}
+GPU = {"node": "one", "gpu": "GPU-a", "nccl": True}
+ANOTHER_GPU = GPU | {"gpu": "GPU-b"}
+GPU_ELSEWHERE = {"node": "two", "gpu": "GPU-c", "nccl": True}
+
+
+@pytest.mark.parametrize(
+    ("giver", "taker", "way"),
+    [
+        (CPU, CPU, "memory"),
+        (CPU, CPU | {"node": "two"}, "tcp"),
+        (GPU, CPU, "memory"),
+        (CPU, GPU_ELSEWHERE, "tcp"),
+        (GPU, GPU, "gpu_memory"),
+        (GPU, ANOTHER_GPU, "nccl"),
+        (GPU, GPU_ELSEWHERE, "nccl"),
+        (GPU, ANOTHER_GPU | {"nccl": False}, "memory"),
+    ],
+)
+def test_messages_stay_on_gpus_where_both_learners_are_on_one(
+    giver: dict[str, object], taker: dict[str, object], way: str
+) -> None:
+    features, places = Route("a", "b", ("features",), 2**22), {"a": giver, "b": taker}
+    assert choose_way(Plan(), features, places) == way
+    on_hosts = "memory" if giver["node"] == taker["node"] else "tcp"
+    assert choose_way(Plan(transport="direct_host"), features, places) == on_hosts
+    # A few probabilities are not worth a group of NCCL.
+    small = Route("a", "b", ("probabilities",), 2**15)
+    assert choose_way(Plan(), small, places) == (way if way == "gpu_memory" else on_hosts)

@@ -18,7 +18,7 @@ from engine.errors import LearnerError
 from engine.learners import Bystander, LearnerState
 from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message
 from engine.runtimes.ray.failures import LostStep
-from engine.runtimes.ray.links import Links, routes_of
+from engine.runtimes.ray.links import Links, Way, routes_of
 from engine.runtimes.ray.walk import Walk
 
 PATIENCE = 20.0
@@ -97,10 +97,10 @@ def _in_turn(found: Sequence[Program], steps: Sequence[int]) -> dict[str, float]
 
 
 def _on_links(
-    meet: Meet, found: Sequence[Program], steps: Sequence[int], shared: bool = True
+    meet: Meet, found: Sequence[Program], steps: Sequence[int], way: Way = "memory"
 ) -> tuple[dict[str, float], dict[str, BaseException]]:
     learners = _learners(*found)
-    links = meet(routes_of(found), shared)
+    links = meet(routes_of(found), way)
 
     def walk(name: str) -> None:
         own = links.get(name, Links({}, {}))
@@ -141,9 +141,9 @@ EXCHANGE = _program(
 )
 
 
-@pytest.mark.parametrize("shared", [True, False], ids=["memory", "tcp"])
-def test_an_exchange(shared: bool, meet: Meet) -> None:
-    seen, failures = _on_links(meet, (EXCHANGE,), [0] * 50, shared)
+@pytest.mark.parametrize("way", ["memory", "tcp", "nccl"])
+def test_an_exchange(way: Way, meet: Meet) -> None:
+    seen, failures = _on_links(meet, (EXCHANGE,), [0] * 50, way)
     assert failures == {}
     assert seen == _in_turn((EXCHANGE,), [0] * 50)
 

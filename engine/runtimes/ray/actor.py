@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import ray
 import torch
+import torch.distributed
 
 from engine.data import Batch
 from engine.errors import EngineError, LearnerError
@@ -73,13 +74,13 @@ class LearnerActor:
         self._links = Links({}, {})
 
     def build(self) -> dict[str, Any]:
-        """Build the learner; returns its actor's id, process, node, host and device.
+        """Build the learner; returns its actor's id, process, node, host and device, and how GPUs can reach it.
 
         Apart from the constructor, because Ray hides the cause of an error that is raised there.
         """
         self._learner = self._turns.do(lambda: self._builder.build(self._name))
         device = self._learner.device
-        named = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+        gpu = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
         context = ray.get_runtime_context()
         return {
             "actor": context.get_actor_id(),
@@ -87,7 +88,9 @@ class LearnerActor:
             "node": context.get_node_id(),
             "address": ray.util.get_node_ip_address(),
             "host": os.uname().nodename,
-            "device": named,
+            "device": gpu.name if gpu is not None else "CPU",
+            "gpu": str(gpu.uuid) if gpu is not None else "",
+            "nccl": torch.distributed.is_nccl_available(),
         }
 
     def check(self) -> None:

@@ -58,7 +58,7 @@ class LearnerActors:
         self._watched: dict[str, WatchedProcess] = {}
         self._sent: dict[str, int] = {}
         self.places: dict[str, dict[str, Any]] = {}
-        """Actor's id, process, node, the node's address, host and device of each learner."""
+        """Actor's id, process, node, the node's address, host, device, GPU and NCCL of each learner."""
         try:
             self._start(builder, names, placement, timeout)
         except BaseException:

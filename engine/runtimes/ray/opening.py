@@ -14,7 +14,7 @@ from engine.runtimes.ray.joining import join_replicas
 from engine.runtimes.ray.object_store import ObjectStoreRuntime
 from engine.runtimes.ray.placement import choose_placement, store_bytes_needed
 from engine.runtimes.ray.stream import StreamRuntime
-from engine.runtimes.ray.transport import choose_transport
+from engine.runtimes.ray.transport import choose_transport, choose_way
 from engine.runtimes.replicated import replicas_of
 
 
@@ -31,7 +31,8 @@ def open_on_ray(
     if one_node:
         # Ray takes seconds to start; this machine is known without it.
         choose_placement(plan, recipe, len(team.names), [private_node()])
-    expected = choose_transport(plan, 1 if one_node else len(node_resources()) if ray.is_initialized() else 2)
+    nodes = 1 if one_node else len(node_resources()) if ray.is_initialized() else 2
+    expected = choose_transport(plan, nodes, on_gpus=False)
     owns_ray = connect(plan, store_bytes_needed(team, plan, expected.kind))
     try:
         placement = choose_placement(plan, recipe, len(team.names), node_resources())
@@ -45,10 +46,18 @@ def open_on_ray(
     try:
         if replicated:
             join_replicas(actors, replicas_of(team), placement.gpus)
-        transport = choose_transport(plan, len(nodes_of(actors)))
+        on_gpus = all(place["gpu"] for place in actors.places.values())
+        transport = choose_transport(plan, len(nodes_of(actors)), on_gpus)
         if transport.kind == "object_store":
             return ObjectStoreRuntime(actors, placement.window, transport.reason)
-        return StreamRuntime(actors, team, plan.window, plan.start_timeout_seconds, transport.reason)
+        return StreamRuntime(
+            actors,
+            team,
+            plan.window,
+            plan.start_timeout_seconds,
+            transport.reason,
+            lambda route: choose_way(plan, route, actors.places),
+        )
     except BaseException:
         actors.close()
         raise

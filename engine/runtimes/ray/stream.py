@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
@@ -19,7 +19,7 @@ from engine.methods import Team
 from engine.program import Program
 from engine.runtimes.ray.actor import Walked
 from engine.runtimes.ray.actors import LearnerActors
-from engine.runtimes.ray.links import HAS_NAMELESS_MEMORY, PlannedLink, routes_of
+from engine.runtimes.ray.links import HAS_NAMELESS_MEMORY, WORDS, PlannedLink, Route, Way, routes_of
 from engine.runtimes.ray.links.meeting import SECRET_BYTES
 from engine.runtimes.ray.placement import CHUNK_BYTES, programs_of
 from engine.runtimes.runtime import Answer
@@ -92,7 +92,7 @@ class StreamRuntime:
         window: steps in flight, as the plan says; None leaves it open, but for twice the learners.
         timeout: seconds in which the actors have to find one another.
         reason: why messages travel in this way.
-        through_memory: whether learners on one node share memory; tests do without.
+        way: in which what a learner gives travels on each route.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class StreamRuntime:
         window: int | None,
         timeout: float,
         reason: str,
-        through_memory: bool = HAS_NAMELESS_MEMORY,
+        way: Callable[[Route], Way],
     ) -> None:
         self._actors, self._reason = actors, reason
         self._programs = programs_of(team)
@@ -113,16 +113,19 @@ class StreamRuntime:
         self._steps = 1
         self._open = _Chunk()
         self._in_flight: deque[_Chunk] = deque()
-        self._links = self._link(timeout, through_memory)
+        self._links = self._link(timeout, way)
 
-    def _link(self, timeout: float, through_memory: bool) -> list[PlannedLink]:
+    def _link(self, timeout: float, way: Callable[[Route], Way]) -> list[PlannedLink]:
         actors, places, routes = self._actors, self._actors.places, routes_of(self._programs)
-        shared = [through_memory and places[route.giver]["node"] == places[route.taker]["node"] for route in routes]
-        called = {route.taker for route, here in zip(routes, shared, strict=True) if not here}
+        here = [HAS_NAMELESS_MEMORY and places[r.giver]["node"] == places[r.taker]["node"] for r in routes]
+        called = {route.taker for route, is_here in zip(routes, here, strict=True) if not is_here}
         addresses = actors.fetch_all(
             {n: actors[n].listen.remote(places[n]["address"] if n in called else None) for n in actors}
         )
-        links = [PlannedLink(route, here, addresses[route.taker]) for route, here in zip(routes, shared, strict=True)]
+        links = [
+            PlannedLink(route, way(route), is_here, addresses[route.taker])
+            for route, is_here in zip(routes, here, strict=True)
+        ]
         secret = secrets.token_bytes(SECRET_BYTES)
         actors.fetch_all({n: actors[n].link.remote(self._programs, links, secret, timeout) for n in actors})
         return links
@@ -182,11 +185,7 @@ class StreamRuntime:
         return self._actors.describe({name: self._note(name) for name in self._actors})
 
     def _note(self, learner: str) -> str:
-        ways = [
-            f"to {link.route.taker} {'in shared memory' if link.shared else 'over TCP'}"
-            for link in self._links
-            if link.route.giver == learner
-        ]
+        ways = [f"to {link.route.taker} {WORDS[link.way]}" for link in self._links if link.route.giver == learner]
         return f"messages: direct links{' ' if ways else ''}{', '.join(ways)} ({self._reason})"
 
     def close(self) -> None:

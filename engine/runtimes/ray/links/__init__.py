@@ -3,10 +3,12 @@
 from engine.runtimes.ray.links.copies import Copies, HostCopies, copies_for
 from engine.runtimes.ray.links.ends import GivingEnd, TakingEnd
 from engine.runtimes.ray.links.meeting import HAS_NAMELESS_MEMORY, Address, Links, Meeting, PlannedLink
+from engine.runtimes.ray.links.rings import WORDS, Way
 from engine.runtimes.ray.links.routes import Route, routes_of, takers_of
 
 __all__ = [
     "HAS_NAMELESS_MEMORY",
+    "WORDS",
     "Address",
     "Copies",
     "GivingEnd",
@@ -16,6 +18,7 @@ __all__ = [
     "PlannedLink",
     "Route",
     "TakingEnd",
+    "Way",
     "copies_for",
     "routes_of",
     "takers_of",

@@ -20,12 +20,14 @@ class Copies(Protocol):
     """Copies between a learner's device and the memory of its links.
 
     Attributes:
+        device: of the learner.
         lends: whether what is taken is the link's memory itself, which must be left alone while somebody holds it.
     """
 
+    device: torch.device
     lends: bool
 
-    def prepare(self, memory: np.ndarray) -> None:
+    def prepare(self, memory: Tensor) -> None:
         """Make a link's memory, uint8 [bytes], ready for copies from and to the device."""
 
     def put(self, tensor: Tensor, place: Tensor) -> Finished | None:
@@ -42,9 +44,10 @@ class Copies(Protocol):
 class HostCopies:
     """For learners on a CPU: one copy when a message is given, none when it is taken."""
 
+    device = torch.device("cpu")
     lends = True
 
-    def prepare(self, memory: np.ndarray) -> None:
+    def prepare(self, memory: Tensor) -> None:
         """Do nothing: memory is memory."""
 
     def put(self, tensor: Tensor, place: Tensor) -> Finished | None:
@@ -76,11 +79,12 @@ def _bytes_of(tensor: Tensor) -> np.ndarray:
     return tensor.view(-1).view(torch.uint8).numpy()
 
 
-class PinnedCopies:
+class StreamCopies:
     """For learners on a GPU: copies on a stream of their own, beside what the learner computes.
 
-    The memory of links is registered with the driver (pinned). Where the driver refuses, copies are still right, but
-    the driver makes them in steps of its own and they no longer run beside the computation.
+    The memory of links is the GPU's own, or the host's, which is registered with the driver (pinned). Where the driver
+    refuses to pin, copies are still right, but the driver makes them in steps of its own and they no longer run beside
+    the computation.
 
     Args:
         device: of the learner.
@@ -89,18 +93,19 @@ class PinnedCopies:
     lends = False
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
+        self.device = device
         self._stream = torch.cuda.Stream(device)
 
-    def prepare(self, memory: np.ndarray) -> None:
-        """Pin the memory for the life of the process."""
-        driver: Any = torch.cuda.cudart()
-        # Zero: visible to this device alone, and without write-combining, because the other end may be a CPU.
-        driver.cudaHostRegister(memory.ctypes.data, memory.nbytes, 0)
+    def prepare(self, memory: Tensor) -> None:
+        """Pin the host's memory for the life of the process."""
+        if memory.device.type == "cpu":
+            driver: Any = torch.cuda.cudart()
+            # Zero: visible to this device alone, and without write-combining, because the other end may be a CPU.
+            driver.cudaHostRegister(memory.data_ptr(), memory.nbytes, 0)
 
     def put(self, tensor: Tensor, place: Tensor) -> Finished:
         """Copy once the learner's stream has computed the tensor, while the host goes on."""
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        self._stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self._stream):
             place.copy_(tensor, non_blocking=True)
         # Its memory must not be used for something else before it has been read.
@@ -110,8 +115,9 @@ class PinnedCopies:
     def get(self, place: Tensor) -> tuple[Tensor, Finished]:
         """Copy to the device beside what still runs there; what the learner starts from now on waits for it."""
         with torch.cuda.stream(self._stream):
-            tensor = place.to(self._device, non_blocking=True)
-        current = torch.cuda.current_stream(self._device)
+            # A copy also where the place is on the device: its frame is used again.
+            tensor = place.to(self.device, non_blocking=True, copy=True)
+        current = torch.cuda.current_stream(self.device)
         current.wait_stream(self._stream)
         tensor.record_stream(current)
         return tensor, self._stream.record_event().synchronize
@@ -119,4 +125,4 @@ class PinnedCopies:
 
 def copies_for(device: torch.device) -> Copies:
     """Return how a learner on this device copies."""
-    return PinnedCopies(device) if device.type == "cuda" else HostCopies()
+    return StreamCopies(device) if device.type == "cuda" else HostCopies()

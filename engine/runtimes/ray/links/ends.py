@@ -27,9 +27,9 @@ from torch import Tensor
 
 from engine.errors import LearnerError
 from engine.runtimes.ray.failures import LostStep
+from engine.runtimes.ray.links.carriers import Carrier, receive
 from engine.runtimes.ray.links.copies import Copies, Finished
 from engine.runtimes.ray.links.routes import FRAMES, Route, aligned
-from engine.runtimes.ray.messages import Packed, unpack
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64", "uint8", "int8", "int16", "int32", "int64", "bool")
 _MOST_AXES = 8
@@ -48,18 +48,18 @@ class GivingEnd:
         connection: to the taker.
         memory: of the ring, uint8 [bytes].
         copies: from the learner's device.
-        shared: whether the taker sees the same memory.
+        carrier: of the bytes; None where the taker sees the same memory.
     """
 
     def __init__(
-        self, route: Route, connection: socket.socket, memory: np.ndarray, copies: Copies, shared: bool
+        self, route: Route, connection: socket.socket, memory: Tensor, copies: Copies, carrier: Carrier | None
     ) -> None:
         self._route, self._connection, self._memory, self._copies = route, connection, memory, copies
-        self._shared = shared
+        self._carrier = carrier
         self._free = deque(range(FRAMES))
         self._frame: int | None = None
         self._used = 0
-        self._outbox: queue.SimpleQueue[tuple[bytes, np.ndarray, Finished | None] | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[tuple[bytes, Tensor, Finished | None] | None] = queue.SimpleQueue()
         self._postman: threading.Thread | None = None
         self._trouble: Exception | None = None
         copies.prepare(memory)
@@ -92,13 +92,13 @@ class GivingEnd:
             )
         start = self._frame * self._route.frame_bytes + self._used
         place = self._memory[start : start + size]
-        finished = self._copies.put(tensor, torch.from_numpy(place).view(tensor.dtype).view(tensor.shape))
+        finished = self._copies.put(tensor, place.view(tensor.dtype).view(tensor.shape))
         dtype = _DTYPES.index(str(tensor.dtype).removeprefix("torch."))
         shape = (*tensor.shape, *[0] * (_MOST_AXES - tensor.dim()))
         number = self._route.names.index(name)
         header = _HEADER.pack(number, dtype, channels_last, tensor.dim(), self._frame, start, size, *shape)
         self._used += aligned(size)
-        if self._shared and finished is None and self._postman is None:
+        if self._carrier is None and finished is None and self._postman is None:
             self._send(header, place, None)
         else:
             self._post(header, place, finished)
@@ -108,7 +108,7 @@ class GivingEnd:
             self._free.extend(_receive(self._connection, 1, self._route.giver, self._route.taker))
         return self._free.popleft()
 
-    def _post(self, header: bytes, place: np.ndarray, finished: Finished | None) -> None:
+    def _post(self, header: bytes, place: Tensor, finished: Finished | None) -> None:
         """Have it sent from another thread, so that the learner computes meanwhile."""
         if self._postman is None:
             self._postman = threading.Thread(target=self._deliver, name=f"to {self._route.taker}", daemon=True)
@@ -125,13 +125,13 @@ class GivingEnd:
                 _hang_up(self._connection)
                 return
 
-    def _send(self, header: bytes, place: np.ndarray, finished: Finished | None) -> None:
+    def _send(self, header: bytes, place: Tensor, finished: Finished | None) -> None:
         if finished is not None:
             finished()
         try:
             self._connection.sendall(header)
-            if not self._shared:
-                self._connection.sendall(place.data)
+            if self._carrier is not None:
+                self._carrier.send(place)
         except OSError as error:
             raise _lost(self._route.giver, self._route.taker) from error
 
@@ -158,11 +158,11 @@ class TakingEnd:
         connection: to the giver.
         memory: of the ring, uint8 [bytes].
         copies: to the learner's device.
-        shared: whether the giver sees the same memory.
+        carrier: of the bytes; None where the giver sees the same memory.
     """
 
     def __init__(
-        self, route: Route, connection: socket.socket, memory: np.ndarray, copies: Copies, shared: bool
+        self, route: Route, connection: socket.socket, memory: Tensor, copies: Copies, carrier: Carrier | None
     ) -> None:
         self._route, self._connection, self._memory, self._copies = route, connection, memory, copies
         self._arrived: dict[str, tuple[Any, ...]] = {}
@@ -174,9 +174,9 @@ class TakingEnd:
         """Whether the learner was seen to keep a message beyond its step."""
         self._inbox: queue.SimpleQueue[bytes | None] | None = None
         copies.prepare(memory)
-        if not shared:
+        if carrier is not None:
             self._inbox = queue.SimpleQueue()
-            threading.Thread(target=self._collect, name=f"from {route.giver}", daemon=True).start()
+            threading.Thread(target=self._collect, args=[carrier], name=f"from {route.giver}", daemon=True).start()
 
     def take(self, name: str) -> Tensor:
         """Return a message; waits until it is there.
@@ -188,19 +188,23 @@ class TakingEnd:
             fields = _HEADER.unpack(self._next_header())
             self._arrived[self._route.names[fields[0]]] = fields
         _, dtype, channels_last, axes, self._frame, start, size, *shape = self._arrived[name]
-        # bfloat16 is unknown to numpy; `unpack` gives it back.
-        kind = "int16" if _DTYPES[dtype] == "bfloat16" else _DTYPES[dtype]
-        array = self._memory[start : start + size].view(kind).reshape(shape[:axes])
+        place = self._memory[start : start + size]
         if self._copies.lends:
-            if self.keeps or size <= _COPIED_UP_TO:
-                array = array.copy()
-            else:
-                self._lent.append(weakref.ref(array))
-        array.flags.writeable = False
-        tensor, finished = self._copies.get(unpack(Packed(array, _DTYPES[dtype], bool(channels_last))))
+            place = self._lend(place)
+        tensor = place.view(getattr(torch, _DTYPES[dtype])).view(shape[:axes])
+        tensor, finished = self._copies.get(tensor.permute(0, 3, 1, 2) if channels_last else tensor)
         if finished is not None:
             self._reading.append(finished)
         return tensor
+
+    def _lend(self, place: Tensor) -> Tensor:
+        """Return the memory at a place, watched, or a copy where that is cheap or the learner keeps what it took."""
+        if self.keeps or place.nbytes <= _COPIED_UP_TO:
+            return place.clone()
+        # An array lives as long as any tensor over it, views included; a tensor may end before its views do.
+        array = place.numpy()
+        self._lent.append(weakref.ref(array))
+        return torch.from_numpy(array)
 
     def _next_header(self) -> bytes:
         if self._inbox is None:
@@ -211,17 +215,16 @@ class TakingEnd:
             raise _lost(self._route.taker, self._route.giver)
         return header
 
-    def _collect(self) -> None:
-        """Fill the ring from the connection while the learner computes; credits keep it off frames in use."""
+    def _collect(self, carrier: Carrier) -> None:
+        """Fill the ring while the learner computes; credits keep what arrives off frames in use."""
         assert self._inbox is not None
-        ends = self._route.taker, self._route.giver
         try:
             while True:
-                header = _receive(self._connection, _HEADER.size, *ends)
+                header = _receive(self._connection, _HEADER.size, self._route.taker, self._route.giver)
                 start, size = _HEADER.unpack(header)[5:7]
-                _receive_into(self._connection, self._memory[start : start + size].data, *ends)
+                carrier.receive(self._memory[start : start + size])
                 self._inbox.put(header)
-        except LostStep:
+        except (LostStep, OSError):
             self._inbox.put(None)
 
     def end_step(self) -> None:
@@ -253,21 +256,10 @@ class TakingEnd:
 
 
 def _receive(connection: socket.socket, size: int, own: str, partner: str) -> bytes:
-    found = bytearray(size)
-    _receive_into(connection, memoryview(found), own, partner)
-    return bytes(found)
-
-
-def _receive_into(connection: socket.socket, into: memoryview, own: str, partner: str) -> None:
-    done = 0
-    while done < len(into):
-        try:
-            count = connection.recv_into(into[done:])
-        except OSError as error:
-            raise _lost(own, partner) from error
-        if not count:
-            raise _lost(own, partner)
-        done += count
+    try:
+        return receive(connection, size)
+    except OSError as error:
+        raise _lost(own, partner) from error
 
 
 def _lost(own: str, partner: str) -> LostStep:

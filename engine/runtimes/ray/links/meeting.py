@@ -1,15 +1,14 @@
 """How do two learners get a link: memory that nobody else can find, and a connection that nobody else can use?
 
-On one node a ring is memory without a name (memfd), handed over through a Unix socket that has no file either, so
-nothing is left behind however the learners end. Between nodes, and where a system has neither, it is a TCP connection
-on the address by which Ray reaches the node; both ends know a secret, and nothing listens once all have met.
+On one node they meet at a Unix socket that has no file, through which memory of the host without a name (memfd) is
+handed over, so nothing is left behind however the learners end. Between nodes, and where a system has neither, they
+meet by TCP at the address by which Ray reaches the node. Both ends know a secret; once all have met, nothing listens.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hmac
-import mmap
 import os
 import secrets
 import socket
@@ -18,12 +17,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from engine.errors import LearnerError
+from engine.learners import explain
 from engine.runtimes.ray.failures import LostStep
 from engine.runtimes.ray.links.copies import Copies
 from engine.runtimes.ray.links.ends import GivingEnd, TakingEnd
+from engine.runtimes.ray.links.rings import WORDS, Way, make_ring
 from engine.runtimes.ray.links.routes import Route
 
 SECRET_BYTES = 16
@@ -58,12 +57,14 @@ class PlannedLink:
 
     Attributes:
         route: who gives whom what.
-        shared: whether through memory that both see, or through TCP.
+        way: in which what is given travels.
+        here: whether both ends are on one node, and meet at a Unix socket.
         address: where the taker can be met.
     """
 
     route: Route
-    shared: bool
+    way: Way
+    here: bool
     address: Address
 
 
@@ -123,32 +124,54 @@ class Meeting:
             LearnerError: memory is short.
         """
         deadline = time.monotonic() + timeout
-        giving, taking = {}, {}
+        met: dict[int, tuple[socket.socket, int]] = {}
         try:
             # Whoever is called need not have answered yet, so calling first and answering then never blocks.
             for number, link in enumerate(links):
                 if link.route.giver == self._learner:
-                    connection, memory = _call(link, number, secret, timeout)
-                    giving[link.route.taker] = GivingEnd(link.route, connection, memory, copies, link.shared)
+                    met[number] = _call(link, number, secret, timeout)
             missing = {number for number, link in enumerate(links) if link.route.taker == self._learner}
             while missing:
-                shared = any(links[number].shared for number in missing)
-                number, connection, memory = self._answer(links, missing, secret, shared, deadline)
+                number, connection, descriptor = self._answer(links, missing, secret, deadline)
                 missing.remove(number)
-                route = links[number].route
-                taking[route.giver] = TakingEnd(route, connection, memory, copies, links[number].shared)
+                met[number] = connection, descriptor
+            # In an order that all have, so that the two ends of a link are at it together.
+            ends = {number: self._end(links[number], *met[number], copies, timeout) for number in sorted(met)}
         except (TimeoutError, ConnectionError) as error:
             raise LostStep(f"learner {self._learner}: a partner did not come to be linked ({error})") from error
         except OSError as error:
             raise LearnerError(self._learner, f"could not be linked to its partners: {error}") from error
         finally:
             self.close()
-        return Links(giving, taking)
+        return Links(
+            {links[number].route.taker: end for number, end in ends.items() if isinstance(end, GivingEnd)},
+            {links[number].route.giver: end for number, end in ends.items() if isinstance(end, TakingEnd)},
+        )
+
+    def _end(
+        self, link: PlannedLink, connection: socket.socket, descriptor: int, copies: Copies, timeout: float
+    ) -> GivingEnd | TakingEnd:
+        gives, size = link.route.giver == self._learner, link.route.bytes
+        connection.settimeout(timeout)
+        try:
+            memory, carrier = make_ring(link.way, size, connection, descriptor, gives, copies.device)
+        except RuntimeError as error:
+            connection.close()
+            partner = link.route.taker if gives else link.route.giver
+            raise LearnerError(
+                self._learner,
+                f"could not be linked to {partner} {WORDS[link.way]}: {explain(error)}; with "
+                "plan.transport=direct_host messages pass through the memory of the host",
+            ) from error
+        _settle(connection)
+        end = GivingEnd if gives else TakingEnd
+        return end(link.route, connection, memory, copies, carrier)
 
     def _answer(
-        self, links: Sequence[PlannedLink], missing: set[int], secret: bytes, shared: bool, deadline: float
-    ) -> tuple[int, socket.socket, np.ndarray]:
-        listener = self._unix if shared else self._tcp
+        self, links: Sequence[PlannedLink], missing: set[int], secret: bytes, deadline: float
+    ) -> tuple[int, socket.socket, int]:
+        here = any(links[number].here for number in missing)
+        listener = self._unix if here else self._tcp
         assert listener is not None
         while True:
             listener.settimeout(max(0.01, deadline - time.monotonic()))
@@ -156,18 +179,16 @@ class Meeting:
             # A stranger, who may also just stay silent, is sent away; the partner is still to come.
             with contextlib.suppress(OSError, struct.error):
                 connection.settimeout(_HELLO_WITHIN_SECONDS)
-                if not shared or _is_own_user(connection):
+                if not here or _is_own_user(connection):
                     hello, descriptors, _, _ = (
                         socket.recv_fds(connection, _HELLO.size, 1)
-                        if shared
+                        if here
                         else (connection.recv(_HELLO.size, socket.MSG_WAITALL), [], 0, None)
                     )
                     found, number = _HELLO.unpack(hello)
-                    known = number in missing and links[number].shared == shared
+                    known = number in missing and links[number].here == here
                     if hmac.compare_digest(found, secret) and known:
-                        size = links[number].route.bytes
-                        memory = _mapped(descriptors[0], size) if shared else _mapped(-1, size)
-                        return number, _settled(connection), memory
+                        return number, connection, descriptors[0] if links[number].way == "memory" else -1
             connection.close()
 
     def close(self) -> None:
@@ -177,33 +198,27 @@ class Meeting:
                 listener.close()
 
 
-def _call(link: PlannedLink, number: int, secret: bytes, timeout: float) -> tuple[socket.socket, np.ndarray]:
-    """Connect to a taker, and hand over the memory of the ring."""
-    size, hello = link.route.bytes, _HELLO.pack(secret, number)
-    if not link.shared:
+def _call(link: PlannedLink, number: int, secret: bytes, timeout: float) -> tuple[socket.socket, int]:
+    """Connect to a taker, and hand over memory of the host where that is the way; -1 stands for none."""
+    hello = _HELLO.pack(secret, number)
+    if not link.here:
         connection = socket.create_connection((link.address.host, link.address.port), timeout)
         connection.sendall(hello)
-        return _settled(connection), _mapped(-1, size)
+        return connection, -1
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(timeout)
     connection.connect(link.address.unix)
+    if link.way != "memory":
+        connection.sendall(hello)
+        return connection, -1
     descriptor = os.memfd_create("learner-link")
     # Reserved here, where a lack of memory is an error; later it would be a signal.
-    os.posix_fallocate(descriptor, 0, size)
+    os.posix_fallocate(descriptor, 0, link.route.bytes)
     socket.send_fds(connection, [hello], [descriptor])
-    return _settled(connection), _mapped(descriptor, size)
+    return connection, descriptor
 
 
-def _mapped(descriptor: int, size: int) -> np.ndarray:
-    """Return memory, uint8 [size]: of the descriptor, which is closed, or of this process alone if it is -1."""
-    try:
-        return np.frombuffer(mmap.mmap(descriptor, size), dtype=np.uint8)
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)
-
-
-def _settled(connection: socket.socket) -> socket.socket:
+def _settle(connection: socket.socket) -> None:
     connection.settimeout(None)
     if connection.family != socket.AF_UNIX:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -211,7 +226,6 @@ def _settled(connection: socket.socket) -> socket.socket:
         for name, value in _SILENCE.items():
             if hasattr(socket, name):
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    return connection
 
 
 def _is_own_user(connection: socket.socket) -> bool:
