@@ -19,7 +19,7 @@ from engine.errors import LearnerError
 from engine.methods import method_of
 from engine.recipes import SGD, Backbone, Constant, Recipe
 from engine.runtimes import Runtime, open_runtime
-from engine.runtimes.ray import StreamRuntime, start_private_ray
+from engine.runtimes.ray import StreamRuntime, opening, start_private_ray
 
 pytestmark = pytest.mark.slow
 
@@ -35,9 +35,8 @@ def local_ray() -> Iterator[None]:
     ray.shutdown()
 
 
-def _open(recipe: Recipe, through_memory: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[Runtime, Any, Source]:
-    start = StreamRuntime.__init__
-    monkeypatch.setattr(StreamRuntime, "__init__", lambda *arguments: start(*arguments, through_memory=through_memory))
+def _open(recipe: Recipe, way: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Runtime, Any, Source]:
+    monkeypatch.setattr(opening, "choose_way", lambda *_: way)
     source = open_source(recipe.data, recipe.seed)
     team = method_of(recipe).team(recipe, source.facts)
     runtime = open_runtime(recipe, source.facts, team, source.steps_per_epoch(), engine.Plan(transport="direct"))
@@ -45,13 +44,15 @@ def _open(recipe: Recipe, through_memory: bool, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("learner", "through_memory"), [("segment0", True), ("segment1", True), ("segment2", True), ("segment1", False)]
+    ("learner", "way"),
+    # On CPUs the group is one of gloo.
+    [("segment0", "memory"), ("segment1", "memory"), ("segment2", "memory"), ("segment1", "tcp"), ("segment1", "nccl")],
 )
 def test_a_killed_learner_is_named(
-    learner: str, through_memory: bool, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+    learner: str, way: str, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = set(os.listdir("/dev/shm"))
-    runtime, team, source = _open(tiny_recipe(epochs=10**6), through_memory, monkeypatch)
+    runtime, team, source = _open(tiny_recipe(epochs=10**6), way, monkeypatch)
     assert isinstance(runtime, StreamRuntime)
     process_ids = {name: place["pid"] for name, place in runtime._actors.places.items()}
     killed_at = 0.0
@@ -77,10 +78,10 @@ def test_a_killed_learner_is_named(
     assert {name for name in set(os.listdir("/dev/shm")) - before if "learn" in name or "link" in name} == set()
 
 
-@pytest.mark.parametrize(("failing", "through_memory"), [(0, True), (1, False), (2, True), (2, False)])
+@pytest.mark.parametrize(("failing", "way"), [(0, "memory"), (1, "tcp"), (1, "nccl"), (2, "memory")])
 def test_a_learner_that_fails_is_named(
     failing: int,
-    through_memory: bool,
+    way: str,
     tmp_path: Path,
     tiny_recipe: Callable[..., Recipe],
     monkeypatch: pytest.MonkeyPatch,
@@ -108,7 +109,7 @@ def test_a_learner_that_fails_is_named(
         optimizer=SGD(learning_rate=1e-6),
         schedule=Constant(),
     )
-    runtime, team, source = _open(recipe, through_memory, monkeypatch)
+    runtime, team, source = _open(recipe, way, monkeypatch)
     try:
         with pytest.raises(LearnerError, match="refused") as caught:
             for step in range(STEPS):
@@ -127,7 +128,7 @@ def test_answers_from_before_a_failure_are_there_after_it(
     tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A checkpoint that was asked for is whole, although nobody looked at it before a learner died."""
-    runtime, team, source = _open(tiny_recipe(epochs=10**6), True, monkeypatch)
+    runtime, team, source = _open(tiny_recipe(epochs=10**6), "memory", monkeypatch)
     assert isinstance(runtime, StreamRuntime)
     try:
         for step in range(5):

@@ -9,7 +9,7 @@ import pytest
 import ray
 
 import engine
-from engine.runtimes.ray import StreamRuntime, start_private_ray
+from engine.runtimes.ray import opening, start_private_ray
 from engine.tracking import read_metrics
 
 # 130 images in batches of 50: two full batches and a ragged one of 30; evaluation batches are larger than those.
@@ -100,15 +100,18 @@ def test_what_only_walks_could_get_wrong(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["branches", "simultaneous"])
-def test_learners_on_different_nodes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if they were: over TCP."""
+@pytest.mark.parametrize(
+    ("name", "way", "words"), [("branches", "tcp", "over TCP"), ("simultaneous", "nccl", "with NCCL")]
+)
+def test_learners_on_different_nodes_and_gpus(
+    name: str, way: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if they were: over TCP, and in groups, which are of gloo on CPUs."""
     case = FURTHER[name]
     alone = _train(case, tmp_path / "process", "plan.executor=process")
-    start = StreamRuntime.__init__
-    monkeypatch.setattr(StreamRuntime, "__init__", lambda *arguments: start(*arguments, through_memory=False))
-    _assert_same(alone, _train(case, tmp_path / "tcp", "plan.transport=direct"))
-    assert "over TCP" in (tmp_path / "tcp" / "log.txt").read_text()
+    monkeypatch.setattr(opening, "choose_way", lambda *_: way)
+    _assert_same(alone, _train(case, tmp_path / way, "plan.transport=direct"))
+    assert words in (tmp_path / way / "log.txt").read_text()
 
 
 @pytest.mark.slow
