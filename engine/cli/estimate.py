@@ -23,9 +23,10 @@ EPILOG = f"""examples:
   {PROGRAM} estimate infopro_cifar10_resnet110_k4 --k 2,4 --profile
 
 Nothing is allocated or read that training would need: no GPU, no images. Sizes are those of the tensors; a GPU needs
-about half a GB for CUDA besides, and its kernels some room of their own. Shares of time and bounds follow a model of
-one CPU core; messages count as free. --profile times the blocks on this machine for about a second, and prints a cut
-that becomes part of the recipe as method.cuts=BLOCK,BLOCK."""
+about half a GB for CUDA besides, its kernels some room of their own, and direct links from GPU to GPU the messages of
+two steps. Shares of time and bounds follow a model of one CPU core; messages count as free. --profile times the
+blocks on this machine for about a second, and prints a cut that becomes part of the recipe as
+method.cuts=BLOCK,BLOCK."""
 
 _POWERS = " KMGT"
 _MOST = 1 << 16
