@@ -13,6 +13,8 @@ from engine.tracking.tables import format_rate
 _MISSING = "-"
 _SHARED = " *"
 _LISTED_SHARES = 4
+# From here on a learner waits longer than another one by more than rounds differ.
+_UNEQUAL_WAITING = 0.1
 _OWN = ("process", "ray")
 
 
@@ -131,8 +133,22 @@ def warnings(found: Measurement) -> list[str]:
             f"*: more workers than {found.machine.describe()} can keep busy at once; they share them, so efficiency is "
             "that of the shared ones"
         )
+    lines += [
+        f"hint: {row.way.name}: learners wait between {_waiting([min(shares)])} and {_waiting([max(shares)])} of the "
+        "time, so this machine needs other cuts than these; `local-learning estimate RECIPE --profile` times its "
+        "blocks and prints cuts that fit"
+        for row in found.rows
+        if waits_unequally(row) and not found.shares_cores(row) and (shares := row.waiting_shares)
+    ]
     lines += [f"left out: {name}: {reason}" for name, reason in found.left_out.items()]
     return lines
+
+
+def waits_unequally(row: Row) -> bool:
+    """Return whether some segments, each on an actor, wait much longer than others."""
+    shares = row.waiting_shares
+    on_actors = row.way.family == "ray" and row.way.num_segments == len(shares) > 1
+    return on_actors and max(shares) - min(shares) > _UNEQUAL_WAITING
 
 
 def notes(found: Measurement) -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 
 from engine.planning.measure_rows import Row, Spread, best_of, efficiency, faster
 from engine.planning.measure_simulation import pipeline_speedup, simulate
+from engine.planning.measure_tables import waits_unequally
 from engine.planning.measure_ways import Way
 
 
@@ -63,3 +64,17 @@ def test_a_device_for_each_segment_is_as_fast_as_the_slowest_segment() -> None:
     assert found.step == 0.3
     assert found.times_end_to_end == pytest.approx(1 / 0.3)
     assert found.against_pipelines[8] == pytest.approx((1 / 0.3) / (32 / 11))
+
+
+@pytest.mark.parametrize(
+    ("family", "waiting", "unequal"),
+    [
+        ("ray", [[0.2, 0.02], [0.18, 0.0]], True),
+        ("ray", [[0.08, 0.02], [0.05, 0.0]], False),
+        ("gpipe", [[0.4, 0.1]], False),
+        # Peers of two segments each: whose cut is to blame cannot be told from this.
+        ("ray", [[0.4, 0.1, 0.4, 0.1]], False),
+    ],
+)
+def test_segments_that_wait_longer_than_others_are_noticed(family: str, waiting: Any, unequal: bool) -> None:
+    assert waits_unequally(row("K = 2", family, [1.0], workers=2, num_segments=2, waiting=waiting)) == unequal
