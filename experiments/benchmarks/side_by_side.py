@@ -7,11 +7,12 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import psutil
 
 # How messages can travel between actors on CPUs, in the words of `plan.transport`.
-TRANSPORTS = ("object_store", "direct")
+TRANSPORTS: tuple[Literal["object_store", "direct"], ...] = ("object_store", "direct")
 
 Measured = dict[str, list[float]]
 
