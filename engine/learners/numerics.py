@@ -13,6 +13,10 @@ import torch.utils.deterministic
 from engine.errors import PlanError
 from engine.recipes import Numerics
 
+# Every network that is compiled counts for torch as another version of the one function that calls a module; from
+# its own limit of 8 on, which four segments reach, the rest would be run as they are written.
+_COMPILED_VERSIONS = 256
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -37,12 +41,24 @@ def numerics_applied(numerics: Numerics) -> Iterator[None]:
     # Filling what will be overwritten shows mistakes in kernels; it costs time and changes no result.
     memory.fill_uninitialized_memory = False
     try:
-        yield
+        with _enough_versions() if numerics.compile else contextlib.nullcontext():
+            yield
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         torch.backends.cudnn.benchmark = benchmark
         memory.fill_uninitialized_memory = filled
+
+
+def _enough_versions() -> contextlib.AbstractContextManager[None]:
+    # Only here, because it takes a second to import.
+    import torch._dynamo.config
+
+    settings: Any = torch._dynamo.config
+    limits: contextlib.AbstractContextManager[None] = settings.patch(
+        recompile_limit=_COMPILED_VERSIONS, accumulated_recompile_limit=4 * _COMPILED_VERSIONS
+    )
+    return limits
 
 
 def choose_device(numerics: Numerics, gpus_are_planned: bool) -> torch.device:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch import nn
 
 from engine.errors import PlanError
 from engine.learners.numerics import DTYPES, choose_device, numerics_applied
@@ -86,3 +89,22 @@ def test_float16_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PlanError, match=r"float16.*bfloat16"):
         choose_device(Numerics(precision="float16", device="cpu"), True)
     assert choose_device(Numerics(precision="bfloat16", device="cpu"), False).type == "cpu"
+
+
+def test_many_networks_can_be_compiled() -> None:
+    """Torch counts all modules together, and would give up after eight."""
+    counted = 0
+
+    def count(graph: Any, _: Any) -> Any:
+        nonlocal counted
+        counted += 1
+        return graph.forward
+
+    images = torch.ones(2, 3)
+    torch._dynamo.reset()
+    with numerics_applied(Numerics(compile=True)):
+        for depth in range(1, 13):
+            network = nn.Sequential(*(nn.Linear(3, 3) for _ in range(depth)))
+            network.compile(backend=count)
+            network(images)
+    assert counted == 12
