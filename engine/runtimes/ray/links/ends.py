@@ -1,8 +1,8 @@
 """The two ends of a link: a ring of frames, each with all that the giver gives the taker in one step.
 
-Where both ends see the same memory, only headers and credits cross the connection; otherwise the bytes do, too. A
-header says which message lies where. A credit is the number of a frame that the taker no longer needs. A connection
-that ends says that the partner is gone, at once.
+Where both ends see the same memory, only headers and credits cross the connection; otherwise a carrier follows with
+the bytes. A header says which message lies where. A credit is the number of a frame that the taker no longer needs. A
+connection that ends says that the partner is gone, at once.
 
 Nobody waits for ever on a partner that lives. Order all calls by step and then by place in the program, and look at
 the first that has not been run: what it takes was given by calls before it, which have been run; a frame for what it
