@@ -82,26 +82,26 @@ class InGroup:
         else:
             self._group = groups.ProcessGroupGloo(store, rank, 2, _PATIENCE)
         # A group of GPUs is made by its first exchange: now, while nothing else is on the connection.
-        self._exchange(torch.zeros(1, dtype=torch.uint8, device=device))
+        first = self._group.send if rank == 0 else self._group.recv
+        self._exchange(first, torch.zeros(1, dtype=torch.uint8, device=device))
         store.end()
 
     def send(self, place: Tensor) -> None:
         """Send the bytes at a place; returns once they are sent."""
-        self._carry(place)
+        self._carry(self._group.send, place)
 
     def receive(self, place: Tensor) -> None:
         """Receive the bytes that belong at a place; returns once they are there."""
-        self._carry(place)
+        self._carry(self._group.recv, place)
 
-    def _carry(self, place: Tensor) -> None:
+    def _carry(self, method: Any, place: Tensor) -> None:
         try:
             if place.numel():
-                self._exchange(place)
+                self._exchange(method, place)
         except RuntimeError as error:
             raise ConnectionError(str(error)) from error
 
-    def _exchange(self, place: Tensor) -> None:
-        method = self._group.send if self._rank == 0 else self._group.recv
+    def _exchange(self, method: Any, place: Tensor) -> None:
         with torch.cuda.stream(self._stream) if self._stream is not None else contextlib.nullcontext():
             # A GPU's work is only put into the stream by this; a CPU's is done when it returns.
             method([place], 1 - self._rank, 0).wait()
