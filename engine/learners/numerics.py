@@ -11,6 +11,7 @@ import torch
 import torch.utils.deterministic
 
 from engine.errors import PlanError
+from engine.learners.freed_memory import give_back_freed_memory, keep_freed_memory
 from engine.recipes import Numerics
 
 # Every network that is compiled counts for torch as another version of the one function that calls a module; from
@@ -26,7 +27,11 @@ def numerics_applied(numerics: Numerics) -> Iterator[None]:
 
     On a GPU an operation without a deterministic version warns instead of failing: adaptive pooling to more than
     one cell, which DGL's head needs, has none.
+
+    Freed main memory is kept inside the block, and given back at its end; that the process goes on keeping what it
+    frees later cannot be put back.
     """
+    keep_freed_memory()
     # cuBLAS reads this once, when its first handle is made.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     threads = torch.get_num_threads()
@@ -48,6 +53,7 @@ def numerics_applied(numerics: Numerics) -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         torch.backends.cudnn.benchmark = benchmark
         memory.fill_uninitialized_memory = filled
+        give_back_freed_memory()
 
 
 def _enough_versions() -> contextlib.AbstractContextManager[None]:

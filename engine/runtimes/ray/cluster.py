@@ -35,6 +35,8 @@ def start_private_ray(object_store_bytes: int | None = None, num_cpus: int | Non
     # Read by Ray when it starts: no usage reports, and no lower priority for the actors than for the driver.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")
+    # A learner lives in a thread of its own, for which glibc would keep memory apart, which it cannot be told to hold.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "1")
     # Ray's head process never comes back on a machine of its own: without it nothing waits for a minute.
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "5")
     _keep_output_clean()
