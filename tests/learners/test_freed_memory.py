@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc's allocator")
 
-# Prints the page faults of filling memory that was freed just before, and the resident memory left by that.
+# Prints the page faults of filling memory that was freed before, and whether that stays resident, inside and after.
 SCRIPT = """
 import resource
 import torch
@@ -28,9 +28,10 @@ def faults():
 
 with numerics_applied(Numerics()):
     empty = resident_bytes(os.getpid())
-    fill()
-    before = faults()
-    fill()
+    # A block that was freed may be a few bytes too short for another of its size, two of them are not.
+    for _ in range(4):
+        before = faults()
+        fill()
     print(faults() - before)
     print(resident_bytes(os.getpid()) - empty >= 48 * 2**20)
 print(resident_bytes(os.getpid()) - empty >= 48 * 2**20)
