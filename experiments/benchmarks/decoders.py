@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.data import open_source
+from engine.learners import numerics_applied
 from engine.learners.memory import SavedActivations
 from engine.methods import infopro, method_of
 from engine.objectives import conv_head, decoder_for, head_for, reconstruction_loss
@@ -274,7 +275,6 @@ def main() -> None:
     parser.add_argument("--parts", default="auxiliary,imagenet,steps")
     parser.add_argument("--output", type=Path, help="write the rows as JSON to this file too")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
     device, rounds = torch.device(arguments.device), arguments.rounds
     measures: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "auxiliary": lambda: measure_auxiliary(FEATURES, IMAGE, BATCH_SIZE, ("decoder", "head"), rounds, device),
@@ -286,7 +286,8 @@ def main() -> None:
     print(f"{os.uname().machine}, {device}, {arguments.threads} threads, medians of {rounds} rounds\n")
     found: dict[str, list[dict[str, Any]]] = {}
     for part in arguments.parts.split(","):
-        found[part] = measures[part]()
+        with numerics_applied(Numerics(threads=arguments.threads)):
+            found[part] = measures[part]()
         print(f"{table(found[part])}\n", flush=True)
     document = {"machine": os.uname().machine, "device": str(device), "threads": arguments.threads, "rows": found}
     if arguments.output:
