@@ -2,7 +2,7 @@
 
 glibc returns large blocks to the system as soon as they are free, and the next step takes them again: each page of
 4 KiB costs a page fault of about 2 microseconds, with the saved activations of a step many times over a tenth of its
-time. A process that trains keeps them instead; it holds no more than at its peak.
+time. A process that trains keeps them instead, so it goes on holding what it held at its peak.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _LARGEST_BLOCKS = (2**30, 2**25)
 _ENVIRONMENT = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES", "LD_PRELOAD")
 
 
-def keep_freed_memory() -> bool:
-    """Let this process keep what it frees, from now on and for all threads; returns whether it will.
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees, from now on and for all threads.
 
     It does not where another allocator may be at work, nor where the user has set this one by its environment.
     """
     if platform.libc_ver()[0] != "glibc" or any(os.environ.get(name) for name in _ENVIRONMENT):
-        return False
+        return
     library = ctypes.CDLL(None)
-    mapped = any(library.mallopt(_M_MMAP_THRESHOLD, size) for size in _LARGEST_BLOCKS)
-    return mapped and bool(library.mallopt(_M_TRIM_THRESHOLD, _NEVER))
+    if any(library.mallopt(_M_MMAP_THRESHOLD, size) for size in _LARGEST_BLOCKS):
+        library.mallopt(_M_TRIM_THRESHOLD, _NEVER)
 
 
 def give_back_freed_memory() -> None:

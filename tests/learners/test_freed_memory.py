@@ -13,12 +13,12 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of gl
 
 # Prints the page faults of filling memory that was freed before, and whether that stays resident, inside and after.
 SCRIPT = """
+import os
 import resource
 import torch
 from engine.learners import numerics_applied
 from engine.planning.resident_memory import resident_bytes
 from engine.recipes import Numerics
-import os
 
 def fill():
     torch.ones(16 * 2**20)  # 64 MiB
