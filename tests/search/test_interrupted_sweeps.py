@@ -25,7 +25,8 @@ pytestmark = pytest.mark.slow
 
 SECONDS = 200.0
 
-# One short trial that ends, and two long ones in whose middle the search is stopped.
+# One short trial that ends, and two long ones in whose middle the search is stopped. The second starts when the first
+# makes room for it, and a worker may take longer to start than a hundred epochs of the other last.
 SEARCH = """
 import engine
 from ray import tune
@@ -34,7 +35,7 @@ def sweep():
     return engine.Sweep(
         name="three",
         recipe="greedy_digits",
-        space={"epochs": tune.grid_search([1, 100, 101])},
+        space={"epochs": tune.grid_search([1, 300, 101])},
         fields=("backbone.widths=4,4,4", "data.train_limit=44", "data.test_limit=20", "data.batch_size=12",
                 "data.validation_fraction=0.2", "method.num_segments=2"),
         searcher="grid",
@@ -74,7 +75,7 @@ def words(tmp_path: Path) -> list[str]:
 
 @contextmanager
 def _searching(words: list[str], folder: Path) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
-    """Start a search in a process group of its own; gives it when one trial is finished and the others train."""
+    """Start a search in a process group of its own; gives it when the short trial is finished and the last trains."""
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -101,7 +102,7 @@ def _is_in_the_middle(folder: Path) -> bool:
     lines = log.read_text().splitlines(keepends=True) if log.is_file() else []
     states = {values["number"]: values["status"] for values in map(json.loads, (x for x in lines if x.endswith("\n")))}
     checkpoints = [list((folder / "trials" / f"trial-000{n}" / "checkpoints").glob("*")) for n in (1, 2)]
-    return states == {0: "finished", 1: "running", 2: "running"} and all(checkpoints)
+    return (states.get(0), states.get(2)) == ("finished", "running") and all(checkpoints)
 
 
 def _assert_gone(processes: list[psutil.Process]) -> None:
@@ -112,6 +113,7 @@ def _assert_gone(processes: list[psutil.Process]) -> None:
 def _assert_equals_an_uninterrupted_search(
     words: list[str], folder: Path, scratch: Path, finished_at: int, steps: dict[int, int]
 ) -> None:
+    """Give the same command again; ``steps``: the newest checkpoint of each long trial when it was given."""
     again = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS)
     assert again.returncode == 0, again.stderr
     values = json.loads(again.stdout.splitlines()[-1])
@@ -121,10 +123,13 @@ def _assert_equals_an_uninterrupted_search(
     assert (folder / "trials" / "trial-0000" / "summary.json").stat().st_mtime_ns == finished_at
     for number, trial in enumerate(values["trials"]):
         path = folder / "trials" / f"trial-000{number}"
-        if number in steps:
-            goes_on = [line for line in (path / "log.txt").read_text().splitlines() if "goes on from" in line]
-            assert len(goes_on) == 1
-            assert int(goes_on[0].partition("(step ")[2].split()[0]) >= steps[number]
+        lines = (path / "log.txt").read_text().splitlines()
+        starts = sum("segment0 lives in" in line for line in lines)
+        went_on = [int(line.partition("(step ")[2].split()[0]) for line in lines if "goes on from" in line]
+        # The first long trial may have reached its end before the search was stopped; the last one cannot have.
+        assert starts in {0: [1], 1: [1, 2], 2: [2]}[number]
+        assert len(went_on) == starts - 1
+        assert all(step >= steps[number] for step in went_on)
         alone = engine.train(
             engine.load_recipe(path / "recipe.json"),
             Plan(executor="process", evaluate_test=False),
@@ -170,7 +175,10 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing_running(words: list[str], tmp_p
         assert "Traceback" not in errors
         values = json.loads(output.splitlines()[-1])
         assert values["status"] == "interrupted"
-        assert [trial["status"] for trial in values["trials"]] == ["finished", "running", "running"]
+        assert [trial["status"] for trial in values["trials"]] in (
+            ["finished", "running", "running"],
+            ["finished", "finished", "running"],
+        )
         assert not any(name.startswith("test/") for trial in values["trials"] for name in trial["metrics"])
         _assert_gone(started)
         steps = _checkpoints(folder)
