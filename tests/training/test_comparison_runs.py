@@ -97,18 +97,18 @@ def test_a_killed_comparison_leaves_no_run_behind(tmp_path: Path) -> None:
 
 
 def test_a_resumed_comparison_gives_the_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
-    with _comparing(tmp_path / "c", epochs=100) as (process, runs):
+    with _comparing(tmp_path / "c", epochs=300) as (process, runs):
         # As a terminal does with Ctrl-C: the whole group gets the signal.
         os.killpg(process.pid, signal.SIGINT)
         assert process.communicate(timeout=SECONDS)[0].split()[0] == "interrupted"
         _assert_gone(runs)
     again = subprocess.run(
-        [sys.executable, "-c", COMPARE, str(tmp_path / "c"), "100"], capture_output=True, text=True, timeout=SECONDS
+        [sys.executable, "-c", COMPARE, str(tmp_path / "c"), "300"], capture_output=True, text=True, timeout=SECONDS
     )
     assert again.stdout.split()[0] == "finished", again.stderr
     for label in LABELS:
         run = engine.load(tmp_path / "c" / "runs" / f"{label}-seed5")
-        plan = engine.Plan(executor="process", evaluate_every_epochs=100, checkpoint_every_steps=400)
+        plan = engine.Plan(executor="process", evaluate_every_epochs=300, checkpoint_every_steps=1200)
         straight = engine.train(run.recipe, plan, tmp_path / label)
         resumed = json.loads((run.path / "summary.json").read_text())
         assert resumed["weights_sha256"] == straight.weights_sha256
@@ -116,7 +116,7 @@ def test_a_resumed_comparison_gives_the_weights_of_an_uninterrupted_one(tmp_path
 
 
 def test_a_run_that_is_killed_stops_no_other(tmp_path: Path) -> None:
-    with _comparing(tmp_path / "c", epochs=100) as (process, runs):
+    with _comparing(tmp_path / "c", epochs=300) as (process, runs):
         runs[0].kill()
         output, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, errors
