@@ -5,8 +5,8 @@
 DIR holds 100 classes of 32x32 images in any layout of Parquet shards that the engine reads; they are shrunk to 16x16.
 The recipes are the shipped ones of CIFAR-100 with another budget: ResNet-20 of a quarter of the work (widths 8, 16,
 32), 10,000 training images (stratified), 12 epochs, batch 64, learning rate 0.05, cosine to 0 over all steps, crops
-out of a padding of 2 and mirroring, channels_last, one thread. Every 25th step of an epoch measures how far the
-gradients agree that the heads send into the features that they share. Interrupted, it goes on where it was.
+out of a reflected padding of 2 and mirroring, channels_last, one thread. Every 25th step of an epoch measures how far
+the gradients agree that the heads send into the features that they share. Interrupted, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -31,7 +31,13 @@ ARMS: dict[str, tuple[str, ...]] = {
     "dhm": (_MEASURED,),
     "dhm_sampled": (_MEASURED,),
 }
-OPTIMIZATION = ("optimizer.learning_rate=0.05", "schedule.kind=cosine", "schedule.interval=step", "data.batch_size=64")
+CHANGES = (
+    "optimizer.learning_rate=0.05",
+    "schedule.kind=cosine",
+    "schedule.interval=step",
+    "data.batch_size=64",
+    "data.augmentation.padding_mode=reflect",
+)
 FOLDER = Path("runs") / "branches_small_budget"
 _COSINE = "branches/gradient_cosine/"
 # The companions of DSN leave where the branches of the others do.
@@ -43,7 +49,7 @@ def recipes(root: str) -> tuple[dict[str, engine.Recipe], engine.Plan]:
     """Return the recipe of every arm, and the plan that they share."""
     found, plan = {}, engine.Plan()
     for arm, changes in ARMS.items():
-        words = [*BUDGET, *OPTIMIZATION, *changes, f"data.root={root}"]
+        words = [*BUDGET, *CHANGES, *changes, f"data.root={root}"]
         recipe = engine.load_recipe(f"{arm}_cifar100_resnet32")
         found[arm], plan = engine.apply_overrides(recipe, engine.Plan(), words)
     return found, plan

@@ -28,7 +28,7 @@ from engine.errors import RecipeError
 from engine.learners import Learner, Role, SideBranch, Stated, Trunk
 from engine.methods.branches import branch_blocks, forks_of
 from engine.methods.chain import Chain
-from engine.methods.segments import Segment, build_network, segments_of, summarise
+from engine.methods.segments import Segment, build_network, refuse_auxiliary_heads, segments_of, summarise
 from engine.methods.team import LearnerSummary, Network, Team
 from engine.objectives import BranchMimicry, Classification, Objective, Term
 from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message
@@ -69,6 +69,7 @@ class BranchedNetwork(Chain):
                 "method.branch_learners=true hands gradients on as they are, but each learner scales those of "
                 "numerics.precision=float16 in its own way: set numerics.precision=bfloat16, or branch_learners=false"
             )
+        refuse_auxiliary_heads(recipe, "method.branch_learners=true")
         network = build_network(recipe, facts, recipe.seed)
         (segment,) = segments_of(recipe, facts, network)
         forks = forks_of(method, facts, network)

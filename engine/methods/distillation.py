@@ -15,7 +15,7 @@ from engine.data import Facts
 from engine.learners import Learner, Role, Teacher
 from engine.methods.networks import weights_sha256
 from engine.methods.pretrained import open_pretrained
-from engine.methods.segments import build_network, segments_of, summarise
+from engine.methods.segments import build_network, refuse_auxiliary_heads, segments_of, summarise
 from engine.methods.team import LearnerSummary, Network, Team
 from engine.objectives import Classification, Mimicry, Objective
 from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message
@@ -30,6 +30,7 @@ class _Distillation:
 
     def team(self, recipe: Recipe, facts: Facts) -> Team:
         """Return teacher and student, and their programs."""
+        refuse_auxiliary_heads(recipe, "method.kind=distillation")
         teacher = open_pretrained(recipe.method.teacher, recipe.method.teacher_network, facts)
         student = build_network(recipe, facts, recipe.seed)
         (segment,) = segments_of(recipe, facts, student)

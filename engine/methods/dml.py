@@ -18,9 +18,11 @@ local heads at the same depth. One more list of calls, at each depth:
 from __future__ import annotations
 
 import contextlib
+import itertools
 
 import torch
 from torch import nn
+from torchvision.ops import StochasticDepth
 
 from engine.data import Facts
 from engine.errors import RecipeError
@@ -110,7 +112,30 @@ def _exchange(recipe: Recipe, facts: Facts, wanted: str | None = None) -> tuple[
             "method.feature_weight compares the features that enter the last linear layer of the peers, which must be "
             f"as many in all; found {found}: set it to 0, or choose backbones of one width"
         )
+    _refuse_equal_weights(recipe, peers, networks)
     return Exchange(recipe.method, tuple(peers)), networks
+
+
+def _refuse_equal_weights(recipe: Recipe, peers: list[Peer], networks: list[nn.Sequential]) -> None:
+    """Refuse peers that would be one network for ever, because all that they start from is the same file."""
+    if recipe.method.schedule == "sequential" and recipe.method.weight:
+        # The first has learned already when the second hears of it.
+        return
+    for (one, network), (other, _) in itertools.combinations(zip(peers, networks, strict=True), 2):
+        own = one.member.recipe
+        if own == other.member.recipe and own.backbone.weights is not None and not _draws(own, network):
+            raise RecipeError(
+                f"method.peers: peer {one.member.place} and peer {other.member.place} load all their weights from "
+                f"{own.backbone.weights} and see the same images, so they would never differ, and peers learn from one "
+                "another only where they disagree: leave backbone.weights out, give one of them another backbone or "
+                "optimizer in method.peers, or set method.schedule=sequential"
+            )
+
+
+def _draws(recipe: Recipe, network: nn.Sequential) -> bool:
+    """Return whether a peer draws numbers of its own, or may, beside the weights that it loads."""
+    heads = recipe.method.kind != "end_to_end" or recipe.backbone.auxiliary_heads or ":" in recipe.backbone.name
+    return bool(heads) or any(isinstance(module, (nn.Dropout, StochasticDepth)) for module in network.modules())
 
 
 def _objective(

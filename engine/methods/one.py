@@ -8,6 +8,7 @@ their own. The last stage begins at the last block that lowers the resolution.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 from torch import nn
@@ -42,8 +43,9 @@ def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objectiv
     method = recipe.method
     start, channels = _last_stage(recipe, facts, network)
     block = [name for name, _ in network.named_children()][start - 1]
-    # Networks of a cohort, so that each branch has initial weights of its own.
-    copies = [build_network(recipe, facts, recipe.seed, peer)[start:] for peer in range(1, method.num_branches)]
+    # Networks of a cohort, so that each branch has initial weights of its own, also where the network's are loaded.
+    drawn = dataclasses.replace(recipe, backbone=dataclasses.replace(recipe.backbone, weights=None))
+    copies = [build_network(drawn, facts, recipe.seed, peer)[start:] for peer in range(1, method.num_branches)]
     ensemble = OnTheFlyEnsemble(
         block,
         channels,

@@ -8,6 +8,7 @@ from torch import nn
 
 from engine import backbones
 from engine.data import Facts
+from engine.errors import RecipeError
 from engine.methods.balanced_cuts import balanced_cuts
 from engine.methods.team import LearnerSummary
 from engine.objectives import Objective
@@ -51,6 +52,19 @@ class Segment:
 def build_network(recipe: Recipe, facts: Facts, seed: int, peer: int = 0) -> nn.Sequential:
     """Return the whole backbone of a recipe with the initial weights of a seed and a place in a cohort."""
     return backbones.build(recipe.backbone, facts.num_classes, facts.image_shape, seed, peer)
+
+
+def refuse_auxiliary_heads(recipe: Recipe, because: str) -> None:
+    """Refuse a backbone's own auxiliary classifiers where they would silently not be trained.
+
+    Raises:
+        RecipeError: the backbone is to have some; says why the method cannot.
+    """
+    if recipe.backbone.auxiliary_heads:
+        raise RecipeError(
+            f"backbone.auxiliary_heads=true, but {because} trains no classifiers that a backbone brings: set it to "
+            "false, here and in what you compare with, or choose method.kind=end_to_end, dml, or one that cuts"
+        )
 
 
 def segments_of(recipe: Recipe, facts: Facts, network: nn.Sequential) -> tuple[Segment, ...]:

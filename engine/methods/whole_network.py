@@ -11,7 +11,7 @@ from torch import nn
 from engine.data import Facts
 from engine.learners import Bystander, Learner, Role
 from engine.learners.teaching.passes import Teaching
-from engine.methods.segments import build_network, segments_of, summarise
+from engine.methods.segments import build_network, refuse_auxiliary_heads, segments_of, summarise
 from engine.methods.team import Network, Team
 from engine.objectives import Objective
 from engine.program import BATCH, SOURCE, Call, Program, batch_message
@@ -55,6 +55,7 @@ class WholeNetwork:
 
     def team(self, recipe: Recipe, facts: Facts) -> Team:
         """Return the one learner, and its programs."""
+        refuse_auxiliary_heads(recipe, f"method.kind={recipe.method.kind}")
         network = build_network(recipe, facts, recipe.seed)
         (segment,) = segments_of(recipe, facts, network)
         with torch.device("meta"):

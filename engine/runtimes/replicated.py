@@ -16,12 +16,12 @@ from engine.errors import PlanError
 from engine.learners import LearnerState, name_without_replica, replica_name
 from engine.methods import Team
 from engine.program import BATCH, SOURCE, Call, Message, Program
-from engine.recipes import Plan, Recipe, Segmented
+from engine.recipes import DML, Plan, Recipe, Segmented
 from engine.runtimes.runtime import Answer, Runtime
 
 _SHARED_PHASES = ("forward", "update", "restate")
 _SUMS = ("images_per_second",)
-_KINDS = ("end_to_end", "greedy", "dgl", "infopro", "dml")
+_KINDS = ("end_to_end", "greedy", "dgl", "infopro")
 
 
 def replicas_of(team: Team) -> dict[str, list[str]]:
@@ -41,15 +41,17 @@ def check_replicable(recipe: Recipe, facts: Facts, plan: Plan) -> None:
     method, replicas = recipe.method, plan.replicas
     if replicas == 1:
         return
+    # What the images of a batch meet is what a peer does inside.
+    inner, field = (method.peer_method, "method.peer_method") if isinstance(method, DML) else (method, "method")
     against = remedy = ""
     if plan.executor == "process":
         against, remedy = "plan.executor=process has one device", "plan.executor=ray"
-    elif method.kind not in _KINDS:
-        against = f"method.kind={method.kind} compares or remembers images across batches, or has state of its own"
-    elif getattr(method, "head", "softmax") != "softmax":
-        against, remedy = "the contrastive loss compares all images of a batch", "method.head=softmax"
-    elif isinstance(method, Segmented) and method.branches is not None:
-        against, remedy = "branches draw random numbers for the whole batch", "method.branches=null"
+    elif inner.kind not in _KINDS:
+        against = f"{field}.kind={inner.kind} compares or remembers images across batches, or has state of its own"
+    elif getattr(inner, "head", "softmax") != "softmax":
+        against, remedy = "the contrastive loss compares all images of a batch", f"{field}.head=softmax"
+    elif isinstance(inner, Segmented) and inner.branches is not None:
+        against, remedy = "branches draw random numbers for the whole batch", f"{field}.branches=null"
     elif getattr(method, "exchange", "predictions") == "weights":
         against, remedy = "only one replica would publish its weights", "method.exchange=predictions"
     elif getattr(method, "on_divergence", "stop") != "stop":

@@ -12,7 +12,7 @@ for tests: 32 synthetic images of 32x32 pixels, 2 batches, and a small network.
 Budget: those of the released code (Table in TRAINING.md): SGD with momentum 0.9 and no Nesterov, learning rate 0.1.
 
 
-    CIFAR-100: crops out of 4 padded pixels, mirroring
+    CIFAR-100: crops out of 4 padded pixels of 0, mirroring
     ResNet-32, -110      batch 128, 164 epochs, times 0.1 at epochs 81 and 122, weight decay 1e-4
     WRN-28-10            batch 128, 200 epochs, times 0.2 at epochs 60, 120 and 160, weight decay 5e-4
     DenseNet-BC-100-12   batch 64, 300 epochs, times 0.1 at epochs 150 and 225, weight decay 1e-4
@@ -66,7 +66,7 @@ def cifar100(name: str, method: Any, network: str) -> Recipe:
             batch_size=batch_size,
             mean=(0.4914, 0.4822, 0.4465),
             std=(0.2470, 0.2435, 0.2616),
-            augmentation=Augmentation(crop_padding=4, flip=True),
+            augmentation=Augmentation(crop_padding=4, padding_mode="zeros", flip=True),
         ),
         optimizer=SGD(learning_rate=0.1, momentum=0.9, nesterov=False, weight_decay=weight_decay),
         schedule=Step(milestones=milestones, factor=factor),

@@ -10,10 +10,12 @@ same peers with lambda = 0, which start from the same weights and see the same i
 the learning rate times 1 + lambda, because mimicry scales the gradient of the logits by that. Of a cohort's variants
 only one thing differs from dml: dml_sequential (Algorithm 1), dml_e (ensemble teacher, mean of probabilities; the same
 gradient as dml by the printed formulas), dml_e_logits (mean of logits), dml_sum (the released code's sum over peers);
-their controls are those of the cohort. distillation_cifar100_resnet32 learns from a finished run of
+their controls are those of the cohort, but dml_sum has independent_scaled_sum, with the learning rate times
+1 + lambda (K - 1). distillation_cifar100_resnet32 learns from a finished run of
 end_to_end_cifar100_wrn_28_10 or end_to_end_cifar100_mobilenet (Table 4). Semi-supervised, two ResNet-32 and P % of each
-class labelled: dml_all (labels where there are some, mimicry on all), dml_labelled (labelled images only) and
-independent, each ..._cifar100_labelledP.
+class labelled: dml_all (labels where there are some, mimicry on all), dml_labelled (labelled images only), independent
+and independent_all, each ..._cifar100_labelledP. An epoch of the arms on all images has 100 / P times as many steps:
+independent_all is what dml_all is to be compared with at equal steps, independent at equal epochs.
 Names that end in _tiny are for tests: 32 synthetic images, 2 batches.
 
 Budget: 200 epochs, batch 64, SGD with Nesterov momentum, learning rate 0.1 divided by 10 every 60 epochs (paper,
@@ -68,6 +70,7 @@ LEARNING_RATE = 0.1
 
 # What each arm changes of the method, beside the peers.
 ARMS: dict[str, dict[str, Any]] = {"dml": {}, "independent": {"weight": 0.0}, "independent_scaled": {"weight": 0.0}}
+SCALED_SUM = "independent_scaled_sum"
 VARIANTS: dict[str, dict[str, Any]] = {
     "dml_sequential": {"schedule": "sequential"},
     "dml_e": {"target": "mean_probabilities"},
@@ -100,12 +103,13 @@ def end_to_end(name: str, network: str) -> Recipe:
 
 def cohort(name: str, networks: tuple[str, ...], arm: str, **data: Any) -> Recipe:
     """Peers that learn together, or the same peers each for itself."""
-    settings = {**ARMS, **VARIANTS}[arm]
+    settings = {**ARMS, **VARIANTS, SCALED_SUM: ARMS["independent"]}[arm]
     own = [None if network == networks[0] else Backbone(name=NETWORKS[network]) for network in networks]
     method = DML(peers=tuple(Peer(backbone=backbone) for backbone in own), **settings)
-    # The gradient of the logits is p_k - (y + lambda q) / (1 + lambda), times 1 + lambda.
-    rate = LEARNING_RATE * (1 + DML().weight) if arm == "independent_scaled" else LEARNING_RATE
-    return _recipe(name, networks[0], method, rate, **data)
+    # The gradient of the logits is p_k - (y + lambda q) / (1 + lambda), times 1 + lambda, which counts each other peer
+    # where their losses are added up.
+    heard = {"independent_scaled": 1, SCALED_SUM: len(networks) - 1}.get(arm, 0)
+    return _recipe(name, networks[0], method, LEARNING_RATE * (1 + heard * DML().weight), **data)
 
 
 def distillation(name: str, network: str) -> Recipe:
@@ -134,7 +138,7 @@ def _all() -> dict[str, Callable[[], Recipe]]:
         cohort, networks=("resnet32", "resnet32"), arm="dml_sequential"
     )
     for size in SIZES:
-        for arm in VARIANTS:
+        for arm in (*VARIANTS, SCALED_SUM):
             found[f"{arm}_cifar100_resnet32_k{size}"] = partial(cohort, networks=("resnet32",) * size, arm=arm)
     found["distillation_cifar100_resnet32"] = partial(distillation, network="resnet32")
     for percent in LABELLED_PERCENT:
@@ -143,6 +147,7 @@ def _all() -> dict[str, Callable[[], Recipe]]:
         found[f"dml_labelled_cifar100_labelled{percent}"] = partial(labelled, arm="dml", unlabelled="drop")
         for arm in ("independent", "independent_scaled"):
             found[f"{arm}_cifar100_labelled{percent}"] = partial(labelled, arm=arm, unlabelled="drop")
+        found[f"independent_all_cifar100_labelled{percent}"] = partial(labelled, arm="independent", unlabelled="use")
     named: dict[str, Callable[[], Recipe]] = {name: partial(make, name) for name, make in found.items()}
     return named | {f"{name}_tiny": partial(tiny, f"{name}_tiny", named[name]) for name in _SHRUNK}
 

@@ -58,3 +58,19 @@ def test_each_belongs_to_the_segment_with_its_block() -> None:
     ]
     found = [set(learner.objective.terms) & HEADS for learner in built]  # type: ignore[union-attr]
     assert found == [{"cross_entropy_after_inception4a"}, {"cross_entropy_after_inception4d"}]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("method.kind=label_smoothing",), "method.kind=label_smoothing"),
+        (("method.kind=ps_kd",), "method.kind=ps_kd"),
+        (("method.kind=distillation", "method.teacher=nowhere"), "method.kind=distillation"),
+        (("method.kind=dsl", "method.branch_learners=true"), "method.branch_learners=true"),
+    ],
+)
+def test_methods_that_would_leave_them_out_refuse_them(words: tuple[str, ...], named: str) -> None:
+    recipe, _ = changed(*words)
+    source = open_source(recipe.data, recipe.seed)
+    with pytest.raises(engine.RecipeError, match=f"backbone.auxiliary_heads=true, but {named}"):
+        method_of(recipe).team(recipe, source.facts)

@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import engine
+from engine import backbones
+from engine.backbones import plain_state
 from engine.cli.main import main
 from engine.data import open_source
 from engine.data.opening import Opened, open_images
@@ -137,6 +140,33 @@ def test_peers_that_would_never_differ_are_refused(
     assert main(command) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        ((), True),
+        (("method.weight=0", "method.schedule=sequential"), True),
+        (("method.schedule=sequential",), False),
+        (GREEDY, False),
+        (DROPOUT, False),
+        ((f'method.peers=[{{}},{{"optimizer":{OTHER}}}]',), False),
+    ],
+)
+def test_peers_that_load_the_same_weights_are_refused_unless_something_tells_them_apart(
+    words: tuple[str, ...], refused: bool, tmp_path: Path
+) -> None:
+    recipe = _recipe(COHORT, *words)
+    source = open_source(recipe.data, recipe.seed)
+    network = backbones.build(recipe.backbone, source.facts.num_classes, source.facts.image_shape, seed=1)
+    save_file(plain_state(network, recipe.backbone.name), tmp_path / "weights.safetensors")
+    backbone = dataclasses.replace(recipe.backbone, weights=str(tmp_path / "weights.safetensors"))
+    loaded = dataclasses.replace(recipe, backbone=backbone)
+    if refused:
+        with pytest.raises(engine.RecipeError, match="peer 0 and peer 1 load all their weights from"):
+            method_of(loaded).team(loaded, source.facts)
+    else:
+        assert len(method_of(loaded).team(loaded, source.facts).networks) == 2
 
 
 def test_equal_peers_with_different_optimizers_are_accepted(train: Train) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from engine.learners.optimization import learning_rate_at
-from engine.recipes import DML, Distillation, Recipe, shipped_recipes
+from engine.recipes import DML, Distillation, Peer, Recipe, shipped_recipes
 
 RECIPES = {name: make() for name, make in shipped_recipes().items() if not name.endswith("_tiny")}
 # The networks of the other papers on CIFAR-100 have budgets of their own.
@@ -50,15 +50,17 @@ def test_every_cohort_has_its_controls(title: str, networks: list[str]) -> None:
 
 @pytest.mark.parametrize("percent", [10, 20, 40, 60, 80])
 def test_every_labelled_fraction_has_the_arms_of_the_paper(percent: int) -> None:
-    names = ("dml_all", "dml_labelled", "independent", "independent_scaled")
+    names = ("dml_all", "independent_all", "dml_labelled", "independent", "independent_scaled")
     arms = {name: RECIPES[f"{name}_cifar100_labelled{percent}"] for name in names}
     assert {recipe.data.labelled_fraction for recipe in arms.values()} == {percent / 100}
     assert {name: recipe.data.unlabelled for name, recipe in arms.items()} == dict.fromkeys(names, "drop") | {
-        "dml_all": "use"
+        "dml_all": "use",
+        "independent_all": "use",
     }
     assert {name: recipe.method.weight for name, recipe in arms.items()} == {
         "dml_all": 1.0,
         "dml_labelled": 1.0,
+        "independent_all": 0.0,
         "independent": 0.0,
         "independent_scaled": 0.0,
     }
@@ -80,6 +82,13 @@ def test_a_variant_differs_in_one_thing(size: int, arm: str, changes: dict[str, 
     assert dataclasses.replace(variant, name=plain.name) == dataclasses.replace(plain, method=changed)
 
 
+@pytest.mark.parametrize("size", [3, 4, 5])
+def test_the_sum_over_peers_has_a_control_of_its_own(size: int) -> None:
+    alone, scaled = (RECIPES[f"{arm}_cifar100_resnet32_k{size}"] for arm in ("independent", "independent_scaled_sum"))
+    faster = dataclasses.replace(alone.optimizer, learning_rate=0.1 * size)
+    assert dataclasses.replace(scaled, name=alone.name) == dataclasses.replace(alone, optimizer=faster)
+
+
 @pytest.mark.parametrize("teacher", ["wrn_28_10", "mobilenet"])
 def test_distillation_has_a_recipe_for_its_teachers(teacher: str) -> None:
     recipe = RECIPES["distillation_cifar100_resnet32"]
@@ -91,6 +100,8 @@ def test_distillation_has_a_recipe_for_its_teachers(teacher: str) -> None:
 def test_the_budget_is_the_published_one(name: str) -> None:
     recipe = CIFAR100[name]
     start = 0.2 if name.startswith("independent_scaled") else 0.1
+    if name.startswith("independent_scaled_sum"):
+        start = 0.1 * len(recipe.method.peers)
     rates = [learning_rate_at(recipe, 782, epoch, 5) for epoch in (0, 59, 60, 119, 120, 179, 180, 199)]
     factors = [1, 1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
     assert rates == pytest.approx([start * factor for factor in factors])
@@ -110,3 +121,11 @@ def test_the_digits_arms_differ_in_one_thing() -> None:
         assert scaled.optimizer == dataclasses.replace(dml.optimizer, learning_rate=0.2)
     assert RECIPES["dml_infopro_digits"].method.peer_method.kind == "infopro"
     assert RECIPES["dml_infopro_digits"].method.peer_method.num_segments == 2
+
+
+def test_who_weighs_mimicry_far_above_the_labels_is_told_so() -> None:
+    assert RECIPES["dml_cifar100_resnet32_k5"].method.caution is None
+    assert RECIPES["dml_sum_cifar100_resnet32_k4"].method.caution is None
+    assert "4 times the weight" in RECIPES["dml_sum_cifar100_resnet32_k5"].method.caution
+    assert "a learning rate 9 times as large" in str(DML(weight=8.0).caution)
+    assert DML(weight=8.0, peers=(Peer(),)).caution is None

@@ -17,6 +17,8 @@ from engine.recipes.settings import Weight, settings
 Divergence = Literal["kl", "reverse_kl", "jeffreys", "jensen_shannon"]
 MimicryTarget = Literal["peers", "mean_probabilities", "mean_logits"]
 MimicryReduction = Literal["mean", "sum"]
+# Largest sum of mimicry's weights, in weights of the labels, with which SGD is safe.
+_LARGEST_SCALE = 3.0
 PeerMethod = Annotated[EndToEnd | Greedy | DGL | PredSim | InfoPro | DSN | DSL | DHM, Field(discriminator="kind")]
 
 
@@ -104,6 +106,19 @@ class DML:
 
     on_divergence: Literal["leave", "stop"] = "leave"
     """When a loss of a peer is not finite: it leaves the cohort and the others finish, or all stop."""
+
+    @property
+    def caution(self) -> str | None:
+        """What a user should know before this is trained; None if there is nothing."""
+        others = len(self.peers) - 1
+        scale = self.weight * (others if self.reduction == "sum" else min(others, 1))
+        if scale <= _LARGEST_SCALE:
+            return None
+        return (
+            f"mimicry has {scale:g} times the weight of the labels (method.weight, for each other peer with "
+            f"reduction=sum): under SGD that acts like a learning rate {1 + scale:g} times as large, and training may "
+            "diverge; method.reduction=mean or a smaller learning rate avoids it"
+        )
 
     def with_absolute_paths(self) -> DML:
         """Return the same with the paths of its peers' backbones made absolute."""
