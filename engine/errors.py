@@ -60,3 +60,7 @@ class LearnerError(EngineError):
 
     def __str__(self) -> str:
         return f"learner {self.learner}: {self.cause}"
+
+
+class LearnerLost(LearnerError):
+    """A learner's process or node has ended: nothing is known against what it did, and it may be tried again."""

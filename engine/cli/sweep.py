@@ -25,7 +25,8 @@ EPILOG = f"""examples:
 A search is a Python file that defines sweep(), which returns engine.Sweep; experiments/sweeps holds the shipped ones.
 Every trial is an ordinary run below the folder of the search: evaluate, export and train take its folder. Trials are
 compared on validation images; the test images are looked at once, for the best trials. Interrupted or killed, the same
-command goes on; trials that failed are not tried again. Ends with exit code 3 if no trial finished.
+command goes on; trials that failed are not tried again, but those that lost a process or a node are. Ends with exit
+code 3 if no trial finished.
 
 scheduler="asha" of a search stops trials early; scheduler="pbt" (population-based training, as in infopro_digits_pbt)
 lets the worst quarter copy the weights of the best and go on with changed settings; it searches schedules, not one
@@ -109,6 +110,9 @@ def _lines(result: SweepResult) -> list[str]:
     lines += ["", *aligned(rows_below, indent="")]
     if result.status == "interrupted":
         lines.append("interrupted; the same command goes on")
+    lost = sum(trial.status == "lost" for trial in result.trials)
+    if lost:
+        lines.append(f"{lost} of the trials lost their processes; the same command goes on with them")
     if result.status == "failed":
         lines.append("no trial finished; tune.txt in the folder and the log.txt of each trial say why")
     return lines

@@ -6,6 +6,7 @@ from engine.learners.failures import explain
 from engine.learners.frozen_peers import FrozenPeer
 from engine.learners.knowledge_keeper import KnowledgeKeeper
 from engine.learners.learner import Learner
+from engine.learners.lost_replica import LostReplica
 from engine.learners.numerics import choose_device, numerics_applied
 from engine.learners.optimization import learning_rate, make_optimizer
 from engine.learners.replicas import PATIENCE, Replicas, name_without_replica, replica_name
@@ -19,6 +20,7 @@ __all__ = [
     "KnowledgeKeeper",
     "Learner",
     "LearnerState",
+    "LostReplica",
     "PATIENCE",
     "Replicas",
     "Role",

@@ -15,6 +15,7 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.distributed import Store
 
+from engine.learners.lost_replica import exchanging
 from engine.learners.synchronised_norms import synchronise_norms
 
 # A replica waits for the others in every step; one that has failed says so at once, by closing its connections.
@@ -64,7 +65,8 @@ class Replicas:
         """Replace each gradient by its sum over all replicas, in one exchange for all of them."""
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         together = torch.cat([gradient.flatten() for gradient in gradients])
-        torch.distributed.all_reduce(together, group=self._group)
+        with exchanging():
+            torch.distributed.all_reduce(together, group=self._group)
         for gradient, summed in zip(gradients, together.split([each.numel() for each in gradients]), strict=True):
             gradient.copy_(summed.view_as(gradient))
 

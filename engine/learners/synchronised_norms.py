@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from engine.learners.lost_replica import exchanging
+
 
 def synchronise_norms(module: nn.Module, group: ProcessGroup) -> None:
     """Let every batch norm inside a module normalise with the mean and variance of all replicas' images together.
@@ -111,5 +113,6 @@ class _Normalise(torch.autograd.Function):
 def _of_all(own: Tensor, group: ProcessGroup) -> Tensor:
     """Return a vector [N] of every replica, in their order, [R, N]: summed alike everywhere, to the last bit."""
     told = [torch.empty_like(own) for _ in range(group.size())]
-    torch.distributed.all_gather(told, own, group=group)
+    with exchanging():
+        torch.distributed.all_gather(told, own, group=group)
     return torch.stack(told)

@@ -172,7 +172,7 @@ def _run(
 
 def _have_ended(definition: Sweep, folder: SweepFolder) -> bool:
     states = [trial.status for trial in folder.trials.values()]
-    return len(states) >= definition.num_samples and all(each in ("finished", "pruned", "failed") for each in states)
+    return len(states) >= definition.num_samples and all(each not in ("waiting", "running") for each in states)
 
 
 @contextlib.contextmanager

@@ -53,7 +53,7 @@ class PopulationQueue(Searcher):
         self._begun, self._refused, self._tell = begun, refused, tell
         for number in range(sweep.num_samples):
             trial = folder.trials.setdefault(number, Trial(number, drawn(sweep, number) or {}))
-            if trial.status == "running":
+            if trial.status in ("running", "lost"):
                 # In a process that is no more.
                 trial.status = "waiting"
         self._ready: deque[Trial] = deque()

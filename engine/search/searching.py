@@ -141,7 +141,7 @@ def study_of(sweep: Sweep, trials: Sequence[Trial]) -> tuple[Any, dict[str, Any]
             known = {"state": states.COMPLETE, "value": value}
         elif trial.status == "pruned" and math.isfinite(value):
             known = {"state": states.PRUNED, "intermediate_values": {trial.epochs: value}}
-        elif trial.status in ("finished", "pruned", "failed"):
+        elif trial.status in ("finished", "pruned", "failed", "lost"):
             known = {"state": states.FAIL}
         study.add_trial(optuna.trial.create_trial(params=dict(trial.settings), distributions=distributions, **known))
     return study, distributions

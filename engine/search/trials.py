@@ -20,7 +20,7 @@ from engine.search.definition import Sweep
 from engine.search.settings import Settings
 from engine.training.folder import Resume, free_folder
 
-Status = Literal["waiting", "running", "finished", "pruned", "failed"]
+Status = Literal["waiting", "running", "finished", "pruned", "failed", "lost"]
 _CONTENT, _LOG = "sweep.json", "trials.jsonl"
 
 
@@ -42,12 +42,13 @@ class Trial:
     Attributes:
         number: from 0, in the order in which settings were drawn.
         settings: values of the searched fields; of a member of a population those that it has now.
-        status: ``pruned`` where the scheduler stopped it early, ``failed`` where an error did; a member of a population
-            is ``waiting`` between two generations, too.
+        status: ``pruned`` where the scheduler stopped it early, ``failed`` where an error did, ``lost`` where a process
+            or node ended, after which the same command goes on with it; a member of a population is ``waiting`` between
+            two generations, too.
         epochs: finished epochs.
         metrics: newest value of every score of the validation images, of memory in bytes and of images per second; of
             the winners those of the test images, too.
-        error: why it failed.
+        error: why it failed or was lost.
         generation: of a member of a population, how often it had the choice to copy another one.
         lineage: of a member of a population that copied another one, what had been trained before its own run folder
             began.

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError
 
-from engine.errors import RecipeError
+from engine.errors import LearnerLost, RecipeError
 from engine.recipes import Plan, Recipe, plan_to_dict, recipe_to_dict
 from engine.search.console import SweepConsole
 from engine.search.definition import Sweep
@@ -18,8 +19,11 @@ from engine.search.reporting import setting_in_words, table_rows, value_in_words
 from engine.search.running import EPOCH
 from engine.search.searching import TrialQueue
 from engine.search.settings import Settings, recipe_with
-from engine.search.trials import SweepFolder, Trial
+from engine.search.trials import Status, SweepFolder, Trial
 from engine.training.folder import read_summary
+
+# What Ray says where the process of a trial itself is no more.
+_DEATHS = (ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError)
 
 
 class Watcher(tune.Callback):
@@ -77,7 +81,7 @@ class Watcher(tune.Callback):
         if trial.status in ("finished", "pruned"):
             return
         words = "starts" if trial.status == "waiting" else "goes on"
-        trial.status = "running"
+        trial.status, trial.error = "running", None
         self._folder.note(trial)
         # A member of a population that copied none goes on as it was.
         if self._definition.scheduler != "pbt" or trial.epochs == trial.began_at:
@@ -122,9 +126,9 @@ class Watcher(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Note a trial that an error has ended."""
         known = self._known(trial)
-        known.status, known.error = "failed", _cause(trial)
+        known.status, known.error = _cause(trial)
         self._folder.note(known)
-        self._console.message(f"{known.name} failed: {known.error}")
+        self._console.message(f"{known.name} {'was ' * (known.status == 'lost')}{known.status}: {known.error}")
 
     def _show(self) -> None:
         self._console.show(*table_rows(self._definition, list(self._folder.trials.values()), ()))
@@ -143,8 +147,13 @@ def _in_words(settings: Settings) -> str:
     return ", ".join(f"{name}={setting_in_words(value)}" for name, value in settings.items())
 
 
-def _cause(trial: Any) -> str:
-    """Return the last line of what a trial died of."""
-    error = getattr(trial, "error_file", None)
-    lines = Path(error).read_text().strip().splitlines() if error and Path(error).is_file() else []
-    return lines[-1] if lines else "it ended without a word"
+def _cause(trial: Any) -> tuple[Status, str]:
+    """Return whether a trial failed or was lost, and what of."""
+    file = getattr(trial, "error_file", None)
+    text = Path(file).read_text().strip() if file and Path(file).is_file() else ""
+    cause = text.rpartition("\n")[2] or "it ended without a word"
+    if LearnerLost.__name__ in cause:
+        return "lost", cause
+    if any(f"{death.__name__}:" in text for death in _DEATHS):
+        return "lost", "its process ended, as when memory runs out or a node goes down"
+    return "failed", cause

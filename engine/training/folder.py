@@ -23,8 +23,8 @@ from engine.recipes import (
 
 Resume = Literal["auto", "never"]
 
-# What a run leaves that ended before it had written its recipe, on a full disk for instance.
-_BEFORE_RECIPE = {"log.txt", ".lock", ".recipe.json.partial"}
+# How long the process of a run that was killed may still hold its folder.
+_DYING_SECONDS = 15.0
 
 
 def default_folder(recipe: Recipe) -> Path:
@@ -44,13 +44,9 @@ def choose_folder(recipe: Recipe, run_dir: Path | None, resume: Resume) -> Path:
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder}: is a file; give the name of a folder")
     if resume == "never":
-        number = 2
-        free = folder
-        while free.exists() and any(free.iterdir()):
-            free = folder.with_name(f"{folder.name}-{number}")
-            number += 1
-        return free
-    if folder.is_dir() and any(path.name not in _BEFORE_RECIPE for path in folder.iterdir()):
+        return free_folder(folder)
+    # A run that ended before it had written its recipe leaves a lock, a log, and perhaps half a recipe aside.
+    if folder.is_dir() and any(path.name != "log.txt" and path.name[0] != "." for path in folder.iterdir()):
         if not (folder / "recipe.json").is_file():
             raise RunError(f"{folder}: holds files but no recipe.json, so it is no run folder; give another --run-dir")
         earlier = load_recipe(folder / "recipe.json")
@@ -94,13 +90,14 @@ class RunFolder:
             self._lock: IO[str] = (path / ".lock").open("w")
         except OSError as error:
             raise write_error(path, error) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            raise RunError(
-                f"{path}: another process is training in this folder; wait for it, or give another --run-dir"
-            ) from None
+        patience = time.monotonic() + _DYING_SECONDS
+        while not _locked(self._lock):
+            if time.monotonic() > patience:
+                self._lock.close()
+                raise RunError(
+                    f"{path}: another process is training in this folder; wait for it, or give another --run-dir"
+                )
+            time.sleep(0.1)
         try:
             replace_file(path / "recipe.json", recipe_to_json(recipe).encode())
             self.write_json("plan.json", plan_to_dict(plan))
@@ -131,6 +128,14 @@ class RunFolder:
         """Let other processes write to the folder."""
         self._log.close()
         self._lock.close()
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def free_folder(path: Path) -> Path:

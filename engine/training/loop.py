@@ -143,19 +143,25 @@ class _Run:
                 self._console.start(self._recipe.name, self._team.names, self._total, step)
                 step = self._steps(step, interruption)
                 status: Status = "finished" if step == self._total else "interrupted"
-                result = self._conclude(step, status, started)
+                result = self._concluded(step, status, started)
+                for sink in self._sinks:
+                    sink.close()
+                plot_curves(read_metrics(self._folder.path), self._folder.path / "curves.png", self._recipe.name)
+                # Last, because whoever reads it takes all the rest to be there.
+                self._folder.write_json("summary.json", result.to_json())
+                return result
         except EngineError as error:
+            # A disk that is full as well must not hide it.
+            with contextlib.suppress(EngineError):
+                self._folder.log(f"failed: {error}\n{getattr(error, 'details', '')}")
             self._questions.salvage()
-            self._folder.log(f"failed: {error}\n{getattr(error, 'details', '')}")
             raise
         except OSError as error:
             raise write_error(self._folder.path, error) from error
         finally:
-            with contextlib.suppress(OSError):
-                for sink in self._sinks:
+            for sink in self._sinks:
+                with contextlib.suppress(OSError):
                     sink.close()
-        plot_curves(read_metrics(self._folder.path), self._folder.path / "curves.png", self._recipe.name)
-        return result
 
     def _resume(self) -> int:
         checkpoint, skipped = newest_checkpoint(self._folder.checkpoints)
@@ -258,7 +264,7 @@ class _Run:
             sink.write(records)
         self._console.update(step, epoch, records)
 
-    def _conclude(self, step: int, status: Status, started: float) -> Result:
+    def _concluded(self, step: int, status: Status, started: float) -> Result:
         digests = {
             name: weights_sha256(assemble(network, self._source.facts, self._states).state_dict())
             for name, network in self._team.networks.items()
@@ -282,7 +288,6 @@ class _Run:
             departures=self._departures,
             seconds=time.monotonic() - started,
         )
-        self._folder.write_json("summary.json", result.to_json())
         if status == "finished":
             scores = {name: value for name, value in result.metrics.items() if value == value}
             self._sinks[1].write_hparams(_flat_choices(recipe_to_dict(self._recipe)), scores)

@@ -43,7 +43,7 @@ class Questions:
         """After a failure, handle what was answered before it: a checkpoint may be among them."""
         try:
             self.finish()
-        except EngineError:
+        except (EngineError, OSError):
             self._waiting.clear()
 
 

@@ -158,6 +158,14 @@ def test_the_exit_code_says_how_it_ended(
     assert (values["status"], values["best"]) == (status, 0 if status == "finished" else None)
 
 
+def test_what_was_lost_is_told_with_what_to_do(command: Any, asked: dict[str, Any]) -> None:
+    asked["result"] = _result(Path("s"))
+    asked["result"].trials[1].status = "lost"
+    answer = command("sweep", "k_digits")
+    assert answer.code == 0
+    assert "1 of the trials lost their processes; the same command goes on with them" in answer.out
+
+
 def test_an_error_ends_with_its_code(command: Any, asked: dict[str, Any]) -> None:
     asked["raises"] = RunError("s: another process searches in this folder; wait for it")
     answer = command("sweep", "k_digits", "--json")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,6 +116,28 @@ def test_a_replica_that_fails_is_named_and_nobody_waits_for_it(tmp_path: Path) -
     recipe, plan = _recipe(*METHODS["end_to_end"], "plan.replicas=2", "optimizer.learning_rate=1e30")
     with pytest.raises(LearnerError, match="segment0_replica|network_replica|_replica"):
         engine.train(recipe, plan, tmp_path)
+
+
+@pytest.mark.parametrize("dead", [0, 1])
+def test_the_replica_that_died_is_named_and_not_the_one_that_waited_for_it(dead: int) -> None:
+    recipe, plan = _recipe(*METHODS["end_to_end"], "plan.replicas=2")
+    source = open_source(recipe.data, recipe.seed)
+    team = method_of(recipe).team(recipe, source.facts)
+    runtime = open_runtime(recipe, source.facts, team, source.steps_per_epoch(), plan)
+    (learner,) = team.names
+    name = replica_name(learner, dead)
+    process_id = runtime._inner._actors.places[name]["pid"]  # type: ignore[attr-defined]
+    try:
+        with pytest.raises(LearnerError, match=f"learner {name}: its process {process_id} died: ") as caught:
+            for step in range(500):
+                runtime.submit(team.program(step), source.batch(0, step % source.steps_per_epoch()))
+                if step == 20:
+                    os.kill(process_id, signal.SIGKILL)
+            runtime.finish()
+    finally:
+        runtime.close()
+        source.close()
+    assert "the same command goes on" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def _tensor(step: int) -> Tensor:
 def _is_waiting(future: Future[Any]) -> bool:
     try:
         future.result(timeout=0.2)
-    except TimeoutError:
+    except FutureTimeoutError:
         return True
     return False
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import ray
 from ray import tune
 
 from engine.recipes import Recipe
@@ -29,3 +31,16 @@ def make_sweep(tiny_recipe: Callable[..., Recipe]) -> Callable[..., Sweep]:
         return Sweep(**fields)
 
     return make
+
+
+@pytest.fixture
+def assert_given_back() -> Callable[[int], None]:
+    """A function: how many CPUs Ray has free again, for which it takes a moment."""
+
+    def check(cpus: int) -> None:
+        deadline = time.monotonic() + 30
+        while ray.available_resources().get("CPU", 0) < cpus:
+            assert time.monotonic() < deadline, ray.available_resources()
+            time.sleep(0.1)
+
+    return check

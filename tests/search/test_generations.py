@@ -21,7 +21,7 @@ from engine.errors import RecipeError, RunError
 from engine.recipes import Recipe
 from engine.search import Sweep, Trial, generations
 from engine.search.generations import PopulationQueue
-from engine.search.trials import SweepFolder
+from engine.search.trials import Status, SweepFolder
 
 ACCURACY = "validation/accuracy"
 STEPS = 10
@@ -49,6 +49,7 @@ class _Lab:
         self.folder.note = counted  # type: ignore[method-assign]
         self.told: list[str] = []
         self.most = 0
+        self.ends_as: Status = "failed"
 
     def _begun(self, trial: Trial) -> None:
         trial.status = "running"
@@ -92,7 +93,7 @@ class _Lab:
 
     def _end(self, trial: Trial, until: int, fails: dict[int, int]) -> None:
         if fails.get(trial.number) == trial.generation:
-            trial.status = "failed"
+            trial.status = self.ends_as
         else:
             for _ in range(trial.epochs, min(until // STEPS * self.sweep.perturb_every_epochs, EPOCHS)):
                 trial.epochs += 1
@@ -179,6 +180,18 @@ def test_a_member_that_fails_leaves_the_population(sweep: Sweep, tmp_path: Path,
     assert not any("trial-0003" in donor or "trial-0003" in own for donor, own in copies[-1:])
     # Of four, four and three members one copies each time.
     assert len(copies) == 3
+
+
+def test_a_member_that_was_lost_goes_on_with_the_same_command(sweep: Sweep, tmp_path: Path, copies: Any) -> None:
+    lab = _Lab(sweep, tmp_path / "s", 2)
+    lab.ends_as = "lost"
+    trials = lab.run(fails={3: 2})
+    assert [trials[number].status for number in range(5)] == ["finished"] * 3 + ["lost", "finished"]
+    lost = len(copies)
+    again = _Lab(sweep, tmp_path / "s", 2).run()
+    assert [trial.status for trial in again.values()] == ["finished"] * 5
+    assert again[3].epochs == EPOCHS
+    assert len(copies) == lost, "there is nobody left whom it could copy"
 
 
 def test_a_population_of_another_size_is_another_search(sweep: Sweep, tmp_path: Path) -> None:

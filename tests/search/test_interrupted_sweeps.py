@@ -185,6 +185,25 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing_running(words: list[str], tmp_p
     _assert_equals_an_uninterrupted_search(words, folder, tmp_path, finished_at, steps)
 
 
+def test_a_trial_that_loses_its_process_is_gone_on_with(words: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    with _searching(words, folder) as (process, started):
+        trainers = [each for each in started if each.is_running() and each.name().startswith("ray::ImplicitFunc")]
+        assert trainers
+        # The newest trains the last trial, the only one of which it is certain that it has not ended.
+        max(trainers, key=psutil.Process.create_time).kill()
+        output, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, errors
+    values = json.loads(output.splitlines()[-1])
+    assert [trial["status"] for trial in values["trials"]] == ["finished", "finished", "lost"]
+    assert "its process ended" in values["trials"][2]["error"]
+    again = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS)
+    assert again.returncode == 0, again.stderr
+    assert "trial-0002 goes on" in again.stderr
+    values = json.loads(again.stdout.splitlines()[-1])
+    assert [(trial["status"], trial["error"]) for trial in values["trials"]] == [("finished", None)] * 3
+
+
 def test_trials_of_two_actors_on_two_cpus_never_wait_for_ever(tmp_path: Path) -> None:
     """Six trials want two actors of half a CPU each: room for two trials, if none holds half of what it needs."""
     words = [sys.executable, "-c", NESTED, str(tmp_path / "s")]

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,9 @@ def test_a_population_equals_a_loop_by_hand_bit_for_bit(searched: SweepResult, t
         assert _weights(_folder(searched, trial)) == _weights(tmp_path / trial.name)
 
 
-def test_on_actors_and_one_at_a_time_it_is_the_same_search(private_ray: None, tmp_path: Path) -> None:
+def test_on_actors_and_one_at_a_time_it_is_the_same_search(
+    private_ray: None, assert_given_back: Callable[[int], None], tmp_path: Path
+) -> None:
     plan = Plan(executor="ray", cpus_per_learner=0.5)
     again = sweep(_definition(2, 2), max_concurrent=1, plan=plan, run_dir=tmp_path / "s")
     assert again.at_once == 1
@@ -139,7 +141,7 @@ def test_on_actors_and_one_at_a_time_it_is_the_same_search(private_ray: None, tm
     for trial, other in zip(again.trials, expected, strict=True):
         assert (trial.settings, trial.lineage) == (other.settings, other.lineage)
         assert _weights(_folder(again, trial)) == _weights(tmp_path / other.name)
-    assert ray.available_resources()["CPU"] == 2
+    assert_given_back(2)
 
 
 def test_every_member_is_an_ordinary_run_that_can_be_replayed(searched: SweepResult, tmp_path: Path) -> None:

@@ -264,7 +264,9 @@ def test_more_trials_than_before_are_added_to_those_that_are_there(
 
 
 @pytest.mark.slow
-def test_trials_that_are_behind_stop_and_free_their_actors(make_sweep: Callable[..., Sweep], tmp_path: Path) -> None:
+def test_trials_that_are_behind_stop_and_free_their_actors(
+    make_sweep: Callable[..., Sweep], assert_given_back: Callable[[int], None], tmp_path: Path
+) -> None:
     """On two CPUs a trial of two actors leaves no room, so the next one starts only when all of it has been freed."""
     definition = make_sweep(
         space={"optimizer.learning_rate": tune.grid_search([0.05, 1e-6, 1e-7])},
@@ -281,7 +283,7 @@ def test_trials_that_are_behind_stop_and_free_their_actors(make_sweep: Callable[
     assert [trial.status for trial in result.trials] == ["finished", "pruned", "pruned"]
     assert [trial.epochs for trial in result.trials] == [4, 1, 1]
     assert result.best is result.trials[0]
-    assert ray.available_resources()["CPU"] == 2
+    assert_given_back(2)
     for trial in result.trials[1:]:
         folder = result.run_dir / "trials" / trial.name
         assert max(record.epoch for record in read_metrics(folder) if record.split == "validation") < 4

@@ -99,6 +99,7 @@ def test_running_pruned_and_failed_trials_are_no_obstacle() -> None:
             ("pruned", {sweep.metric: 0.1}),
             ("pruned", {}),
             ("failed", {}),
+            ("lost", {sweep.metric: 0.2}),
             ("waiting", {}),
             ("finished", {}),
             ("finished", {sweep.metric: math.nan}),
@@ -197,10 +198,11 @@ def test_unfinished_trials_come_before_new_ones(searcher: Any) -> None:
         number: Trial(number, settings, status, 1)  # type: ignore[arg-type]
         for number, status in ((2, "finished"), (0, "pruned"), (1, "running"), (3, "failed"))
     }
-    numbers = _given(sweep, known, 6, 20)
-    assert [number for number in numbers if number in (1, 4, 5)] == [1, 4, 5]
+    known[4] = Trial(4, settings, "lost", 1, error="its process ended")
+    numbers = _given(sweep, known, 7, 20)
+    assert [number for number in numbers if number in (1, 4, 5, 6)] == [1, 4, 5, 6]
     assert 3 not in numbers, "what has failed is not tried again"
     # A smaller number than there are trials takes none away.
-    assert not {4, 5} & set(_given(sweep, known, 2, 20))
+    assert not {5, 6} & set(_given(sweep, known, 2, 20))
     # More trials than before are the same ones and further ones.
     assert _given(sweep, known, 8, 20)[: len(numbers)] == numbers

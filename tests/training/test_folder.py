@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,10 @@ sys.stdin.read()
 """
 
 
-def test_only_one_process_trains_in_a_folder(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
+def test_only_one_process_trains_in_a_folder(
+    tmp_path: Path, tiny_recipe: TinyRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.training.folder._DYING_SECONDS", 0.3)
     engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
     (tmp_path / "summary.json").unlink()
     before = _contents(tmp_path)
@@ -140,6 +144,26 @@ def test_only_one_process_trains_in_a_folder(tmp_path: Path, tiny_recipe: TinyRe
             assert _contents(tmp_path) == before
         finally:
             holder.kill()
+    assert engine.train(tiny_recipe(), IN_PROCESS, tmp_path).status == "finished"
+
+
+def test_a_run_that_is_dying_still_is_waited_for(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
+    command = [sys.executable, "-c", HOLD_LOCK, str(tmp_path / ".lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "locked\n"
+            threading.Timer(1.0, holder.kill).start()
+            assert engine.train(tiny_recipe(), IN_PROCESS, tmp_path).status == "finished"
+        finally:
+            holder.kill()
+
+
+def test_a_run_that_was_killed_before_its_recipe_was_there_starts_again(
+    tmp_path: Path, tiny_recipe: TinyRecipe
+) -> None:
+    for name in (".lock", ".recipe.json.123.tmp", "log.txt"):
+        (tmp_path / name).write_text("")
     assert engine.train(tiny_recipe(), IN_PROCESS, tmp_path).status == "finished"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +20,11 @@ import torch.distributed
 
 from engine.data import Batch
 from engine.errors import EngineError, LearnerError
-from engine.learners import Bystander, Learner, LearnerState, explain
+from engine.learners import Bystander, Learner, LearnerState, LostReplica, explain
 from engine.program import BATCH, Program
 from engine.runtimes.ray.failures import LostStep
 from engine.runtimes.ray.links import Address, Links, Meeting, PlannedLink, copies_for
-from engine.runtimes.ray.meeting_place import Place
+from engine.runtimes.ray.meeting_place import LOOPBACK, Place, talk_through
 from engine.runtimes.ray.messages import Packed, call_untouched, pack, unpack
 from engine.runtimes.ray.turns import Turns
 from engine.runtimes.ray.walk import Walk
@@ -72,6 +73,7 @@ class LearnerActor:
         self._failure: EngineError | None = None
         self._turns = Turns()
         self._links = Links({}, {})
+        self._door: socket.socket | None = None
 
     def build(self) -> dict[str, Any]:
         """Build the learner; returns its actor's id, process, node, host and device, and how GPUs can reach it.
@@ -105,7 +107,10 @@ class LearnerActor:
         try:
             yield
         except EngineError as error:
-            self._failure = error
+            lost = isinstance(error.__cause__, LostReplica)
+            self._failure = LostStep(str(error)) if lost else error
+            if lost:
+                raise self._failure from error
             raise
         except Exception as error:
             self._failure = LearnerError(self._name, explain(error))
@@ -151,8 +156,11 @@ class LearnerActor:
 
     def link(self, programs: Sequence[Program], links: Sequence[PlannedLink], secret: bytes, timeout: float) -> None:
         """Make the links to the learner's partners, after all listen; raises LearnerError if one does not come."""
-        self._links = self._meeting.meet(links, secret, copies_for(self._learner.device), timeout)
-        self._walk = Walk(self._learner, programs, self._links)
+        here = all(link.here for link in links)
+        talk_through(LOOPBACK if here else ray.util.get_node_ip_address())
+        with self._failing_for_good():
+            self._links = self._meeting.meet(links, secret, copies_for(self._learner.device), timeout)
+            self._walk = Walk(self._learner, programs, self._links)
 
     @ray.method(concurrency_group=OVERLAPPING)
     def walk(self, number: int, steps: Sequence[tuple[int, Batch]], questions: Sequence[str]) -> Walked:
@@ -186,6 +194,11 @@ class LearnerActor:
     def _answer(self, question: str) -> Any:
         return getattr(self._learner, f"ask_{question}")()
 
+    def open_door(self, host: str) -> int:
+        """Return the port at which the other replicas of this learner can meet it, the first of them."""
+        self._door = socket.create_server((host, 0))
+        return int(self._door.getsockname()[1])
+
     def join(self, place: Place) -> None:
         """Meet the other replicas of this learner, and train with them from now on."""
         assert isinstance(self._learner, Learner), "only learners have replicas"
@@ -193,7 +206,7 @@ class LearnerActor:
 
         def join() -> None:
             with self._failing_for_good():
-                learner.join(place.meet())
+                learner.join(place.meet(self._door))
 
         self._turns.do(join)
 

@@ -120,11 +120,16 @@ class LearnerActors:
 
     def fetch_all(self, references: Mapping[str, Any]) -> dict[str, Any]:
         """Return what references hold, by learner; raises LearnerError that names the learner that failed first."""
+        waiting = list(references.values())
         try:
-            return dict(zip(references, ray.get(list(references.values())), strict=True))
+            return dict(zip(references, ray.get(waiting), strict=True))
         except ray.exceptions.RayError:
-            # One by one, to know whose it was.
-            return {name: self._fetch(name, reference) for name, reference in references.items()}
+            # One by one, to know whose it was: first those that have an answer, because others may wait for a partner
+            # that is no more.
+            ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=_CHECK_SECONDS)
+            order = sorted(references, key=lambda name: references[name] not in ready)
+            found = {name: self._fetch(name, references[name]) for name in order}
+            return {name: found[name] for name in references}
 
     def _fetch(self, learner: str, reference: Any) -> Any:
         try:

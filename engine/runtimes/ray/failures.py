@@ -6,7 +6,7 @@ import re
 
 import ray.exceptions
 
-from engine.errors import EngineError, LearnerError
+from engine.errors import EngineError, LearnerError, LearnerLost
 
 _REMEDY = "the newest checkpoint is whole; the same command goes on from it"
 
@@ -43,16 +43,16 @@ def as_engine_error(
     where = f"its process {process_id}" if process_id else "its process"
     text = " ".join(str(error).split())
     if isinstance(error, ray.exceptions.OutOfMemoryError):
-        return LearnerError(
+        return LearnerLost(
             learner,
             f"{where} was ended because its node ran out of memory; raise method.num_segments or lower "
             f"data.batch_size ({_REMEDY})",
             text,
         )
     if isinstance(error, (ray.exceptions.ActorDiedError, ray.exceptions.ActorUnavailableError)):
-        return LearnerError(learner, f"{where} died: {_cause_of_death(text, ending)} ({_REMEDY})", text)
+        return LearnerLost(learner, f"{where} died: {_cause_of_death(text, ending)} ({_REMEDY})", text)
     if isinstance(error, ray.exceptions.NodeDiedError):
-        return LearnerError(learner, f"the node of {where} died ({_REMEDY})", text)
+        return LearnerLost(learner, f"the node of {where} died ({_REMEDY})", text)
     return LearnerError(learner, f"{type(error).__name__}: {text[:300]}", text)
 
 

@@ -6,14 +6,10 @@ gradients before the optimizer's step.
 
 from __future__ import annotations
 
-import shutil
-import socket
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from engine.runtimes.ray.actors import LearnerActors
-from engine.runtimes.ray.meeting_place import Place
+from engine.runtimes.ray.actors import LearnerActors, nodes_of
+from engine.runtimes.ray.meeting_place import LOOPBACK, Place
 
 
 def join_replicas(actors: LearnerActors, learners: Mapping[str, Sequence[str]], gpus: float) -> None:
@@ -29,22 +25,14 @@ def join_replicas(actors: LearnerActors, learners: Mapping[str, Sequence[str]], 
     """
     # Two replicas on one GPU are more than NCCL allows.
     backend = "nccl" if gpus >= 1 else "gloo"
-    folder = Path(tempfile.mkdtemp(prefix="replicas-"))
-    try:
-        waiting = {}
-        for number, names in enumerate(learners.values()):
-            nodes = {actors.places[name]["node"] for name in names}
-            meeting = str(folder / str(number))
-            if len(nodes) > 1:
-                meeting = f"{actors.places[names[0]]['address']}:{_free_port()}"
-            for index, name in enumerate(names):
-                waiting[name] = actors[name].join.remote(Place(index, len(names), meeting, backend))
-        actors.fetch_all(waiting)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("", 0))
-        return int(taken.getsockname()[1])
+    alone = len(nodes_of(actors)) == 1
+    addresses = {name: LOOPBACK if alone else actors.places[name]["address"] for name in actors}
+    firsts = [names[0] for names in learners.values()]
+    ports = actors.fetch_all({name: actors[name].open_door.remote(addresses[name]) for name in firsts})
+    waiting = {}
+    for first, *others in learners.values():
+        names = (first, *others)
+        for index, name in enumerate(names):
+            place = Place(index, len(names), addresses[first], ports[first], addresses[name], backend)
+            waiting[name] = actors[name].join.remote(place)
+    actors.fetch_all(waiting)

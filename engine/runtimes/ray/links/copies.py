@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -101,7 +102,10 @@ class StreamCopies:
         if memory.device.type == "cpu":
             driver: Any = torch.cuda.cudart()
             # Zero: visible to this device alone, and without write-combining, because the other end may be a CPU.
-            driver.cudaHostRegister(memory.data_ptr(), memory.nbytes, 0)
+            if int(driver.cudaHostRegister(memory.data_ptr(), memory.nbytes, 0)):
+                # CUDA remembers the refusal, and the next kernel would be blamed for it.
+                with contextlib.suppress(RuntimeError):
+                    torch.zeros(1, device=self.device)
 
     def put(self, tensor: Tensor, place: Tensor) -> Finished:
         """Copy once the learner's stream has computed the tensor, while the host goes on."""

@@ -30,8 +30,9 @@ SECRET_BYTES = 16
 _HELLO = struct.Struct(f"<{SECRET_BYTES}sI")
 _HELLO_WITHIN_SECONDS = 5.0
 _CREDENTIALS = struct.Struct("3i")
-# A node that vanishes without a word is noticed after this many seconds.
-_SILENCE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
+# A node that vanishes without a word is noticed after half a minute: by questions where nothing is under way, and else
+# because nothing that was sent is answered.
+_SILENCE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 30_000}
 
 HAS_NAMELESS_MEMORY = hasattr(os, "memfd_create")
 
