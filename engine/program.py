@@ -93,6 +93,19 @@ class Program:
         """Names of the learners that take part, in the order of their first calls."""
         return tuple(dict.fromkeys(call.learner for call in self.calls if call.learner != SOURCE))
 
+    def at_work(self) -> tuple[tuple[str, frozenset[str]], ...]:
+        """Return who makes each call, and which other learners are then between their first and their last one.
+
+        One after another, those others hold what they keep for their backward passes.
+        """
+        names = [call.learner for call in self.calls]
+        last = {name: place for place, name in enumerate(names)}
+        return tuple(
+            (own, frozenset(each for each in names[:place] if each not in (SOURCE, own) and last[each] > place))
+            for place, own in enumerate(names)
+            if own != SOURCE
+        )
+
     def last_taker(self, message: str) -> int | None:
         """Return the position of the last call that takes a message, after which it can be freed."""
         return max((place for place, call in enumerate(self.calls) if message in call.takes), default=None)

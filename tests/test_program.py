@@ -121,3 +121,16 @@ def test_an_empty_program_is_shown_as_nothing() -> None:
 def test_a_call_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         NEXT.phase = "other"  # type: ignore[misc]
+
+
+def test_who_is_in_the_middle_of_a_step_when_another_is_called() -> None:
+    chain = program(NEXT, FORWARD, UPDATE, LAST)
+    assert chain.at_work() == (("segment0", frozenset()), ("segment0", frozenset()), ("segment1", frozenset()))
+    calls = [Call(name, phase) for phase in ("forward", "update") for name in ("peer0", "peer1")]
+    one, other = frozenset({"peer0"}), frozenset({"peer1"})
+    assert program(NEXT, *calls).at_work() == (
+        ("peer0", frozenset()),
+        ("peer1", one),
+        ("peer0", other),
+        ("peer1", frozenset()),
+    )

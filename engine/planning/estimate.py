@@ -42,6 +42,7 @@ class TeamEstimate:
         givers: which learner gives each of them.
         batch: bytes of the batch's message.
         window: steps in flight at once.
+        at_work: who makes each call of a step, and which others are in the middle of theirs.
     """
 
     num_segments: int | None
@@ -53,6 +54,7 @@ class TeamEstimate:
     givers: dict[str, str]
     batch: int
     window: int
+    at_work: tuple[tuple[str, frozenset[str]], ...]
 
     @property
     def device_bytes(self) -> int:
@@ -62,8 +64,15 @@ class TeamEstimate:
 
     @property
     def in_turn_bytes(self) -> int:
-        """What one device needs for all learners in turn, in one process."""
-        return sum(size.lasting for size in self.sizes) + max(size.transient for size in self.sizes)
+        """What one device needs for all learners in turn, in one process.
+
+        Peers see a batch before one of them learns from it, so while one goes backward the others keep their graphs.
+        """
+        by_name = {size.name: size for size in self.sizes}
+        return sum(size.lasting for size in self.sizes) + max(
+            by_name[own].transient + sum(by_name[other].body_activations for other in others)
+            for own, others in self.at_work
+        )
 
     @property
     def needed(self) -> int:
@@ -235,6 +244,7 @@ def estimate_team(recipe: Recipe, facts: Facts, plan: Plan, devices: int | None 
         givers={name: call.learner for call in program.calls for name in call.gives if name != BATCH},
         batch=program.messages[BATCH].bytes,
         window=plan.window or 2 * len(sizes),
+        at_work=program.at_work(),
     )
 
 

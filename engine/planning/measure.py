@@ -150,6 +150,7 @@ class _Measuring:
                 for answer in answers:
                     row.weights |= answer["weights"]
                     row.memory |= answer["memory"]
+                    row.together += answer.get("together", [])
                     row.first_loss |= {n: loss for n, loss in answer["first_loss"].items() if loss is not None}
         self._check_weights()
 

@@ -37,6 +37,7 @@ class Row:
         busy: seconds of a step by learner, by round; this engine only.
         waiting: share of the time that each learner or worker waited, by round; empty where it is not known.
         memory: bytes by purpose, for each learner or worker.
+        together: groups of learners on one device that hold what they keep at the same time; others take turns.
         device_bytes: peak of a GPU's memory, of the worker that needs most; None on a CPU.
         resident_bytes: peak of resident memory above that of the warmed-up process between steps, of the process that
             needs most; None where it was not measured.
@@ -51,6 +52,7 @@ class Row:
     busy: list[dict[str, float]] = field(default_factory=list)
     waiting: list[list[float]] = field(default_factory=list)
     memory: dict[str, dict[str, int]] = field(default_factory=dict)
+    together: list[list[str]] = field(default_factory=list)
     device_bytes: int | None = None
     resident_bytes: int | None = None
     first_loss: dict[str, float] = field(default_factory=dict)
@@ -77,7 +79,9 @@ class Row:
     @property
     def saved_activations(self) -> int | None:
         """Bytes that autograd keeps at most on one device; None where they were not counted."""
-        return max((parts.get("saved_activations", 0) for parts in self.memory.values()), default=None)
+        kept = {name: parts.get("saved_activations", 0) for name, parts in self.memory.items()}
+        groups = [[name] for name in kept] + self.together
+        return max((sum(kept[name] for name in group) for group in groups), default=None)
 
     @property
     def own_waiting(self) -> float:

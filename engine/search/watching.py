@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError
 
 from engine.errors import LearnerLost, RecipeError
 from engine.recipes import Plan, Recipe, plan_to_dict, recipe_to_dict
@@ -21,9 +20,6 @@ from engine.search.searching import TrialQueue
 from engine.search.settings import Settings, recipe_with
 from engine.search.trials import Status, SweepFolder, Trial
 from engine.training.folder import read_summary
-
-# What Ray says where the process of a trial itself is no more.
-_DEATHS = (ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError)
 
 
 class Watcher(tune.Callback):
@@ -154,6 +150,7 @@ def _cause(trial: Any) -> tuple[Status, str]:
     cause = text.rpartition("\n")[2] or "it ended without a word"
     if LearnerLost.__name__ in cause:
         return "lost", cause
-    if any(f"{death.__name__}:" in text for death in _DEATHS):
+    if text and "Traceback (most recent call last)" not in text:
+        # What is raised inside a trial comes with where it was raised; what Ray says of a dead process does not.
         return "lost", "its process ended, as when memory runs out or a node goes down"
     return "failed", cause

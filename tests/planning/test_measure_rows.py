@@ -78,3 +78,9 @@ def test_a_device_for_each_segment_is_as_fast_as_the_slowest_segment() -> None:
 )
 def test_segments_that_wait_longer_than_others_are_noticed(family: str, waiting: Any, unequal: bool) -> None:
     assert waits_unequally(row("K = 2", family, [1.0], workers=2, num_segments=2, waiting=waiting)) == unequal
+
+
+def test_learners_that_keep_their_graphs_at_once_are_added_up() -> None:
+    memory = {"a": {"saved_activations": 3}, "b": {"saved_activations": 5}, "c": {"saved_activations": 7}}
+    assert row("on Ray", "ray", [1.0], memory=memory).saved_activations == 7
+    assert row("in process", "process", [1.0], memory=memory, together=[["a", "b"], ["c"]]).saved_activations == 8

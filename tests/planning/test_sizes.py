@@ -12,6 +12,7 @@ import torch
 from engine import Plan, apply_overrides, load_recipe
 from engine.data import Batch, Facts
 from engine.methods import method_of
+from engine.methods.costs import Ledger
 from engine.planning.estimate import estimate_team
 from engine.planning.known_images import known_facts
 from engine.planning.sizes import LearnerSize, team_sizes
@@ -45,6 +46,43 @@ def trained(recipe: Recipe, facts: Facts, steps: int = 2) -> dict[str, dict[str,
     found = runtime.ask("memory").result()
     runtime.close()
     return found
+
+
+def peak_in_turn(recipe: Recipe, facts: Facts) -> int:
+    """Train real learners in one process, and return the most bytes of tensors beside those that last."""
+    team = method_of(recipe).team(recipe, facts)
+    runtime = ProcessRuntime(recipe, facts, team, 10)
+    rows, *shape = team.training[0].messages["batch"].parts[0][0]
+    peaks = []
+    for step in range(4):
+        images = np.random.default_rng(step).integers(0, 256, (rows, *shape), dtype=np.uint8)
+        with Ledger() as ledger:
+            runtime.submit(team.program(step), Batch(images, np.arange(rows) % 10, np.arange(rows), "train", 0, step))
+        peaks.append(ledger.peak)
+    runtime.close()
+    # The first steps make what lasts.
+    return max(peaks[2:])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "infopro_digits",
+        "dml_digits",
+        "dml_digits method.peers=4 data.batch_size=250",
+        "dml_digits method.schedule=sequential",
+        "dml_infopro_digits method.peers=4",
+        "dhm_digits method.branch_learners=true",
+    ],
+)
+def test_learners_in_turn_need_what_they_hold_for_one_another(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = recipe_of(*words.split(), "numerics.device=cpu")
+    facts, _ = known_facts(recipe)
+    team = estimate_team(recipe, facts, Plan(), 1)
+    lasting = sum(size.lasting for size in team.sizes)
+    # Those of the meta device compute nothing.
+    monkeypatch.setattr("engine.methods.costs._SHORT_WAYS", {})
+    assert team.in_turn_bytes == pytest.approx(lasting + peak_in_turn(recipe, facts), rel=0.07)
 
 
 def agree(recipe: Recipe) -> None:

@@ -41,7 +41,7 @@ class EngineWay:
         self._before, self._after = 1 + in_flight, in_flight
 
     def prepare(self) -> dict[str, Any]:
-        """As `MeasuredWay.prepare`."""
+        """As `MeasuredWay.prepare`; also ``together``, which learners of one process keep their graphs at once."""
         weights = self.digests()
         self._submit(1)
         memory = self._runtime.ask("memory").result()
@@ -51,6 +51,7 @@ class EngineWay:
             "weights": weights,
             "first_loss": {name: found.get("loss/total") for name, found in metrics.items()},
             "memory": memory,
+            "together": self._together(),
             "processes": sorted({place["process"] for place in places.values()}),
         }
 
@@ -75,6 +76,12 @@ class EngineWay:
             "busy": busy,
             "calls": {learner: [list(call) for call in own] for learner, own in counted.items()},
         }
+
+    def _together(self) -> list[list[str]]:
+        if self._plan.executor == "ray":
+            return []
+        groups = {(own, *sorted(others)) for program in self._team.training for own, others in program.at_work()}
+        return sorted(map(list, groups))
 
     def _submit(self, steps: int) -> None:
         for number in range(self._next, self._next + steps):
