@@ -9,6 +9,7 @@ and the weights of both are compared bit for bit.
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import os
 import signal
@@ -116,6 +117,11 @@ def as_row(label: str, results: Sequence[engine.Result]) -> ComparisonRow:
 
 def main() -> int:
     """Run everything, print the table, and return 1 if Ray and process disagree."""
+    argparse.ArgumentParser(
+        prog="python -m experiments.first_run",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
     started, folder = time.monotonic(), new_folder()
     print(f"{len(SETTINGS) + 1} settings, {len(SEEDS)} seeds each:", flush=True)
     try:

@@ -22,10 +22,11 @@ EPILOG = f"""examples:
   {PROGRAM} estimate infopro_imagenet_resnet152 data.batch_size=256 --gpu-memory 16GB --gpus 4
   {PROGRAM} estimate infopro_cifar10_resnet110_k4 --k 2,4 --profile
 
-Nothing is allocated or read that training would need: no GPU, no images. Sizes are those of the tensors; a GPU needs
-about half a GB for CUDA besides, its kernels some room of their own, and direct links from GPU to GPU the messages of
-two steps. Shares of time and bounds follow a model of one CPU core; messages count as free. --profile times the
-blocks on this machine for about a second, and prints a cut that becomes part of the recipe as
+Nothing is allocated that training would need, and no GPU. Pictures of one's own are looked at where they are, and need
+not be there if data.image_size and data.num_classes are given. Sizes are those of the tensors; a GPU needs about half a
+GB for CUDA besides, its kernels some room of their own, and direct links from GPU to GPU the messages of two steps.
+Shares of time and bounds follow a model of one CPU core; messages count as free. --profile times the blocks on this
+machine for about a second, and prints a cut that becomes part of the recipe as
 method.cuts=BLOCK,BLOCK."""
 
 _POWERS = " KMGT"
@@ -35,7 +36,9 @@ _MOST = 1 << 16
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """State the words that may follow ``estimate``."""
     parser.add_argument("recipe", metavar="RECIPE", help="name of a recipe, FILE.py with recipe(), or a recipe.json")
-    parser.add_argument("fields", metavar="field=value", nargs="*", help="changes, such as data.batch_size=256")
+    parser.add_argument(
+        "fields", metavar="field=value", nargs="*", default=[], help="changes, such as data.batch_size=256"
+    )
     parser.add_argument("--k", metavar="K,K", help="numbers of segments; 1,2,4,8 and the recipe's unless given")
     parser.add_argument("--gpu-memory", metavar="16GB", help="find the smallest K and the largest batch that fit")
     parser.add_argument("--gpus", metavar="N", help="number of devices; one for each learner unless given")
@@ -54,8 +57,10 @@ def run(options: argparse.Namespace) -> Outcome:
     from engine.planning.estimate import estimate_team, segment_counts, with_segments
     from engine.planning.fitting import largest_batch, smallest_that_fits
     from engine.planning.known_images import known_facts
+    from engine.runtimes.replicated import check_replicable
 
     facts, assumed = known_facts(recipe)
+    check_replicable(recipe, facts, plan)
     teams = [
         estimate_team(with_segments(recipe, count, facts) if count else recipe, facts, plan, devices)
         for count in segment_counts(recipe, facts, counts)
@@ -68,6 +73,7 @@ def run(options: argparse.Namespace) -> Outcome:
         fits = {
             "gpu_memory": memory,
             "smallest_num_segments": smallest.num_segments if smallest else None,
+            "num_segments": [team.num_segments for team in teams if team.needed <= memory],
             "any": smallest is not None,
             "largest_batch": largest_batch(recipe, facts, plan, devices, memory),
         }
@@ -110,7 +116,7 @@ def _cuts(recipe: Recipe, facts: Facts, teams: Sequence[TeamEstimate], profile: 
     if profile and not counts:
         raise PlanError(
             f"--profile times the blocks between which to cut, but method.kind={recipe.method.kind} is not cut here: "
-            "leave --profile out, or give --k with a number above 1"
+            "leave --profile out" + (", or give --k with a number above 1" if teams[0].num_segments else "")
         )
     if not profile:
         return [cut for count in counts for cut in compare_cuts(recipe, facts, count)]
@@ -128,15 +134,15 @@ def _counts(text: str | None) -> list[int] | None:
 
 def _positive(flag: str, text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= _MOST:
-        raise PlanError(f"{flag} {text}: expected a whole number above 0, such as {flag} 4")
+        raise PlanError(f"{flag} {text}: expected a whole number from 1 to {_MOST:,}, such as {flag} 4")
     return int(text)
 
 
 def _bytes(text: str | None) -> int | None:
     if text is None:
         return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT])(i?)B?", text.strip(), re.IGNORECASE)
     if not found or not float(found[1]):
         raise PlanError(f"--gpu-memory {text}: expected bytes with a unit, such as 16GB or 24GiB")
     base = 1024 if found[3] else 1000
-    return int(float(found[1]) * base ** _POWERS.index(found[2].upper() or " "))
+    return int(float(found[1]) * base ** _POWERS.index(found[2].upper()))

@@ -52,7 +52,7 @@ def estimate_lines(
         lines += [
             "",
             "cuts: saved activations of the largest segment over end to end, and bound on speed, a device for each:",
-            *_cuts(cuts),
+            *_cuts(cuts, _path(recipe)),
         ]
     return lines + (["", *_fits(recipe, teams, fits)] if fits else [])
 
@@ -126,8 +126,8 @@ def _teams(teams: Sequence[TeamEstimate], whole: float, memory: int | None) -> l
     return aligned(rows)
 
 
-def _cuts(cuts: Sequence[CutEstimate]) -> list[str]:
-    rows = [("K", "cut", "memory", "speed", "method.cuts=")]
+def _cuts(cuts: Sequence[CutEstimate], path: str) -> list[str]:
+    rows = [("K", "cut", "memory", "speed", f"{path}.cuts=")]
     rows += [
         (str(cut.num_segments), cut.rule, f"{cut.memory:.3f}", f"{cut.speed_up:.2f}x", _shortened(",".join(cut.blocks)))
         for cut in cuts
@@ -142,6 +142,21 @@ def _cuts(cuts: Sequence[CutEstimate]) -> list[str]:
     return aligned(rows)
 
 
+def _path(recipe: Recipe) -> str:
+    """Return where in a recipe it says how networks are cut."""
+    return "method.peer_method" if hasattr(recipe.method, "peer_method") else "method"
+
+
+def _smallest(recipe: Recipe, teams: Sequence[TeamEstimate], count: int) -> str:
+    """Return the fields that cut a recipe into so many segments as the estimate did."""
+    path = _path(recipe)
+    inside: Any = getattr(recipe.method, "peer_method", recipe.method)
+    own = inside.cuts
+    cuts = next(team.cuts for team in teams if team.num_segments == count)
+    same = cuts == (own if isinstance(own, str) else ",".join(own))
+    return f"{path}.num_segments={count}" + ("" if same else f" {path}.cuts={cuts}")
+
+
 def _shortened(text: str) -> str:
     return text if len(text) <= _MOST_BLOCK_LETTERS else f"{text[: _MOST_BLOCK_LETTERS - 3]}..."
 
@@ -151,9 +166,9 @@ def _fits(recipe: Recipe, teams: Sequence[TeamEstimate], fits: Mapping[str, Any]
     batch = recipe.data.batch_size
     lines = []
     if fits["smallest_num_segments"] is not None:
-        lines.append(
-            f"fits into {memory} at batch {batch:,}: method.num_segments={fits['smallest_num_segments']} or more"
-        )
+        found = ", ".join(map(str, fits["num_segments"]))
+        smallest = _smallest(recipe, teams, fits["smallest_num_segments"])
+        lines.append(f"fits into {memory} at batch {batch:,} with K = {found}; the smallest: {smallest}")
     elif fits["any"]:
         lines.append(f"fits into {memory} at batch {batch:,}")
     else:
@@ -161,6 +176,6 @@ def _fits(recipe: Recipe, teams: Sequence[TeamEstimate], fits: Mapping[str, Any]
         lines.append(f"does not fit into {memory} at batch {batch:,}" + (f" with K = {looked}" if looked else ""))
     largest = fits["largest_batch"]
     lines.append(
-        f"largest batch of the recipe as it is: data.batch_size={largest:,}" if largest else "no batch of 2 images fits"
+        f"largest batch of the recipe as it is: data.batch_size={largest}" if largest else "no batch of 2 images fits"
     )
     return lines

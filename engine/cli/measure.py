@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.atomic import write_error
 from engine.cli.outcome import Outcome, aligned
 from engine.cli.words import PROGRAM
 from engine.errors import RecipeError
@@ -31,7 +34,9 @@ timelines of the learners (timeline.json opens in Perfetto). A quiet machine giv
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """State the words that may follow ``measure``."""
     parser.add_argument("recipe", metavar="RECIPE", help="name of a recipe, FILE.py with recipe(), or a recipe.json")
-    parser.add_argument("fields", metavar="field=value", nargs="*", help="changes, such as data.batch_size=256")
+    parser.add_argument(
+        "fields", metavar="field=value", nargs="*", default=[], help="changes, such as data.batch_size=256"
+    )
     parser.add_argument("--k", metavar="K,K", help="numbers of segments; 1 and the recipe's own unless given")
     parser.add_argument("--against", metavar="PEER,PEER", default=_PEERS, help=f"peers; {_PEERS} unless given, or none")
     parser.add_argument("--steps", metavar="N", type=int, default=10, help="steps that are timed in a round (10)")
@@ -51,10 +56,22 @@ def run(options: argparse.Namespace) -> Outcome:
     from engine.tracking import open_console
     from engine.training.folder import free_folder
 
+    folder = Path(options.out) if options.out else free_folder(Path("runs") / f"measure-{recipe.name}")
+    # Before minutes of measuring: a folder that cannot be written would lose them.
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise write_error(folder, error) from error
     against = [word.strip() for word in options.against.split(",") if word.strip() not in ("", "none")]
     with open_console(sys.stderr, quiet=False) as console:
-        found = measure(recipe, plan, ks, against, options.steps, options.rounds, console.message)
-    folder = Path(options.out) if options.out else free_folder(Path("runs") / f"measure-{recipe.name}")
+        try:
+            found = measure(recipe, plan, ks, against, options.steps, options.rounds, console.message)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+            raise
     files = found.write(folder)
     values = {"folder": str(folder), "files": files, **found.to_json()}
     return Outcome(_lines(found, folder, files), values)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from engine.cli.outcome import Outcome, aligned
 from engine.cli.words import PROGRAM
-from engine.errors import EXIT_INTERRUPTED, EXIT_LEARNER_FAILED, EXIT_SUCCESS, PlanError
+from engine.errors import EXIT_INTERRUPTED, EXIT_LEARNER_FAILED, EXIT_SUCCESS, PlanError, RecipeError
 
 if TYPE_CHECKING:
     from engine.search import SweepResult
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """State the words that may follow ``sweep``."""
     parser.add_argument("sweep", metavar="SWEEP", help="name of a shipped search, or FILE.py with sweep()")
     parser.add_argument(
-        "fields", metavar="field=value", nargs="*", help="fixed changes, such as epochs=2 or data.root=DIR"
+        "fields", metavar="field=value", nargs="*", default=[], help="fixed changes, such as epochs=2 or data.root=DIR"
     )
     parser.add_argument("--num-samples", metavar="N", type=int, help="trials in all; as the search says unless given")
     parser.add_argument(
@@ -68,6 +68,9 @@ def run(options: argparse.Namespace) -> Outcome:
     definition = load_sweep(options.sweep)
     given = [word for word in options.fields if not word.startswith("plan.")]
     names = {word.partition("=")[0] for word in given}
+    searched = next((name for name in definition.space if name in names), None)
+    if searched is not None:
+        raise RecipeError(f"{searched}: is searched by {options.sweep}: leave it out, or search another space")
     kept = [word for word in definition.fields if word.partition("=")[0] not in names]
     definition = dataclasses.replace(definition, fields=(*kept, *given))
     plan = Plan(executor=options.on or ("ray" if options.address else "process"), address=options.address)

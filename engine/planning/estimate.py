@@ -14,6 +14,7 @@ from torch import nn
 from engine import backbones
 from engine.data import Facts
 from engine.errors import PlanError, RecipeError
+from engine.learners import replica_name
 from engine.methods import method_of
 from engine.methods.balanced_cuts import CostProfile
 from engine.methods.balancing import balance
@@ -23,6 +24,7 @@ from engine.planning.pipeline import grouped, step_seconds
 from engine.planning.sizes import LearnerSize, team_sizes, without_files
 from engine.program import BATCH
 from engine.recipes import DML, Plan, Recipe, Segmented
+from engine.runtimes.replicated import replicate
 
 BALANCES = ("balanced_layers", "balanced_memory", "balanced_time")
 _USUAL = (1, 2, 4, 8)
@@ -214,24 +216,34 @@ def segment_counts(recipe: Recipe, facts: Facts, wanted: Sequence[int] | None) -
 
 
 def estimate_team(recipe: Recipe, facts: Facts, plan: Plan, devices: int | None = None) -> TeamEstimate:
-    """Return what the team of a recipe needs.
+    """Return what the team of a recipe needs; of replicas, each with its part of the batch.
 
     Args:
         recipe: what would be trained.
         facts: what is known of the images.
-        plan: whose window counts.
-        devices: how many there are; one for each learner unless given.
+        plan: whose window, replicas and fractions of a GPU count.
+        devices: how many there are; one for each learner unless given, or for as many as the plan puts on one.
 
     Raises:
         RecipeError: `train` would refuse the recipe, too.
     """
-    recipe = without_files(recipe)
+    recipe, replicas = without_files(recipe), plan.replicas
+    recipe = dataclasses.replace(
+        recipe, data=dataclasses.replace(recipe.data, batch_size=-(-recipe.data.batch_size // replicas))
+    )
     # Teachers come from files, so they cannot be built on the meta device.
     place = torch.device("cpu" if recipe.method.kind == "distillation" else "meta")
     with Ledger(), place:
         team = method_of(recipe).team(recipe, facts)
     sizes = team_sizes(recipe, facts, team)
-    groups = grouped(sizes, devices or len(sizes))
+    if replicas > 1:
+        team = replicate(team, replicas)
+        sizes = tuple(
+            dataclasses.replace(size, name=replica_name(size.name, replica))
+            for size in sizes
+            for replica in range(replicas)
+        )
+    groups = grouped(sizes, devices or _devices(plan, len(sizes)))
     program = max(team.training, key=lambda each: each.bytes_per_step)
     inside = segmented(recipe)
     return TeamEstimate(
@@ -242,10 +254,16 @@ def estimate_team(recipe: Recipe, facts: Facts, plan: Plan, devices: int | None 
         seconds=step_seconds(team, sizes, groups),
         messages={name: message.bytes for name, message in program.messages.items() if name != BATCH},
         givers={name: call.learner for call in program.calls for name in call.gives if name != BATCH},
-        batch=program.messages[BATCH].bytes,
+        batch=replicas * program.messages[BATCH].bytes,
         window=plan.window or 2 * len(sizes),
         at_work=program.at_work(),
     )
+
+
+def _devices(plan: Plan, learners: int) -> int:
+    """Return how many devices the plan spreads learners over, if there are as many as it asks for."""
+    share = plan.gpus_per_learner or 1.0
+    return -(-learners // max(1, int(1 / share + 1e-9)))
 
 
 def _words(cuts: str | tuple[str, ...]) -> str:

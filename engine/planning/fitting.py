@@ -23,6 +23,8 @@ def smallest_that_fits(estimates: Sequence[TeamEstimate], memory: int) -> TeamEs
 def largest_batch(recipe: Recipe, facts: Facts, plan: Plan, devices: int | None, memory: int) -> int:
     """Return the largest ``data.batch_size`` with which a recipe fits into so many bytes of a device; 0 if none does.
 
+    No batch has more images than the training set.
+
     Searches between a batch that fits and one that does not along the line through the two, until they are less than
     1 % apart, so the answer may be that much too small but never too large.
     """
@@ -34,14 +36,15 @@ def largest_batch(recipe: Recipe, facts: Facts, plan: Plan, devices: int | None,
             needed[batch] = estimate_team(changed, facts, plan, devices).needed
         return needed[batch]
 
-    low, high = 2, max(recipe.data.batch_size, 4)
+    most = min(_LARGEST_BATCH, facts.sizes["train"])
+    low, high = 2, min(max(recipe.data.batch_size, 4), most)
     if at(low) > memory:
         return 0
     for _ in range(_LOOKS):
         if at(high) > memory:
             break
         guess = low + (high - low) * (memory - at(low)) / max(at(high) - at(low), 1)
-        low, high = high, min(max(int(guess) + 1, high + 1), _LARGEST_BATCH)
+        low, high = high, min(max(int(guess) + 1, high + 1), most)
         if low == high:
             return low
     else:

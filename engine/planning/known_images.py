@@ -36,7 +36,7 @@ def known_facts(recipe: Recipe) -> tuple[Facts, str]:
     """Return facts of a recipe's images, and in words what had to be assumed; empty if nothing had.
 
     Published sets are in a table; pictures of one's own are looked at where ``data.root`` has them, and taken for
-    ImageNet's where there is none.
+    ImageNet's where there is none, or where they lie elsewhere and the recipe says their size and classes.
 
     Raises:
         RecipeError: the size of the images is unknown, or the files contradict the recipe.
@@ -45,7 +45,10 @@ def known_facts(recipe: Recipe) -> tuple[Facts, str]:
     data = recipe.data
     if data.name in _SETS:
         return _facts(data, _SETS[data.name], data.num_classes), ""
-    here = data.root is not None and (is_uri(data.root) or Path(data.root).expanduser().is_dir())
+    here = data.root is not None and Path(data.root).expanduser().is_dir()
+    if data.root is not None and is_uri(data.root):
+        # To look at what lies elsewhere would fetch all of it.
+        here = data.image_size is None or data.num_classes is None
     if here or data.name in ("digits", "synthetic"):
         source = open_source(data, recipe.seed)
         try:

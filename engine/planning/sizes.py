@@ -54,7 +54,7 @@ class LearnerSize:
             peers, which lie on the device.
         lasting: what lies on the learner's device between two steps.
         transient: most bytes that a step adds to that at one time.
-        macs: multiply-accumulates of the body for one image, forward.
+        macs: multiply-accumulates of the body for one image, forward; none of a branch, which is not deployed.
         auxiliary_macs: those of the objective's layers as they are written, whichever way they are evaluated.
         forward_seconds: modelled, of the body's forward pass.
         seconds: modelled, of the whole step.
@@ -143,20 +143,23 @@ def _size(recipe: Recipe, facts: Facts, team: Team, summary: LearnerSummary) -> 
     copies = sum(message.bytes for message in _messages(team, summary.name, "adopt"))
     kept = {_COPIES: copies, _KNOWLEDGE: times * _known(recipe, few) + _seen_again(recipe, facts)}
     lasting = parameters + auxiliary + optimizer + copies + sum(tensor_bytes(module.buffers()) for module in modules)
+    # No part of the deployed network, so all of it is auxiliary.
+    beside = isinstance(learner, SideBranch)
+    macs, auxiliary_macs = step.macs // recipe.data.batch_size, step.auxiliary_macs // recipe.data.batch_size
     return LearnerSize(
         summary.name,
         summary.blocks,
         step.body_activations,
         step.auxiliary_activations,
         parameters + auxiliary,
-        auxiliary,
+        parameters + auxiliary if beside else auxiliary,
         gradients,
         optimizer,
         {purpose: size for purpose, size in kept.items() if size},
         lasting,
         step.ledger.peak,
-        step.macs // recipe.data.batch_size,
-        step.auxiliary_macs // recipe.data.batch_size,
+        0 if beside else macs,
+        macs + auxiliary_macs if beside else auxiliary_macs,
         step.forward_seconds,
         modelled_seconds(step.ledger.macs, step.ledger.moved),
         step.trunk,

@@ -87,7 +87,8 @@ class Data:
     """Side in pixels that images are resized to; required for `folder` and `parquet` when sizes vary."""
 
     resize_size: Annotated[int, Field(ge=4, le=2048)] | None = None
-    """Shorter side before the centre crop of evaluation; image_size * 8 / 7 (224 -> 256) unless given."""
+    """Shorter side before the centre crop of evaluation. Unless given, image_size * 8 / 7 (224 -> 256) for a set that
+    is too large to be decoded ahead, and image_size for others."""
 
     label_column: str | None = None
     """Parquet column with the class; `label`, then `fine_label`, then the only integer column unless given."""

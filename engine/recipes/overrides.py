@@ -99,6 +99,9 @@ def apply_overrides(recipe: Recipe, plan: Plan, words: Sequence[str]) -> tuple[R
     for name, text in pairs:
         if name in changed:
             continue
+        if name in _KINDS and text in _KINDS[name]:
+            problems.append(f"{name}={text}: expected {name}.kind={text}")
+            continue
         is_plan = name.startswith("plan.")
         values, path = (plan_values, name[5:]) if is_plan else (recipe_values, name)
         value = parse_value(text, field_types(Plan if is_plan else Recipe, path.split("."), values))

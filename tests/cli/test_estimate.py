@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from engine import Plan, apply_overrides, load_recipe
+
 
 def test_tables_of_every_number_of_segments_are_printed(command: Any) -> None:
     answer = command("estimate", "infopro_digits", "--k", "1,2,3", "--gpu-memory", "1MB")
@@ -32,12 +34,63 @@ def test_a_cohort_has_a_row_for_each_peer(command: Any) -> None:
     assert {learner["name"] for learner in answer.json["teams"][0]["learners"]} >= {"peer0", "peer1"}
 
 
+def test_replicas_have_a_part_of_the_batch_each(command: Any) -> None:
+    words = ("estimate", "infopro_digits", "--k", "2", "data.batch_size=40", "--json")
+    (whole,), (half,) = (command(*words, *more).json["teams"] for more in ((), ("plan.replicas=2",)))
+    names = [learner["name"] for learner in half["learners"]]
+    assert names == [f"segment{place}_replica{replica}" for place in range(2) for replica in range(2)]
+    assert len(half["devices"]) == 4
+    for learner, replica in zip(whole["learners"], half["learners"][::2], strict=True):
+        assert replica["body_activations"] == pytest.approx(learner["body_activations"] / 2, rel=0.01)
+        assert replica["parameters"] == learner["parameters"]
+    assert half["messages"]["batch"] == whole["messages"]["batch"]
+
+
+def test_fractions_of_a_gpu_put_learners_together(command: Any) -> None:
+    (team,) = command("estimate", "infopro_digits", "--k", "4", "plan.gpus_per_learner=0.5", "--json").json["teams"]
+    assert [len(group) for group in team["devices"]] == [2, 2]
+
+
+def test_branches_count_the_same_whoever_trains_them(command: Any) -> None:
+    inside, beside = (
+        command("estimate", "dhm_digits", f"method.branch_learners={own}", "--json").json["teams"][0]
+        for own in ("false", "true")
+    )
+    assert beside["parameter_overhead"] == pytest.approx(inside["parameter_overhead"], rel=0.01)
+    assert beside["mac_overhead"] == pytest.approx(inside["mac_overhead"], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("words", "path"),
+    [
+        (("infopro_digits", "--k", "1,2,4", "--gpu-memory", "1MB"), "method.num_segments=1"),
+        (("dml_infopro_digits", "--k", "2,3", "--gpu-memory", "1GB"), "method.peer_method.num_segments=2"),
+        (("infopro_digits", "method.cuts=layer1_0", "--k", "3", "--gpu-memory", "1GB"), "method.cuts=balanced_layers"),
+    ],
+)
+def test_what_fits_can_be_pasted(command: Any, words: tuple[str, ...], path: str) -> None:
+    answer = command("estimate", *words)
+    (said,) = (line for line in answer.out.splitlines() if line.startswith("fits into"))
+    assert path in said
+    largest = answer.out.rpartition("data.batch_size=")[2].split()[0]
+    # Not more than there are images.
+    assert int(largest) <= 500
+    fields = [*said.partition("the smallest: ")[2].split(), f"data.batch_size={largest}"]
+    changed, _ = apply_overrides(load_recipe(words[0]), Plan(), fields)
+    assert changed.data.batch_size == int(largest)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("infopro_digits", "--k", "0"), "--k 0"),
         (("infopro_digits", "--k", "two"), "--k two"),
         (("infopro_digits", "--gpu-memory", "16 apples"), "16GB"),
+        (("infopro_digits", "--gpu-memory", "16"), "bytes with a unit"),
+        (("infopro_digits", "--k", "70000"), "from 1 to 65,536"),
+        (("dml_digits", "--profile"), "leave --profile out"),
+        (("predsim_digits", "plan.replicas=2"), "set plan.replicas=1"),
+        (("method.kind=dml",), "method.kind=dml"),
         (("infopro_digits", "--gpus", "none"), "--gpus none"),
         (("end_to_end_digits", "--profile"), "--profile"),
         (("end_to_end_digits", "--k", "2"), "does not cut"),

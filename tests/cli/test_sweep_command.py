@@ -158,6 +158,12 @@ def test_the_exit_code_says_how_it_ended(
     assert (values["status"], values["best"]) == (status, 0 if status == "finished" else None)
 
 
+def test_a_field_that_is_searched_cannot_be_given(command: Any, asked: dict[str, Any]) -> None:
+    answer = command("sweep", "k_digits", "method.num_segments=2")
+    assert answer.code == 2
+    assert "method.num_segments: is searched by k_digits: leave it out" in answer.err
+
+
 def test_what_was_lost_is_told_with_what_to_do(command: Any, asked: dict[str, Any]) -> None:
     asked["result"] = _result(Path("s"))
     asked["result"].trials[1].status = "lost"

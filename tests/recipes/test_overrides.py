@@ -352,3 +352,9 @@ def test_options_of_ones_own_backbone_can_be_given() -> None:
 
 def test_tuples_are_given_in_brackets() -> None:
     assert changed("backbone.widths=[4, 8, 16]").backbone.widths == (4, 8, 16)
+
+
+@pytest.mark.parametrize("word", ["method=infopro", "optimizer=adam", "schedule=cosine"])
+def test_a_kind_without_the_word_kind_is_told_how_it_is_said(word: str) -> None:
+    name, kind = word.split("=")
+    assert problems(word) == [f"{word}: expected {name}.kind={kind}"]

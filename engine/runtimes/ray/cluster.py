@@ -124,20 +124,36 @@ def connect(plan: Plan, needed_store_bytes: int) -> bool:
 
 def _check_reachable(address: str) -> None:
     """Refuse an address at which nothing answers, where Ray would try again for many minutes."""
-    if address == "auto":
+    found = _found_by_ray() if address == "auto" else address
+    if found is None:
         return
-    host, _, port = address.rpartition(":")
-    if "://" in address or not host or not port.isdigit():
+    host, _, port = found.rpartition(":")
+    if "://" in found or not host or not port.isdigit():
         raise PlanError(
             f"plan.address={address}: expected auto, or HOST:PORT of the cluster's head, such as 10.0.0.1:6379"
         )
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:
+        which = f", which is {found}" if found != address else ""
+        private = "; the private Ray of another training on this machine is no cluster" if found != address else ""
         raise PlanError(
-            f"plan.address={address}: nothing answers there ({error}); start a Ray with `ray start --head` or "
-            "`ray up cluster.yaml`, or leave plan.address out for a private Ray"
+            f"plan.address={address}{which}: nothing answers there ({error}){private}; start a Ray with "
+            "`ray start --head` or `ray up cluster.yaml`, or leave plan.address out for a private Ray"
         ) from error
+
+
+def _found_by_ray() -> str | None:
+    """Return the address that Ray takes ``auto`` for; None where Ray itself has to say."""
+    from ray._private import services
+
+    # Not public, so not relied on: without it Ray is asked, as before.
+    find = getattr(services, "canonicalize_bootstrap_address", None)
+    try:
+        found = find("auto") if find is not None else None
+    except (ConnectionError, ValueError):
+        return None
+    return found if isinstance(found, str) and "://" not in found else None
 
 
 def node_resources() -> list[Mapping[str, float]]:

@@ -122,6 +122,15 @@ def _fits(strategy: str, rooms: Sequence[int], actors: int) -> bool:
     return sum(rooms) >= actors
 
 
+def _most(strategy: str, rooms: Sequence[int]) -> str:
+    """Return how many bundles nodes with room for so many each can hold, in words."""
+    if strategy == "STRICT_PACK":
+        return f"{max(rooms, default=0)} such actors on one node"
+    if strategy == "STRICT_SPREAD":
+        return f"{sum(room > 0 for room in rooms)} such actors, each on a node of its own"
+    return f"{sum(rooms)} such actors"
+
+
 def _check(placement: Placement, nodes: Sequence[Mapping[str, float]]) -> None:
     rooms = [_room(node, placement.bundle) for node in nodes]
     if _fits(placement.strategy, rooms, placement.actors):
@@ -139,7 +148,7 @@ def _check(placement: Placement, nodes: Sequence[Mapping[str, float]]) -> None:
         remedies.insert(0, f"set plan.placement={placement.strategy.removeprefix('STRICT_')}")
     raise PlanError(
         f"the plan does not fit: it asks for {placement.describe()}, but there is room for "
-        f"{sum(rooms)} such actors ({there or 'no node is alive'}); {', '.join(remedies)}, or add nodes"
+        f"{_most(placement.strategy, rooms)} ({there or 'no node is alive'}); {', '.join(remedies)}, or add nodes"
     )
 
 
