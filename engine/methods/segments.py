@@ -54,15 +54,19 @@ def build_network(recipe: Recipe, facts: Facts, seed: int, peer: int = 0) -> nn.
     return backbones.build(recipe.backbone, facts.num_classes, facts.image_shape, seed, peer)
 
 
-def refuse_auxiliary_heads(recipe: Recipe, because: str) -> None:
+def refuse_auxiliary_heads(recipe: Recipe, trainer: str) -> None:
     """Refuse a backbone's own auxiliary classifiers where they would silently not be trained.
 
+    Args:
+        recipe: whose backbone may be to have some.
+        trainer: the field by which they are left out, such as ``method.kind=ps_kd``.
+
     Raises:
-        RecipeError: the backbone is to have some; says why the method cannot.
+        RecipeError: it is to have some.
     """
     if recipe.backbone.auxiliary_heads:
         raise RecipeError(
-            f"backbone.auxiliary_heads=true, but {because} trains no classifiers that a backbone brings: set it to "
+            f"backbone.auxiliary_heads=true, but {trainer} trains no classifiers that a backbone brings: set it to "
             "false, here and in what you compare with, or choose method.kind=end_to_end, dml, or one that cuts"
         )
 
