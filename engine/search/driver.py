@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -177,13 +178,23 @@ def _have_ended(definition: Sweep, folder: SweepFolder) -> bool:
 
 @contextlib.contextmanager
 def _quiet(log: Path) -> Iterator[None]:
-    """Let what Ray Tune prints go to a file: the console tells what there is to tell."""
+    """Let what Ray Tune prints and logs go to a file: the console tells what there is to tell."""
     before = {name: os.environ.get(name) for name in _TUNE_SILENT}
     os.environ.update(_TUNE_SILENT)
+    # It has the standard error of before the redirection.
+    logger = logging.getLogger("ray.tune")
+    propagated = logger.propagate
     try:
         with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-            yield
+            handler = logging.StreamHandler(file)
+            logger.addHandler(handler)
+            logger.propagate = False
+            try:
+                yield
+            finally:
+                logger.removeHandler(handler)
     finally:
+        logger.propagate = propagated
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

@@ -148,9 +148,10 @@ def _cause(trial: Any) -> tuple[Status, str]:
     file = getattr(trial, "error_file", None)
     text = Path(file).read_text().strip() if file and Path(file).is_file() else ""
     cause = text.rpartition("\n")[2] or "it ended without a word"
-    if LearnerLost.__name__ in cause:
-        return "lost", cause
-    if text and "Traceback (most recent call last)" not in text:
+    if cause.startswith(f"{LearnerLost.__module__}.{LearnerLost.__name__}:"):
+        return "lost", cause.partition(": ")[2]
+    if text and '\n  File "' not in text:
         # What is raised inside a trial comes with where it was raised; what Ray says of a dead process does not.
         return "lost", "its process ended, as when memory runs out or a node goes down"
-    return "failed", cause
+    # The engine's own errors say all that there is to say.
+    return "failed", cause.partition(": ")[2] if cause.startswith(f"{LearnerLost.__module__}.") else cause
