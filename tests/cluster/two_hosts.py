@@ -29,8 +29,8 @@ INSIDE = "--inside"
 BIN = Path(sys.executable).parent
 # Long enough to be cut off in its middle, two logins after its second checkpoint.
 TRAIN = (
-    "cd && local-learning train infopro_digits method.num_segments=2 epochs=120 plan.placement=SPREAD "
-    "plan.checkpoint_every_steps=20 plan.evaluate_every_epochs=120 plan.cpus_per_learner=1 --address auto"
+    "cd && local-learning train infopro_digits method.num_segments=2 epochs=60 plan.placement=SPREAD "
+    "plan.checkpoint_every_steps=20 plan.evaluate_every_epochs=60 plan.cpus_per_learner=1 --address auto"
 )
 PROFILE = f"""export PATH={BIN}:/usr/sbin:/usr/bin:/sbin:/bin RAY_AUTH_MODE=token
 # The copy of the project that `ray up` brings, in place of `pip install` there.

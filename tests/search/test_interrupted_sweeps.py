@@ -23,7 +23,7 @@ from engine.training.folder import read_summary
 
 pytestmark = pytest.mark.slow
 
-SECONDS = 200.0
+SECONDS = 400.0
 
 # One short trial that ends, and two long ones in whose middle the search is stopped. The second starts when the first
 # makes room for it, and a worker may take longer to start than a hundred epochs of the other last.
