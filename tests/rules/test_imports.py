@@ -3,9 +3,9 @@
     cli -> search, planning, analysis -> training -> runtimes, tracking -> methods -> learners
         -> objectives, knowledge -> backbones, tasks, data -> recipes
 
-Every room may use errors.py, streams.py and atomic.py. program.py is known to methods and runtimes, and to planning,
-which foretells what a program costs; of all others only training/preview.py names it, to show a program before it runs:
-the rest get programs through a Team.
+Every room may use errors.py, streams.py, atomic.py, paths.py and reading.py. program.py is known to methods and
+runtimes, and to planning, which foretells what a program costs; of all others only training/preview.py names it, to
+show a program before it runs: the rest get programs through a Team.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LAYERS = (
     {"cli"},
 )
 RANKS = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
-EVERYWHERE = {"atomic", "errors", "streams"}
+EVERYWHERE = {"atomic", "errors", "paths", "reading", "streams"}
 PROGRAM_ROOMS = {"methods", "runtimes", "planning"}
 PROGRAM_FILES = {"training/preview.py"}
 RAY_PLACES = ("runtimes/ray/", "search/", "cli/")
@@ -47,6 +47,8 @@ TOP_FILES = {
     "__main__.py": {"cli"},
     "atomic.py": {"errors"},
     "errors.py": set(),
+    "paths.py": {"errors"},
+    "reading.py": {"errors"},
     "streams.py": set(),
     "program.py": set(),
 }

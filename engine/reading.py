@@ -1,0 +1,203 @@
+"""Reads files that may be damaged or hostile: bounded, checked, and with errors that name the file.
+
+Whatever lies on a disk may have been cut off, edited by hand, or made by somebody else. So nothing here follows a
+name to a pipe or a device, takes more memory than a stated limit, or lets an error of the operating system or of a
+decoder through: each becomes an error of the engine that names the file, what was found, and what was expected.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from engine.errors import InputError
+
+JSON_BYTES = 64 * 2**20
+"""The largest JSON file that is read unless a reader states another limit, in bytes."""
+
+JSON_DEPTH = 64
+"""How deep lists and objects of a JSON file may be nested."""
+
+_Shape = TypeVar("_Shape")
+
+
+@contextmanager
+def naming(path: Path | str, error: type[InputError], advice: str = "") -> Iterator[None]:
+    """Turn whatever reading `path` raises (of the operating system, of decoding) into one `error` that names it.
+
+    Args:
+        path: the file or folder that is read inside the block.
+        error: what is raised; errors of the engine pass as they are.
+        advice: what to do, put behind the cause.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except PermissionError as cause:
+        raise error(f"{path}: may not be read by this user ({cause.strerror}); change its mode or owner") from cause
+    except FileNotFoundError as cause:
+        raise error(f"{path}: there is no such file{_behind(advice)}") from cause
+    except OSError as cause:
+        raise error(f"{path}: could not be read: {cause.strerror or cause}{_behind(advice)}") from cause
+    except (ValueError, OverflowError, RecursionError, EOFError) as cause:
+        raise error(f"{path}: is damaged: {first_line(cause)}{_behind(advice)}") from cause
+
+
+def _behind(advice: str) -> str:
+    return f"; {advice}" if advice else ""
+
+
+def first_line(cause: BaseException) -> str:
+    """Return the first line of an error's text, at most 200 characters, in characters that can be printed anywhere."""
+    text = str(cause).strip().split("\n", 1)[0] or type(cause).__name__
+    return text.encode("ascii", "backslashreplace").decode()[:200]
+
+
+def read_bytes(path: Path, error: type[InputError], limit: int, *, follow_links: bool = True) -> bytes:
+    """Return what a regular file holds.
+
+    Args:
+        path: the file.
+        error: what is raised.
+        limit: the largest size that is read, in bytes.
+        follow_links: whether a symbolic link in the file's place is followed, or refused.
+
+    Raises:
+        InputError: of the class `error`: it is missing, no regular file (a pipe would be waited for), larger than the
+            limit, or may not be read.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow_links else os.O_NOFOLLOW)
+    with naming(path, error):
+        if not follow_links and os.path.islink(path):
+            raise error(f"{path}: is a symbolic link; expected the file itself")
+        descriptor = os.open(path, flags)
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise error(f"{path}: is no regular file; expected a file with data in it")
+            if found.st_size > limit:
+                raise error(f"{path}: has {found.st_size:,} bytes; expected at most {limit:,}")
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                content = file.read(limit + 1)
+        finally:
+            os.close(descriptor)
+    if len(content) > limit:
+        raise error(f"{path}: has more than {limit:,} bytes")
+    return content
+
+
+def read_text(
+    path: Path, error: type[InputError], limit: int = JSON_BYTES, *, encoding_errors: str = "surrogateescape"
+) -> str:
+    """Return a UTF-8 text file, with or without a byte-order mark, with plain line ends.
+
+    Args:
+        path: the file.
+        error: what is raised.
+        limit: the largest size that is read, in bytes.
+        encoding_errors: what becomes of bytes that are no UTF-8, as `bytes.decode` takes it. Unless given they are
+            kept as the operating system keeps them in file names, so that a list of such names fits its files.
+    """
+    content = read_bytes(path, error, limit)
+    with naming(path, error):
+        text = content.decode("utf-8-sig", encoding_errors)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_json(
+    path: Path, error: type[InputError], *, limit: int = JSON_BYTES, follow_links: bool = True, advice: str = ""
+) -> Any:
+    """Return what a JSON file holds; as `read_bytes` and `parse_json`."""
+    return parse_json(read_bytes(path, error, limit, follow_links=follow_links), path, error, advice=advice)
+
+
+def parse_json(content: bytes | str, place: Path | str, error: type[InputError], *, advice: str = "") -> Any:
+    """Return what a JSON text holds.
+
+    Args:
+        content: the text, as UTF-8 with or without a byte-order mark.
+        place: where it comes from, for the message.
+        error: what is raised.
+        advice: what to do, put behind the cause.
+
+    Raises:
+        InputError: of the class `error`: it is no JSON, nested deeper than `JSON_DEPTH`, names a field twice (which of
+            the two is meant?), or holds text that is no text (NUL, halves of characters).
+    """
+    with naming(place, error, advice):
+        text = content.decode("utf-8-sig") if isinstance(content, bytes) else content.removeprefix("\ufeff")
+        values = json.loads(text, object_pairs_hook=_object)
+        _check_nesting(values)
+    return values
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"it gives the field {twice!r} twice")
+    return values
+
+
+def _check_nesting(values: Any) -> None:
+    level, depth = [values], 0
+    while level:
+        depth += 1
+        if depth > JSON_DEPTH:
+            raise ValueError(f"it is nested more than {JSON_DEPTH} deep")
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, str):
+                _check_text(value)
+            elif isinstance(value, dict):
+                for name in value:
+                    _check_text(name)
+                below.extend(value.values())
+            elif isinstance(value, list):
+                below.extend(value)
+        level = below
+
+
+def _check_text(text: str) -> None:
+    if text.isascii():
+        if "\0" in text:
+            raise ValueError("a text in it holds the character NUL")
+        return
+    try:
+        # What this lets through are the bytes of file names that are no UTF-8, as Python writes them.
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise ValueError("a text in it holds half of a character (a lone surrogate)") from None
+    if "\0" in text:
+        raise ValueError("a text in it holds the character NUL")
+
+
+def checked(values: Any, shape: TypeAdapter[_Shape], place: Path | str, error: type[InputError]) -> _Shape:
+    """Return plain JSON values as what they claim to be, such as a dataclass or a typed dictionary.
+
+    Args:
+        values: what `read_json` returned.
+        shape: what they must be; build the adapter once, at the top of a module.
+        place: where they come from, for the message.
+        error: what is raised; it names the first three fields that are wrong.
+    """
+    try:
+        return shape.validate_python(values)
+    except (ValidationError, RecursionError) as cause:
+        if not isinstance(cause, ValidationError):
+            raise error(f"{place}: is damaged: it is nested too deep") from cause
+        found = [f"{'.'.join(map(str, one['loc'])) or 'the whole'}: {one['msg']}" for one in cause.errors()[:3]]
+        more = cause.error_count() - len(found)
+        listed = "; ".join(found) + (f"; and {more} more" if more > 0 else "")
+        raise error(
+            f"{place}: is not what was expected: {listed.encode('ascii', 'backslashreplace').decode()}"
+        ) from cause
