@@ -9,6 +9,7 @@ from pathlib import Path
 from engine.cli.check import Check
 from engine.data.cifar import find_cifar
 from engine.data.folder import find_folder
+from engine.data.inventory import take_inventory
 from engine.data.parquet import find_parquet
 from engine.data.parts import Found
 from engine.data.stl10 import find_stl10
@@ -23,7 +24,7 @@ _PUBLISHED: dict[str, Callable[[Path], Found | None]] = {
 }
 _OWN: dict[str, Callable[[Path], Found | None]] = {
     "folder": find_folder,
-    "parquet": lambda root: find_parquet(root, None),
+    "parquet": lambda root: find_parquet(root),
 }
 
 
@@ -46,6 +47,10 @@ def _try(name: str, root: Path, find: Callable[[Path], Found | None]) -> Check |
         loaded = found.load()
     except DataError as error:
         return Check("warning", f"data {name}", str(error), f"correct this to train with data.name={name}")
+    inventory = take_inventory(
+        found.survey, loaded.class_names, {split: part.labels for split, part in loaded.parts.items()}
+    )
     sizes = ", ".join(f"{len(part.labels):,} {split}" for split, part in loaded.parts.items())
     where = f"data.name={name} data.root={shlex.quote(str(root))}"
-    return Check("ok", f"data {name}", f"{sizes}, {len(loaded.class_names):,} classes; {where}")
+    summary = f"{sizes}, {len(loaded.class_names):,} classes; {where}"
+    return Check("ok", f"data {name}", "\n           ".join([summary, *inventory.lines()]))
