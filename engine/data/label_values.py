@@ -73,9 +73,11 @@ def read_classes(shards: Shards, column: str, published: tuple[str, ...] | None 
             )
         read[split] = [shard for shard in found if shard is not None]
     _check_kinds(read)
-    listed = [shard for split in read.values() for shard in split if shard.table is not None]
+    every = [shard for split in read.values() for shard in split]
+    listed = [shard for shard in every if shard.table is not None]
     table = published or (listed[0].table if listed else None)
-    notes += _check_tables(listed, table, published)
+    others = _check_tables(listed, table, published)
+    notes += others + _check_unlisted(every, listed, translated=bool(others))
     if table is not None:
         names, source = table, "as published" if published else "named by the `huggingface` metadata"
     else:
@@ -114,11 +116,16 @@ def _check_kinds(read: dict[str, list[_Shard]]) -> None:
     first = read["train"][0]
     for found in read.values():
         for shard in found:
-            if (shard.values is None) != (first.values is None):
+            if _sort(shard) != _sort(first):
                 raise DataError(
                     f"{first.path} holds {_words(first)} as labels, but {shard.path} {_words(shard)}: expected the "
                     f"same in every shard; write the files anew, or set data.label_column"
                 )
+
+
+def _sort(shard: _Shard) -> str:
+    # What is text in one file may be kept as categories in another.
+    return {"category": "text"}.get(shard.kind, shard.kind) if shard.values is not None else "number"
 
 
 def _words(shard: _Shard) -> str:
@@ -143,6 +150,20 @@ def _check_tables(listed: list[_Shard], table: tuple[str, ...] | None, published
             )
         others.append(f"{shard.path.name} lists the classes as {_listed(shard.table)}: its labels are read by name")
     return others[:_MOST_SHOWN]
+
+
+def _check_unlisted(every: list[_Shard], listed: list[_Shard], translated: bool) -> list[str]:
+    """Say which shards of numbers name no classes; refuse them where it is open whose numbers they have."""
+    unlisted = [shard.path for shard in every if shard.table is None and shard.values is None]
+    if not listed or not unlisted:
+        return []
+    if translated:
+        raise DataError(
+            f"{unlisted[0]} names no classes, and the shards that do have them in several orders: it is open what its "
+            f"numbers mean; store the class names in its `huggingface` metadata"
+        )
+    more = f" and {len(unlisted) - 1} more name" if len(unlisted) > 1 else " names"
+    return [f"{unlisted[0].name}{more} no classes: the numbers are taken as those of {listed[0].path.name}"]
 
 
 def _names_of_values(train: list[_Shard], column: str) -> tuple[tuple[str, ...], str]:

@@ -38,9 +38,18 @@ def find_shards(root: Path) -> Shards:
     if not is_folder(root):
         return {}
     folders = sorted(path for path in root.iterdir() if not path.name.startswith(".") and is_folder(path))
-    found = {folder: _shards_in(folder) for folder in (root, *folders)}
+    found = {root: _shards_in(root)}
+    closed: PermissionError | None = None
+    for folder in folders:
+        try:
+            found[folder] = _shards_in(folder)
+        except PermissionError as error:
+            closed = error
     with_train = [folder for folder, shards in found.items() if "train" in shards]
     if not with_train:
+        # They may lie where this user may not look; a closed folder beside them is no matter.
+        if closed is not None:
+            raise closed
         return {}
     if len(with_train) > 1:
         raise DataError(
