@@ -143,7 +143,7 @@ def picture_columns(schema: pyarrow.Schema) -> list[str]:
 def kind_of(kind: pyarrow.DataType) -> Kind | None:
     """Return what labels of an Arrow type are; None for a type that holds none."""
     if pyarrow.types.is_dictionary(kind):
-        return "category" if kind_of(kind.value_type) in ("number", "text", "truth") else None
+        return "category" if kind_of(kind.value_type) == "text" else None
     if pyarrow.types.is_boolean(kind):
         return "truth"
     if pyarrow.types.is_integer(kind):

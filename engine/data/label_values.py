@@ -190,7 +190,7 @@ def _numbered_names(shard: Path, labels: np.ndarray) -> tuple[str, ...]:
         shown = ", ".join(map(str, present[:_MOST_SHOWN].tolist()))
         raise DataError(
             f"{shard.parent}: the training labels are {shown}{', ...' if len(present) > _MOST_SHOWN else ''}; expected "
-            f"0 to C - 1 with an image in every class; renumber them, or store the class names in the `huggingface` "
+            f"0 to C - 1 with an image in every class; renumber them, write them as text, or store the class names in the `huggingface` "
             f"metadata"
         )
     return tuple(str(label) for label in present)
