@@ -170,10 +170,7 @@ def _names_of_values(train: list[_Shard], column: str) -> tuple[tuple[str, ...],
     if train[0].values is None:
         return _numbered_names(train[0].path, np.concatenate([shard.places for shard in train])), "named by number"
     kind = train[0].kind
-    values = sorted(
-        {value for shard in train for value in shard.values or []}, key=lambda value: (str(type(value)), value)
-    )
-    names = tuple(str(value) for value in values)
+    names = tuple(sorted({str(value) for shard in train for value in shard.values or []}))
     alike = look_alike(names)
     if alike is not None:
         raise DataError(
@@ -190,8 +187,8 @@ def _numbered_names(shard: Path, labels: np.ndarray) -> tuple[str, ...]:
         shown = ", ".join(map(str, present[:_MOST_SHOWN].tolist()))
         raise DataError(
             f"{shard.parent}: the training labels are {shown}{', ...' if len(present) > _MOST_SHOWN else ''}; expected "
-            f"0 to C - 1 with an image in every class; renumber them, write them as text, or store the class names in the `huggingface` "
-            f"metadata"
+            f"0 to C - 1 with an image in every class; renumber them, write them as text, or store the class names in "
+            f"the `huggingface` metadata"
         )
     return tuple(str(label) for label in present)
 

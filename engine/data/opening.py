@@ -33,6 +33,7 @@ from engine.data.svhn import find_svhn, missing_svhn
 from engine.data.synthetic import DEFAULT_SIDE, SyntheticImages
 from engine.data.uris import is_uri, without_secret
 from engine.errors import DataError, RecipeError
+from engine.paths import absolute
 from engine.recipes.data import Data
 
 STORED_LIMIT_BYTES = 8 * 1024**3
@@ -75,7 +76,7 @@ def open_images(data: Data, seed: int, progress: Progress, strict_counts: bool, 
 
 def _check_several_classes(data: Data, opened: Opened) -> None:
     present = np.unique(opened.images["train"].labels)
-    if len(present) < 2:
+    if opened.survey.root is not None and len(present) < 2:
         names = ", ".join(printable(opened.class_names[label]) for label in present.tolist())
         raise DataError(
             f"all training images of data.root={data.root} are of one class, {names}, and there is nothing to tell it "
@@ -136,7 +137,7 @@ def _find(data: Data, strict: bool, progress: Progress) -> Found:
     if data.root is None:
         raise RecipeError(f"data.root is missing: {data.name} is read from a folder; give it as data.root=DIR")
     if not is_uri(data.root):
-        return _find_below(Path(data.root).expanduser(), data, strict)
+        return _find_below(absolute(data.root, "data.root", DataError), data, strict)
     if data.download:
         raise RecipeError(
             f"data.download=true puts files into a folder, found data.root={without_secret(data.root)}: give a folder, "

@@ -19,7 +19,7 @@ from engine.reading import first_line, read_bytes
 _MOST_BYTES = 512 * 2**20
 """CIFAR-100's training file has 155 MB."""
 
-_MOST_OPERATIONS = 4_000_000
+_MOST_OPERATIONS = 1_000_000
 """CIFAR-100's training file has some 250,000; each can make one object, of some hundred bytes."""
 
 _DTYPES = {"u1", "i1", "u2", "i2", "u4", "i4", "i8", "uint8", "int64", "int32"}
