@@ -14,6 +14,7 @@ from engine.data.ahead import LookAhead, Place
 from engine.data.companions import Companions, choose_companion
 from engine.data.facts import Facts
 from engine.data.images import Images
+from engine.data.inventory import Inventory
 from engine.data.labels import choose_labelled, known_labels
 from engine.data.normalisation import choose_statistics
 from engine.data.opening import STORED_LIMIT_BYTES, Opened, open_images
@@ -57,6 +58,7 @@ class Source:
     def __init__(
         self,
         facts: Facts,
+        inventory: Inventory,
         data: Data,
         seed: int,
         images: dict[str, Images],
@@ -65,6 +67,7 @@ class Source:
         companions: Companions,
     ) -> None:
         self.facts = facts
+        self.inventory = inventory
         self._batch_size = data.batch_size
         self._evaluation_batch_size = data.evaluation_batch_size
         self._seed = seed
@@ -194,7 +197,7 @@ def open_source(
         training_positions=len(opened.images["train"].labels),
     )
     images = opened.images if "validation" in opened.images else opened.images | {"validation": opened.images["train"]}
-    return Source(facts, data, seed, images, chosen, labelled, companions)
+    return Source(facts, opened.inventory(), data, seed, images, chosen, labelled, companions)
 
 
 def _fingerprint(opened: Opened, chosen: Chosen, labelled: np.ndarray) -> str:

@@ -83,6 +83,9 @@ def train(
         try:
             folder = RunFolder(folder_path, recipe, plan, describe_environment())
             try:
+                folder.write_json("data.json", source.inventory.to_json())
+                for line in source.inventory.lines():
+                    console.message(line)
                 if recipe.data.labelled_fraction is not None or recipe.data.labelled_indices is not None:
                     folder.write_lines("labelled_indices.txt", source.labelled_indices())
                 caution = getattr(recipe.method, "caution", None)

@@ -91,6 +91,7 @@ def test_what_a_run_folder_holds(tmp_path: Path, tiny_recipe: Callable[..., Reci
         ".lock",
         "checkpoints",
         "curves.png",
+        "data.json",
         "environment.json",
         "log.txt",
         "metrics.jsonl",
