@@ -79,7 +79,7 @@ class EncodedImages:
             crop_seed: the run's seed, when training takes random resized crops; None for centre crops.
         """
         self.labels = labels
-        self._picture = picture
+        self.picture = picture
         self._image_size = image_size
         self._resize_size = resize_size
         self._crop_seed = crop_seed
@@ -104,10 +104,10 @@ class EncodedImages:
         return np.stack(list(self._pool.map(work, *arguments)))
 
     def _centre(self, position: int, resize_size: int) -> np.ndarray:
-        return pixels(fit(decode(self._picture(int(position))), self._image_size, resize_size))
+        return pixels(fit(decode(self.picture(int(position))), self._image_size, resize_size))
 
     def _crop(self, position: int, crop: torch.Tensor) -> np.ndarray:
-        image = decode(self._picture(int(position)))
+        image = decode(self.picture(int(position)))
         width, height = (torch.tensor([float(length)], dtype=torch.float64) for length in image.size)
         left, upper, right, lower = crop_boxes(crop[:, None], height, width)[0].tolist()
         return pixels(crop_and_resize(image, (left, upper, right, lower), self._image_size))
