@@ -189,7 +189,7 @@ def _too_large(picture: Picture, limit: int, found: str) -> PictureError:
 
 def _damaged(picture: Picture, error: Exception) -> PictureError:
     # Damaged bytes make PIL's readers raise almost anything: OSError, SyntaxError, struct.error, ValueError.
-    cause = f"cannot be decoded ({type(error).__name__}: {first_line(error)}): the picture is damaged"
+    cause = f"cannot be decoded ({type(error).__name__}: {first_line(error)}), so it is damaged"
     return PictureError(picture.where, cause, _REPLACE)
 
 

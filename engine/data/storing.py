@@ -72,7 +72,6 @@ def store(
         report = functools.partial(progress, f"decoding the {split} images")
         manifest["splits"][split] = _store_part(part, sizes[split], folder, split, limit_bytes, report, findings)
     findings.refuse(sum(len(part.labels) for part in loaded.parts.values()))
-    findings.tell(progress)
     return manifest | {"transparent": findings.transparent}
 
 
