@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.data.ahead import LookAhead, Place
+from engine.data.checking import check_pictures
 from engine.data.companions import Companions, choose_companion
 from engine.data.facts import Facts
 from engine.data.images import Images
@@ -176,7 +177,8 @@ def open_source(
         RecipeError: fields that do not go together.
         DataError: files are missing, incomplete or damaged, or not what the recipe says.
     """
-    opened = open_images(data, seed, progress or (lambda text, fraction: None), strict_counts, stored_limit_bytes)
+    progress = progress or (lambda text, fraction: None)
+    opened = open_images(data, seed, progress, strict_counts, stored_limit_bytes)
     num_classes = len(opened.class_names)
     if data.num_classes is not None and data.num_classes != num_classes:
         raise DataError(f"data.num_classes={data.num_classes}, but {data.name} has {num_classes} classes: leave it out")
@@ -197,6 +199,7 @@ def open_source(
         training_positions=len(opened.images["train"].labels),
     )
     images = opened.images if "validation" in opened.images else opened.images | {"validation": opened.images["train"]}
+    check_pictures(images, chosen, facts.fingerprint, progress)
     return Source(facts, opened.inventory(), data, seed, images, chosen, labelled, companions)
 
 

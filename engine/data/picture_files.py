@@ -12,10 +12,13 @@ ENDINGS = {
     "WEBP": (".webp",),
     "TIFF": (".tif", ".tiff"),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
-    "AVIF": (".avif",),
-    "JPEG2000": (".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c"),
+    "QOI": (".qoi",),
+    "SGI": (".sgi", ".rgb", ".rgba", ".bw"),
+    "SUN": (".ras",),
 }
-"""Endings of file names, in small letters, by the name that the image library has for the format."""
+"""Endings of file names, in small letters, by the image library's name for the format; all of `PICTURE_FORMATS`."""
+
+_NOT_READ = (".avif", ".heic", ".heif", ".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c", ".jxl", ".psd", ".svg", ".eps")
 
 _ENDINGS = tuple(ending for endings in ENDINGS.values() for ending in endings)
 _FIRST_BYTES = 32
@@ -28,8 +31,9 @@ _BEGINNINGS = re.compile(
     rb"|RIFF.{4}WEBP"
     rb"|II[\x2a\x2b]\0|MM\0[\x2a\x2b]"  # TIFF
     rb"|P[1-6][ \t\r\n]+[0-9#]"
-    rb"|.{4}ftypavi[fs]"
-    rb"|\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51\0",  # JPEG 2000
+    rb"|qoif"
+    rb"|\x01\xda[\0\x01][\x01\x02]"  # SGI
+    rb"|\x59\xa6\x6a\x95",  # SUN
     re.DOTALL,
 )
 
@@ -43,3 +47,8 @@ def begins_as_picture(path: str) -> bool:
     """Tell whether a regular file's first bytes are those of a picture. Raises OSError."""
     with open(path, "rb") as file:
         return _BEGINNINGS.match(file.read(_FIRST_BYTES)) is not None
+
+
+def named_as_other_format(name: str) -> bool:
+    """Tell whether a file's name ends as those of pictures do that are in a format which is not read."""
+    return name.lower().endswith(_NOT_READ)

@@ -11,10 +11,11 @@ import os
 
 from engine.data.class_names import printable
 from engine.data.inventory import Leavings
-from engine.data.picture_files import begins_as_picture, named_as_picture
+from engine.data.picture_files import begins_as_picture, named_as_other_format, named_as_picture
 from engine.errors import DataError
 
 NO_PICTURE = "files that are no pictures by name or content"
+OTHER_FORMAT = "pictures in a format that is not read, to be converted to PNG"
 HIDDEN = "hidden files and folders"
 _MOST_NAMED = 5
 
@@ -99,5 +100,5 @@ class Walk:
             return False
         if named_as_picture(entry.name) or begins_as_picture(entry.path):
             return True
-        self._leavings.add(NO_PICTURE, entry.path)
+        self._leavings.add(OTHER_FORMAT if named_as_other_format(entry.name) else NO_PICTURE, entry.path)
         return False
