@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow
+import pyarrow.compute
 import pyarrow.parquet
 
-from engine.data.boundary import finder
+from engine.data.boundary import finder, naming_files
 from engine.data.checks import missing_set
 from engine.data.columns import Columns, choose_columns, picture_columns
 from engine.data.inventory import Leavings, Survey
@@ -133,7 +135,7 @@ def stream_pictures(shards: tuple[Path, ...], column: str) -> Iterator[Picture]:
         file = open_shard(shard)
         row = 0
         try:
-            for rows in file.iter_batches(batch_size=_rows_at_once(file, column), columns=[column]):
+            for rows in file.iter_batches(batch_size=_rows_at_once(file, shard), columns=[column]):
                 for value in rows.column(0):
                     yield _picture(shard, row, value.as_py())
                     row += 1
@@ -143,22 +145,10 @@ def stream_pictures(shards: tuple[Path, ...], column: str) -> Iterator[Picture]:
             ) from error
 
 
-def _rows_at_once(file: pyarrow.parquet.ParquetFile, column: str) -> int:
-    """Return how many rows keep within the memory for encoded pictures, by the sizes that the file states."""
-    largest = 1
-    for chunk in _chunks(file, (column, f"{column}.bytes")):
-        largest = max(largest, chunk.total_uncompressed_size // max(1, chunk.num_values))
-    return max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // largest))
-
-
-def _chunks(file: pyarrow.parquet.ParquetFile, names: tuple[str, ...]) -> Iterator[pyarrow.parquet.ColumnChunkMetaData]:
-    """Yield what is said of the parts of a file that hold a column, or what lies inside of one."""
-    for group in range(file.num_row_groups):
-        described_group = file.metadata.row_group(group)
-        for index in range(described_group.num_columns):
-            chunk = described_group.column(index)
-            if chunk.path_in_schema in names:
-                yield chunk
+def _rows_at_once(file: pyarrow.parquet.ParquetFile, shard: Path) -> int:
+    """Return how many rows keep within the memory for encoded pictures, if they are alike."""
+    average = shard.stat().st_size // max(1, file.metadata.num_rows)
+    return max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // max(1, average)))
 
 
 def _picture(shard: Path, row: int, value: bytes | dict[str, bytes | str | None] | None) -> Picture:
@@ -176,11 +166,31 @@ def _picture(shard: Path, row: int, value: bytes | dict[str, bytes | str | None]
 
 def _outside_files(shard: Path, column: str) -> list[str]:
     """Return the files that rows without bytes refer to; they are part of the content."""
-    for chunk in _chunks(open_shard(shard), (f"{column}.bytes",)):
-        known = chunk.statistics is not None and chunk.statistics.has_null_count
-        if not (known and chunk.statistics.null_count == 0):
+    with naming_files(shard):
+        return _named_outside(shard, column)
+
+
+def _named_outside(shard: Path, column: str) -> list[str]:
+    file = open_shard(shard)
+    kind = file.schema_arrow.field(column).type
+    if not pyarrow.types.is_struct(kind) or kind.get_field_index("path") < 0:
+        return []
+    # Paths are often kept beside the bytes. What a file says of its empty values is not asked: damaged, it would end
+    # the process inside of pyarrow.
+    listed: dict[Path, set[str]] = {}
+    for path in pyarrow.compute.unique(_paths(file, column)).to_pylist():
+        if not isinstance(path, str) or "\0" in path:
+            continue
+        folder, name = (shard.parent / path).parent, os.path.basename(path)
+        if folder not in listed:
+            listed[folder] = set(os.listdir(folder)) if folder.is_dir() else set()
+        if name in listed[folder]:
             return [picture.where for picture in stream_pictures((shard,), column) if picture.content is None]
     return []
+
+
+def _paths(file: pyarrow.parquet.ParquetFile, column: str) -> pyarrow.ChunkedArray:
+    return pyarrow.compute.struct_field(file.read(columns=[f"{column}.path"]).column(0), "path")
 
 
 def encoded_part(

@@ -26,7 +26,10 @@ _NAMES: TypeAdapter[list[str]] = TypeAdapter(list[str])
 def open_shard(shard: Path) -> pyarrow.parquet.ParquetFile:
     """Open a shard; its metadata are read. Raises DataError."""
     try:
-        return pyarrow.parquet.ParquetFile(shard)
+        file = pyarrow.parquet.ParquetFile(shard)
+        # The types of the columns are worked out when they are first asked for.
+        _ = file.schema_arrow
+        return file
     except PermissionError as error:
         raise DataError(
             f"{shard}: may not be read by this user ({error.strerror}); change its mode or owner"
