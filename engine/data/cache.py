@@ -251,4 +251,6 @@ def write_note(path: Path, content: dict[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
     temporary.write_text(json.dumps(content, indent=1))
     _flush(temporary)
+    if path.is_dir():
+        remove(path)
     temporary.replace(path)

@@ -22,7 +22,7 @@ from engine.errors import InputError
 # Each read or write of an object store may be a request of its own.
 _BLOCK_BYTES = 16 << 20
 _FETCHED_AT_ONCE = 8
-# In silence, Google's client tries for 15 minutes unless told otherwise, and Amazon's ten times, which takes 100 seconds.
+# In silence, Google's client tries for 15 minutes unless told otherwise, and Amazon's ten times, for 100 seconds.
 _RETRY_SECONDS = 20
 _ATTEMPTS = 4
 
