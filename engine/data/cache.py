@@ -195,7 +195,7 @@ def _build(root: Path, key: str, build: Callable[[Path], dict[str, Any]], progre
                     break
                 damaged = root / f"{_UNFINISHED}damaged-{secrets.token_hex(4)}"
                 target.rename(damaged)
-                _remove(damaged)
+                remove(damaged)
         _flush(root)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -212,7 +212,8 @@ def _is_whole(folder: Path) -> bool:
         return False
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a folder with all that is in it, or a file; a link goes alone, and what it leads to stays."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -225,7 +226,7 @@ def _remove_abandoned(root: Path) -> None:
         # Another process may remove it at the same time.
         with suppress(FileNotFoundError):
             if time.time() - path.lstat().st_mtime > _ABANDONED_SECONDS:
-                _remove(path)
+                remove(path)
 
 
 def _flush(path: Path) -> None:
@@ -250,4 +251,6 @@ def write_note(path: Path, content: dict[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
     temporary.write_text(json.dumps(content, indent=1))
     _flush(temporary)
+    if path.is_dir():
+        remove(path)
     temporary.replace(path)

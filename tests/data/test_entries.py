@@ -124,6 +124,19 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(root: Path) -> None:
     assert second.facts == first.facts
 
 
+@pytest.mark.parametrize("name", ["index", "manifest", "train.images.npy"])
+def test_a_folder_in_the_place_of_a_file_is_replaced(root: Path, name: str) -> None:
+    first, _ = open_told(root)
+    (index,) = (cache_root() / "index").iterdir()
+    path = {"index": index, "manifest": the_entry() / MANIFEST}.get(name, the_entry() / name)
+    path.unlink()
+    path.mkdir()
+    for _ in range(2):
+        second, _ = open_told(root)
+        assert second.facts == first.facts
+    assert path.is_file()
+
+
 def test_folders_of_the_cache_that_are_links_are_refused(root: Path, tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     cache_root().mkdir()
