@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import re
@@ -15,6 +14,7 @@ from engine.atomic import replace_file, write_error
 from engine.errors import RunError
 from engine.recipes import Recipe, recipe_identity, recipe_to_dict
 from engine.training.folder import Resume, free_folder
+from engine.training.holding import hold, release
 
 _CONTENT = "comparison.json"
 _COSTS = "costs.json"
@@ -74,20 +74,13 @@ class ComparisonFolder:
         self._names = run_folder_names(list(content["recipes"]))
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock: IO[str] = (path / ".lock").open("w")
         except OSError as error:
             raise write_error(path, error) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            raise RunError(
-                f"{path}: another process is comparing in this folder; wait for it, or give another --run-dir"
-            ) from None
+        self._lock: IO[str] = hold(path, "comparing")
         try:
             self.write(_CONTENT, json.dumps(content, indent=2) + "\n")
         except BaseException:
-            self._lock.close()
+            release(self._lock)
             raise
 
     def run_dir(self, label: str, seed: int) -> Path:
@@ -112,7 +105,7 @@ class ComparisonFolder:
 
     def close(self) -> None:
         """Let other processes write to the folder."""
-        self._lock.close()
+        release(self._lock)
 
 
 def _check_same(folder: Path, content: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from typing import IO
 import torch
 
 import engine
-from engine.atomic import write_error
+from engine.atomic import open_appending, write_error
 from engine.errors import EXIT_INTERRUPTED
 from engine.recipes import Plan, Recipe, plan_to_dict, recipe_to_dict
 from engine.training.folder import read_summary
@@ -165,7 +165,7 @@ class _Child:
 def _start(job: Job, plan: Plan, slot: Slot) -> _Child:
     try:
         job.run_dir.mkdir(parents=True, exist_ok=True)
-        with (job.run_dir / "log.txt").open("a") as log:
+        with open_appending(job.run_dir / "log.txt") as log:
             process = subprocess.Popen(
                 [sys.executable, "-c", _CODE, str(Path(engine.__file__).resolve().parents[1])],
                 stdin=subprocess.PIPE,

@@ -20,6 +20,7 @@ from engine.runtimes import Runtime, open_runtime
 from engine.tracking import Console, MetricsLog, Record, TensorBoardLog, open_console, plot_curves, read_metrics
 from engine.training.environment import describe_environment
 from engine.training.folder import Resume, RunFolder, choose_folder, read_summary
+from engine.training.holding import refuse_held
 from engine.training.interruption import Interruption
 from engine.training.mirror import Mirror, open_mirror
 from engine.training.preview import check_batches
@@ -58,6 +59,7 @@ def train(
     recipe, plan = with_absolute_paths(recipe), plan or Plan()
     console = console or open_console(sys.stderr, quiet=True)
     folder_path = choose_folder(recipe, Path(run_dir) if run_dir is not None else None, resume)
+    refuse_held(folder_path, "training")
     mirror = open_mirror(plan.mirror, folder_path, recipe, resume, console.message)
     summary = read_summary(folder_path)
     if summary is not None and summary["status"] == "finished":
