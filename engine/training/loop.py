@@ -166,7 +166,7 @@ class _Run:
                     sink.close()
 
     def _resume(self) -> int:
-        checkpoint, skipped = newest_checkpoint(self._folder.checkpoints)
+        checkpoint, skipped = newest_checkpoint(self._folder.checkpoints, self._team.names)
         for line in skipped:
             self._console.message(line)
             self._folder.log(line)
