@@ -147,8 +147,10 @@ class _Child:
         code, log = self.process.returncode, self.job.run_dir / "log.txt"
         assert self.process.stdout is not None
         lines = self.process.stdout.read().splitlines()
-        if lines:
-            return str(json.loads(lines[-1])["error"]).replace("\n", "; ")
+        # Killed in the middle of a line it has said nothing.
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            if lines:
+                return str(json.loads(lines[-1])["error"]).replace("\n", "; ")
         if code in _INTERRUPTED:
             return "its process was interrupted from outside"
         if code < 0:

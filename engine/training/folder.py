@@ -11,6 +11,7 @@ from typing import IO, Any, Literal
 
 from engine.atomic import open_appending, replace_file, write_error
 from engine.errors import RunError
+from engine.reading import read_json
 from engine.recipes import (
     Plan,
     Recipe,
@@ -21,8 +22,11 @@ from engine.recipes import (
     recipe_to_json,
 )
 from engine.training.holding import hold, release
+from engine.training.result import Result
 
 Resume = Literal["auto", "never"]
+
+SUMMARY = "summary.json"
 
 
 def default_folder(recipe: Recipe) -> Path:
@@ -94,7 +98,6 @@ class RunFolder:
             self.write_json("environment.json", environment)
             self.checkpoints.mkdir(exist_ok=True)
             self._log: IO[str] = open_appending(path / "log.txt")
-            _remove_leftovers(path)
         except (OSError, RunError) as error:
             release(self._lock)
             raise error if isinstance(error, RunError) else write_error(Path(error.filename or path), error) from error
@@ -122,13 +125,6 @@ class RunFolder:
         release(self._lock)
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process of this run was writing aside; nobody else writes here."""
-    for path in folder.glob(".*.tmp"):
-        if path.is_symlink() or path.is_file():
-            path.unlink(missing_ok=True)
-
-
 def free_folder(path: Path) -> Path:
     """Return the first of a folder's name, NAME-2, NAME-3, ... that does not exist or is empty."""
     number, free = 2, path
@@ -139,9 +135,8 @@ def free_folder(path: Path) -> Path:
 
 
 def read_summary(path: Path) -> dict[str, Any] | None:
-    """Return what summary.json holds, or None where there is none."""
+    """Return what summary.json holds, as `Result.to_json`, or None where there is none that can be used."""
     try:
-        summary: dict[str, Any] = json.loads((path / "summary.json").read_text())
-    except (OSError, json.JSONDecodeError):
+        return Result.from_json(read_json(path / SUMMARY, RunError), path).to_json()
+    except RunError:
         return None
-    return summary

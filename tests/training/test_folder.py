@@ -220,12 +220,6 @@ def test_a_lock_is_its_owners_alone(tmp_path: Path, tiny_recipe: TinyRecipe) -> 
     assert (tmp_path / ".lock").read_bytes() == b""
 
 
-def test_what_a_killed_process_wrote_aside_is_removed(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
-    (tmp_path / ".metrics.parquet.123.tmp").write_bytes(b"PAR1")
-    engine.train(tiny_recipe(epochs=1), IN_PROCESS, tmp_path)
-    assert not list(tmp_path.glob(".*.tmp"))
-
-
 def test_a_run_that_was_killed_before_its_recipe_was_there_starts_again(
     tmp_path: Path, tiny_recipe: TinyRecipe
 ) -> None:
