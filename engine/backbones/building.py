@@ -10,10 +10,11 @@ from engine import streams
 from engine.backbones.own_file import call_own, is_own
 from engine.backbones.registry import families, find
 from engine.backbones.weights import load_weights
+from engine.backbones.wording import one_line
 from engine.errors import RecipeError
 from engine.recipes.backbone import Backbone
 
-_NOT_OPTIONS = frozenset({"name", "weights", "options"})
+_NOT_OPTIONS = frozenset({"name", "weights", "weights_without", "options"})
 
 
 def build(
@@ -48,10 +49,20 @@ def build(
             network = call_own(settings.name, num_classes, image_shape, settings.options)
         else:
             _check_options(settings, given)
-            network = find(settings.name).builder(settings.name, num_classes, image_shape, **given)
+            network = _built(settings.name, num_classes, image_shape, given)
     if settings.weights is not None:
-        load_weights(network, settings.name, settings.weights)
+        load_weights(network, settings.name, settings.weights, settings.weights_without)
     return network
+
+
+def _built(name: str, num_classes: int, image_shape: tuple[int, int, int], given: dict[str, object]) -> nn.Sequential:
+    try:
+        return find(name).builder(name, num_classes, image_shape, **given)
+    except (RuntimeError, MemoryError, OverflowError) as error:
+        raise RecipeError(
+            f"backbone.name={name}: could not be made for {num_classes:,} classes and images of {image_shape} with "
+            f"{given or 'its usual options'} ({one_line(error)}); choose a smaller network"
+        ) from error
 
 
 def _given_options(settings: Backbone) -> dict[str, object]:

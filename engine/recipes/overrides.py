@@ -48,7 +48,7 @@ def parse_value(text: str, types: set[type]) -> Any:
     for candidate in (text, text.lower() if text in ("True", "False") else "", f"[{text}]" if "," in text else ""):
         try:
             value = json.loads(candidate)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             continue
         # Python counts truth values among the integers; no field means that.
         return text if isinstance(value, bool) and types and bool not in types else value

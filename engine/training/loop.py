@@ -19,7 +19,9 @@ from engine.recipes import Plan, Recipe, recipe_identity, recipe_to_dict, with_a
 from engine.runtimes import Runtime, open_runtime
 from engine.tracking import Console, MetricsLog, Record, TensorBoardLog, open_console, plot_curves, read_metrics
 from engine.training.environment import describe_environment
-from engine.training.folder import Resume, RunFolder, choose_folder, read_summary
+from engine.training.finished import finished_result
+from engine.training.folder import Resume, RunFolder, choose_folder
+from engine.training.holding import refuse_held
 from engine.training.interruption import Interruption
 from engine.training.mirror import Mirror, open_mirror
 from engine.training.preview import check_batches
@@ -58,13 +60,14 @@ def train(
     recipe, plan = with_absolute_paths(recipe), plan or Plan()
     console = console or open_console(sys.stderr, quiet=True)
     folder_path = choose_folder(recipe, Path(run_dir) if run_dir is not None else None, resume)
+    refuse_held(folder_path, "training")
     mirror = open_mirror(plan.mirror, folder_path, recipe, resume, console.message)
-    summary = read_summary(folder_path)
-    if summary is not None and summary["status"] == "finished":
-        if mirror is not None and (warning := mirror.finish(summary["steps"])) is not None:
+    finished = finished_result(folder_path, recipe, console.message)
+    if finished is not None:
+        if mirror is not None and (warning := mirror.finish(finished.steps)) is not None:
             console.message(warning)
         console.message(f"{folder_path} is finished already; --resume never starts a new run beside it")
-        return Result.from_json(summary, folder_path)
+        return finished
     source = open_source(
         recipe.data,
         recipe.seed,
@@ -167,7 +170,7 @@ class _Run:
                     sink.close()
 
     def _resume(self) -> int:
-        checkpoint, skipped = newest_checkpoint(self._folder.checkpoints)
+        checkpoint, skipped = newest_checkpoint(self._folder.checkpoints, self._team.names)
         for line in skipped:
             self._console.message(line)
             self._folder.log(line)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from engine.errors import RecipeError
+from engine.paths import absolute
 from engine.recipes.backbone import Backbone
 from engine.recipes.methods.branches import DHM, DSL, DSN, Branched, check_inside
 from engine.recipes.methods.local_learning import DGL, EndToEnd, Greedy, InfoPro, PredSim, Segmented
 from engine.recipes.optimizer import Optimizer
-from engine.recipes.settings import Weight, settings
+from engine.recipes.settings import Weight, left_out_unless_given, settings
 
 Divergence = Literal["kl", "reverse_kl", "jeffreys", "jensen_shannon"]
 MimicryTarget = Literal["peers", "mean_probabilities", "mean_logits"]
@@ -157,6 +158,10 @@ class Distillation:
     teacher_network: str | None = None
     """Which network of the run folder, where it has several, such as `peer1`."""
 
+    teacher_backbone: str | None = None
+    """`path/to/file.py:function`, where the teacher is a network of your own: code that runs is named by the recipe,
+    never by a run folder or a file of weights alone."""
+
     weight: Weight = 1.0
     """Weight alpha of learning from the teacher."""
 
@@ -167,7 +172,14 @@ class Distillation:
     """Softens both distributions by T; the loss is multiplied by T * T."""
 
     def with_absolute_paths(self) -> Distillation:
-        """Return the same with the teacher's path made absolute."""
-        if self.teacher is None:
-            return self
-        return dataclasses.replace(self, teacher=os.path.abspath(os.path.expanduser(self.teacher)))
+        """Return the same with the paths of the teacher and of its code made absolute."""
+        teacher, backbone = self.teacher, self.teacher_backbone
+        if teacher is not None:
+            teacher = str(absolute(teacher, "method.teacher", RecipeError))
+        if backbone is not None:
+            file, colon, function = backbone.rpartition(":")
+            if colon:
+                backbone = f"{absolute(file, 'method.teacher_backbone', RecipeError)}:{function}"
+        return dataclasses.replace(self, teacher=teacher, teacher_backbone=backbone)
+
+    _serialize = left_out_unless_given("teacher_backbone")
