@@ -42,9 +42,10 @@ def build(
     with streams.seeded(seed, "backbone", peer):
         if is_own(settings.name):
             if given:
+                unset = " ".join(f"backbone.{option}=null" for option in given)
                 raise RecipeError(
                     f"backbone.{next(iter(given))} is not given to a function of your own ({settings.name}). "
-                    "Put its keyword arguments into backbone.options."
+                    f"Set {unset}, and put the function's keyword arguments into backbone.options."
                 )
             network = call_own(settings.name, num_classes, image_shape, settings.options)
         else:
@@ -78,10 +79,11 @@ def _check_options(settings: Backbone, given: dict[str, object]) -> None:
             takers = [f"{other.title} ({', '.join(other.listed)})" for other in families() if option in other.options]
             raise RecipeError(
                 f"backbone.{option}={value}: {settings.name} is a {family.title}, which has no such option. "
-                f"Only these have: {'; '.join(takers)}. Leave the field out."
+                f"Only these have: {'; '.join(takers)}. Leave the field out, or set backbone.{option}=null."
             )
     if settings.options:
         raise RecipeError(
             f"backbone.options={settings.options}: only a function of your own (path/to/file.py:function) takes them, "
-            f"not {settings.name}, whose options are: {', '.join(sorted(family.options)) or 'none'}."
+            f"not {settings.name}, whose options are: {', '.join(sorted(family.options)) or 'none'}. Leave them out, or set "
+                "backbone.options={}."
         )
