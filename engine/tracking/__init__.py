@@ -6,6 +6,7 @@ from engine.tracking.comparison import plot_comparison
 from engine.tracking.console import Console, open_console
 from engine.tracking.curves import plot_curves
 from engine.tracking.metrics import MetricsLog, read_metrics
+from engine.tracking.preparation import Preparation
 from engine.tracking.records import ENSEMBLE, Record
 from engine.tracking.tables import (
     ComparisonRow,
@@ -23,6 +24,7 @@ __all__ = [
     "ComparisonRow",
     "Console",
     "MetricsLog",
+    "Preparation",
     "Record",
     "TensorBoardLog",
     "comparison_table",

@@ -32,6 +32,7 @@ class Result:
         weights_sha256: digest of the plain backbone's tensors in name order; of several networks, of all of them.
         departures: why learners have left their cohort, by name; empty if all finished.
         seconds: wall-clock time of this call.
+        warnings: what could not be made beside the record of the run, such as the picture, and why; one line each.
     """
 
     run_dir: Path
@@ -49,6 +50,7 @@ class Result:
     weights_sha256: str
     departures: dict[str, str]
     seconds: float
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON values; a score that is not finite, as of a peer that has left, is null."""
@@ -61,4 +63,4 @@ class Result:
         names = {field.name for field in dataclasses.fields(Result)} - {"run_dir"}
         metrics = {name: math.nan if value is None else value for name, value in values["metrics"].items()}
         known: dict[str, Any] = {name: values.get(name) for name in names}
-        return Result(run_dir=run_dir, **{**known, "metrics": metrics})
+        return Result(run_dir=run_dir, **{**known, "metrics": metrics, "warnings": tuple(values.get("warnings", ()))})
