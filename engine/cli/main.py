@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -87,6 +88,7 @@ def _run(words: Sequence[str]) -> Outcome:
         kind = "option before the command" if command.startswith("-") else "command"
         choices = ["--help", "--version"] if command.startswith("-") else list(COMMANDS)
         raise InputError(f"{command}: there is no such {kind}{nearest(command, choices)}")
+    _check_current_folder()
     place, description = COMMANDS[command]
     module: Any = importlib.import_module(place)
     parser = Parser(command, f"{description[0].upper()}{description[1:]}.", getattr(module, "EPILOG", ""))
@@ -98,6 +100,16 @@ def _run(words: Sequence[str]) -> Outcome:
         return Outcome(parser.help_text.splitlines(), {"command": command, "help": parser.help_text})
     outcome: Outcome = module.run(options)
     return outcome
+
+
+def _check_current_folder() -> None:
+    """Refuse a current folder that is no more: libraries below torch end the process when they find none."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise InputError(
+            "the current folder has been removed; change to one that exists, as with `cd ~`, and give the same command"
+        ) from error
 
 
 def _fail(message: str, exit_code: int, as_json: bool) -> int:

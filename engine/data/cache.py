@@ -24,6 +24,7 @@ from typing import Any
 from engine.data.parts import Found, Progress
 from engine.data.threads import num_threads
 from engine.errors import DataError
+from engine.paths import absolute
 
 VERSION = 1
 _MANIFEST = "manifest.json"
@@ -44,9 +45,11 @@ def cache_root() -> Path:
     """Return $LOCAL_LEARNING_CACHE, else $XDG_CACHE_HOME/local-learning, else ~/.cache/local-learning."""
     own = os.environ.get("LOCAL_LEARNING_CACHE")
     if own:
-        return Path(own)
+        return absolute(own, "LOCAL_LEARNING_CACHE", DataError)
     shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "local-learning"
+    if shared:
+        return absolute(shared, "XDG_CACHE_HOME", DataError) / "local-learning"
+    return absolute("~/.cache", "LOCAL_LEARNING_CACHE", DataError) / "local-learning"
 
 
 def cached(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from engine.errors import RecipeError
+from engine.paths import absolute
 from engine.recipes.settings import settings
 
 Option = bool | int | float | str | tuple[int | float | str, ...]
@@ -56,7 +57,7 @@ class Backbone:
         name, weights = self.name, self.weights
         file, colon, function = name.rpartition(":")
         if colon and file.endswith(".py"):
-            name = f"{os.path.abspath(file)}:{function}"
+            name = f"{absolute(file, 'backbone.name', RecipeError)}:{function}"
         if weights is not None:
-            weights = os.path.abspath(weights)
+            weights = str(absolute(weights, "backbone.weights", RecipeError))
         return dataclasses.replace(self, name=name, weights=weights)

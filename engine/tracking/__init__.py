@@ -8,6 +8,7 @@ from engine.tracking.curves import plot_curves
 from engine.tracking.metrics import MetricsLog, read_metrics
 from engine.tracking.preparation import Preparation
 from engine.tracking.records import ENSEMBLE, Record
+from engine.tracking.sparing import spared
 from engine.tracking.tables import (
     ComparisonRow,
     comparison_table,
@@ -37,4 +38,5 @@ __all__ = [
     "plot_comparison",
     "plot_curves",
     "read_metrics",
+    "spared",
 ]

@@ -7,13 +7,14 @@ mirror are there for people and other programs: a training that has been paid fo
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.reading import first_line
-from engine.tracking import MetricsLog, Record, TensorBoardLog, plot_curves, read_metrics
+from engine.tracking import MetricsLog, Record, TensorBoardLog, plot_curves, read_metrics, spared
 from engine.training.mirror import Mirror
+
+_TENSORBOARD = "TensorBoard's event file"
 
 
 class ByProducts:
@@ -35,14 +36,14 @@ class ByProducts:
 
     def open(self, resume_step: int | None) -> None:
         """Open TensorBoard's copy; as `TensorBoardLog`."""
-        with self.spared("TensorBoard's event file"):
+        with spared(_TENSORBOARD, self.warn):
             self._tensorboard = TensorBoardLog(self._folder, resume_step)
 
     def write(self, records: Sequence[Record]) -> None:
         """Add records to TensorBoard's copy, which ends at the first that cannot be written."""
         if self._tensorboard is not None:
             log, self._tensorboard = self._tensorboard, None
-            with self.spared("TensorBoard's event file"):
+            with spared(_TENSORBOARD, self.warn):
                 log.write(records)
                 self._tensorboard = log
 
@@ -59,12 +60,12 @@ class ByProducts:
         """
         log, self._tensorboard = self._tensorboard, None
         if log is not None:
-            with self.spared("TensorBoard's event file"), contextlib.closing(log):
+            with spared(_TENSORBOARD, self.warn), contextlib.closing(log):
                 if choices is not None:
                     log.write_hparams(_flat(choices), scores)
-        with self.spared("metrics.parquet"):
+        with spared("metrics.parquet", self.warn):
             metrics.close()
-        with self.spared("curves.png"):
+        with spared("curves.png", self.warn):
             plot_curves(read_metrics(self._folder), self._folder / "curves.png", title)
 
     def close(self) -> None:
@@ -77,28 +78,18 @@ class ByProducts:
     def mirror(self, step: int) -> None:
         """Bring the mirror up to date after a checkpoint."""
         if self._mirror is not None:
-            with self.spared("the mirror"):
+            with spared("the mirror", self.warn):
                 self._note(self._mirror.update(step))
 
     def mirror_the_end(self) -> None:
         """Send the mirror what was written after the last checkpoint."""
         if self._mirror is not None:
-            with self.spared("the mirror"):
+            with spared("the mirror", self.warn):
                 self._note(self._mirror.finish())
 
     def _note(self, warning: str | None) -> None:
         if warning is not None:
             self.warn(warning)
-
-    @contextlib.contextmanager
-    def spared(self, what: str) -> Iterator[None]:
-        """Make one by-product inside the block: whatever it raises, but for an interruption, becomes a warning."""
-        try:
-            yield
-        # Libraries that draw and encode raise anything, and no mistake of theirs or ours is worth a training.
-        except Exception as error:
-            cause = f"{type(error).__name__}: {first_line(error)}"
-            self.warn(f"{what} could not be written ({cause}); the run does without it")
 
     def warn(self, text: str) -> None:
         """Say and keep a warning, unless it was said before."""

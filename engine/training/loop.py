@@ -18,7 +18,15 @@ from engine.learners import LearnerState
 from engine.learners.checkpoints import Checkpoint, newest_checkpoint, save_checkpoint
 from engine.methods import Team, assemble, method_of, weights_sha256
 from engine.paths import absolute, check_writable
-from engine.recipes import Plan, Recipe, plan_with_absolute_paths, recipe_identity, recipe_to_dict, with_absolute_paths
+from engine.recipes import (
+    Plan,
+    Recipe,
+    cautions,
+    plan_with_absolute_paths,
+    recipe_identity,
+    recipe_to_dict,
+    with_absolute_paths,
+)
 from engine.runtimes import Runtime, open_runtime
 from engine.tracking import Console, MetricsLog, Preparation, Record, open_console
 from engine.training.by_products import ByProducts
@@ -73,13 +81,14 @@ def train(
         console.message(f"{folder_path} is finished already; --resume never starts a new run beside it")
         return Result.from_json(summary, folder_path)
     check_writable(folder_path, "--run-dir", RunError)
-    source = open_source(
-        recipe.data,
-        recipe.seed,
-        Preparation(console.message),
-        companions=getattr(recipe.method, "companions", "none"),
-    )
-    try:
+    with contextlib.ExitStack() as opened:
+        source = open_source(
+            recipe.data,
+            recipe.seed,
+            Preparation(console.message),
+            companions=getattr(recipe.method, "companions", "none"),
+        )
+        opened.callback(source.close)
         team = method_of(recipe).team(recipe, source.facts)
         check_batches(recipe, source.facts)
         try:
@@ -88,24 +97,18 @@ def train(
             # There is no run folder yet whose log could keep them.
             console.message(error.details)
             raise
+        opened.callback(runtime.close)
+        folder = RunFolder(folder_path, recipe, plan, describe_environment())
+        opened.callback(folder.close)
+        if recipe.data.labelled_fraction is not None or recipe.data.labelled_indices is not None:
+            folder.write_lines("labelled_indices.txt", source.labelled_indices())
+        run = _Run(recipe, plan, source, team, runtime, folder, console, mirror, until_step)
         try:
-            folder = RunFolder(folder_path, recipe, plan, describe_environment())
-            try:
-                if recipe.data.labelled_fraction is not None or recipe.data.labelled_indices is not None:
-                    folder.write_lines("labelled_indices.txt", source.labelled_indices())
-                run = _Run(recipe, plan, source, team, runtime, folder, console, mirror, until_step)
-                try:
-                    result = run.train(started)
-                except BaseException:
-                    run.by_products.mirror_the_end()
-                    raise
-                return run.mirrored(result)
-            finally:
-                folder.close()
-        finally:
-            runtime.close()
-    finally:
-        source.close()
+            result = run.train(started)
+        except BaseException:
+            run.by_products.mirror_the_end()
+            raise
+        return run.mirrored(result)
 
 
 class _Run:
@@ -142,8 +145,7 @@ class _Run:
         try:
             # A process that was killed while it wrote one leaves it behind.
             remove_unfinished(self._folder.path)
-            caution = getattr(self._recipe.method, "caution", None)
-            if caution is not None:
+            for caution in cautions(self._recipe):
                 self._say(caution)
             step = self._resume()
             self._metrics = MetricsLog(self._folder.path, step or None)

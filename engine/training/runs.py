@@ -13,7 +13,8 @@ from engine.data import Facts, open_source
 from engine.errors import RunError
 from engine.learners.checkpoints import Checkpoint, require_checkpoint
 from engine.methods import Network, assemble, method_of
-from engine.recipes import Plan, Recipe, load_recipe
+from engine.paths import absolute
+from engine.recipes import Plan, Recipe, load_recipe, with_absolute_paths
 from engine.runtimes import open_runtime
 from engine.tracking import Record, read_metrics
 from engine.training.recalibration import recalibrate
@@ -80,7 +81,7 @@ def load(run_dir: str | Path) -> Run:
     Raises:
         RunError: it is no run folder, or holds no complete checkpoint.
     """
-    path = Path(run_dir)
+    path = absolute(run_dir, "run_dir", RunError)
     if not (path / "recipe.json").is_file():
         raise RunError(f"{path}: is no run folder: there is no recipe.json in it")
     checkpoint = require_checkpoint(path / "checkpoints")
@@ -106,7 +107,7 @@ def evaluate(run: Run, data_root: str | None = None) -> dict[str, float]:
     if getattr(recipe.method, "knowledge_folder", None) is not None:
         recipe = dataclasses.replace(recipe, method=dataclasses.replace(recipe.method, knowledge_folder=None))
     if data_root is not None:
-        recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=data_root))
+        recipe = with_absolute_paths(dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=data_root)))
     source = open_source(recipe.data, recipe.seed)
     try:
         if source.facts.fingerprint != run.facts.fingerprint:

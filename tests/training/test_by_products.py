@@ -14,9 +14,8 @@ import pytest
 
 import engine
 from engine.recipes import Recipe
-from engine.tracking import read_metrics
+from engine.tracking import read_metrics, spared
 from engine.training import load
-from engine.training.by_products import ByProducts
 
 TinyRecipe = Callable[..., Recipe]
 IN_PROCESS = engine.Plan(executor="process", report_every_steps=2)
@@ -107,10 +106,9 @@ def test_a_mirror_that_fails_at_the_very_end_is_in_the_summary_too(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_an_interruption_is_no_warning(error: type[BaseException], tmp_path: Path) -> None:
+def test_an_interruption_is_no_warning(error: type[BaseException]) -> None:
     said: list[str] = []
-    products = ByProducts(tmp_path, None, said.append)
-    with pytest.raises(error), products.spared("curves.png"):
+    with pytest.raises(error), spared("curves.png", said.append):
         raise error
     assert said == []
 

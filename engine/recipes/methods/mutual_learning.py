@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from engine.errors import RecipeError
+from engine.paths import absolute
 from engine.recipes.backbone import Backbone
 from engine.recipes.methods.branches import DHM, DSL, DSN, Branched, check_inside
 from engine.recipes.methods.local_learning import DGL, EndToEnd, Greedy, InfoPro, PredSim, Segmented
@@ -170,4 +171,4 @@ class Distillation:
         """Return the same with the teacher's path made absolute."""
         if self.teacher is None:
             return self
-        return dataclasses.replace(self, teacher=os.path.abspath(os.path.expanduser(self.teacher)))
+        return dataclasses.replace(self, teacher=str(absolute(self.teacher, "method.teacher", RecipeError)))
