@@ -73,7 +73,7 @@ class Recipe:
     schedule: Schedule = Cosine()
     """How the learning rate changes."""
 
-    epochs: Annotated[int, Field(ge=1)] = 160
+    epochs: Annotated[int, Field(ge=1, le=2**53)] = 160
     """Passes over the training set."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
