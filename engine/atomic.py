@@ -34,6 +34,13 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a process that was killed inside of `replacing` left in a folder that only this process writes to."""
+    for left in folder.glob(".*.*.tmp"):
+        if left.name.split(".")[-2].isdigit() and not left.is_dir():
+            left.unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder outlive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)

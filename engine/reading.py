@@ -152,7 +152,7 @@ def parse_json(content: bytes | str, place: Path | str, error: type[InputError],
     with naming(place, error, advice):
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content.removeprefix("\ufeff")
         values = json.loads(text, object_pairs_hook=_object)
-        _check_nesting(values)
+        check_values(values)
     return values
 
 
@@ -165,7 +165,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _check_nesting(values: Any) -> None:
+def check_values(values: Any) -> None:
+    """Refuse JSON values that no file or command line of ours needs.
+
+    Raises:
+        ValueError: they are nested deeper than `JSON_DEPTH`, or hold text that is no text (NUL, halves of characters).
+    """
     level, depth = [values], 0
     while level:
         depth += 1

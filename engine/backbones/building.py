@@ -85,5 +85,5 @@ def _check_options(settings: Backbone, given: dict[str, object]) -> None:
         raise RecipeError(
             f"backbone.options={settings.options}: only a function of your own (path/to/file.py:function) takes them, "
             f"not {settings.name}, whose options are: {', '.join(sorted(family.options)) or 'none'}. Leave them out, or set "
-                "backbone.options={}."
+            "backbone.options={}."
         )

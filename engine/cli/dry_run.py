@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.cli.outcome import Outcome, aligned
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from engine.training import Resume
 
 
-def describe(recipe: Recipe, plan: Plan, run_dir: str | None, resume: Resume) -> Outcome:
+def describe(recipe: Recipe, plan: Plan, run_dir: Path | None, resume: Resume) -> Outcome:
     """Return everything that is known before a training starts; nothing is written.
 
     Raises:

@@ -78,6 +78,8 @@ class MetricsLog:
         if self._file.closed:
             return
         self._file.close()
+        if not self._jsonl.exists():
+            return  # The folder has been moved or deleted, and must not be made anew.
         with replacing(self._parquet) as temporary:
             _write_parquet(_records(self._jsonl), temporary)
 

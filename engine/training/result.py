@@ -38,6 +38,7 @@ class Result:
         weights_sha256: digest of the plain backbone's tensors in name order; of several networks, of all of them.
         departures: why learners have left their cohort, by name; empty if all finished.
         seconds: wall-clock time of this call.
+        warnings: what could not be made beside the record of the run, such as the picture, and why; one line each.
     """
 
     run_dir: Path
@@ -55,6 +56,7 @@ class Result:
     weights_sha256: str
     departures: dict[str, str]
     seconds: float
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON values; a score that is not finite, as of a peer that has left, is null."""
@@ -73,6 +75,8 @@ class Result:
         known = {**_NOT_COUNTED, **{name: value for name, value in known.items() if name in _TYPES}, "run_dir": run_dir}
         if isinstance(known.get("metrics"), dict):
             known["metrics"] = {name: math.nan if each is None else each for name, each in known["metrics"].items()}
+        if isinstance(known["warnings"], list):
+            known["warnings"] = tuple(known["warnings"])
         return Result(**checked(known, _FIELDS, place, RunError))
 
 
@@ -84,4 +88,4 @@ _Fields = _typed_dict("_Fields", _TYPES)
 _Fields.__pydantic_config__ = ConfigDict(strict=True)
 _FIELDS: TypeAdapter[dict[str, Any]] = TypeAdapter(_Fields)
 # By the versions that wrote the first summaries.
-_NOT_COUNTED = {"deployed_parameters": None, "trained_parameters": None}
+_NOT_COUNTED = {"deployed_parameters": None, "trained_parameters": None, "warnings": ()}

@@ -15,7 +15,7 @@ from engine.errors import RunError
 from engine.learners.checkpoints import Checkpoint, require_checkpoint
 from engine.methods import Network, assemble, method_of
 from engine.paths import absolute
-from engine.recipes import Plan, Recipe, load_recipe
+from engine.recipes import Plan, Recipe, load_recipe, with_absolute_paths
 from engine.runtimes import open_runtime
 from engine.tracking import Record, read_metrics
 from engine.training.recalibration import recalibrate
@@ -109,7 +109,7 @@ def evaluate(run: Run, data_root: str | None = None) -> dict[str, float]:
     if getattr(recipe.method, "knowledge_folder", None) is not None:
         recipe = dataclasses.replace(recipe, method=dataclasses.replace(recipe.method, knowledge_folder=None))
     if data_root is not None:
-        recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=data_root))
+        recipe = with_absolute_paths(dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=data_root)))
     source = open_source(recipe.data, recipe.seed)
     try:
         if source.facts.fingerprint != run.facts.fingerprint:

@@ -395,7 +395,7 @@ def local_ray() -> Iterator[None]:
 def test_the_process_and_ray_give_the_same_weights(
     kind: str, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.training.loop.plot_curves", lambda *_: None)
+    monkeypatch.setattr("engine.training.by_products.plot_curves", lambda *_: None)
     alone = engine.train(make(kind), engine.Plan(executor="process"), tmp_path / "process")
     on_ray = engine.train(make(kind), engine.Plan(executor="ray", window=2), tmp_path / "ray")
     assert alone.weights_sha256 == on_ray.weights_sha256

@@ -139,8 +139,10 @@ class DML:
                 "feature_weight=0, or exchange=predictions"
             )
         if self.local_weight and not isinstance(self.peer_method, Segmented):
-            raise ValueError("local_weight is for peers that are cut into segments: set local_weight=0, or peer_method.kind=infopro or another "
-                "that cuts")
+            raise ValueError(
+                "local_weight is for peers that are cut into segments: set local_weight=0, or peer_method.kind=infopro or another "
+                "that cuts"
+            )
         if self.local_weight and getattr(self.peer_method, "head", "softmax") == "contrastive":
             raise ValueError("local_weight compares class predictions: set peer_method.head=softmax")
         if isinstance(self.peer_method, Branched):
