@@ -37,6 +37,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 default_role = "code"
+# Numbers, minus signs and dots stay as they are written.
+smartquotes = False
 
 # A name such as `bytes` is also the name of a field; a type in a signature is meant, and links nowhere then.
 suppress_warnings = ["ref.python"]
