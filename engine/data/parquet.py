@@ -135,7 +135,7 @@ def stream_pictures(shards: tuple[Path, ...], column: str) -> Iterator[Picture]:
         file = open_shard(shard)
         row = 0
         try:
-            for rows in file.iter_batches(batch_size=_rows_at_once(file, shard), columns=[column]):
+            for rows in file.iter_batches(batch_size=_rows_at_once(file, shard), columns=[column], use_threads=False):
                 for value in rows.column(0):
                     yield _picture(shard, row, value.as_py())
                     row += 1
@@ -190,7 +190,7 @@ def _named_outside(shard: Path, column: str) -> list[str]:
 
 
 def _paths(file: pyarrow.parquet.ParquetFile, column: str) -> pyarrow.ChunkedArray:
-    return pyarrow.compute.struct_field(file.read(columns=[f"{column}.path"]).column(0), "path")
+    return pyarrow.compute.struct_field(file.read(columns=[f"{column}.path"], use_threads=False).column(0), "path")
 
 
 def encoded_part(

@@ -1,4 +1,8 @@
-"""What does one Parquet file say of itself: its columns, values, and what the hub's metadata call them?"""
+"""What does one Parquet file say of itself: its columns, values, and what the hub's metadata call them?
+
+Everything is read in the calling thread: one of pyarrow's own that meets damaged bytes may outlive the error, and the
+end of the process would wait for it.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +96,7 @@ def read_values(shard: Path, column: str) -> tuple[np.ndarray, list[Any] | None]
         DataError: the column is damaged, or empty in some rows.
     """
     with naming_files(f"{shard}, column {printable(column)}"):
-        values = open_shard(shard).read(columns=[column]).column(0)
+        values = open_shard(shard).read(columns=[column], use_threads=False).column(0)
         kind = kind_of(values.type)
         if len(values) and values.null_count == len(values):
             return None
@@ -117,7 +121,7 @@ def all_different(shards: tuple[Path, ...], column: str) -> bool:
     """Tell whether a column has another value in every row of all shards. Raises DataError."""
     seen, rows = 0, 0
     with naming_files(f"{shards[0].parent}, column {printable(column)}"):
-        tables = [open_shard(shard).read(columns=[column]).column(0) for shard in shards]
+        tables = [open_shard(shard).read(columns=[column], use_threads=False).column(0) for shard in shards]
         if tables and pyarrow.types.is_dictionary(tables[0].type):
             tables = [table.cast(table.type.value_type) for table in tables]
         values = pyarrow.chunked_array([chunk for table in tables for chunk in table.chunks], type=tables[0].type)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data import class_names
-from engine.data.boundary import finder, is_folder
+from engine.data.boundary import finder, is_folder, naming_files
 from engine.data.checks import check_balance, check_file_size, check_labels, missing_set
 from engine.data.inventory import Survey
 from engine.data.parts import EncodedPart, Found, Loaded, PixelPart
@@ -55,6 +55,8 @@ def _load(files: dict[str, tuple[Path, Path]], strict: bool) -> Loaded:
             check_file_size(labels_path, EXPECTED[split])
         # Files count classes from 1; a label 0 becomes 255 here and is refused below.
         stored = np.frombuffer(read_bytes(labels_path, DataError, _MOST_LABELS), dtype=np.uint8)
+        if not len(stored):
+            raise DataError(f"{labels_path} is empty: the copy is incomplete; fetch the file again")
         labels = (stored - np.uint8(1)).astype(np.int64)
         check_file_size(images_path, len(labels) * _IMAGE_BYTES)
         check_labels(f"{labels_path} (less 1)", labels, len(class_names.STL10))
@@ -65,7 +67,8 @@ def _load(files: dict[str, tuple[Path, Path]], strict: bool) -> Loaded:
 
 
 def _blocks(path: Path) -> Iterator[np.ndarray]:
-    stored = np.memmap(path, dtype=np.uint8, mode="r").reshape(-1, 3, _SIDE, _SIDE)
+    with naming_files(path):
+        stored = np.memmap(path, dtype=np.uint8, mode="r").reshape(-1, 3, _SIDE, _SIDE)
     for start in range(0, len(stored), _IMAGES_AT_ONCE):
         # Each plane is stored column by column.
         yield stored[start : start + _IMAGES_AT_ONCE].transpose(0, 1, 3, 2)

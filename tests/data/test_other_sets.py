@@ -85,6 +85,9 @@ def test_stl10_errors(writers: Any, tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"test_X.bin has 552,959 bytes, expected 552,960: the copy is incomplete"):
         open_small("stl10", root)
+    (root / "stl10_binary" / "train_y.bin").write_bytes(b"")
+    with pytest.raises(DataError, match=r"train_y.bin is empty: the copy is incomplete"):
+        open_small("stl10", root)
     with pytest.raises(DataError, match="has label 255, expected 0 to 9"):
         open_small("stl10", write_stl10(tmp_path / "zero", images, labels - 1))
 
