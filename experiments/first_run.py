@@ -23,7 +23,7 @@ from pathlib import Path
 import engine
 from engine.errors import EXIT_INTERRUPTED
 from engine.runtimes.ray import start_private_ray
-from engine.tracking import ComparisonRow, comparison_table, plot_comparison
+from engine.tracking import ComparisonRow, comparison_table, plot_comparison, spared
 
 SEEDS = (0, 1, 2)
 
@@ -133,8 +133,6 @@ def main() -> int:
 
     rows = [as_row(label, results) for label, results in in_process.items()]
     rows.insert(4, as_row(RAY_LABEL, on_ray))
-    picture = folder / "comparison.png"
-    plot_comparison(rows, picture, "Handwritten digits, ResNet-14 (4, 8, 16), 15 epochs, 3 seeds")
     digests = [(r.weights_sha256, p.weights_sha256) for r, p in zip(on_ray, in_process["InfoPro K=2"], strict=True)]
     equal = all(ray_digest == process_digest for ray_digest, process_digest in digests)
 
@@ -143,6 +141,9 @@ def main() -> int:
         sign = "==" if ray_digest == process_digest else "!="
         print(f"seed {seed}: weights on Ray {ray_digest[:16]} {sign} in process {process_digest[:16]}")
     print(f"\nweights of the Ray runs {'equal' if equal else 'DIFFER FROM'} those of the runs in one process")
+    picture = folder / "comparison.png"
+    with spared("comparison.png", lambda warning: print(warning, file=sys.stderr)):
+        plot_comparison(rows, picture, "Handwritten digits, ResNet-14 (4, 8, 16), 15 epochs, 3 seeds")
     print(f"run folders    {folder.resolve()}")
     print(f"TensorBoard    .venv/bin/tensorboard --logdir {folder}")
     print(f"plot           {picture.resolve()}")

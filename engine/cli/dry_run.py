@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.cli.outcome import Outcome, aligned
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from engine.training import Resume
 
 
-def describe(recipe: Recipe, plan: Plan, run_dir: str | None, resume: Resume) -> Outcome:
+def describe(recipe: Recipe, plan: Plan, run_dir: Path | None, resume: Resume) -> Outcome:
     """Return everything that is known before a training starts; nothing is written.
 
     Raises:
@@ -55,6 +56,7 @@ def _lines(found: Preview) -> list[str]:
     return [
         f"{recipe.name}: {recipe.method.kind}, {recipe.backbone.name}, {facts.name}",
         f"  images: {images}, of {shape} in {facts.num_classes:,} classes",
+        *(f"  {line}" for line in found.inventory.lines()),
         f"  steps: {recipe.epochs:,} epochs of {found.steps_per_epoch:,}, {found.total_steps:,} in all",
         f"  run folder: {found.run_dir} ({state})",
         "",

@@ -50,9 +50,10 @@ def run(options: argparse.Namespace) -> Outcome:
     counts = _counts(options.k)
     memory = _bytes(options.gpu_memory)
     devices = _positive("--gpus", options.gpus) if options.gpus is not None else None
-    from engine.recipes import Plan, apply_overrides, load_recipe
+    from engine.recipes import Plan, apply_overrides, load_recipe, with_absolute_paths
 
     recipe, plan = apply_overrides(load_recipe(options.recipe), Plan(), options.fields)
+    recipe = with_absolute_paths(recipe)
     from engine.cli.estimate_lines import estimate_lines
     from engine.planning.estimate import estimate_team, segment_counts, with_segments
     from engine.planning.fitting import largest_batch, smallest_that_fits

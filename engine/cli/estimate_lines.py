@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +136,13 @@ def _cuts(cuts: Sequence[CutEstimate], path: str) -> list[str]:
     ]
     # The measured ones are meant to be copied.
     rows += [
-        (str(cut.num_segments), cut.rule, f"{cut.memory:.3f}", f"{cut.speed_up:.2f}x", ",".join(cut.blocks))
+        (
+            str(cut.num_segments),
+            cut.rule,
+            f"{cut.memory:.3f}",
+            f"{cut.speed_up:.2f}x",
+            shlex.quote(",".join(cut.blocks)),
+        )
         for cut in cuts
         if cut.rule == "measured"
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import os
@@ -12,9 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import engine
+from engine.cli import standard_streams
 from engine.cli.outcome import Outcome, strict_json
 from engine.cli.words import PROGRAM, Parser, nearest
-from engine.errors import EXIT_BUG, EXIT_INTERRUPTED, EngineError, InputError
+from engine.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EngineError, InputError
 
 COMMANDS = {
     "list": ("engine.cli.listing", "show methods, backbones, data sets and recipes"),
@@ -50,7 +50,14 @@ def _help() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    standard_streams.prepare()
+    try:
+        return _main(list(sys.argv[1:] if argv is None else argv))
+    finally:
+        standard_streams.settle()
+
+
+def _main(words: Sequence[str]) -> int:
     as_json = "--json" in words
     try:
         outcome = _run(words)
@@ -62,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read the progress is gone, which ended the work in its middle.
         return EXIT_INTERRUPTED
     except Exception as error:
-        traceback.print_exc()
+        standard_streams.complain(traceback.format_exc().splitlines())
         text = f"{type(error).__name__}: {error}"
         report = f"this is a bug; please report it with the lines above and with what `{PROGRAM} doctor` says"
         return _fail(f"{text}\n{report}", EXIT_BUG, as_json)
@@ -81,6 +88,7 @@ def _run(words: Sequence[str]) -> Outcome:
         kind = "option before the command" if command.startswith("-") else "command"
         choices = ["--help", "--version"] if command.startswith("-") else list(COMMANDS)
         raise InputError(f"{command}: there is no such {kind}{nearest(command, choices)}")
+    _check_current_folder()
     place, description = COMMANDS[command]
     module: Any = importlib.import_module(place)
     parser = Parser(command, f"{description[0].upper()}{description[1:]}.", getattr(module, "EPILOG", ""))
@@ -88,27 +96,34 @@ def _run(words: Sequence[str]) -> Outcome:
     module.add_arguments(parser)
     try:
         options = parser.read(words[1:])
-    except SystemExit:  # argparse has printed the help of this command
-        return Outcome([], {"command": command})
+    except SystemExit:  # after --help
+        return Outcome(parser.help_text.splitlines(), {"command": command, "help": parser.help_text})
     outcome: Outcome = module.run(options)
     return outcome
 
 
+def _check_current_folder() -> None:
+    """Refuse a current folder that is no more: libraries below torch end the process when they find none."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise InputError(
+            "the current folder has been removed; change to one that exists, as with `cd ~`, and give the same command"
+        ) from error
+
+
 def _fail(message: str, exit_code: int, as_json: bool) -> int:
     first, *more = message.splitlines() or [""]
-    with contextlib.suppress(BrokenPipeError):
-        print(f"{PROGRAM}: error: {first}", *(f"  {line}" for line in more), sep="\n", file=sys.stderr)
+    standard_streams.complain([f"{PROGRAM}: error: {first}", *(f"  {line}" for line in more)])
     outcome = Outcome([], {"error": message, "exit_code": exit_code}, exit_code)
     return _print(outcome, True) if as_json else exit_code
 
 
 def _print(outcome: Outcome, as_json: bool) -> int:
-    try:
-        for line in [json.dumps(strict_json(outcome.values))] if as_json else outcome.lines:
-            print(line)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # As in `... | head -1`: the work is done. Python would complain once more when it flushes at its end.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return outcome.exit_code
+    lines = [json.dumps(strict_json(outcome.values))] if as_json else outcome.lines
+    cause = standard_streams.write_result(lines) if lines else None
+    if cause is None:
+        return outcome.exit_code
+    where = f"; the result is in {outcome.values['run_dir']}" if "run_dir" in outcome.values else ""
+    standard_streams.complain([f"{PROGRAM}: error: standard output cannot be written to: {cause}{where}"])
+    return outcome.exit_code or EXIT_BAD_INPUT

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import shlex
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from engine.atomic import write_error
 from engine.cli.outcome import Outcome, aligned
 from engine.cli.words import PROGRAM
 from engine.errors import RecipeError
+from engine.paths import absolute, check_writable
 
 if TYPE_CHECKING:
     from engine.planning import Measurement
@@ -49,30 +49,30 @@ def run(options: argparse.Namespace) -> Outcome:
     if "=" in options.recipe and not options.recipe.endswith((".py", ".json")):
         raise RecipeError(f"{options.recipe}: no recipe is given before it; `{PROGRAM} list recipes` shows them")
     ks = numbers_of_segments(options.k)
-    from engine.recipes import Plan, apply_overrides, load_recipe
+    from engine.recipes import Plan, apply_overrides, load_recipe, with_absolute_paths
 
     recipe, plan = apply_overrides(load_recipe(options.recipe), Plan(), options.fields)
+    recipe = with_absolute_paths(recipe)
     from engine.planning import measure
     from engine.tracking import open_console
     from engine.training.folder import free_folder
 
-    folder = Path(options.out) if options.out else free_folder(Path("runs") / f"measure-{recipe.name}")
+    folder = absolute(options.out or free_folder(Path("runs") / f"measure-{recipe.name}"), "--out")
     # Before minutes of measuring: a folder that cannot be written would lose them.
+    check_writable(folder, "--out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
     except OSError as error:
         raise write_error(folder, error) from error
     against = [word.strip() for word in options.against.split(",") if word.strip() not in ("", "none")]
     with open_console(sys.stderr, quiet=False) as console:
         try:
             found = measure(recipe, plan, ks, against, options.steps, options.rounds, console.message)
+            files = found.write(folder, console.message)
         except BaseException:
             with contextlib.suppress(OSError):
                 folder.rmdir()
             raise
-    files = found.write(folder)
     values = {"folder": str(folder), "files": files, **found.to_json()}
     return Outcome(_lines(found, folder, files), values)
 

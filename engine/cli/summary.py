@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shlex
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.cli.outcome import aligned
@@ -28,7 +30,8 @@ _BETWEEN_PEERS_IN_SUMMARY = ("accuracy_gap", "kl_between_peers")
 
 def summary_lines(result: Result) -> list[str]:
     """Return the result in a few aligned lines; of a cohort one for each network."""
-    folder = shlex.quote(str(result.run_dir))
+    shown = _from_here(result.run_dir)
+    folder = shlex.quote(str(shown))
     rows: list[tuple[str, str]] = [(result.status, f"{result.epochs:,} epochs, {result.steps:,} steps")]
     rows += _accuracies(result.metrics)
     rows += departure_rows(result.departures)
@@ -38,10 +41,18 @@ def summary_lines(result: Result) -> list[str]:
     rows += [
         ("time", format_seconds(result.seconds)),
         ("run folder", folder),
-        ("curves", shlex.quote(str(result.run_dir / "curves.png"))),
+        ("curves", shlex.quote(str(shown / "curves.png"))),
         ("TensorBoard", f"tensorboard --logdir {folder}"),
+        *(("warning", text) for text in result.warnings),
     ]
     return aligned(rows, indent="")
+
+
+def _from_here(path: Path) -> Path:
+    """Return a path below the current folder as it is written there, any other as it is."""
+    with contextlib.suppress(OSError, ValueError):
+        return path.relative_to(Path.cwd())
+    return path
 
 
 def scores_of(metrics: Mapping[str, float]) -> dict[str, dict[str | None, dict[str, float]]]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from engine.cli.outcome import Outcome
 from engine.cli.summary import summary_lines
 from engine.cli.words import PROGRAM
-from engine.errors import EXIT_INTERRUPTED, EXIT_SUCCESS, PlanError, RecipeError
+from engine.errors import EXIT_INTERRUPTED, EXIT_SUCCESS, PlanError, RecipeError, RunError
+from engine.paths import absolute
 
 if TYPE_CHECKING:
     from engine.recipes import Plan, Recipe
@@ -45,15 +46,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Outcome:
     """Train, or with ``--dry-run`` say what would be trained."""
     recipe, plan = _recipe_and_plan(options)
+    folder = absolute(options.run_dir, "--run-dir", RunError) if options.run_dir is not None else None
     if options.dry_run:
         from engine.cli.dry_run import describe
 
-        return describe(recipe, plan, options.run_dir, options.resume)
+        return describe(recipe, plan, folder, options.resume)
     from engine.tracking import open_console
     from engine.training import train
 
     with open_console(sys.stderr, quiet=False) as console:
-        result = train(recipe, plan, options.run_dir, options.resume, console)
+        result = train(recipe, plan, folder, options.resume, console)
     interrupted = result.status == "interrupted"
     lines = summary_lines(result) + ([_how_to_go_on(result, options)] if interrupted else [])
     return Outcome(lines, result.to_json(), EXIT_INTERRUPTED if interrupted else EXIT_SUCCESS)
@@ -62,13 +64,14 @@ def run(options: argparse.Namespace) -> Outcome:
 def _recipe_and_plan(options: argparse.Namespace) -> tuple[Recipe, Plan]:
     if "=" in options.recipe and not options.recipe.endswith((".py", ".json")):
         raise RecipeError(f"{options.recipe}: no recipe is given before it; `{PROGRAM} list recipes` shows them")
-    from engine.recipes import Plan, apply_overrides, load_recipe
+    from engine.recipes import Plan, apply_overrides, load_recipe, with_absolute_paths
 
     wanted = {"plan.executor": options.on, "plan.address": options.address}
     if options.address:
         wanted["plan.executor"] = options.on or "ray"
     words = [*options.fields, *_words_of_flags(wanted, options.fields)]
     recipe, plan = apply_overrides(load_recipe(options.recipe), Plan(), words)
+    recipe = with_absolute_paths(recipe)
     if options.address and plan.executor != "ray":
         raise PlanError(f"--address {options.address} means a Ray cluster, but --on {plan.executor} uses no Ray")
     return recipe, plan

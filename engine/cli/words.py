@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from engine.errors import InputError
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 PROGRAM = "local-learning"
 
@@ -26,6 +29,11 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        self.help_text = ""
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Keep the help for the result of the command, which is printed where all results are."""
+        self.help_text = self.format_help()
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse found wrong."""

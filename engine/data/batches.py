@@ -15,6 +15,7 @@ from engine.data.checking import check_pictures
 from engine.data.companions import Companions, choose_companion
 from engine.data.facts import Facts
 from engine.data.images import Images
+from engine.data.inventory import Inventory
 from engine.data.labels import choose_labelled, known_labels
 from engine.data.normalisation import choose_statistics
 from engine.data.opening import STORED_LIMIT_BYTES, Opened, open_images
@@ -58,6 +59,7 @@ class Source:
     def __init__(
         self,
         facts: Facts,
+        inventory: Inventory,
         data: Data,
         seed: int,
         images: dict[str, Images],
@@ -66,6 +68,7 @@ class Source:
         companions: Companions,
     ) -> None:
         self.facts = facts
+        self.inventory = inventory
         self._batch_size = data.batch_size
         self._evaluation_batch_size = data.evaluation_batch_size
         self._seed = seed
@@ -197,7 +200,7 @@ def open_source(
     )
     images = opened.images if "validation" in opened.images else opened.images | {"validation": opened.images["train"]}
     check_pictures(images, chosen, facts.fingerprint, progress)
-    return Source(facts, data, seed, images, chosen, labelled, companions)
+    return Source(facts, opened.inventory(), data, seed, images, chosen, labelled, companions)
 
 
 def _fingerprint(opened: Opened, chosen: Chosen, labelled: np.ndarray) -> str:

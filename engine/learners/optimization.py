@@ -81,7 +81,7 @@ def learning_rate(schedule: Schedule, start: float, epochs: int, steps_per_epoch
         return (start - schedule.minimum) * (1 - progress) ** schedule.power + schedule.minimum
     assert isinstance(schedule, Cosine)
     number = epoch + schedule.counts_from
-    time = number / epochs if schedule.interval == "epoch" else progress
+    time = progress if schedule.counts_steps(epochs) else number / epochs
     base = 0.5 * start * (1 + math.cos(math.pi * time))
     warmup, ordinal = schedule.warmup_epochs, epoch + 1
     if ordinal <= warmup:

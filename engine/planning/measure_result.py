@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from engine.planning.measure_ways import Machine
 from engine.planning.resident_memory import PINNED
 from engine.planning.timeline import plot_timeline, write_trace
 from engine.recipes import Recipe, recipe_to_dict
+from engine.tracking import spared
 
 BUSY_BESIDE = 0.05
 """Share of one core that others may use before a figure is doubtful."""
@@ -100,8 +101,12 @@ class Measurement:
             "left_out": self.left_out,
         }
 
-    def write(self, folder: Path) -> list[str]:
+    def write(self, folder: Path, warn: Callable[[str], None]) -> list[str]:
         """Write table, numbers, picture and timelines into a folder; returns the names of the files.
+
+        Args:
+            folder: made if it is not there.
+            warn: told which picture or timeline could not be made, and why.
 
         Raises:
             RunError: it cannot be written.
@@ -115,10 +120,17 @@ class Measurement:
             folder.mkdir(parents=True, exist_ok=True)
             replace_file(folder / "measure.json", (json.dumps(self.to_json(), indent=2) + "\n").encode())
             replace_file(folder / "measure.md", markdown_table(self).encode())
-            plot_measurement(self, folder / "measure.png", title)
-            if timelines:
-                write_trace(timelines, folder / "timeline.json")
-                plot_timeline(timelines, folder / "timeline.png", f"{title}: busy and waiting")
         except OSError as error:
             raise write_error(folder, error) from error
-        return ["measure.md", "measure.json", "measure.png", *(["timeline.json", "timeline.png"] if timelines else [])]
+        made = ["measure.md", "measure.json"]
+        with spared("measure.png", warn):
+            plot_measurement(self, folder / "measure.png", title)
+            made.append("measure.png")
+        if timelines:
+            with spared("timeline.json", warn):
+                write_trace(timelines, folder / "timeline.json")
+                made.append("timeline.json")
+            with spared("timeline.png", warn):
+                plot_timeline(timelines, folder / "timeline.png", f"{title}: busy and waiting")
+                made.append("timeline.png")
+        return made

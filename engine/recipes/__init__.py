@@ -48,12 +48,13 @@ from engine.recipes.optimizer import (
     Step,
 )
 from engine.recipes.overrides import apply_overrides
-from engine.recipes.plan import Plan, plan_from_dict, plan_to_dict
+from engine.recipes.plan import Plan, plan_from_dict, plan_to_dict, plan_with_absolute_paths
 from engine.recipes.problems import nearest
 from engine.recipes.recipe import (
     Classification,
     Numerics,
     Recipe,
+    cautions,
     recipe_from_dict,
     recipe_identity,
     recipe_to_dict,
@@ -117,10 +118,12 @@ __all__ = [
     "Step",
     "StochasticDepth",
     "apply_overrides",
+    "cautions",
     "load_recipe",
     "nearest",
     "plan_from_dict",
     "plan_to_dict",
+    "plan_with_absolute_paths",
     "recipe_from_dict",
     "recipe_identity",
     "recipe_to_dict",

@@ -91,13 +91,18 @@ class Cosine:
 
     kind: Literal["cosine"] = "cosine"
     interval: Literal["epoch", "step"] = "epoch"
-    """Whether t counts epochs or optimizer steps."""
+    """Whether t counts epochs or optimizer steps. A run of a single epoch counts steps if that epoch would otherwise
+    run at 0, at which nothing is learned."""
     counts_from: Literal[0, 1] = 1
     """Number of the first epoch: 1 makes the last epoch run at exactly 0 (InfoPro on CIFAR), 0 starts at lr."""
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
     """Epochs e = 1..W that run at base(e) * (e - 1) / W + warmup_learning_rate * (W + 1 - e) / W (InfoPro: 10)."""
     warmup_learning_rate: NotNegative = 0.01
     """Learning rate of the first warm-up epoch."""
+
+    def counts_steps(self, epochs: int) -> bool:
+        """Return whether t counts optimizer steps in a run of so many epochs."""
+        return self.interval == "step" or (epochs == 1 and self.counts_from == 1 and self.warmup_epochs == 0)
 
 
 @settings
@@ -113,7 +118,8 @@ class Step:
     @model_validator(mode="after")
     def _milestones_increase(self) -> Step:
         if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(f"milestones must increase, found {list(self.milestones)}")
+            increasing = ",".join(map(str, sorted(set(self.milestones))))
+            raise ValueError(f"milestones must increase, found {list(self.milestones)}; set milestones={increasing}")
         return self
 
 

@@ -11,12 +11,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from engine.errors import RecipeError
+from engine.reading import check_values
 from engine.recipes.methods import METHODS
 from engine.recipes.optimizer import SGD, Adam, AdamW, Constant, Cosine, Exponential, Polynomial, RMSProp, Step
 from engine.recipes.plan import Plan, plan_from_dict, plan_to_dict
 from engine.recipes.problems import describe_problems, field_names, field_types, suggest_field
 from engine.recipes.recipe import Recipe, recipe_from_dict, recipe_to_dict
 
+_LONGEST_NAME = 200
 _BRANCHES = {name: METHODS[name] for name in ("dsn", "dsl", "dhm")}
 _CHAINS = {name: METHODS[name] for name in ("end_to_end", "greedy", "dgl", "predsim", "infopro")}
 _KINDS: dict[str, dict[str, type]] = {
@@ -38,8 +40,8 @@ _KINDS: dict[str, dict[str, type]] = {
 def parse_value(text: str, types: set[type]) -> Any:
     """Return what a word on the command line means for a field of these types.
 
-    JSON where it is JSON (4, true, [1, 2], null), and numbers with commas are a list. All else stays text, and so
-    does everything for a text field, whose folder may be called 1.10.
+    JSON where it is JSON (4, true, [1, 2], null), and numbers with commas are a list, as is one number for a field that
+    holds a list. All else stays text, and so does everything for a text field, whose folder may be called 1.10.
     """
     if text in ("None", "null"):
         return None
@@ -48,8 +50,11 @@ def parse_value(text: str, types: set[type]) -> Any:
     for candidate in (text, text.lower() if text in ("True", "False") else "", f"[{text}]" if "," in text else ""):
         try:
             value = json.loads(candidate)
-        except (json.JSONDecodeError, RecursionError):
+        # Among others an integer of more digits than Python converts.
+        except (ValueError, RecursionError):
             continue
+        if types == {tuple} and isinstance(value, int | float) and not isinstance(value, bool):
+            return [value]
         # Python counts truth values among the integers; no field means that.
         return text if isinstance(value, bool) and types and bool not in types else value
     return text
@@ -105,6 +110,11 @@ def apply_overrides(recipe: Recipe, plan: Plan, words: Sequence[str]) -> tuple[R
         is_plan = name.startswith("plan.")
         values, path = (plan_values, name[5:]) if is_plan else (recipe_values, name)
         value = parse_value(text, field_types(Plan if is_plan else Recipe, path.split("."), values))
+        try:
+            check_values([name, text, value])
+        except ValueError as error:
+            problems.append(f"{name[:_LONGEST_NAME]}: cannot be set so: {error}")
+            continue
         *parents, last = path.split(".")
         place: Any = values
         for parent in parents:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from engine.errors import PlanError
+from engine.paths import absolute
 from engine.recipes.settings import settings
 
 
@@ -81,3 +84,14 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
 def plan_from_dict(values: dict[str, Any]) -> Plan:
     """Return the plan that plain values describe; raises pydantic's ValidationError with one entry per mistake."""
     return _ADAPTER.validate_python(values)
+
+
+def plan_with_absolute_paths(plan: Plan) -> Plan:
+    """Return the plan with its paths expanded and made absolute, so that it means the same in every folder.
+
+    Raises:
+        PlanError: a path cannot be meant; see `engine.paths.absolute`.
+    """
+    if plan.mirror is None or "://" in plan.mirror:
+        return plan
+    return dataclasses.replace(plan, mirror=str(absolute(plan.mirror, "plan.mirror", PlanError)))

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError
 
 _MOST_LISTED = 24
+_MOST_SHOWN = 200
+_ASSIGNED = re.compile(r"(?<![\w.])[a-z_]+(?:\.[a-z_]+)*(?==)")
 
 
 def nearest(wrong: str, right: Iterable[str]) -> str:
     """Return a hint such as ``; did you mean 'epochs'?``, or what there is if nothing is near."""
     candidates = sorted(set(right))
-    close = difflib.get_close_matches(wrong, candidates, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(wrong[:_MOST_SHOWN], candidates, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]!r}?"
     listed = ", ".join(candidates[:_MOST_LISTED])
@@ -64,7 +67,9 @@ def _chosen(annotation: Any, values: dict[str, Any]) -> list[type]:
 
 def _plain_types(annotation: Any) -> set[type]:
     if get_origin(annotation) is Annotated:
-        return _plain_types(get_args(annotation)[0])
+        plain, *checks = get_args(annotation)
+        # What is taken before it is checked may be anything.
+        return set() if any(isinstance(check, BeforeValidator) for check in checks) else _plain_types(plain)
     if get_origin(annotation) is Literal:
         return {type(choice) for choice in get_args(annotation)}
     if get_origin(annotation) is Union or type(annotation).__name__ == "UnionType":
@@ -86,7 +91,7 @@ def suggest_field(wrong: str, known: Sequence[str]) -> str:
     elsewhere = [name for name in leaves if name.rpartition(".")[2] == last and name != wrong]
     # Short for the words of a name, such as lr for learning_rate.
     initials = [name for name in leaves if "".join(w[:1] for w in name.rpartition(".")[2].split("_")) == last]
-    close = difflib.get_close_matches(wrong, [name for name in leaves if name != wrong], n=1, cutoff=0.75)
+    close = difflib.get_close_matches(wrong[:_MOST_SHOWN], [name for name in leaves if name != wrong], n=1, cutoff=0.75)
     found = [*elsewhere, *initials, *close]
     if found:
         return f"; did you mean {found[0]!r}?"
@@ -157,17 +162,33 @@ def describe_problems(error: ValidationError, root: type, known: Sequence[str], 
             lines.append(f"{name}: is missing, and has no default")
         elif problem["type"] == "union_tag_invalid":
             tags = [tag.strip("' ") for tag in str(context["expected_tags"]).split(",")]
-            lines.append(f"{name}.kind: found {context['tag']!r}{nearest(str(context['tag']), tags)}")
+            lines.append(f"{name}.kind: found {_shown(context['tag'])}{nearest(str(context['tag']), tags)}")
         elif problem["type"] == "literal_error" and isinstance(found, str):
             choices = [part.strip("' ") for part in str(context["expected"]).replace(" or ", ", ").split(",")]
-            lines.append(f"{name}: found {found!r}, expected {context['expected']}{_close_choice(found, choices)}")
+            lines.append(
+                f"{name}: found {_shown(found)}, expected {context['expected']}{_close_choice(found, choices)}"
+            )
         elif problem["type"] == "value_error":
-            lines.append(f"{name}: {context['error']}" if name else str(context["error"]))
+            lines.append(f"{name}: {_in_full(str(context['error']), name, known)}" if name else str(context["error"]))
         else:
-            lines.append(f"{name}: found {found!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}")
+            lines.append(f"{name}: found {_shown(found)}; {problem['msg'][0].lower()}{problem['msg'][1:]}")
     return lines
 
 
+def _in_full(text: str, name: str, known: Sequence[str]) -> str:
+    """Return what a settings class says of its own fields with each ``field=`` as it is written on a command line."""
+    return _ASSIGNED.sub(lambda found: full if (full := f"{name}.{found[0]}") in known else found[0], text)
+
+
+def _shown(value: Any) -> str:
+    """Return a value as Python writes it, cut where it would fill the screen."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of too many digits, lists in lists without end
+        return f"a {type(value).__name__} that is too long to show"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}... ({len(text):,} characters)"
+
+
 def _close_choice(found: str, choices: Sequence[str]) -> str:
-    close = difflib.get_close_matches(found, choices, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(found[:_MOST_SHOWN], choices, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""

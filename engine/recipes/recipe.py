@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from engine.errors import RecipeError
+from engine.paths import absolute
 from engine.recipes.backbone import Backbone
 from engine.recipes.data import Data
 from engine.recipes.methods import Method
@@ -72,7 +73,7 @@ class Recipe:
     schedule: Schedule = Cosine()
     """How the learning rate changes."""
 
-    epochs: Annotated[int, Field(ge=1)] = 160
+    epochs: Annotated[int, Field(ge=1, le=2**53)] = 160
     """Passes over the training set."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -86,6 +87,9 @@ _ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Recipe)
 
 # Fields that say where images lie or how they are shown, not which numbers come out.
 _NOT_IDENTITY: Any = {"name": True, "data": {"root": True, "download": True, "evaluation_batch_size": True}}
+
+# Fields that an earlier version did not have, with the values that mean what it did: they leave the digest as it was.
+_ADDED_LATER: dict[str, dict[str, Any]] = {"data": {"image_column": None}}
 
 
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
@@ -102,16 +106,42 @@ def recipe_from_dict(values: dict[str, Any]) -> Recipe:
 def recipe_identity(recipe: Recipe) -> str:
     """Return a digest of all that decides the weights; where the images lie does not."""
     dumped = _ADAPTER.dump_python(recipe, mode="json", exclude=_NOT_IDENTITY)
+    for part, fields in _ADDED_LATER.items():
+        dumped[part] = {name: value for name, value in dumped[part].items() if fields.get(name, ...) != value}
     return hashlib.sha256(json.dumps(dumped, sort_keys=True).encode()).hexdigest()
 
 
+def cautions(recipe: Recipe) -> list[str]:
+    """Return what a user should know of a recipe that trains, but perhaps not as was meant; a line each."""
+    found = getattr(recipe.method, "caution", None)
+    lines = [found] if found is not None else []
+    schedule = recipe.schedule
+    if not isinstance(schedule, Cosine) or recipe.epochs > 1:
+        return lines
+    if schedule.interval == "epoch" and schedule.counts_steps(1):
+        lines.append(
+            "epochs=1 would run at a learning rate of 0 with schedule.interval=epoch and schedule.counts_from=1, so "
+            "the rate falls from step to step, as with schedule.interval=step"
+        )
+    if schedule.warmup_epochs and schedule.warmup_learning_rate == 0:
+        lines.append(
+            "epochs=1 runs at a learning rate of 0, at which nothing is learned: it is the first epoch of the warm-up, "
+            "and schedule.warmup_learning_rate=0; give more epochs, or schedule.warmup_epochs=0"
+        )
+    return lines
+
+
 def with_absolute_paths(recipe: Recipe) -> Recipe:
-    """Return the recipe with its paths made absolute, so that it means the same in every process."""
+    """Return the recipe with its paths expanded and made absolute, so that it means the same in every process.
+
+    Raises:
+        RecipeError: a path cannot be meant; see `engine.paths.absolute`.
+    """
     data, method = recipe.data, recipe.method
     if data.root is not None and "://" not in data.root:
-        data = dataclasses.replace(data, root=os.path.abspath(os.path.expanduser(data.root)))
+        data = dataclasses.replace(data, root=str(absolute(data.root, "data.root", RecipeError)))
     if data.labelled_indices is not None:
-        listed = os.path.abspath(os.path.expanduser(data.labelled_indices))
+        listed = str(absolute(data.labelled_indices, "data.labelled_indices", RecipeError))
         data = dataclasses.replace(data, labelled_indices=listed)
     # Few methods name files.
     if hasattr(method, "with_absolute_paths"):

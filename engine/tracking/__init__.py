@@ -6,7 +6,9 @@ from engine.tracking.comparison import plot_comparison
 from engine.tracking.console import Console, open_console
 from engine.tracking.curves import plot_curves
 from engine.tracking.metrics import MetricsLog, read_metrics
+from engine.tracking.preparation import Preparation
 from engine.tracking.records import ENSEMBLE, Record
+from engine.tracking.sparing import spared
 from engine.tracking.tables import (
     ComparisonRow,
     comparison_table,
@@ -23,6 +25,7 @@ __all__ = [
     "ComparisonRow",
     "Console",
     "MetricsLog",
+    "Preparation",
     "Record",
     "TensorBoardLog",
     "comparison_table",
@@ -35,4 +38,5 @@ __all__ = [
     "plot_comparison",
     "plot_curves",
     "read_metrics",
+    "spared",
 ]

@@ -10,6 +10,7 @@ from typing import Protocol, TextIO
 from typing_extensions import Self
 
 from engine.tracking.live import LiveConsole
+from engine.tracking.output import Output
 from engine.tracking.plain import PlainConsole
 from engine.tracking.records import Record
 
@@ -39,13 +40,14 @@ class Console(Protocol):
     ) -> None: ...
 
 
-def open_console(stream: TextIO, quiet: bool) -> Console:
+def open_console(stream: TextIO | None, quiet: bool) -> Console:
     """Choose how to tell the progress.
 
     Args:
-        stream: where to write; standard error, so that standard output stays free for results.
+        stream: where to write; standard error, so that standard output stays free for results. Whatever becomes of it,
+            nothing is raised; None is a process that was started without it.
         quiet: tell no progress, only messages and the summary.
     """
-    if quiet or not stream.isatty() or os.environ.get("TERM", "") in ("dumb", "unknown"):
+    if stream is None or quiet or not Output(stream).isatty() or os.environ.get("TERM", "") in ("dumb", "unknown"):
         return PlainConsole(stream, show_progress=not quiet)
     return LiveConsole(stream)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.tracking.figures import FAINT, INK, TEXT_SIZE, open_figure, write_figure
+from engine.tracking.figures import FAINT, INK, TEXT_SIZE, import_matplotlib, open_figure, write_figure
 from engine.tracking.panels import EVALUATION_STYLES, panels
 from engine.tracking.records import ACCURACY, ENSEMBLE, TRAIN, Record
 from engine.tracking.series import RunSeries
@@ -51,6 +51,7 @@ def plot_curves(records: Sequence[Record], path: Path, title: str) -> None:
 
 def _keys(run: RunSeries) -> list[Line2D]:
     """What the legend explains: the colour of each learner and network, then the line of each split."""
+    import_matplotlib()
     from matplotlib.lines import Line2D
 
     keys, final = [], _final_accuracies(run)

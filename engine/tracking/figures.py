@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +31,7 @@ def colours(names: Sequence[str]) -> dict[str, str]:
     """One colour for each name: clearly separate ones if there are few, else shades in order, dark to light."""
     if len(names) <= len(_SEPARATE):
         return dict(zip(names, _SEPARATE, strict=False))
+    import_matplotlib()
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
@@ -45,8 +49,32 @@ def tints(colour: str, count: int) -> list[str]:
     return ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in mixed]
 
 
+def import_matplotlib() -> None:
+    """Import matplotlib for drawing into files, whatever the user's display, MPLBACKEND or home folder.
+
+    Call before any other import of it: on its first import it refuses a backend that is not there, and complains of a
+    settings folder that cannot be written.
+    """
+    if "matplotlib" in sys.modules:
+        return
+    chosen = os.environ.get("MPLBACKEND")
+    os.environ["MPLBACKEND"] = "agg"
+    log = logging.getLogger("matplotlib")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        import matplotlib.font_manager  # noqa: F401  Its cache of fonts is made, and told of, on import.
+    finally:
+        log.setLevel(level)
+        if chosen is None:
+            del os.environ["MPLBACKEND"]
+        else:
+            os.environ["MPLBACKEND"] = chosen
+
+
 def open_figure(width: float, height: float, title: str) -> Figure:
     """An empty figure of the given size in inches, outside of pyplot's global state."""
+    import_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
 
 from typing_extensions import Self
 
+from engine.tracking.output import Output
 from engine.tracking.progress import Progress
 from engine.tracking.records import Record
 from engine.tracking.screen import Screen
@@ -29,7 +30,7 @@ class LiveConsole:
         from rich.console import Console as Terminal
 
         self._terminal: Terminal = Terminal(
-            file=stream, force_terminal=True, markup=False, emoji=False, highlight=False
+            file=cast(TextIO, Output(stream)), force_terminal=True, markup=False, emoji=False, highlight=False
         )
         self._lock = threading.Lock()
         self._live: Live | None = None

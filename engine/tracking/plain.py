@@ -10,6 +10,7 @@ from typing import TextIO
 
 from typing_extensions import Self
 
+from engine.tracking.output import Output
 from engine.tracking.progress import Progress
 from engine.tracking.records import (
     ACCURACY,
@@ -40,13 +41,15 @@ class PlainConsole:
     """Writes one line of progress every few seconds and one for each evaluation.
 
     Args:
-        stream: where to write.
+        stream: where to write; as `Output`.
         show_progress: False keeps messages and the summary only.
         clock: a steady clock in seconds.
     """
 
-    def __init__(self, stream: TextIO, show_progress: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
-        self._stream = stream
+    def __init__(
+        self, stream: TextIO | None, show_progress: bool = True, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stream = Output(stream)
         self._show_progress = show_progress
         self._clock = clock
         self._progress: Progress | None = None

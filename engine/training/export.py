@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 import importlib.util
 import json
 import os
@@ -19,6 +18,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 import engine
@@ -26,6 +26,7 @@ from engine import backbones
 from engine.atomic import sync_folder, write_error, write_synced
 from engine.errors import RunError
 from engine.methods import weights_sha256
+from engine.paths import absolute
 from engine.recipes import Backbone
 from engine.streams import generator
 from engine.training.runs import Run
@@ -55,7 +56,7 @@ def export_network(run: Run, target: str | Path, network: str | None = None) -> 
     Raises:
         RunError: the file cannot be written, or does not give the same outputs; nothing is left of it then.
     """
-    target = Path(target)
+    target = absolute(target, "--to", RunError)
     _check_target(target)
     settings = run.deployed(network).backbone
     module = run.network(network)
@@ -103,7 +104,7 @@ def _metadata(run: Run, settings: Backbone) -> dict[str, str]:
         "recipe": run.recipe.name,
         "method": run.recipe.method.kind,
         "backbone": settings.name,
-        "backbone_settings": json.dumps(dataclasses.asdict(dataclasses.replace(settings, weights=None))),
+        "backbone_settings": TypeAdapter(Backbone).dump_json(settings.without_weights()).decode(),
         "num_classes": str(facts.num_classes),
         "class_names": json.dumps(facts.class_names),
         "image_shape": json.dumps(facts.image_shape),
@@ -120,7 +121,7 @@ def _write_safetensors(run: Run, settings: Backbone, module: nn.Sequential, path
     # Copies: tensors that share memory, as tied weights do, are refused by safetensors.
     state = {key: value.clone().contiguous() for key, value in backbones.plain_state(module, name).items()}
     write_synced(path, safetensors.torch.save(state, _metadata(run, settings)))
-    settings = dataclasses.replace(settings, weights=None)
+    settings = settings.without_weights()
     # Another seed: a weight that the file does not hold would differ.
     fresh = backbones.build(settings, run.facts.num_classes, run.facts.image_shape, run.recipe.seed + 1)
     try:

@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.atomic import write_error
+from engine.atomic import remove_unfinished, write_error
 from engine.data import Facts, Source, open_source
 from engine.errors import EngineError, LearnerError, RunError
 from engine.learners import LearnerState
 from engine.learners.checkpoints import Checkpoint, newest_checkpoint, save_checkpoint
 from engine.methods import Team, assemble, method_of, weights_sha256
-from engine.recipes import Plan, Recipe, recipe_identity, recipe_to_dict, with_absolute_paths
+from engine.paths import absolute, check_writable
+from engine.recipes import (
+    Plan,
+    Recipe,
+    cautions,
+    plan_with_absolute_paths,
+    recipe_identity,
+    recipe_to_dict,
+    with_absolute_paths,
+)
 from engine.runtimes import Runtime, open_runtime
-from engine.tracking import Console, MetricsLog, Record, TensorBoardLog, open_console, plot_curves, read_metrics
+from engine.tracking import Console, MetricsLog, Preparation, Record, open_console
+from engine.training.by_products import ByProducts
+from engine.training.departures import Departures
 from engine.training.environment import describe_environment
-from engine.training.folder import Resume, RunFolder, choose_folder, read_summary
+from engine.training.finished import finished_result
+from engine.training.folder import Resume, RunFolder, choose_folder
+from engine.training.holding import refuse_held
 from engine.training.interruption import Interruption
 from engine.training.mirror import Mirror, open_mirror
+from engine.training.presence import Presence
 from engine.training.preview import check_batches
 from engine.training.recalibration import recalibrate
 from engine.training.reports import Progress, Questions, mean_test_accuracy
@@ -55,23 +71,27 @@ def train(
         LearnerError: a learner failed; the newest checkpoint is whole.
     """
     started = time.monotonic()
-    recipe, plan = with_absolute_paths(recipe), plan or Plan()
+    recipe, plan = with_absolute_paths(recipe), plan_with_absolute_paths(plan or Plan())
     console = console or open_console(sys.stderr, quiet=True)
-    folder_path = choose_folder(recipe, Path(run_dir) if run_dir is not None else None, resume)
+    wanted = absolute(run_dir, "--run-dir", RunError) if run_dir is not None else None
+    folder_path = absolute(choose_folder(recipe, wanted, resume), "--run-dir", RunError)
+    refuse_held(folder_path, "training")
     mirror = open_mirror(plan.mirror, folder_path, recipe, resume, console.message)
-    summary = read_summary(folder_path)
-    if summary is not None and summary["status"] == "finished":
-        if mirror is not None and (warning := mirror.finish(summary["steps"])) is not None:
+    finished = finished_result(folder_path, recipe, console.message)
+    if finished is not None:
+        if mirror is not None and (warning := mirror.finish(finished.steps)) is not None:
             console.message(warning)
         console.message(f"{folder_path} is finished already; --resume never starts a new run beside it")
-        return Result.from_json(summary, folder_path)
-    source = open_source(
-        recipe.data,
-        recipe.seed,
-        lambda text, share: console.message(f"{text} {share:.0%}"),
-        companions=getattr(recipe.method, "companions", "none"),
-    )
-    try:
+        return finished
+    check_writable(folder_path, "--run-dir", RunError)
+    with contextlib.ExitStack() as opened:
+        source = open_source(
+            recipe.data,
+            recipe.seed,
+            Preparation(console.message),
+            companions=getattr(recipe.method, "companions", "none"),
+        )
+        opened.callback(source.close)
         team = method_of(recipe).team(recipe, source.facts)
         check_batches(recipe, source.facts)
         try:
@@ -80,26 +100,21 @@ def train(
             # There is no run folder yet whose log could keep them.
             console.message(error.details)
             raise
+        opened.callback(runtime.close)
+        folder = RunFolder(folder_path, recipe, plan, describe_environment())
+        opened.callback(folder.close)
+        folder.write_json("data.json", source.inventory.to_json())
+        for line in source.inventory.lines():
+            console.message(line)
+        if recipe.data.labelled_fraction is not None or recipe.data.labelled_indices is not None:
+            folder.write_lines("labelled_indices.txt", source.labelled_indices())
+        run = _Run(recipe, plan, source, team, runtime, folder, console, mirror, until_step)
         try:
-            folder = RunFolder(folder_path, recipe, plan, describe_environment())
-            try:
-                if recipe.data.labelled_fraction is not None or recipe.data.labelled_indices is not None:
-                    folder.write_lines("labelled_indices.txt", source.labelled_indices())
-                caution = getattr(recipe.method, "caution", None)
-                if caution is not None:
-                    console.message(caution)
-                    folder.log(caution)
-                run = _Run(recipe, plan, source, team, runtime, folder, console, mirror, until_step)
-                try:
-                    return run.train(started)
-                finally:
-                    run.mirror_the_end()
-            finally:
-                folder.close()
-        finally:
-            runtime.close()
-    finally:
-        source.close()
+            result = run.train(started)
+        except BaseException:
+            run.by_products.mirror_the_end()
+            raise
+        return run.mirrored(result)
 
 
 class _Run:
@@ -118,35 +133,37 @@ class _Run:
         until_step: int | None,
     ) -> None:
         self._recipe, self._plan, self._source, self._team = recipe, plan, source, team
-        self._runtime, self._folder, self._console, self._mirror = runtime, folder, console, mirror
+        self._runtime, self._folder, self._console = runtime, folder, console
         self._steps_per_epoch = source.steps_per_epoch()
         self._total = recipe.epochs * self._steps_per_epoch
         self._last = self._total if until_step is None else min(until_step, self._total)
         self._questions = Questions(runtime)
         self._progress = Progress(self._emit)
-        self._sinks: list[Any] = []
+        self._presence = Presence(folder.path)
+        self.by_products = ByProducts(folder.path, mirror, self._tell)
+        self._metrics: MetricsLog | None = None
         self._states: dict[str, LearnerState] = {}
         self._memory: dict[str, dict[str, int]] = {}
-        self._departures: dict[str, str] = {}
+        self._departures = Departures(team.networks.values(), self._say)
 
     def train(self, started: float) -> Result:
         """Train from the newest checkpoint to the end, or to an interruption."""
-        step = self._resume()
-        self._sinks = [
-            MetricsLog(self._folder.path, step or None),
-            TensorBoardLog(self._folder.path, step or None),
-        ]
-        for learner, place in self._runtime.describe().items():
-            self._folder.log(f"{learner} lives in {place}")
         try:
+            # A process that was killed while it wrote one leaves it behind.
+            remove_unfinished(self._folder.path)
+            for caution in cautions(self._recipe):
+                self._say(caution)
+            step = self._resume()
+            self._metrics = MetricsLog(self._folder.path, step or None)
+            self.by_products.open(step or None)
+            for learner, place in self._runtime.describe().items():
+                self._folder.log(f"{learner} lives in {place}")
             with Interruption() as interruption:
                 self._console.start(self._recipe.name, self._team.names, self._total, step)
                 step = self._steps(step, interruption)
                 status: Status = "finished" if step == self._total else "interrupted"
+                self._presence.check()
                 result = self._concluded(step, status, started)
-                for sink in self._sinks:
-                    sink.close()
-                plot_curves(read_metrics(self._folder.path), self._folder.path / "curves.png", self._recipe.name)
                 # Last, because whoever reads it takes all the rest to be there.
                 self._folder.write_json("summary.json", result.to_json())
                 return result
@@ -155,28 +172,30 @@ class _Run:
             with contextlib.suppress(EngineError):
                 self._folder.log(f"failed: {error}\n{getattr(error, 'details', '')}")
             self._questions.salvage()
+            if isinstance(error, RunError):
+                self._presence.check()
             raise
         except OSError as error:
-            raise write_error(self._folder.path, error) from error
+            self._presence.check()
+            raise write_error(Path(os.fsdecode(error.filename or self._folder.path)), error) from error
         finally:
-            for sink in self._sinks:
-                with contextlib.suppress(OSError):
-                    sink.close()
+            self.by_products.close()
+            if self._metrics is not None:
+                # What comes here has failed already, and says so itself.
+                with contextlib.suppress(Exception):
+                    self._metrics.close()
 
     def _resume(self) -> int:
-        checkpoint, skipped = newest_checkpoint(self._folder.checkpoints)
+        checkpoint, skipped = newest_checkpoint(self._folder.checkpoints, self._team.names)
         for line in skipped:
-            self._console.message(line)
-            self._folder.log(line)
+            self._say(line)
         if checkpoint is None:
             return 0
         self._check_same_run(checkpoint)
         self._runtime.restore(checkpoint.states)
         self._progress.latest.update(checkpoint.values["latest"])
         self._states = checkpoint.states
-        text = f"goes on from {checkpoint.path} (step {checkpoint.step} of {self._total})"
-        self._console.message(text)
-        self._folder.log(text)
+        self._say(f"goes on from {checkpoint.path} (step {checkpoint.step} of {self._total})")
         return checkpoint.step
 
     def _check_same_run(self, checkpoint: Checkpoint) -> None:
@@ -203,12 +222,12 @@ class _Run:
             ends_epoch = step % self._steps_per_epoch == 0
             if ends_epoch or step % self._plan.report_every_steps == 0:
                 self._questions.ask("metrics", self._progress.metrics(epoch + 1, step))
-                self._questions.ask("departure", self._note_departures)
+                self._questions.ask("departure", self._departures.note)
             if ends_epoch and ((epoch + 1) % self._plan.evaluate_every_epochs == 0 or step == self._total):
                 self._evaluate(epoch + 1, step)
             if step % every == 0 and step < self._last and not interruption.requested:
                 self._checkpoint(step)
-        self._questions.ask("departure", self._note_departures)
+        self._questions.ask("departure", self._departures.note)
         self._checkpoint(step)
         self._questions.ask("memory", self._memory.update)
         self._runtime.finish()
@@ -226,6 +245,7 @@ class _Run:
     def _checkpoint(self, step: int) -> None:
         def save(states: dict[str, Any]) -> None:
             self._states = states
+            self._presence.check()
             values = {
                 "recipe": recipe_identity(self._recipe),
                 "facts": self._source.facts.to_json(),
@@ -233,48 +253,51 @@ class _Run:
             }
             save_checkpoint(self._folder.checkpoints, step, states, values, self._plan.keep_checkpoints)
             self._folder.log(f"checkpoint after step {step}")
-            self._warn(self._mirror.update(step) if self._mirror is not None else None)
+            self.by_products.mirror(step)
 
         self._questions.ask("state", save)
 
-    def mirror_the_end(self) -> None:
-        """Send the mirror what was written after the last checkpoint."""
-        self._warn(self._mirror.finish() if self._mirror is not None else None)
+    def mirrored(self, result: Result) -> Result:
+        """Send the mirror the end of a run; returns its result with what went wrong with that, too."""
+        self.by_products.mirror_the_end()
+        if len(self.by_products.warnings) == len(result.warnings):
+            return result
+        result = dataclasses.replace(result, warnings=tuple(self.by_products.warnings))
+        self._folder.write_json("summary.json", result.to_json())
+        return result
 
-    def _warn(self, warning: str | None) -> None:
-        if warning is not None:
-            self._console.message(warning)
-            self._folder.log(warning)
+    def _say(self, text: str) -> None:
+        self._console.message(text)
+        self._folder.log(text)
 
-    def _note_departures(self, answers: dict[str, str | None]) -> None:
-        """Say which peers have left their cohort; raises LearnerError when nobody is left."""
-        for learner, reason in answers.items():
-            if reason is not None and learner not in self._departures:
-                self._departures[learner] = reason
-                text = f"{learner} has left the cohort: {reason}"
-                self._console.message(text)
-                self._folder.log(text)
-        left = [set(network.learners) & set(self._departures) for network in self._team.networks.values()]
-        if all(left):
-            learner = min(left[-1])
-            raise LearnerError(learner, f"every peer has left the cohort, this one last: {self._departures[learner]}")
+    def _tell(self, warning: str) -> None:
+        self._console.message(warning)
+        # The disk that is full may be the log's.
+        with contextlib.suppress(EngineError):
+            self._folder.log(f"warning: {warning}")
 
     def _emit(self, step: int, epoch: int, records: Sequence[Record]) -> None:
-        for sink in self._sinks:
-            sink.write(records)
+        self._presence.check()
+        assert self._metrics is not None
+        self._metrics.write(records)
+        self.by_products.write(records)
         self._console.update(step, epoch, records)
 
     def _concluded(self, step: int, status: Status, started: float) -> Result:
+        assert self._metrics is not None
+        choices = recipe_to_dict(self._recipe) if status == "finished" else None
+        scores = {name: value for name, value in self._progress.latest.items() if value == value}
+        self.by_products.finish(self._metrics, self._recipe.name, choices, scores)
         digests = {
             name: weights_sha256(assemble(network, self._source.facts, self._states).state_dict())
             for name, network in self._team.networks.items()
         }
-        result = Result(
+        return Result(
             run_dir=self._folder.path,
             status=status,
             epochs=step // self._steps_per_epoch,
             steps=step,
-            test_accuracy=mean_test_accuracy(self._progress.latest, self._team.networks, self._departures),
+            test_accuracy=mean_test_accuracy(self._progress.latest, self._team.networks, self._departures.reasons),
             metrics=dict(self._progress.latest),
             images_per_second=self._progress.images_per_second(),
             waiting_share=self._progress.waiting_shares(),
@@ -285,20 +308,7 @@ class _Run:
                 learner.parameters + learner.auxiliary_parameters for learner in self._team.learners
             ),
             weights_sha256="-".join(digests.values()),
-            departures=self._departures,
+            departures=self._departures.reasons,
             seconds=time.monotonic() - started,
+            warnings=tuple(self.by_products.warnings),
         )
-        if status == "finished":
-            scores = {name: value for name, value in result.metrics.items() if value == value}
-            self._sinks[1].write_hparams(_flat_choices(recipe_to_dict(self._recipe)), scores)
-        return result
-
-
-def _flat_choices(values: dict[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:
-    flat: dict[str, int | float | str | bool] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat.update(_flat_choices(value, f"{prefix}{name}."))
-        elif value is not None:
-            flat[prefix + name] = value if isinstance(value, (int, float, str, bool)) else str(value)
-    return flat

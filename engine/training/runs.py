@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from engine.data import Facts, open_source
 from engine.errors import RunError
 from engine.learners.checkpoints import Checkpoint, require_checkpoint
 from engine.methods import Network, assemble, method_of
-from engine.recipes import Plan, Recipe, load_recipe
+from engine.paths import absolute
+from engine.recipes import Plan, Recipe, load_recipe, with_absolute_paths
 from engine.runtimes import open_runtime
 from engine.tracking import Record, read_metrics
 from engine.training.recalibration import recalibrate
@@ -80,11 +82,12 @@ def load(run_dir: str | Path) -> Run:
     Raises:
         RunError: it is no run folder, or holds no complete checkpoint.
     """
-    path = Path(run_dir)
-    if not (path / "recipe.json").is_file():
+    path = absolute(run_dir, "RUN", RunError)
+    if not os.path.lexists(path / "recipe.json"):
         raise RunError(f"{path}: is no run folder: there is no recipe.json in it")
+    recipe = load_recipe(path / "recipe.json")
     checkpoint = require_checkpoint(path / "checkpoints")
-    return Run(path, load_recipe(path / "recipe.json"), checkpoint, Facts.from_json(checkpoint.values["facts"]))
+    return Run(path, recipe, checkpoint, Facts.from_json(checkpoint.values["facts"]))
 
 
 def evaluate(run: Run, data_root: str | None = None) -> dict[str, float]:
@@ -106,7 +109,7 @@ def evaluate(run: Run, data_root: str | None = None) -> dict[str, float]:
     if getattr(recipe.method, "knowledge_folder", None) is not None:
         recipe = dataclasses.replace(recipe, method=dataclasses.replace(recipe.method, knowledge_folder=None))
     if data_root is not None:
-        recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=data_root))
+        recipe = with_absolute_paths(dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=data_root)))
     source = open_source(recipe.data, recipe.seed)
     try:
         if source.facts.fingerprint != run.facts.fingerprint:
@@ -117,6 +120,11 @@ def evaluate(run: Run, data_root: str | None = None) -> dict[str, float]:
         team = method_of(recipe).team(recipe, source.facts)
         runtime = open_runtime(recipe, source.facts, team, source.steps_per_epoch(), Plan(executor="process"))
         try:
+            missing = [name for name in team.names if name not in run.checkpoint.states]
+            if missing:
+                raise RunError(
+                    f"{run.checkpoint.path}: holds no state of {', '.join(missing)}; it is of another recipe"
+                )
             # Nothing is learned here, so nothing need be remembered, which may be gigabytes.
             runtime.restore({n: dataclasses.replace(s, knowledge={}) for n, s in run.checkpoint.states.items()})
             scores: dict[str, float] = {}

@@ -122,7 +122,7 @@ def test_death(
     undisturbed: dict[str, Any],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("engine.training.loop.plot_curves", lambda *_: None)
+    monkeypatch.setattr("engine.training.by_products.plot_curves", lambda *_: None)
     recipe = tiny_recipe(epochs=EPOCHS)
     if "result" not in undisturbed:
         undisturbed["result"] = engine.train(recipe, _plan("process"), undisturbed["folder"])

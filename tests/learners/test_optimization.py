@@ -189,7 +189,9 @@ def expected(schedule: Schedule, start: float, epochs: int, per_epoch: int, epoc
             start = start * schedule.factor
         return start
     assert isinstance(schedule, Cosine)
-    turn = (epoch + schedule.counts_from) / epochs if schedule.interval == "epoch" else done
+    # A single epoch that would run at 0 falls from step to step.
+    alone = epochs == 1 and schedule.counts_from == 1 and schedule.warmup_epochs == 0
+    turn = (epoch + schedule.counts_from) / epochs if schedule.interval == "epoch" and not alone else done
     base = start * math.cos(math.pi * turn / 2) ** 2  # half-angle form of (1 + cos) / 2
     e, warmup = epoch + 1, schedule.warmup_epochs
     if e > warmup:
@@ -233,6 +235,15 @@ def test_infopro_on_cifar() -> None:
     assert all(rate(number, 0) == rate(number, 48) for number in range(1, 161))
     assert all(rate(number) < rate(number + 1) for number in range(1, 10))
     assert all(rate(number) > rate(number + 1) for number in range(11, 160))
+
+
+def test_a_single_epoch_of_the_default_schedule_learns() -> None:
+    found = [learning_rate(Cosine(), 1.0, 1, 4, 0, step) for step in range(4)]
+    assert found == pytest.approx([1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2])
+    # Two epochs are as they were: half of the rate, then 0.
+    assert [learning_rate(Cosine(), 1.0, 2, 4, epoch, 0) for epoch in range(2)] == pytest.approx([0.5, 0], abs=1e-15)
+    assert learning_rate(Cosine(warmup_epochs=2), 1.0, 1, 4, 0, 3) == pytest.approx(0.01)
+    assert learning_rate(Cosine(counts_from=0), 1.0, 1, 4, 0, 3) == 1
 
 
 def test_steps_of_the_milestones() -> None:

@@ -193,7 +193,7 @@ def lwr(loop: Loop) -> dict[str, Tensor]:
         logits = loop.predict(pixels)
         for index, row in zip(batch.indices.tolist(), logits.detach(), strict=True):
             said[index] = (row - row.max()).half().float()
-        past, share = 2 * (batch.epoch // 2) / 6, 0.1
+        past, share = 2 * ((batch.epoch + 1) // 2) / 6 if batch.epoch >= 2 else 0.0, 0.1
         loss = (share + (1 - past) * (1 - share)) * F.cross_entropy(logits, labels)
         if not published:
             return loss
@@ -395,7 +395,7 @@ def local_ray() -> Iterator[None]:
 def test_the_process_and_ray_give_the_same_weights(
     kind: str, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.training.loop.plot_curves", lambda *_: None)
+    monkeypatch.setattr("engine.training.by_products.plot_curves", lambda *_: None)
     alone = engine.train(make(kind), engine.Plan(executor="process"), tmp_path / "process")
     on_ray = engine.train(make(kind), engine.Plan(executor="ray", window=2), tmp_path / "ray")
     assert alone.weights_sha256 == on_ray.weights_sha256

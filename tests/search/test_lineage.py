@@ -23,7 +23,7 @@ PLAN = Plan(executor="process", evaluate_test=False)
 
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.training.loop.plot_curves", lambda *_: None)
+    monkeypatch.setattr("engine.training.by_products.plot_curves", lambda *_: None)
 
 
 @pytest.fixture(params=["infopro", pytest.param("lwr", marks=pytest.mark.slow)])

@@ -81,7 +81,7 @@ def test_a_score_that_is_not_a_number_is_reported_as_such(reports: Reports, told
 @pytest.fixture
 def trial(tiny_recipe: TinyRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Any) -> Callable[..., Any]:
     """A function: runs a trial in this process; what it tells is in `told`."""
-    monkeypatch.setattr("engine.training.loop.plot_curves", lambda *_: None)
+    monkeypatch.setattr("engine.training.by_products.plot_curves", lambda *_: None)
     monkeypatch.setattr(running.tune, "report", lambda values: told.append(dict(values)))
 
     def run(recipe: Recipe, replay_only: bool = False, plan: Plan = PLAN, until_step: int | None = None) -> Path:

@@ -21,7 +21,7 @@ _MEASURED = ("images_per_second", "waiting_share", "memory_bytes")
 def _no_pictures(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Leave out curves.png, which takes longer than the training."""
     if "pictures" not in request.fixturenames:
-        monkeypatch.setattr("engine.training.loop.plot_curves", lambda *_: None)
+        monkeypatch.setattr("engine.training.by_products.plot_curves", lambda *_: None)
 
 
 @pytest.fixture

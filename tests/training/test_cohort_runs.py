@@ -90,7 +90,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> engine.Result:
     )
     recipe = dataclasses.replace(recipe, method=cohort(peers))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("engine.training.loop.plot_curves", lambda *_: None)
+        patched.setattr("engine.training.by_products.plot_curves", lambda *_: None)
         return engine.train(recipe, plan, tmp_path_factory.mktemp("two") / "run")
 
 

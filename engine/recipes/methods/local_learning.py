@@ -48,7 +48,15 @@ def _cuts(value: Any) -> Any:
         )
     if isinstance(value, str) and not difflib.get_close_matches(value, get_args(CutRule), n=1, cutoff=0.75):
         return [part.strip() for part in value.split(",")]
-    return value
+    # The blocks of a Sequential without names are called 0, 1, 2, ..., which a command line takes for numbers.
+    if isinstance(value, (list, tuple)):
+        return [_block_name(part) for part in value]
+    named = _block_name(value)
+    return value if named is value else [named]
+
+
+def _block_name(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 DepthRamp = Annotated[Ramp, BeforeValidator(_ramp)]
@@ -73,7 +81,7 @@ class Segmented:
     cuts: Cuts = "balanced_layers"
     """`published` or `published_memory` (the papers' tables), `balanced_layers` (equal counts of blocks),
     `balanced_memory` or `balanced_time` (the largest segment is as small as possible, heads and decoders included), or
-    the names of the blocks after which to cut, such as layer1_2,layer2_1."""
+    the names of the blocks after which to cut, such as layer1_2,layer2_1, or 0,1 where blocks have no names."""
 
     branches: Branches | None = None
     """Side branches inside the segments, such as {kind: dhm}; those of DSL and DHM mimic the segment's own head."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from engine.errors import RecipeError
+from engine.paths import absolute
 from engine.recipes.settings import Positive, Share, Weight, settings
 
 Sampling = Literal["inherited", "ordered", "uniform", "independent"]
@@ -107,7 +108,8 @@ class GroupKnowledge(_SubNetworks):
         """Return the same with the folder of the store made absolute."""
         if self.knowledge_folder is None:
             return self
-        return dataclasses.replace(self, knowledge_folder=os.path.abspath(os.path.expanduser(self.knowledge_folder)))
+        folder = absolute(self.knowledge_folder, "method.knowledge_folder", RecipeError)
+        return dataclasses.replace(self, knowledge_folder=str(folder))
 
     @model_validator(mode="after")
     def _store_is_asked_once(self) -> GroupKnowledge:

@@ -1,0 +1,23 @@
+"""What happens when something that is made for people, such as a picture, cannot be made?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from engine.reading import first_line
+
+
+@contextmanager
+def spared(what: str, warn: Callable[[str], None]) -> Iterator[None]:
+    """Make a by-product inside the block: whatever it raises, but for an interruption, becomes a warning.
+
+    Args:
+        what: the by-product, such as ``curves.png``.
+        warn: told, in one line, what is left out and why.
+    """
+    try:
+        yield
+    # Libraries that draw and encode raise anything, and no mistake of theirs or ours is worth a training.
+    except Exception as error:
+        warn(f"{what} could not be written ({type(error).__name__}: {first_line(error)}); it is left out")

@@ -1,0 +1,39 @@
+"""Who has left a cohort, and is anybody left to train?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from engine.errors import LearnerError
+from engine.methods import Network
+
+
+class Departures:
+    """The learners that have left their cohort.
+
+    Args:
+        networks: of the team.
+        tell: told of each learner that has left.
+
+    Attributes:
+        reasons: why each learner has left, by name.
+    """
+
+    def __init__(self, networks: Iterable[Network], tell: Callable[[str], None]) -> None:
+        self._networks, self._tell = list(networks), tell
+        self.reasons: dict[str, str] = {}
+
+    def note(self, answers: dict[str, str | None]) -> None:
+        """Take in what learners answered to the question ``departure``.
+
+        Raises:
+            LearnerError: nobody is left.
+        """
+        for learner, reason in answers.items():
+            if reason is not None and learner not in self.reasons:
+                self.reasons[learner] = reason
+                self._tell(f"{learner} has left the cohort: {reason}")
+        left = [set(network.learners) & set(self.reasons) for network in self._networks]
+        if all(left):
+            learner = min(left[-1])
+            raise LearnerError(learner, f"every peer has left the cohort, this one last: {self.reasons[learner]}")
