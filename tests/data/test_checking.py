@@ -110,8 +110,8 @@ def test_a_note_that_cannot_be_kept_or_read_costs_a_check(root: Path, tmp_path: 
     told: list[str] = []
     cache_root().mkdir()
     (cache_root() / "checked").symlink_to(tmp_path)
-    open_folder(root, AHEAD, told)
-    assert any(text.startswith("all pictures will be checked again next time, because") for text in told)
+    notes = open_folder(root, AHEAD).inventory.to_json()["notes"]
+    assert any(note.startswith("all pictures will be checked again next time, because") for note in notes)
     (cache_root() / "checked").unlink()
     for damage in ("{", "[]", '{"transparent": "many"}', "{}"):
         open_folder(root, AHEAD)
