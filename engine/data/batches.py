@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,6 @@ from engine.data.inventory import Inventory
 from engine.data.labels import choose_labelled, known_labels
 from engine.data.normalisation import choose_statistics
 from engine.data.opening import STORED_LIMIT_BYTES, Opened, open_images
-from engine.data.parts import Progress
 from engine.data.splits import Chosen, choose, epoch_order, num_steps
 from engine.errors import DataError
 from engine.recipes.data import Data
@@ -157,7 +156,7 @@ class Source:
 def open_source(
     data: Data,
     seed: int,
-    progress: Progress | None = None,
+    progress: Callable[[str, float], None] | None = None,
     *,
     companions: Companions = "none",
     strict_counts: bool = True,
@@ -177,8 +176,15 @@ def open_source(
         RecipeError: fields that do not go together.
         DataError: files are missing, incomplete or damaged, or not what the recipe says.
     """
-    progress = progress or (lambda text, fraction: None)
-    opened = open_images(data, seed, progress, strict_counts, stored_limit_bytes)
+    remarks: list[str] = []
+
+    def tell(text: str, fraction: float | None) -> None:
+        if fraction is None:
+            remarks.append(text)
+        elif progress is not None:
+            progress(text, fraction)
+
+    opened = open_images(data, seed, tell, strict_counts, stored_limit_bytes)
     num_classes = len(opened.class_names)
     if data.num_classes is not None and data.num_classes != num_classes:
         raise DataError(f"data.num_classes={data.num_classes}, but {data.name} has {num_classes} classes: leave it out")
@@ -199,8 +205,9 @@ def open_source(
         training_positions=len(opened.images["train"].labels),
     )
     images = opened.images if "validation" in opened.images else opened.images | {"validation": opened.images["train"]}
-    check_pictures(images, chosen, facts.fingerprint, progress)
-    return Source(facts, opened.inventory(), data, seed, images, chosen, labelled, companions)
+    check_pictures(images, chosen, facts.fingerprint, tell)
+    inventory = opened.inventory().with_notes(remarks)
+    return Source(facts, inventory, data, seed, images, chosen, labelled, companions)
 
 
 def _fingerprint(opened: Opened, chosen: Chosen, labelled: np.ndarray) -> str:

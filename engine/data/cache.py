@@ -168,7 +168,7 @@ def _whole(folder: Path, progress: Progress) -> Entry | None:
     try:
         return open_entry(folder, lambda share: progress("comparing the kept images with their digests", share))
     except DamagedEntry as error:
-        progress(f"the cache entry {folder} {error}; it is built again", 0.0)
+        progress(f"the cache entry {folder} {error}; it was built again", None)
         return None
 
 

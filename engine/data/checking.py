@@ -64,7 +64,9 @@ def check_pictures(
             plain_folder(folder)
             write_note(note, {"transparent": findings.transparent})
         except (OSError, DataError) as error:
-            progress(f"all pictures will be checked again next time, because {folder} cannot be written ({error})", 1.0)
+            progress(
+                f"all pictures will be checked again next time, because {folder} cannot be written ({error})", None
+            )
     findings.tell(progress)
 
 

@@ -27,7 +27,8 @@ PIXELS_VARIABLE = "LOCAL_LEARNING_PICTURE_PIXELS"
 """Environment variable that raises or lowers `PIXELS`."""
 
 PIXELS = 50_000_000
-"""The most pixels that an encoded picture may have. With what the readers need besides, they take less than 1 GiB."""
+"""The most pixels that an encoded picture may have; two thirds of it in a WebP, whose reader takes more for each. With
+what the readers need besides, they take less than 1 GiB."""
 
 BACKGROUND = (255, 255, 255)
 """What is seen through a transparent picture: white, as on a page."""
@@ -130,7 +131,7 @@ def _opened(picture: Picture) -> Image.Image:
     content = encoded(picture)
     limit = pixel_limit()
     # The reader of WebP takes memory for all pixels as soon as it opens a file.
-    _check_pixels(picture, _webp_size(content), limit)
+    _check_pixels(picture, _webp_size(content), limit * 2 // 3)
     if Image.MAX_IMAGE_PIXELS is not None and limit > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = limit
     try:
@@ -195,10 +196,12 @@ def _damaged(picture: Picture, error: Exception) -> PictureError:
 
 def _rgb(image: Image.Image) -> tuple[Image.Image, bool]:
     if image.has_transparency_data:
-        layered = image.convert("RGBA")
-        if layered.getchannel("A").getextrema() != (255, 255):
-            page = Image.new("RGBA", image.size, BACKGROUND)
-            return Image.alpha_composite(page, layered).convert("RGB"), True
+        layered = image if image.mode == "RGBA" else image.convert("RGBA")
+        alpha = layered.getchannel("A")
+        if alpha.getextrema() != (255, 255):
+            page = Image.new("RGB", image.size, BACKGROUND)
+            page.paste(layered, mask=alpha)
+            return page, True
     return (image if image.mode == "RGB" else image.convert("RGB")), False
 
 

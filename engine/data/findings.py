@@ -66,4 +66,4 @@ class Findings:
     def tell(self, progress: Progress) -> None:
         """Say how many pictures are transparent, if any are."""
         if self.transparent:
-            progress(f"{self.transparent:,} pictures are transparent; white is put behind them", 1.0)
+            progress(f"{self.transparent:,} pictures are transparent; white is put behind them", None)

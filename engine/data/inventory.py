@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +75,12 @@ class Inventory:
 
     pictures: dict[str, tuple[int, ...]]
     """By split, the pictures of each class in label order."""
+
+    def with_notes(self, notes: Iterable[str]) -> Inventory:
+        """Return the same with what was found later, a sentence each."""
+        return dataclasses.replace(
+            self, survey=dataclasses.replace(self.survey, notes=(*self.survey.notes, *dict.fromkeys(notes)))
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists, numbers and strings, ready for JSON."""

@@ -10,8 +10,8 @@ import numpy as np
 
 from engine.data.inventory import AS_PUBLISHED, Survey
 
-Progress = Callable[[str, float], None]
-"""Called with what is being done and the fraction that is done."""
+Progress = Callable[[str, float | None], None]
+"""Called with what is being done and the fraction that is done; with None for a remark about the set, to be kept."""
 
 
 @dataclass(frozen=True)

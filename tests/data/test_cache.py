@@ -168,6 +168,33 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache_root() == Path("/h/.cache/local-learning")
 
 
+def test_a_cache_below_the_home_folder_and_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/h")
+    monkeypatch.setenv("LOCAL_LEARNING_CACHE", "~/c")
+    assert cache_root() == Path("/h/c")
+    monkeypatch.setenv("LOCAL_LEARNING_CACHE", "c")
+    assert cache_root() == Path.cwd() / "c"
+    monkeypatch.setenv("LOCAL_LEARNING_CACHE", "~nobody-of-this-name/c")
+    with pytest.raises(
+        DataError, match=r"^LOCAL_LEARNING_CACHE=.*the home folder of ~nobody-of-this-name is not known"
+    ):
+        cache_root()
+    monkeypatch.delenv("LOCAL_LEARNING_CACHE")
+    monkeypatch.setenv("HOME", "")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    with pytest.raises(
+        DataError, match=r"^LOCAL_LEARNING_CACHE is not set, and without it the cache=.*: the home folder"
+    ):
+        cache_root()
+
+
+def test_a_pipe_among_the_source_files_is_not_waited_for(root: Path) -> None:
+    (root / "train" / "a" / "a_0.png").unlink()
+    os.mkfifo(root / "train" / "a" / "a_0.png")
+    with pytest.raises(DataError, match=r"a_0.png.* is no regular file"):
+        open_folder(root)
+
+
 def test_stored_images_are_mapped_and_read_only(root: Path) -> None:
     open_folder(root)
     (entry,) = entries()

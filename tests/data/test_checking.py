@@ -110,8 +110,8 @@ def test_a_note_that_cannot_be_kept_or_read_costs_a_check(root: Path, tmp_path: 
     told: list[str] = []
     cache_root().mkdir()
     (cache_root() / "checked").symlink_to(tmp_path)
-    open_folder(root, AHEAD, told)
-    assert any(text.startswith("all pictures will be checked again next time, because") for text in told)
+    notes = open_folder(root, AHEAD).inventory.to_json()["notes"]
+    assert any(note.startswith("all pictures will be checked again next time, because") for note in notes)
     (cache_root() / "checked").unlink()
     for damage in ("{", "[]", '{"transparent": "many"}', "{}"):
         open_folder(root, AHEAD)
@@ -122,6 +122,7 @@ def test_a_note_that_cannot_be_kept_or_read_costs_a_check(root: Path, tmp_path: 
         assert "checking that all pictures can be decoded" in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remedy", ["replace", "remove"])
 def test_a_training_does_not_begin_before_all_pictures_were_checked_and_goes_on_after_the_remedy(
     root: Path,
@@ -150,6 +151,7 @@ def test_a_training_does_not_begin_before_all_pictures_were_checked_and_goes_on_
     assert train(recipe, plan, tmp_path / "run").status == "finished"
 
 
+@pytest.mark.slow
 def test_a_picture_that_is_damaged_during_a_training_does_not_cost_the_run(
     root: Path, tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:

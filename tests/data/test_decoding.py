@@ -111,8 +111,9 @@ def test_pictures_of_too_many_pixels_are_refused_before_they_are_decoded(
         decode(Picture("x.png", content))
     text = str(refused.value)
     assert text.startswith(f"x.png has {said}")
+    allowed = "33,333,333" if "WebP" in name else "50,000,000"
     assert text.endswith(
-        "more than the 50,000,000 that are decoded; set the environment variable LOCAL_LEARNING_PICTURE_PIXELS to a "
+        f"more than the {allowed} that are decoded; set the environment variable LOCAL_LEARNING_PICTURE_PIXELS to a "
         "larger number, or make the picture smaller"
     )
 
@@ -243,10 +244,9 @@ def transparent_folder(writers: Any, root: Path) -> Path:
 def test_transparent_pictures_are_counted_whenever_a_set_is_opened(writers: Any, tmp_path: Path, limit: int) -> None:
     root = transparent_folder(writers, tmp_path / "set")
     data = Data(name="folder", root=str(root), batch_size=4, image_size=8)
-    told: list[str] = []
-    for opened in (1, 2):
-        source = open_source(data, 0, lambda text, share: told.append(text), stored_limit_bytes=limit)
-        assert told.count("2 pictures are transparent; white is put behind them") == opened
+    for _ in range(2):
+        source = open_source(data, 0, stored_limit_bytes=limit)
+        assert "2 pictures are transparent; white is put behind them" in source.inventory.to_json()["notes"]
         images = np.concatenate([batch.images for batch in source.evaluation_batches("train")])
         assert [(image == 255).all() for image in images] == [False] * 4 + [True, False, True, False]
         source.close()

@@ -27,7 +27,13 @@ def root(writers: Any, tmp_path: Path) -> Path:
 def open_told(root: Path, **limits: Any) -> tuple[Source, list[str]]:
     told: list[str] = []
     data = Data(name="folder", root=str(root), batch_size=4, image_size=8)
-    return open_source(data, 0, lambda text, share: told.append(text), **limits), told
+    source = open_source(data, 0, lambda text, share: told.append(text), **limits)
+    return source, [*remarks(source), *told]
+
+
+def remarks(source: Source) -> list[str]:
+    """Return what is said of the cache, and kept in the run folder."""
+    return [note for note in source.inventory.to_json()["notes"] if "cache entry" in note]
 
 
 def the_entry() -> Path:
@@ -61,7 +67,7 @@ def test_a_flipped_bit_in_any_file_is_found_and_the_entry_built_again(root: Path
     flip(the_entry() / name, place)
     second, told = open_told(root)
     assert (
-        f"the cache entry {the_entry()} is damaged ({name} holds other bytes than were written); it is built again"
+        f"the cache entry {the_entry()} is damaged ({name} holds other bytes than were written); it was built again"
         in (told)
     )
     assert told.count("decoding the train images") > 0
@@ -90,7 +96,7 @@ def test_an_entry_of_an_earlier_version_has_no_digests_and_is_built_again(root: 
     second, told = open_told(root)
     assert told[0] == (
         f"the cache entry {the_entry()} was written by an earlier version, without digests of its files; "
-        "it is built again"
+        "it was built again"
     )
     assert second.facts == first.facts
     assert "sha256" in json.loads((the_entry() / MANIFEST).read_text())
@@ -192,7 +198,8 @@ def open_packed(writers: Any, root: Path) -> tuple[Source, list[str]]:
             writers.parquet(root / f"{split}.parquet", writers.images(12, 8, place), [0, 1] * 6)
     told: list[str] = []
     data = Data(name="parquet", root=str(root), batch_size=4, image_size=8)
-    return open_source(data, 0, lambda text, share: told.append(text), stored_limit_bytes=10), told
+    source = open_source(data, 0, lambda text, share: told.append(text), stored_limit_bytes=10)
+    return source, [*remarks(source), *told]
 
 
 @pytest.mark.parametrize("name", ["train.offsets.npy", "train.checksums.npy", "test.labels.npy"])
@@ -218,7 +225,7 @@ def test_a_flipped_bit_of_a_packed_picture_is_found_when_it_is_read_and_the_reme
     for source in (first, second):
         source.close()
     third, told = open_packed(writers, tmp_path / "set")
-    assert "it is built again" in told[0]
+    assert "it was built again" in told[0]
     assert third.facts == first.facts
     np.testing.assert_array_equal(all_images(third), images)
     third.close()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from engine.data import Source, open_source
+from engine.data.download import download
 from engine.errors import DataError, RecipeError
 from engine.recipes.data import Data
 
@@ -57,6 +58,14 @@ def test_svhn_errors(writers: Any, tmp_path: Path) -> None:
         open_small("svhn", root)
     with pytest.raises(DataError, match="found the label 0"):
         open_small("svhn", write_svhn(tmp_path / "zero", images, labels - 1))
+
+
+def test_svhn_is_downloaded_without_being_read_by_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[str] = []
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", lambda url, root, name, md5: fetched.append(name))
+    monkeypatch.setattr("torchvision.datasets.SVHN.__init__", lambda *arguments, **options: pytest.fail("read"))
+    download("svhn", tmp_path / "set")
+    assert fetched == ["train_32x32.mat", "test_32x32.mat"]
 
 
 def write_stl10(root: Path, images: np.ndarray, labels: np.ndarray) -> Path:
