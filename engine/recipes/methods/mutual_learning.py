@@ -129,8 +129,8 @@ class DML:
         if self.schedule != "codistillation" and (self.exchange_interval > 1 or self.exchange == "weights"):
             raise ValueError(
                 f"exchange_interval={self.exchange_interval} and exchange={self.exchange} need "
-                f"schedule=codistillation, found schedule={self.schedule}: set schedule=codistillation, or exchange_interval=1 and "
-                "exchange=predictions"
+                f"schedule=codistillation, found schedule={self.schedule}: set schedule=codistillation, or "
+                "exchange_interval=1 and exchange=predictions"
             )
         if self.exchange == "weights" and (self.peer_method.kind != "end_to_end" or self.feature_weight):
             raise ValueError(
