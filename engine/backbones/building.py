@@ -79,11 +79,12 @@ def _check_options(settings: Backbone, given: dict[str, object]) -> None:
             takers = [f"{other.title} ({', '.join(other.listed)})" for other in families() if option in other.options]
             raise RecipeError(
                 f"backbone.{option}={value}: {settings.name} is a {family.title}, which has no such option. "
-                f"Only these have: {'; '.join(takers)}. Leave the field out, or set backbone.{option}=null."
+                f"Only these have: {'; '.join(takers)}. Leave the field out, or set "
+                f"backbone.{option}=null."
             )
     if settings.options:
         raise RecipeError(
             f"backbone.options={settings.options}: only a function of your own (path/to/file.py:function) takes them, "
-            f"not {settings.name}, whose options are: {', '.join(sorted(family.options)) or 'none'}. Leave them out, or set "
-            "backbone.options={}."
+            f"not {settings.name}, whose options are: {', '.join(sorted(family.options)) or 'none'}. Leave them "
+            "out, or set backbone.options={}."
         )

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,12 @@ LINES: list[tuple[str, list[tuple[str, str, str]]]] = [
 ]
 
 
-@pytest.mark.parametrize(("line", "remedies"), [pytest.param(*row, id=row[0]) for row in LINES])
+def named(line: str, remedies: list[tuple[str, str, str]]) -> Any:
+    """Return a case, in the slow suite where the line ends with an estimate."""
+    return pytest.param(line, remedies, id=line, marks=[pytest.mark.slow] if line.startswith("estimate") else [])
+
+
+@pytest.mark.parametrize(("line", "remedies"), [named(*row) for row in LINES])
 def test_a_line_that_is_refused(line: str, remedies: list[tuple[str, str, str]], command: Command) -> None:
     message = command(line, code=2)
     for pattern, old, new in remedies:

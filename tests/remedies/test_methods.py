@@ -14,14 +14,7 @@ CUT_PEERS = "method.kind=dml method.peer_method.kind=infopro"
 INCEPTION = "backbone.name=inception_v1 backbone.auxiliary_heads=true backbone.widths=null"
 # Words that are refused, and what remedies in prose mean.
 CASES: list[tuple[str, Prose]] = [
-    (
-        "method.kind=dhm method.measure_gradients_every=2 numerics.compile=true",
-        [("set it to 0", "method.measure_gradients_every=0 numerics.compile=false")],
-    ),
     ("method.kind=dhm method.measure_gradients_every=2 method.branch_learners=true", []),
-    ("method.branches.kind=dsl method.branches.branch_learners=true", []),
-    ("method.kind=dml method.peer_method.kind=dhm method.peer_method.branch_learners=true", []),
-    (f"{CUT_PEERS} method.peer_method.branches.kind=dhm method.peer_method.branches.branch_learners=true", []),
     ("method.kind=dsn method.forks=nothing", [(r"Blocks are (\w+)", "method.forks={0}")]),
     ("method.kind=dhm method.num_branches=5", [(r"Expected 1 to (\d+)", "method.num_branches={0}")]),
     (
@@ -86,6 +79,13 @@ CASES: list[tuple[str, Prose]] = [
 ]
 # The same, of networks that take a second to build.
 LARGE: list[tuple[str, Prose]] = [
+    (
+        "method.kind=dhm method.measure_gradients_every=2 numerics.compile=true",
+        [("set it to 0", "method.measure_gradients_every=0 numerics.compile=false")],
+    ),
+    ("method.branches.kind=dsl method.branches.branch_learners=true", []),
+    ("method.kind=dml method.peer_method.kind=dhm method.peer_method.branch_learners=true", []),
+    (f"{CUT_PEERS} method.peer_method.branches.kind=dhm method.peer_method.branches.branch_learners=true", []),
     (f"method.kind=dhm method.branch_learners=true {INCEPTION}", []),
     (f"method.kind=ps_kd {INCEPTION}", [("dml", "method.kind=dml"), ("one that cuts", "method.kind=greedy")]),
 ]

@@ -129,9 +129,9 @@ class DML:
     def _fields_agree(self) -> DML:
         if self.schedule != "codistillation" and (self.exchange_interval > 1 or self.exchange == "weights"):
             raise ValueError(
-                f"exchange_interval={self.exchange_interval} and exchange={self.exchange} need schedule=codistillation, "
-                f"found schedule={self.schedule}: set schedule=codistillation, or exchange_interval=1 and "
-                "exchange=predictions"
+                f"exchange_interval={self.exchange_interval} and exchange={self.exchange} need "
+                f"schedule=codistillation, found schedule={self.schedule}: set schedule=codistillation, or "
+                "exchange_interval=1 and exchange=predictions"
             )
         if self.exchange == "weights" and (self.peer_method.kind != "end_to_end" or self.feature_weight):
             raise ValueError(
@@ -140,8 +140,8 @@ class DML:
             )
         if self.local_weight and not isinstance(self.peer_method, Segmented):
             raise ValueError(
-                "local_weight is for peers that are cut into segments: set local_weight=0, or peer_method.kind=infopro or another "
-                "that cuts"
+                "local_weight is for peers that are cut into segments: set local_weight=0, or peer_method.kind=infopro "
+                "or another that cuts"
             )
         if self.local_weight and getattr(self.peer_method, "head", "softmax") == "contrastive":
             raise ValueError("local_weight compares class predictions: set peer_method.head=softmax")
