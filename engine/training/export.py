@@ -26,6 +26,7 @@ from engine import backbones
 from engine.atomic import sync_folder, write_error, write_synced
 from engine.errors import RunError
 from engine.methods import weights_sha256
+from engine.paths import absolute
 from engine.recipes import Backbone
 from engine.streams import generator
 from engine.training.runs import Run
@@ -55,12 +56,14 @@ def export_network(run: Run, target: str | Path, network: str | None = None) -> 
     Raises:
         RunError: the file cannot be written, or does not give the same outputs; nothing is left of it then.
     """
-    target = Path(target)
+    target = absolute(target, "--to", RunError)
     _check_target(target)
     settings = run.deployed(network).backbone
     module = run.network(network)
     aside = target.with_name(f".{target.name}.partial")
     try:
+        # Whatever a link in its place leads to stays as it is.
+        aside.unlink(missing_ok=True)
         if target.suffix == ".safetensors":
             checked = _write_safetensors(run, settings, module, aside)
         else:

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import nn
 
 from engine.data import Facts, open_source
-from engine.errors import RunError
+from engine.errors import DataError, RunError
 from engine.learners.checkpoints import Checkpoint, require_checkpoint
 from engine.methods import Network, assemble, method_of
 from engine.paths import absolute
@@ -109,7 +109,8 @@ def evaluate(run: Run, data_root: str | None = None) -> dict[str, float]:
     if getattr(recipe.method, "knowledge_folder", None) is not None:
         recipe = dataclasses.replace(recipe, method=dataclasses.replace(recipe.method, knowledge_folder=None))
     if data_root is not None:
-        recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=data_root))
+        root = data_root if "://" in data_root else str(absolute(data_root, "--data-root", DataError))
+        recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=root))
     source = open_source(recipe.data, recipe.seed)
     try:
         if source.facts.fingerprint != run.facts.fingerprint:
