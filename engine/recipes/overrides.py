@@ -48,6 +48,7 @@ def parse_value(text: str, types: set[type]) -> Any:
     for candidate in (text, text.lower() if text in ("True", "False") else "", f"[{text}]" if "," in text else ""):
         try:
             value = json.loads(candidate)
+        # Among others an integer of more digits than Python converts.
         except (ValueError, RecursionError):
             continue
         # Python counts truth values among the integers; no field means that.

@@ -11,11 +11,11 @@ from pathlib import Path
 from torch import nn
 
 from engine.data import Facts, open_source
-from engine.errors import DataError, RunError
+from engine.errors import RunError
 from engine.learners.checkpoints import Checkpoint, require_checkpoint
 from engine.methods import Network, assemble, method_of
 from engine.paths import absolute
-from engine.recipes import Plan, Recipe, load_recipe
+from engine.recipes import Plan, Recipe, load_recipe, with_absolute_paths
 from engine.runtimes import open_runtime
 from engine.tracking import Record, read_metrics
 from engine.training.recalibration import recalibrate
@@ -82,7 +82,7 @@ def load(run_dir: str | Path) -> Run:
     Raises:
         RunError: it is no run folder, or holds no complete checkpoint.
     """
-    path = absolute(run_dir, "RUN", RunError)
+    path = absolute(run_dir, "run_dir", RunError)
     if not os.path.lexists(path / "recipe.json"):
         raise RunError(f"{path}: is no run folder: there is no recipe.json in it")
     recipe = load_recipe(path / "recipe.json")
@@ -109,8 +109,7 @@ def evaluate(run: Run, data_root: str | None = None) -> dict[str, float]:
     if getattr(recipe.method, "knowledge_folder", None) is not None:
         recipe = dataclasses.replace(recipe, method=dataclasses.replace(recipe.method, knowledge_folder=None))
     if data_root is not None:
-        root = data_root if "://" in data_root else str(absolute(data_root, "--data-root", DataError))
-        recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=root))
+        recipe = with_absolute_paths(dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=data_root)))
     source = open_source(recipe.data, recipe.seed)
     try:
         if source.facts.fingerprint != run.facts.fingerprint:
