@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> Outcome:
         "metrics": metrics,
     }
     lines = _score_lines(metrics) + [f"  {label}: {reason}" for label, reason in departure_rows(opened.departures)]
-    return Outcome([f"{opened.path} after step {step:,}:", *lines], values)
+    return Outcome([*opened.checkpoint.skipped, f"{opened.path} after step {step:,}:", *lines], values)
 
 
 def _score_lines(metrics: Mapping[str, float]) -> list[str]:

@@ -29,11 +29,13 @@ def run(options: argparse.Namespace) -> Outcome:
     from engine.training import export_network, load
 
     network = f"peer{options.peer}" if options.peer is not None else None
-    written = export_network(load(options.run), options.to, network)
+    opened = load(options.run)
+    written = export_network(opened, options.to, network)
     checked = f"checked with {written['checked_with']}"
     if written["max_difference"] is not None:
         checked += f": largest difference between the outputs {written['max_difference']:.2g}"
     lines = [
+        *opened.checkpoint.skipped,
         f"{written['file']}: {written['tensors']} tensors, {written['bytes']:,} bytes",
         f"weights sha256 {written['weights_sha256']}",
         checked,

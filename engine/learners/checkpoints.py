@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,14 @@ class Checkpoint:
         step: finished steps of the whole run.
         states: of each learner, by name.
         values: what the training loop stored beside them.
+        skipped: one line on each newer one that is damaged.
     """
 
     path: Path
     step: int
     states: dict[str, LearnerState]
     values: dict[str, Any]
+    skipped: tuple[str, ...] = ()
 
 
 def save_checkpoint(
@@ -186,4 +188,4 @@ def require_checkpoint(folder: Path) -> Checkpoint:
     if checkpoint is None:
         found = "; ".join(skipped) or "none was written yet"
         raise RunError(f"{folder}: holds no complete checkpoint ({found}); train the recipe first")
-    return checkpoint
+    return replace(checkpoint, skipped=tuple(skipped))

@@ -110,8 +110,12 @@ def mend_parquet(folder: Path) -> str | None:
     try:
         rows = sum(1 for _ in _records(source))
         with open_regular(path, RunError) as file:
-            if pyarrow.parquet.read_metadata(file).num_rows == rows:
-                return None
+            held = pyarrow.parquet.read_metadata(file).num_rows
+        if held == rows:
+            return None
+        if held > rows:
+            # The source has lost its end: what is whole must not be lost for it.
+            return f"{source}: is cut off after {rows:,} rows; {path} holds all {held:,}"
         damage = f"{path}: has not the {rows:,} rows of {JSONL_NAME}"
     except (RunError, OSError, pyarrow.ArrowException) as error:
         damage = str(error) if str(error).startswith(str(folder)) else f"{path}: is damaged: {first_line(error)}"

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from engine.errors import DataError, InputError, PlanError, RecipeError
+from engine.errors import DataError, InputError, PlanError, RecipeError, RunError
 from engine.methods import Team
+from engine.paths import absolute
 from engine.recipes import Plan, Recipe, with_absolute_paths
 from engine.tracking import Console, format_seconds, format_share, open_console
 from engine.tracking.compared_picture import plot_compared
@@ -62,7 +63,8 @@ def compare(
     for warning in warnings:
         console.message(warning)
     content = comparison_content(prepared, seeds)
-    path = choose_comparison_folder(content, Path(run_dir) if run_dir is not None else None, resume)
+    wanted = absolute(run_dir, "--run-dir", RunError) if run_dir is not None else None
+    path = choose_comparison_folder(content, wanted, resume)
     slots = free_slots(list(prepared.values()), plan, max_concurrent)
     folder = ComparisonFolder(path, content)
     try:

@@ -18,7 +18,7 @@ from engine.atomic import replace_file, write_error
 from engine.errors import RunError
 from engine.reading import checked, read_json
 from engine.recipes import Recipe, recipe_identity, recipe_to_dict
-from engine.training.folder import Resume, free_folder
+from engine.training.folder import Resume, free_folder, names_in
 from engine.training.holding import hold, release
 
 _CONTENT = "comparison.json"
@@ -64,12 +64,10 @@ def choose_comparison_folder(content: Mapping[str, Any], run_dir: Path | None, r
         RunError: the folder holds another comparison, or something else.
     """
     folder = run_dir if run_dir is not None else Path("runs") / f"compare-{_digest(content)}"
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder}: is a file; give the name of a folder")
     if resume == "never":
         return free_folder(folder)
     # A comparison that ended before it had written what it compares leaves hidden files only.
-    if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
+    if any(not name.startswith(".") for name in names_in(folder)):
         _check_same(folder, content)
     return folder
 

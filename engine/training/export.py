@@ -62,6 +62,8 @@ def export_network(run: Run, target: str | Path, network: str | None = None) -> 
     module = run.network(network)
     aside = target.with_name(f".{target.name}.partial")
     try:
+        # Whatever a link in its place leads to stays as it is.
+        aside.unlink(missing_ok=True)
         if target.suffix == ".safetensors":
             checked = _write_safetensors(run, settings, module, aside)
         else:

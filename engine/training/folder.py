@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import IO, Any, Literal
 
 from engine.atomic import open_appending, replace_file, write_error
 from engine.errors import RunError
-from engine.reading import read_json
+from engine.reading import naming, read_json
 from engine.recipes import (
     Plan,
     Recipe,
@@ -43,12 +44,10 @@ def choose_folder(recipe: Recipe, run_dir: Path | None, resume: Resume) -> Path:
         RunError: the folder belongs to another recipe, or is no run folder.
     """
     folder = run_dir if run_dir is not None else default_folder(recipe)
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder}: is a file; give the name of a folder")
     if resume == "never":
         return free_folder(folder)
     # A run that ended before it had written its recipe leaves a lock, a log, and perhaps half a recipe aside.
-    if folder.is_dir() and any(path.name != "log.txt" and path.name[0] != "." for path in folder.iterdir()):
+    if any(name != "log.txt" and not name.startswith(".") for name in names_in(folder)):
         if not (folder / "recipe.json").is_file():
             raise RunError(f"{folder}: holds files but no recipe.json, so it is no run folder; give another --run-dir")
         earlier = load_recipe(folder / "recipe.json")
@@ -58,6 +57,20 @@ def choose_folder(recipe: Recipe, run_dir: Path | None, resume: Resume) -> Path:
                 "or --resume never to start a new run beside it"
             )
     return folder
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return what a folder holds; nothing where there is none.
+
+    Raises:
+        RunError: it is a file, or may not be read.
+    """
+    with naming(folder, RunError):
+        if not folder.exists():
+            return []
+        if not folder.is_dir():
+            raise RunError(f"{folder}: is a file; give the name of a folder")
+        return os.listdir(folder)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -126,9 +139,13 @@ class RunFolder:
 
 
 def free_folder(path: Path) -> Path:
-    """Return the first of a folder's name, NAME-2, NAME-3, ... that does not exist or is empty."""
+    """Return the first of a folder's name, NAME-2, NAME-3, ... that does not exist or is empty.
+
+    Raises:
+        RunError: the folder of this name is a file, or may not be read.
+    """
     number, free = 2, path
-    while free.exists() and any(free.iterdir()):
+    while names_in(free):
         free = path.with_name(f"{path.name}-{number}")
         number += 1
     return free

@@ -71,12 +71,12 @@ class Result:
             RunError: it does not hold one.
         """
         place = run_dir / "summary.json"
-        known = checked(values, _VALUES, place, RunError)
-        known = {**_NOT_COUNTED, **{name: value for name, value in known.items() if name in _TYPES}, "run_dir": run_dir}
+        said = checked(values, _VALUES, place, RunError)
+        # JSON has lists only.
+        found = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+        known = {**_MISSING, **{name: value for name, value in found.items() if name in _TYPES}, "run_dir": run_dir}
         if isinstance(known.get("metrics"), dict):
             known["metrics"] = {name: math.nan if each is None else each for name, each in known["metrics"].items()}
-        if isinstance(known["warnings"], list):
-            known["warnings"] = tuple(known["warnings"])
         return Result(**checked(known, _FIELDS, place, RunError))
 
 
@@ -87,5 +87,6 @@ _typed_dict: Any = TypedDict
 _Fields = _typed_dict("_Fields", _TYPES)
 _Fields.__pydantic_config__ = ConfigDict(strict=True)
 _FIELDS: TypeAdapter[dict[str, Any]] = TypeAdapter(_Fields)
-# By the versions that wrote the first summaries.
-_NOT_COUNTED = {"deployed_parameters": None, "trained_parameters": None, "warnings": ()}
+# What a summary lacks that was written before there was such a field.
+_LATER = {field.name: field.default for field in dataclasses.fields(Result) if field.default is not dataclasses.MISSING}
+_MISSING: dict[str, Any] = {"deployed_parameters": None, "trained_parameters": None, **_LATER}

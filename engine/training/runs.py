@@ -15,6 +15,7 @@ from engine.errors import RunError
 from engine.learners.checkpoints import Checkpoint, require_checkpoint
 from engine.methods import Network, assemble, method_of
 from engine.paths import absolute
+from engine.reading import naming
 from engine.recipes import Plan, Recipe, load_recipe, with_absolute_paths
 from engine.runtimes import open_runtime
 from engine.tracking import Record, read_metrics
@@ -82,9 +83,12 @@ def load(run_dir: str | Path) -> Run:
     Raises:
         RunError: it is no run folder, or holds no complete checkpoint.
     """
-    path = absolute(run_dir, "RUN", RunError)
-    if not os.path.lexists(path / "recipe.json"):
-        raise RunError(f"{path}: is no run folder: there is no recipe.json in it")
+    path = absolute(run_dir, "run_dir", RunError)
+    with naming(path, RunError):
+        try:
+            os.lstat(path / "recipe.json")
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunError(f"{path}: is no run folder: there is no recipe.json in it") from None
     recipe = load_recipe(path / "recipe.json")
     checkpoint = require_checkpoint(path / "checkpoints")
     return Run(path, recipe, checkpoint, Facts.from_json(checkpoint.values["facts"]))

@@ -93,10 +93,20 @@ def test_what_is_no_run_is_refused(command: Any, run_dir: Path) -> None:
     assert not Path("a.safetensors").exists()
 
 
+def test_a_damaged_newer_checkpoint_is_named(command: Any, cohort: Result) -> None:
+    newest = max((cohort.run_dir / "checkpoints").iterdir())
+    shutil.copytree(newest, newest.with_name("step-000099"))
+    line = f"{newest.with_name('step-000099')}: damaged, skipped: state.json is of step 2"
+    assert command("evaluate", str(cohort.run_dir)).out.splitlines()[0] == line
+    exported = command("export", str(cohort.run_dir), "--to", "a.safetensors", "--peer", "0")
+    shutil.rmtree(newest.with_name("step-000099"))
+    assert exported.out.splitlines()[0] == line
+
+
 def test_export_reports_what_it_wrote(command: Any, run_dir: Path) -> None:
     answer = command("export", str(run_dir), "--to", "a.safetensors", "--json")
     assert answer.code == 0
-    assert answer.json["file"] == "a.safetensors"
+    assert answer.json["file"] == str(Path("a.safetensors").absolute())
     assert answer.json["max_difference"] == 0
     summary = json.loads((run_dir / "summary.json").read_text())
     assert answer.json["weights_sha256"] == summary["weights_sha256"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,8 +142,43 @@ def test_a_folder_of_another_comparison_is_refused(recipes: Any, runner: Runner,
         engine.compare(dict(reversed(recipes.items())), PLAN, (0,), tmp_path / "c")
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "mine.txt").touch()
-    with pytest.raises(engine.RunError, match=r"comparison\.json: .*give another --run-dir"):
+    with pytest.raises(engine.RunError, match=r"no comparison\.json, so it is no comparison; give another --run-dir"):
         engine.compare(recipes, PLAN, (0,), tmp_path / "d")
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "cut off": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "a list": lambda path: path.write_text("[]"),
+    "other types": lambda path: path.write_text('{"seeds": 1, "recipes": {"whole": 2}, "whole": "x"}'),
+    "nested deep": lambda path: path.write_text("[" * 100_000),
+    "20 gigabytes": lambda path: os.truncate(path, 20 * 2**30),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+}
+
+
+def test_what_is_damaged_in_its_folder_is_named(recipes: Any, runner: Runner, tmp_path: Path) -> None:
+    first = engine.compare(recipes, PLAN, (0,), tmp_path / "c")
+    content = (tmp_path / "c" / "comparison.json").read_bytes()
+    for damage, spoil in DAMAGES.items():
+        spoil(tmp_path / "c" / "costs.json")
+        told = open_console(io.StringIO(), quiet=True)
+        assert engine.compare(recipes, PLAN, (0,), tmp_path / "c", console=told).rows == first.rows, damage
+        spoil(tmp_path / "c" / "comparison.json")
+        with pytest.raises(engine.RunError, match=r"comparison\.json: .*give another --run-dir, or --resume never"):
+            engine.compare(recipes, PLAN, (0,), tmp_path / "c")
+        (tmp_path / "c" / "comparison.json").unlink()
+        (tmp_path / "c" / "comparison.json").write_bytes(content)
+    assert runner.trained == [("whole", 0), ("cut", 0)]
+
+
+def test_a_summary_that_is_not_its_runs_is_not_compared(recipes: Any, runner: Runner, tmp_path: Path) -> None:
+    first = engine.compare(recipes, PLAN, (0,), tmp_path / "c")
+    path = tmp_path / "c" / "runs" / "cut-seed0" / "summary.json"
+    summary = json.loads(path.read_text())
+    path.write_text(json.dumps({**summary, "test_accuracy": 1.0}))
+    again = engine.compare(recipes, PLAN, (0,), tmp_path / "c")
+    assert again.rows[1].test_accuracies == first.rows[1].test_accuracies
+    assert json.loads(path.read_text())["test_accuracy"] == summary["test_accuracy"]
 
 
 def test_the_default_folder_tells_comparisons_apart(

@@ -120,6 +120,14 @@ def test_without_a_whole_checkpoint_a_summary_is_returned_and_said_not_to_be_ver
     assert "could not be compared with its checkpoint" in told[0]
 
 
+def test_parquet_that_holds_more_than_its_source_is_left_alone(finished: Path, tiny_recipe: TinyRecipe) -> None:
+    source, before = finished / "metrics.jsonl", (finished / "metrics.parquet").read_bytes()
+    source.write_bytes(source.read_bytes()[:-200])
+    _, told = _again(tiny_recipe(), finished)
+    assert told[0].startswith(f"{source}: is cut off after ")
+    assert (finished / "metrics.parquet").read_bytes() == before
+
+
 @pytest.mark.parametrize("damage", ["missing", "cut off", "of another run", "a pipe"])
 def test_damaged_parquet_is_written_anew(damage: str, finished: Path, tiny_recipe: TinyRecipe) -> None:
     path = finished / "metrics.parquet"

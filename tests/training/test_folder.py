@@ -208,6 +208,21 @@ def test_a_lock_that_is_a_link_is_refused_and_its_target_left_alone(tmp_path: Pa
     assert thesis.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_folder_that_may_not_be_read_is_named(
+    tmp_path: Path, tiny_recipe: TinyRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("engine.training.folder.os.listdir", refuse)
+        with pytest.raises(engine.RunError, match=f"{tmp_path}: may not be read by this user"):
+            engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
+    monkeypatch.setattr("engine.training.runs.os.lstat", refuse)
+    with pytest.raises(engine.RunError, match=f"{tmp_path}: may not be read by this user"):
+        load(tmp_path)
+
+
 def test_a_pipe_in_the_place_of_the_lock_is_named_and_not_waited_for(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
     os.mkfifo(tmp_path / ".lock")
     with pytest.raises(engine.RunError, match=r"\.lock: is no regular file"):
