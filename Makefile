@@ -1,11 +1,12 @@
 # make train   install, and run the main job: InfoPro on two Ray actors beside its baselines, about two minutes
 # make test    install, and run the tests that take seconds
+# make docs    install, and build the pages and the API reference as a site: docs/_build/html/index.html
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test slow lint types clean
+.PHONY: train test slow lint types docs clean
 
 train: $(VENV)/installed
 	$(BIN)/python -m experiments.first_run
@@ -23,6 +24,10 @@ lint: $(VENV)/installed-test
 types: $(VENV)/installed-test
 	$(BIN)/mypy
 
+docs: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs -d docs/_build/doctrees . docs/_build/html
+	@echo docs/_build/html/index.html
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 		|| { echo "$(PYTHON) is older than Python 3.10; give another one: make PYTHON=python3.12 train"; exit 2; }
@@ -38,5 +43,9 @@ $(VENV)/installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@ $(VENV)/installed
 
+$(VENV)/installed-docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@ $(VENV)/installed
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs docs/_build

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -74,24 +74,41 @@ def read_bytes(path: Path, error: type[InputError], limit: int, *, follow_links:
         InputError: of the class `error`: it is missing, no regular file (a pipe would be waited for), larger than the
             limit, or may not be read.
     """
+    with open_regular(path, error, follow_links=follow_links) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise error(f"{path}: has {size:,} bytes; expected at most {limit:,}")
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise error(f"{path}: has more than {limit:,} bytes")
+    return content
+
+
+@contextmanager
+def open_regular(path: Path, error: type[InputError], *, follow_links: bool = True) -> Iterator[IO[bytes]]:
+    """Give a regular file to read from; what reading it raises becomes one `error` that names it, as in `naming`.
+
+    Args:
+        path: the file.
+        error: what is raised.
+        follow_links: whether a symbolic link in the file's place is followed, or refused.
+
+    Raises:
+        InputError: of the class `error`: it is missing, no regular file (a pipe would be waited for), or may not be
+            read.
+    """
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow_links else os.O_NOFOLLOW)
     with naming(path, error):
         if not follow_links and os.path.islink(path):
             raise error(f"{path}: is a symbolic link; expected the file itself")
         descriptor = os.open(path, flags)
         try:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise error(f"{path}: is no regular file; expected a file with data in it")
-            if found.st_size > limit:
-                raise error(f"{path}: has {found.st_size:,} bytes; expected at most {limit:,}")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
-                content = file.read(limit + 1)
+                yield file
         finally:
             os.close(descriptor)
-    if len(content) > limit:
-        raise error(f"{path}: has more than {limit:,} bytes")
-    return content
 
 
 def read_text(

@@ -14,7 +14,9 @@ from engine.backbones.own_file import is_own
 def draw_weights(branch: nn.Module, backbone_name: str) -> None:
     """Draw all weights of a branch as the builder of its backbone draws the network's, from torch's default generator.
 
-    Layers of a network of the user's own start as torch starts them, for nobody knows what its function does then.
+    Layers of a network of the user's own start as torch starts them, for nobody knows what its function does then. The
+    released code of dynamic hierarchical mimicking leaves what torch draws for the biases of the linear layers of wide
+    ResNets and DenseNets, which are 0 here, on the branches as in the network.
     Statistics of batch norms start at mean 0 and variance 1.
 
     Args:

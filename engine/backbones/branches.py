@@ -122,7 +122,7 @@ def build_branch(
     num_classes: int,
     image_shape: tuple[int, int, int],
 ) -> nn.Sequential:
-    """Return a branch, from features [B, *plan.features] to logits [B, num_classes], with initial weights of its own.
+    """Return a branch, from features ``[B, *plan.features]`` to logits [B, num_classes], with initial weights.
 
     They are drawn from torch's default generator, from the distributions that the backbone's builder uses. Nothing is
     taken from the network but its structure. Under ``torch.device("meta")`` nothing is allocated.

@@ -10,10 +10,11 @@ from engine import streams
 from engine.backbones.own_file import call_own, is_own
 from engine.backbones.registry import families, find
 from engine.backbones.weights import load_weights
+from engine.backbones.wording import one_line
 from engine.errors import RecipeError
 from engine.recipes.backbone import Backbone
 
-_NOT_OPTIONS = frozenset({"name", "weights", "options"})
+_NOT_OPTIONS = frozenset({"name", "weights", "weights_without", "options"})
 
 
 def build(
@@ -41,17 +42,28 @@ def build(
     with streams.seeded(seed, "backbone", peer):
         if is_own(settings.name):
             if given:
+                unset = " ".join(f"backbone.{option}=null" for option in given)
                 raise RecipeError(
                     f"backbone.{next(iter(given))} is not given to a function of your own ({settings.name}). "
-                    "Put its keyword arguments into backbone.options."
+                    f"Set {unset}, and put the function's keyword arguments into backbone.options."
                 )
             network = call_own(settings.name, num_classes, image_shape, settings.options)
         else:
             _check_options(settings, given)
-            network = find(settings.name).builder(settings.name, num_classes, image_shape, **given)
+            network = _built(settings.name, num_classes, image_shape, given)
     if settings.weights is not None:
-        load_weights(network, settings.name, settings.weights)
+        load_weights(network, settings.name, settings.weights, settings.weights_without)
     return network
+
+
+def _built(name: str, num_classes: int, image_shape: tuple[int, int, int], given: dict[str, object]) -> nn.Sequential:
+    try:
+        return find(name).builder(name, num_classes, image_shape, **given)
+    except (RuntimeError, MemoryError, OverflowError) as error:
+        raise RecipeError(
+            f"backbone.name={name}: could not be made for {num_classes:,} classes and images of {image_shape} with "
+            f"{given or 'its usual options'} ({one_line(error)}); choose a smaller network"
+        ) from error
 
 
 def _given_options(settings: Backbone) -> dict[str, object]:
@@ -67,10 +79,11 @@ def _check_options(settings: Backbone, given: dict[str, object]) -> None:
             takers = [f"{other.title} ({', '.join(other.listed)})" for other in families() if option in other.options]
             raise RecipeError(
                 f"backbone.{option}={value}: {settings.name} is a {family.title}, which has no such option. "
-                f"Only these have: {'; '.join(takers)}. Leave the field out."
+                f"Only these have: {'; '.join(takers)}. Leave the field out, or set backbone.{option}=null."
             )
     if settings.options:
         raise RecipeError(
             f"backbone.options={settings.options}: only a function of your own (path/to/file.py:function) takes them, "
-            f"not {settings.name}, whose options are: {', '.join(sorted(family.options)) or 'none'}."
+            f"not {settings.name}, whose options are: {', '.join(sorted(family.options)) or 'none'}. Leave them out, or set "
+            "backbone.options={}."
         )

@@ -105,8 +105,10 @@ def _table_cuts(cuts: str, name: str, num_segments: int, image_shape: tuple[int,
 
 def _boundaries(network: nn.Sequential, cuts: Sequence[str], num_segments: int, name: str) -> list[int]:
     if len(cuts) != num_segments - 1:
+        known = len(cuts) < len(network) - 1
         raise RecipeError(
-            f"method.cuts names {len(cuts)} blocks, but method.num_segments={num_segments} needs {num_segments - 1}."
+            f"method.cuts={','.join(cuts)}: {len(cuts)} blocks are named, but method.num_segments={num_segments} needs "
+            f"{num_segments - 1}: name so many{f', or set method.num_segments={len(cuts) + 1}' if known else ''}."
         )
     points = cut_points(network)
     for point in cuts:
@@ -117,8 +119,11 @@ def _boundaries(network: nn.Sequential, cuts: Sequence[str], num_segments: int, 
             )
     inner = [points.index(point) + 1 for point in cuts]
     if any(after <= before for before, after in pairwise(inner)):
+        ordered = [points[index - 1] for index in sorted(set(inner))]
+        remedy = f"set method.cuts={','.join(ordered)}"
+        if len(ordered) < len(cuts):
+            remedy = f"name {len(cuts)} different ones, or {remedy} method.num_segments={len(ordered) + 1}"
         raise RecipeError(
-            f"method.cuts={', '.join(cuts)}: expected each block once, in the order of the network: "
-            f"{', '.join(points[index - 1] for index in sorted(set(inner)))}."
+            f"method.cuts={','.join(cuts)}: expected each block once, in the order of the network; {remedy}."
         )
     return inner

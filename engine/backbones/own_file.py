@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +15,10 @@ from torch import nn
 from engine.backbones.shapes import feature_shapes
 from engine.backbones.wording import nearest, one_line
 from engine.errors import RecipeError
+from engine.paths import absolute
+from engine.reading import open_regular
+
+_CODE_BYTES = 16 * 2**20
 
 
 def is_own(name: str) -> bool:
@@ -46,9 +51,16 @@ def _function(name: str) -> Callable[..., object]:
     file, _, function_name = name.rpartition(":")
     if not file.endswith(".py"):
         raise RecipeError(f"backbone.name={name}: no function is named. Expected path/to/file.py:function.")
-    path = Path(file).resolve()
-    if not path.is_file():
-        raise RecipeError(f"backbone.name={name}: there is no file {path}. Relative paths start at {Path.cwd()}.")
+    path = absolute(file, "backbone.name", RecipeError)
+    if not path.exists():
+        raise RecipeError(f"backbone.name={name}: there is no file {path}. Relative paths start at the current folder.")
+    with open_regular(path, RecipeError) as opened:
+        size = os.fstat(opened.fileno()).st_size
+    if size > _CODE_BYTES:
+        raise RecipeError(
+            f"backbone.name={name}: {path} has {size:,} bytes; expected at most {_CODE_BYTES:,} of Python"
+        )
+    path = path.resolve()
     module = _imported(path, name)
     function = getattr(module, function_name, None)
     if not callable(function):

@@ -107,8 +107,10 @@ def whole_blocks(name: str, depth: int, layers: int, others: int) -> int:
     """
     count, rest = divmod(depth - others, layers)
     if count < 1 or rest:
+        least = max(count, 1)
+        near = [name.replace(str(depth), str(layers * n + others), 1) for n in (least, least + 1)]
         raise RecipeError(
             f"backbone.name={name}: depth {depth} is not {layers} n + {others} with n >= 1, as this family needs. "
-            f"Nearest: {nearest(name, names())}."
+            f"Nearest: {', '.join(near)}."
         )
     return count

@@ -90,6 +90,7 @@ class SubNetworkSampler:
     """Draws the sub-networks of a step, one for each group; group 0 is the whole network.
 
     Rules, for stages of n droppable blocks:
+
         inherited: each group is drawn inside the one before (Tang et al., AAAI 2024, "Boosting residual networks with
             group knowledge", arXiv 2308.13772): of the n blocks still there in a stage, the last d go, with P(d)
             proportional to decay^d for d = 0..n. The paper says "exponential decay"; this formula is ours.

@@ -2,59 +2,66 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from engine.backbones.plain_names import load_plain_state
-from engine.backbones.wording import one_line
+from engine.backbones.plain_names import check_plain_state, load_plain_state
+from engine.backbones.safetensors_files import read_header, read_tensors
+from engine.backbones.torch_files import read_torch_file
 from engine.errors import RecipeError
 
+_SUFFIXES = (".safetensors", ".pth", ".pt")
+# Of the network's own size: weights in float64, of many more classes, and what else a file may hold beside them.
+_LARGEST = 4
+_ROOM_BYTES = 256 * 2**20
 
-def load_weights(network: nn.Sequential, name: str, path: str) -> None:
+
+def load_weights(network: nn.Sequential, name: str, path: str, without: str | None = None) -> None:
     """Copy the weights of a ``.safetensors`` file, or of torchvision's ``.pth`` or ``.pt``, into a network.
 
     The file has plain names, see `engine.backbones.plain_names.plain_state`.
 
+    Args:
+        network: to be changed.
+        name: of the backbone.
+        path: of the file.
+        without: ``classifier`` to leave the last child as it is, whatever the file holds of it.
+
     Raises:
         RecipeError: the file is missing, unreadable or no flat state, or its names or shapes do not fit.
     """
-    state = _read(Path(path))
+    place = Path(path)
+    if place.suffix not in _SUFFIXES:
+        raise RecipeError(
+            f"backbone.weights={path}: found a file of type {place.suffix or '(none)'}. "
+            f"Expected {', '.join(_SUFFIXES)}."
+        )
+    if not place.exists():
+        raise RecipeError(f"backbone.weights={path}: there is no such file (looked for {place.absolute()}).")
     try:
-        load_plain_state(network, name, state)
+        if place.suffix == ".safetensors":
+            # Names and shapes before anything is read: a file that does not fit may be of any size.
+            check_plain_state(network, name, _readable(place, lambda: read_header(place, RecipeError).tensors), without)
+            state = _readable(place, lambda: read_tensors(place, RecipeError))
+        else:
+            limit = _LARGEST * sum(value.nbytes for value in network.state_dict().values()) + _ROOM_BYTES
+            state = _readable(place, lambda: read_torch_file(place, RecipeError, limit))
+        load_plain_state(network, name, state, without)
     except RecipeError as error:
         raise RecipeError(f"backbone.weights={path}: {error}") from error
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    readers: dict[str, Callable[[Path], object]] = {".safetensors": load_file, ".pth": _load_torch, ".pt": _load_torch}
-    if path.suffix not in readers:
-        raise RecipeError(
-            f"backbone.weights={path}: found a file of type {path.suffix or '(none)'}. Expected {', '.join(readers)}."
-        )
-    if not path.is_file():
-        raise RecipeError(f"backbone.weights={path}: there is no such file (looked for {path.resolve()}).")
+def _readable(path: Path, read: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     try:
-        state = readers[path.suffix](path)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
+        return read()
+    except RecipeError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        # It can be read, and holds something else.
+        if reason.startswith("found "):
+            raise RecipeError(reason) from error
         raise RecipeError(
-            f"backbone.weights={path}: the file cannot be read: {one_line(error)}. "
-            "Expected nothing but tensors; fetch the file again, or save the weights as .safetensors."
+            f"the file cannot be read: {reason}. Expected nothing but tensors; fetch the file again, or save the "
+            "weights as .safetensors."
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        found = f"a dict of {', '.join(map(str, list(state)[:3]))}" if isinstance(state, dict) else type(state).__name__
-        raise RecipeError(
-            f"backbone.weights={path}: found {found}. Expected a flat dict from names to tensors: "
-            "save the inner state dict alone."
-        )
-    return state
-
-
-def _load_torch(path: Path) -> object:
-    # weights_only: an unrestricted pickle could run any code.
-    return torch.load(path, map_location="cpu", weights_only=True)

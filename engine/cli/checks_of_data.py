@@ -7,13 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.cli.check import Check
+from engine.data.boundary import is_folder, naming_files
 from engine.data.cifar import find_cifar
 from engine.data.folder import find_folder
+from engine.data.inventory import take_inventory
 from engine.data.parquet import find_parquet
 from engine.data.parts import Found
 from engine.data.stl10 import find_stl10
 from engine.data.svhn import find_svhn
 from engine.errors import DataError
+from engine.paths import absolute
 
 _PUBLISHED: dict[str, Callable[[Path], Found | None]] = {
     "cifar10": lambda root: find_cifar("cifar10", root, True),
@@ -23,13 +26,23 @@ _PUBLISHED: dict[str, Callable[[Path], Found | None]] = {
 }
 _OWN: dict[str, Callable[[Path], Found | None]] = {
     "folder": find_folder,
-    "parquet": lambda root: find_parquet(root, None),
+    "parquet": lambda root: find_parquet(root),
 }
 
 
 def data_checks(root: Path) -> list[Check]:
-    """Return what every reader says to a folder: what it recognises, or why it cannot use what is there."""
-    if not root.is_dir():
+    """Return what every reader says to a folder: what it recognises, or why it cannot use what is there.
+
+    Raises:
+        DataError: `root` is no path.
+    """
+    place = absolute(root, "--data-root", DataError)
+    try:
+        with naming_files(place):
+            there = is_folder(place)
+    except DataError as error:
+        return [Check("warning", "data", str(error), "change its mode or owner, or give another folder")]
+    if not there:
         return [Check("warning", "data", f"{root} is no folder", "give the folder that data.root shall be")]
     published = [check for name, find in _PUBLISHED.items() if (check := _try(name, root, find))]
     own = [check for name, find in _OWN.items() if (check := _try(name, root, find))]
@@ -40,12 +53,16 @@ def data_checks(root: Path) -> list[Check]:
 
 def _try(name: str, root: Path, find: Callable[[Path], Found | None]) -> Check | None:
     try:
-        found = find(root)
+        found = find(absolute(root, "--data-root", DataError))
         if found is None:
             return None
         loaded = found.load()
     except DataError as error:
         return Check("warning", f"data {name}", str(error), f"correct this to train with data.name={name}")
+    inventory = take_inventory(
+        found.survey, loaded.class_names, {split: part.labels for split, part in loaded.parts.items()}
+    )
     sizes = ", ".join(f"{len(part.labels):,} {split}" for split, part in loaded.parts.items())
     where = f"data.name={name} data.root={shlex.quote(str(root))}"
-    return Check("ok", f"data {name}", f"{sizes}, {len(loaded.class_names):,} classes; {where}")
+    summary = f"{sizes}, {len(loaded.class_names):,} classes; {where}"
+    return Check("ok", f"data {name}", "\n           ".join([summary, *inventory.lines()]))

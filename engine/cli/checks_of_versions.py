@@ -18,7 +18,6 @@ _NEEDED = ("torch", "torchvision", "ray", "numpy", "pydantic", "pyarrow", "safet
 _EXTRAS = {
     "onnx": (("onnx", "onnxscript"), "needed for `export --to FILE.onnx`"),
     "search": (("optuna",), "needed for searches with searcher='tpe'"),
-    "svhn": (("scipy",), "needed for data.name=svhn"),
 }
 
 

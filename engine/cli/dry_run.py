@@ -56,6 +56,7 @@ def _lines(found: Preview) -> list[str]:
     return [
         f"{recipe.name}: {recipe.method.kind}, {recipe.backbone.name}, {facts.name}",
         f"  images: {images}, of {shape} in {facts.num_classes:,} classes",
+        *(f"  {line}" for line in found.inventory.lines()),
         f"  steps: {recipe.epochs:,} epochs of {found.steps_per_epoch:,}, {found.total_steps:,} in all",
         f"  run folder: {found.run_dir} ({state})",
         "",

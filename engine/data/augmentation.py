@@ -35,7 +35,8 @@ class Augmenter:
         if padding and augmentation.padding_mode == "reflect" and padding >= min(height, width):
             raise RecipeError(
                 f"data.augmentation.crop_padding={padding}, but images of {height} x {width} pixels can be reflected "
-                f"by {min(height, width) - 1} pixels at most: give a smaller padding, or padding_mode=zeros"
+                f"by {min(height, width) - 1} pixels at most: give a smaller padding, or "
+                "data.augmentation.padding_mode=zeros"
             )
         self._augmentation = augmentation
         self._crops = augmentation.random_resized_crop and not facts.cropped_while_decoding

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.data.ahead import LookAhead, Place
+from engine.data.checking import check_pictures
 from engine.data.companions import Companions, choose_companion
 from engine.data.facts import Facts
 from engine.data.images import Images
+from engine.data.inventory import Inventory
 from engine.data.labels import choose_labelled, known_labels
 from engine.data.normalisation import choose_statistics
 from engine.data.opening import STORED_LIMIT_BYTES, Opened, open_images
@@ -57,6 +59,7 @@ class Source:
     def __init__(
         self,
         facts: Facts,
+        inventory: Inventory,
         data: Data,
         seed: int,
         images: dict[str, Images],
@@ -65,6 +68,7 @@ class Source:
         companions: Companions,
     ) -> None:
         self.facts = facts
+        self.inventory = inventory
         self._batch_size = data.batch_size
         self._evaluation_batch_size = data.evaluation_batch_size
         self._seed = seed
@@ -173,7 +177,8 @@ def open_source(
         RecipeError: fields that do not go together.
         DataError: files are missing, incomplete or damaged, or not what the recipe says.
     """
-    opened = open_images(data, seed, progress or (lambda text, fraction: None), strict_counts, stored_limit_bytes)
+    progress = progress or (lambda text, fraction: None)
+    opened = open_images(data, seed, progress, strict_counts, stored_limit_bytes)
     num_classes = len(opened.class_names)
     if data.num_classes is not None and data.num_classes != num_classes:
         raise DataError(f"data.num_classes={data.num_classes}, but {data.name} has {num_classes} classes: leave it out")
@@ -194,7 +199,8 @@ def open_source(
         training_positions=len(opened.images["train"].labels),
     )
     images = opened.images if "validation" in opened.images else opened.images | {"validation": opened.images["train"]}
-    return Source(facts, data, seed, images, chosen, labelled, companions)
+    check_pictures(images, chosen, facts.fingerprint, progress)
+    return Source(facts, opened.inventory(), data, seed, images, chosen, labelled, companions)
 
 
 def _fingerprint(opened: Opened, chosen: Chosen, labelled: np.ndarray) -> str:

@@ -3,7 +3,8 @@
 An entry is a folder named by a sha256 of what decides its content: the bytes of the source files, how they are
 decoded, and the version of this format. A small index leads from paths, sizes and times of the source files to the
 entry, so that they are read once only. Entries are complete or absent: they are written under a temporary name,
-flushed to the disk, then renamed. Nothing is ever deleted but damaged entries and what a killed run left behind.
+flushed to the disk, then renamed. Nothing is ever deleted but damaged entries, which are built again, and what a
+killed run left behind. No link below the cache's folder is followed.
 """
 
 from __future__ import annotations
@@ -12,44 +13,55 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from engine.data.entries import MANIFEST, DamagedEntry, Entry, open_entry, seal
+from engine.data.findings import Findings
 from engine.data.parts import Found, Progress
 from engine.data.threads import num_threads
 from engine.errors import DataError
 from engine.paths import absolute
+from engine.reading import naming, read_json
 
 VERSION = 1
-_MANIFEST = "manifest.json"
+_KEY = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED = ".unfinished-"
 _ABANDONED_SECONDS = 24 * 3600
 _READ_AT_ONCE = 1 << 20
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One complete entry."""
-
-    folder: Path
-    manifest: dict[str, Any]
+_NOTE_BYTES = 1 << 12
 
 
 def cache_root() -> Path:
-    """Return $LOCAL_LEARNING_CACHE, else $XDG_CACHE_HOME/local-learning, else ~/.cache/local-learning."""
+    """Return $LOCAL_LEARNING_CACHE, else $XDG_CACHE_HOME/local-learning, else ~/.cache/local-learning; absolute.
+
+    Raises:
+        DataError: the variable holds no path, or none is set and there is no home folder.
+    """
     own = os.environ.get("LOCAL_LEARNING_CACHE")
     if own:
         return absolute(own, "LOCAL_LEARNING_CACHE", DataError)
     shared = os.environ.get("XDG_CACHE_HOME")
     if shared:
         return absolute(shared, "XDG_CACHE_HOME", DataError) / "local-learning"
-    return absolute("~/.cache", "LOCAL_LEARNING_CACHE", DataError) / "local-learning"
+    return absolute("~/.cache", "LOCAL_LEARNING_CACHE is not set, and without it the cache", DataError) / (
+        "local-learning"
+    )
+
+
+def plain_folder(folder: Path) -> None:
+    """Make a folder inside the cache, which no link may lead out of. Raises DataError, OSError."""
+    if folder.is_symlink():
+        raise DataError(f"{folder}: is a symbolic link, and the cache follows none; remove the link")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def cached(
@@ -69,13 +81,16 @@ def cached(
     root = cache_root()
     try:
         root.mkdir(parents=True, exist_ok=True)
-        shortcut = root / "index" / f"{_stat_fingerprint(found, parameters)}.json"
-        known = _read_json(shortcut)
-        entry = _complete(root / str(known["entry"])) if known else None
+        plain_folder(root / "index")
+        shortcut = root / "index" / f"{stat_fingerprint(found, parameters)}.json"
+        known = _known_key(shortcut)
+        entry = _whole(root / known, progress) if known else None
         if entry is None:
             key = _content_key(found, parameters, progress)
-            entry = _complete(root / key) or _build(root, key, build)
-            _write_json(shortcut, {"entry": key})
+            entry = _whole(root / key, progress) if key != known else None
+            entry = entry or _build(root, key, build, progress)
+            write_note(shortcut, {"entry": key})
+        Findings(entry.manifest.get("transparent", 0)).tell(progress)
         return entry
     except OSError as error:
         if error.errno == errno.ENOSPC:
@@ -104,10 +119,12 @@ def check_room(folder: Path, needed: int) -> None:
         )
 
 
-def _stat_fingerprint(found: Found, parameters: dict[str, Any]) -> str:
+def stat_fingerprint(found: Found, parameters: dict[str, Any]) -> str:
+    """Return a sha256 of paths, sizes and times of the source files and of plain JSON values. Raises DataError."""
     digest = hashlib.sha256(json.dumps([VERSION, parameters], sort_keys=True).encode())
     for path in found.files:
-        state = os.stat(path)
+        with naming(path, DataError):
+            state = os.stat(path)
         digest.update(
             f"{os.path.abspath(path)}\x1f{state.st_size}\x1f{state.st_mtime_ns}\x1e".encode(errors="surrogateescape")
         )
@@ -126,35 +143,44 @@ def _content_key(found: Found, parameters: dict[str, Any], progress: Progress) -
 
 def _file_digest(path: str) -> str:
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with naming(path, DataError), open(path, "rb", opener=_open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise DataError(f"{path}: is no regular file; expected a file with data in it")
         while block := file.read(_READ_AT_ONCE):
             digest.update(block)
     return digest.hexdigest()
 
 
-def _complete(folder: Path) -> Entry | None:
-    """Return the entry in a folder when its manifest is readable and all its files have their sizes."""
-    manifest = _read_json(folder / _MANIFEST)
-    if manifest is None:
-        return None
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting for somebody to write into a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _known_key(shortcut: Path) -> str | None:
+    """Return the name of the entry that the index gives; a damaged index costs reading the source files again."""
+    known = read_note(shortcut)
+    key = known.get("entry") if known else None
+    return key if isinstance(key, str) and _KEY.fullmatch(key) else None
+
+
+def _whole(folder: Path, progress: Progress) -> Entry | None:
+    """Return the entry in a folder; says why when it is there and cannot be used."""
     try:
-        complete = all((folder / name).stat().st_size == size for name, size in manifest["files"].items())
-    except (OSError, KeyError, AttributeError):
+        return open_entry(folder, lambda share: progress("comparing the kept images with their digests", share))
+    except DamagedEntry as error:
+        progress(f"the cache entry {folder} {error}; it is built again", 0.0)
         return None
-    return Entry(folder, manifest) if complete else None
 
 
-def _build(root: Path, key: str, build: Callable[[Path], dict[str, Any]]) -> Entry:
+def _build(root: Path, key: str, build: Callable[[Path], dict[str, Any]], progress: Progress) -> Entry:
     _remove_abandoned(root)
     unfinished = root / f"{_UNFINISHED}{key[:16]}-{os.getpid()}-{secrets.token_hex(4)}"
     unfinished.mkdir()
     try:
         manifest = build(unfinished)
-        written = sorted(path for path in unfinished.iterdir())
-        for path in written:
+        for path in unfinished.iterdir():
             _flush(path)
-        manifest["files"] = {path.name: path.stat().st_size for path in written}
-        _write_json(unfinished / _MANIFEST, manifest)
+        write_note(unfinished / MANIFEST, seal(unfinished, manifest))
         _flush(unfinished)
         target = root / key
         # Two passes: the first may meet a damaged entry, or another process that was faster.
@@ -163,27 +189,44 @@ def _build(root: Path, key: str, build: Callable[[Path], dict[str, Any]]) -> Ent
                 unfinished.rename(target)
                 break
             except OSError:
-                if not target.is_dir():
+                if not os.path.lexists(target):
                     raise
-                if _complete(target):
+                if _is_whole(target):
                     break
                 damaged = root / f"{_UNFINISHED}damaged-{secrets.token_hex(4)}"
                 target.rename(damaged)
-                shutil.rmtree(damaged, ignore_errors=True)
+                remove(damaged)
         _flush(root)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    entry = _complete(target)
+    entry = _whole(target, progress)
     if entry is None:
         raise DataError(f"the cache entry {target} was damaged while it was written; remove it and start again")
     return entry
 
 
+def _is_whole(folder: Path) -> bool:
+    try:
+        return open_entry(folder, lambda share: None) is not None
+    except DamagedEntry:
+        return False
+
+
+def remove(path: Path) -> None:
+    """Remove a folder with all that is in it, or a file; a link goes alone, and what it leads to stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _remove_abandoned(root: Path) -> None:
     """Remove what killed runs left behind; a day is longer than any build takes."""
     for path in root.glob(f"{_UNFINISHED}*"):
-        if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-            shutil.rmtree(path, ignore_errors=True)
+        # Another process may remove it at the same time.
+        with suppress(FileNotFoundError):
+            if time.time() - path.lstat().st_mtime > _ABANDONED_SECONDS:
+                remove(path)
 
 
 def _flush(path: Path) -> None:
@@ -194,17 +237,20 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_note(path: Path) -> dict[str, Any] | None:
+    """Return what `write_note` wrote; None where there is nothing that can be read."""
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
+        content = read_json(path, DataError, limit=_NOTE_BYTES, follow_links=False)
+    except DataError:
         return None
     return content if isinstance(content, dict) else None
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_note(path: Path, content: dict[str, Any]) -> None:
+    """Write plain JSON values so that the file appears whole or not at all. Raises OSError."""
     temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
     temporary.write_text(json.dumps(content, indent=1))
     _flush(temporary)
+    if path.is_dir():
+        remove(path)
     temporary.replace(path)

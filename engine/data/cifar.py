@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from engine.data import class_names, parquet
+from engine.data.boundary import finder, is_folder
 from engine.data.checks import check_balance, check_count, check_file_size, check_labels, missing_set
+from engine.data.inventory import Leavings, Survey
 from engine.data.parts import EncodedPart, Found, Loaded, PixelPart
 from engine.data.pickles import read_pickle
 from engine.errors import DataError
@@ -56,6 +58,7 @@ LAYOUTS = {
 }
 
 
+@finder
 def find_cifar(name: str, root: Path, strict: bool) -> Found | None:
     """Find the first layout that `root` holds: Python version, binary version, Parquet; None when there is none.
 
@@ -67,19 +70,32 @@ def find_cifar(name: str, root: Path, strict: bool) -> Found | None:
     layout = LAYOUTS[name]
     python = _files(root, layout.python_folder, layout.python_files)
     if python:
-        return _found(root, python, lambda: _load_python(layout, python, strict))
+        return _found(root, "Python", python, lambda: _load_python(layout, python, strict))
     binary = _files(root, layout.binary_folder, layout.binary_files)
     if binary:
-        return _found(root, binary, lambda: _load_binary(layout, binary, strict))
+        return _found(root, "binary", binary, lambda: _load_binary(layout, binary, strict))
     shards = parquet.find_shards(root)
     if shards:
         if "test" not in shards:
             raise DataError(f"{shards['train'][0].parent} holds train*.parquet only, expected test*.parquet beside it")
-        shards = {split: shards[split] for split in EXPECTED}
-        return Found(
-            root=str(root), files=parquet.source_files(shards), load=lambda: _load_parquet(layout, shards, strict)
-        )
+        return _in_shards(layout, root, shards, strict)
     return None
+
+
+def _in_shards(layout: _Layout, root: Path, shards: parquet.Shards, strict: bool) -> Found:
+    leavings = Leavings(root)
+    parquet.count_others(root, shards, leavings)
+    for path in shards.get("validation", ()):
+        leavings.add("shards of a split that was not published", path)
+    shards = {split: shards[split] for split in EXPECTED}
+    columns, classes = parquet.read_columns(shards, published=layout.class_names)
+    return Found(
+        root=str(root),
+        files=parquet.source_files(shards, columns.image),
+        load=lambda: _load_parquet(layout, shards, columns.image, classes.labels, strict),
+        survey=parquet.survey(root, shards, columns, classes, leavings, list(classes.notes)),
+        reading=columns.reading | classes.reading,
+    )
 
 
 def missing_cifar(name: str, root: Path) -> DataError:
@@ -89,16 +105,21 @@ def missing_cifar(name: str, root: Path) -> DataError:
     return missing_set(name, root, layouts, downloadable=True)
 
 
-def _found(root: Path, files: dict[str, list[Path]], load: Callable[[], Loaded]) -> Found:
-    return Found(root=str(root), files=tuple(str(path) for paths in files.values() for path in paths), load=load)
+def _found(root: Path, version: str, files: dict[str, list[Path]], load: Callable[[], Loaded]) -> Found:
+    return Found(
+        root=str(root),
+        files=tuple(str(path) for paths in files.values() for path in paths),
+        load=load,
+        survey=Survey(layout=f"the {version} version as published", names_from="as published", root=str(root)),
+    )
 
 
 def _files(root: Path, folder_name: str, names: dict[str, tuple[str, ...]]) -> dict[str, list[Path]]:
     """Return the files per split when `root` or its named folder is this layout; empty when neither is."""
     inside = root / folder_name
-    if inside.is_dir():
+    if is_folder(inside):
         folder = inside
-    elif root.name == folder_name and root.is_dir():
+    elif root.name == folder_name and is_folder(root):
         folder = root
     else:
         return {}
@@ -136,10 +157,21 @@ def _read_batch(path: Path, label_key: str) -> tuple[np.ndarray, np.ndarray]:
     images, labels = content.get("data"), content.get(label_key)
     if images is None or labels is None:
         raise DataError(f"{path} has the keys {', '.join(map(str, content))}, expected data and {label_key}")
+    numbers = _numbers(labels)
+    if numbers is None:
+        raise DataError(f"{path}: {label_key} is {_describe(labels)}, expected a list of whole numbers from 0 to 255")
     usable = isinstance(images, np.ndarray) and images.dtype == np.uint8
-    if not usable or images.shape != (len(labels), _PIXEL_BYTES):
-        raise DataError(f"{path}: data is {_describe(images)}, expected uint8 ({len(labels)}, {_PIXEL_BYTES})")
-    return images.reshape(-1, *SHAPE), np.asarray(labels, dtype=np.int64)
+    if not usable or images.shape != (len(numbers), _PIXEL_BYTES):
+        raise DataError(f"{path}: data is {_describe(images)}, expected uint8 ({len(numbers)}, {_PIXEL_BYTES})")
+    return images.reshape(-1, *SHAPE), numbers
+
+
+def _numbers(labels: object) -> np.ndarray | None:
+    """Return a list of small whole numbers as int64 [n]; None when it is something else."""
+    if isinstance(labels, np.ndarray):
+        return labels.astype(np.int64) if labels.ndim == 1 and labels.dtype.kind in "iu" else None
+    small = isinstance(labels, list) and all(type(label) is int and 0 <= label <= 255 for label in labels)
+    return np.array(labels, dtype=np.int64) if small else None
 
 
 def _describe(images: object) -> str:
@@ -177,16 +209,13 @@ def _binary_blocks(layout: _Layout, read: list[np.ndarray]) -> Iterator[np.ndarr
     return (block[:, layout.label_bytes :].reshape(-1, *SHAPE) for block in _blocks(read))
 
 
-def _load_parquet(layout: _Layout, shards: parquet.Shards, strict: bool) -> Loaded:
+def _load_parquet(
+    layout: _Layout, shards: parquet.Shards, image_column: str, labels: dict[str, np.ndarray], strict: bool
+) -> Loaded:
     parts: dict[str, EncodedPart | PixelPart] = {}
     for split, paths in shards.items():
-        names = parquet.class_names(paths[0], None)
-        if names is not None and names != layout.class_names:
-            raise DataError(
-                f"{paths[0]}: the classes are {', '.join(names[:10])}, expected {', '.join(layout.class_names[:10])}: "
-                f"the labels have another order or meaning; a set of your own is read with data.name=parquet"
-            )
-        labels = parquet.read_labels(paths, None)
-        _check(layout, str(paths[0] if len(paths) == 1 else paths[0].parent), split, labels, strict)
-        parts[split] = parquet.encoded_part(paths, labels, SHAPE)
+        if split not in labels:
+            raise DataError(f"{paths[0]}: no row has a label, expected the published ones; fetch the file again")
+        _check(layout, str(paths[0] if len(paths) == 1 else paths[0].parent), split, labels[split], strict)
+        parts[split] = parquet.encoded_part(paths, image_column, labels[split], SHAPE)
     return Loaded(layout.class_names, parts)

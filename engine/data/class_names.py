@@ -1,6 +1,9 @@
-"""What are the classes of the published sets called, in label order?"""
+"""What are classes called: those of the published sets, in label order, and those that folders and lists name?"""
 
 from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
 
 _CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
 _CIFAR100 = (
@@ -18,3 +21,43 @@ CIFAR10 = tuple(_CIFAR10.split())
 CIFAR100 = tuple(_CIFAR100.split())
 STL10 = tuple(_STL10.split())
 SVHN = tuple("0123456789")
+
+_LONGEST_SHOWN = 60
+
+
+def readable(name: str) -> str:
+    """Return a name as text in Unicode's normal form C, so that names of folders, lists and tables can be compared.
+
+    Bytes that are no UTF-8, as Python keeps them in file names, are read as Latin-1.
+
+    Raises:
+        UnicodeEncodeError: it holds half of a character.
+    """
+    if name.isascii():
+        return name
+    stored = name.encode("utf-8", "surrogateescape")
+    try:
+        text = stored.decode("utf-8")
+    except UnicodeDecodeError:
+        text = stored.decode("latin-1")
+    return unicodedata.normalize("NFC", text)
+
+
+def printable(name: str, longest: int | None = _LONGEST_SHOWN) -> str:
+    """Return a name as one line that can be printed: odd characters are escaped, long ones cut (None: never)."""
+    shown = "".join(
+        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
+        for character in name
+    )
+    return shown if longest is None or len(shown) <= longest else f"{shown[: longest - 3]}..."
+
+
+def look_alike(names: Iterable[str]) -> tuple[str, str] | None:
+    """Return two names that differ in capitals or outer spaces only, if there are any."""
+    seen: dict[str, str] = {}
+    for name in names:
+        same = readable(name).casefold().strip()
+        if same in seen:
+            return seen[same], name
+        seen[same] = name
+    return None

@@ -6,6 +6,11 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from engine.errors import DataError
+from engine.reading import checked
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -46,6 +51,8 @@ class Facts:
     given."""
 
     def __post_init__(self) -> None:
+        if "train" not in self.sizes:
+            raise ValueError(f"found the splits {', '.join(self.sizes) or 'none'}, expected train among them")
         if self.labelled_images < 0:
             object.__setattr__(self, "labelled_images", self.sizes["train"])
         if self.training_positions < 0:
@@ -62,20 +69,20 @@ class Facts:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Facts:
-        """Return the facts that `to_json` wrote."""
-        channels, height, width = values["image_shape"]
-        return cls(
-            name=values["name"],
-            num_classes=values["num_classes"],
-            class_names=tuple(values["class_names"]),
-            image_shape=(channels, height, width),
-            mean=tuple(values["mean"]),
-            std=tuple(values["std"]),
-            sizes=dict(values["sizes"]),
-            fingerprint=values["fingerprint"],
-            cropped_while_decoding=values["cropped_while_decoding"],
-            # Facts that were written before images could lack a label do not hold it.
-            labelled_images=values.get("labelled_images", values["sizes"]["train"]),
-            # Older ones do not count the images that are left out, either.
-            training_positions=values.get("training_positions", values["sizes"]["train"]),
-        )
+        """Return the facts that `to_json` wrote, also those of earlier versions, which lack the last fields.
+
+        Raises:
+            DataError: the values are something else.
+        """
+        facts = checked(values, _ADAPTER, "what is kept of the images' facts", DataError)
+        lengths = (len(facts.class_names), len(facts.mean), len(facts.std))
+        expected = (facts.num_classes, facts.image_shape[0], facts.image_shape[0])
+        if lengths != expected or min(facts.image_shape) < 1 or facts.num_classes < 1:
+            raise DataError(
+                f"what is kept of the images' facts contradicts itself: found {lengths[0]:,} class names, {lengths[1]} "
+                f"means and {lengths[2]} deviations for {facts.num_classes:,} classes and images of {facts.image_shape}"
+            )
+        return facts
+
+
+_ADAPTER: TypeAdapter[Facts] = TypeAdapter(Facts)

@@ -1,171 +1,232 @@
 """How are pictures read from folders: train/CLASS/picture, and val/, valid/ or test/ beside it?
 
-Three layouts are understood: one folder per class; Tiny ImageNet as published (`train/CLASS/images/`, a flat `val/`
-with `val_annotations.txt`); and its re-sorted copies. The order of the images is (class, file name) by byte values.
+Three layouts are understood: one folder per class, in which all folders below belong to the class, as torchvision's
+ImageFolder reads them; Tiny ImageNet as published (a flat `val/` with `val_annotations.txt`); and its re-sorted copies.
+The order of the images is (class, folder, file name) by byte values.
 """
 
 from __future__ import annotations
 
 import os
-import unicodedata
 from pathlib import Path
 
 import numpy as np
 
+from engine.data.boundary import finder, is_folder
 from engine.data.checks import missing_set
+from engine.data.class_names import look_alike, printable, readable
+from engine.data.folder_levels import check_classes, check_levels, difference, explain_missing_train
+from engine.data.inventory import Leavings, Survey
 from engine.data.parts import EncodedPart, Found, Loaded, Picture
+from engine.data.picture_files import ENDINGS
+from engine.data.text_lines import text_lines
+from engine.data.walking import HIDDEN, Walk
 from engine.errors import DataError
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 _VALIDATION_FOLDERS = ("val", "valid", "validation")
 _ANNOTATIONS = "val_annotations.txt"
 _CLASS_IDS = "wnids.txt"
 _CLASS_WORDS = "words.txt"
+_STRAY = "pictures outside of the folders of classes"
 
 Classes = dict[str, list[str]]
-"""Paths of the pictures by class, both in byte order."""
+"""Paths of the pictures by class, both in byte order; the names of the classes as `readable` gives them."""
 
 
+@finder
 def find_folder(root: Path) -> Found:
     """Find the pictures of every split.
 
     Raises:
-        DataError: a folder is missing, a class is empty, or the classes of the splits differ.
+        DataError: a folder is missing or may not be read, a class is empty or alone, the classes of the splits differ,
+            or a picture's link leads nowhere.
     """
-    if not (root / "train").is_dir():
+    if not is_folder(root / "train"):
+        explain_missing_train(root)
         raise missing_set("image folders", root, ["train/CLASS/PICTURE with val/, valid/ or test/ beside it"], False)
-    train = _classes(root / "train")
-    if not train:
-        raise DataError(f"{root / 'train'} holds no folders of classes, expected train/CLASS/PICTURE")
+    leavings = Leavings(root)
+    train = _classes(root / "train", leavings)
+    check_classes(root / "train", train)
     _check_ids(root, train)
-    splits = {"train": train}
-    validation = _validation(root, train)
-    test = _classes(root / "test") if (root / "test").is_dir() else {}
-    if validation is not None and not set(test) & set(train):
-        # A test folder that shares no class with the training is one without labels, as Tiny ImageNet's.
-        splits["test"] = validation
-    elif test:
-        if validation is not None:
-            splits["validation"] = validation
-        splits["test"] = _match(root / "test", test, train)
+    splits, sources, notes = {"train": train}, {"train": "train/"}, []
+    folder = _validation_folder(root)
+    validation = _validation(folder, train, leavings) if folder is not None else None
+    test, why_not = _test(root / "test", train, leavings, needed=validation is None)
+    if test is not None:
+        splits["test"], sources["test"] = test, "test/"
+        if validation is not None and folder is not None:
+            splits["validation"], sources["validation"] = validation, f"{folder.name}/"
+    elif validation is not None and folder is not None:
+        splits["test"], sources["test"] = validation, f"{folder.name}/"
+        notes.append(f"{folder.name}/ is the test set: {why_not}")
     else:
         raise DataError(f"{root} holds train/ only, expected val/, valid/ or test/ with the same classes beside it")
     described = [root / name for name in (_CLASS_WORDS,) if (root / _CLASS_IDS).is_file() and (root / name).is_file()]
+    names, names_from = _names(described, train)
+    _rest_of_root(root, folder, described, leavings)
     files = tuple(path for classes in splits.values() for paths in classes.values() for path in paths)
     return Found(
         root=str(root),
         files=files + tuple(map(str, described)),
-        load=lambda: Loaded(_names(described, train), {split: _part(classes) for split, classes in splits.items()}),
+        load=lambda: Loaded(names, {split: _part(classes) for split, classes in splits.items()}),
         num_pictures=len(files),
+        survey=Survey(
+            layout="folders of pictures",
+            names_from=names_from,
+            root=str(root),
+            sources=sources,
+            left_out=leavings.all(),
+            notes=tuple(notes),
+        ),
     )
 
 
-def _classes(folder: Path) -> Classes:
+def _classes(folder: Path, leavings: Leavings) -> Classes:
     """Return the pictures of each class folder. Raises DataError for an empty class or one that is there twice."""
+    walk = Walk(leavings)
+    names, stray = walk.entries(str(folder))
+    alike = look_alike(names)
+    if alike is not None:
+        raise DataError(
+            f"{folder}: {printable(alike[0])} and {printable(alike[1])} look like one class in two folders; merge or "
+            f"rename them"
+        )
+    for name in stray:
+        leavings.add(_STRAY, folder / name)
     found: Classes = {}
-    with os.scandir(folder) as entries:
-        names = sorted((entry.name for entry in entries if entry.is_dir() and not _hidden(entry.name)), key=os.fsencode)
-    seen: dict[str, str] = {}
-    for name in names:
-        same = unicodedata.normalize("NFC", name).casefold()
-        if same in seen:
+    for name in sorted(names, key=lambda name: readable(name).encode()):
+        check_levels(folder / name)
+        found[readable(name)] = walk.pictures(str(folder / name))
+    walk.finish()
+    for name, pictures in zip(sorted(names, key=lambda name: readable(name).encode()), found.values(), strict=True):
+        if not pictures:
+            endings = ", ".join(ending for endings in ENDINGS.values() for ending in endings)
             raise DataError(
-                f"{folder}: {seen[same]} and {name} look like one class in two folders; merge or rename them"
-            )
-        seen[same] = name
-    for name in names:
-        inside = folder / name / "images"
-        found[name] = _pictures(folder / name) or (_pictures(inside) if inside.is_dir() else [])
-        if not found[name]:
-            raise DataError(
-                f"{folder / name} holds no pictures, expected at least one ({', '.join(EXTENSIONS)}); "
+                f"{printable(str(folder / name), None)} holds no pictures, expected at least one ({endings}); "
                 f"remove the empty class or fill it"
             )
     return found
-
-
-def _pictures(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if _is_picture(entry.name)]
-    return [os.path.join(folder, name) for name in sorted(names, key=os.fsencode)]
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith((".", "__"))
-
-
-def _is_picture(name: str) -> bool:
-    return not name.startswith(".") and name.lower().endswith(EXTENSIONS)
 
 
 def _check_ids(root: Path, train: Classes) -> None:
     """Compare the class folders with Tiny ImageNet's list, when there is one."""
     listed = root / _CLASS_IDS
     if listed.is_file():
-        expected = set(listed.read_text().split())
+        expected = {readable(word) for line in text_lines(listed) for word in line.split()}
         if set(train) != expected:
-            raise DataError(f"{root / 'train'} and {listed} disagree: {_difference(set(train), expected)}")
-
-
-def _difference(found: set[str], expected: set[str]) -> str:
-    words = []
-    for title, names in (("missing", expected - found), ("unexpected", found - expected)):
-        if names:
-            shown = sorted(names)
-            words.append(f"{title}: {', '.join(shown[:5])}{f' and {len(shown) - 5} more' if len(shown) > 5 else ''}")
-    return "; ".join(words)
+            raise DataError(f"{root / 'train'} and {listed} disagree: {difference(set(train), expected)}")
 
 
 def _match(folder: Path, found: Classes, train: Classes) -> Classes:
     if set(found) != set(train):
         raise DataError(
             f"the classes of {folder} ({len(found)}) differ from those of train ({len(train)}): "
-            f"{_difference(set(found), set(train))}; both need the same folders"
+            f"{difference(set(found), set(train))}; both need the same folders"
         )
     return found
 
 
-def _validation(root: Path, train: Classes) -> Classes | None:
-    folders = [root / name for name in _VALIDATION_FOLDERS if (root / name).is_dir()]
-    if not folders:
-        return None
+def _validation_folder(root: Path) -> Path | None:
+    folders = [root / name for name in _VALIDATION_FOLDERS if is_folder(root / name)]
     if len(folders) > 1:
         raise DataError(f"{root} holds {' and '.join(folder.name for folder in folders)}, expected one of them")
-    folder = folders[0]
-    if (folder / _ANNOTATIONS).is_file() and (folder / "images").is_dir():
-        return _match(folder, _annotated(folder), train)
-    found = _classes(folder)
-    if not found and _pictures(folder):
+    return folders[0] if folders else None
+
+
+def _validation(folder: Path, train: Classes, leavings: Leavings) -> Classes:
+    folders, pictures = Walk(Leavings(folder)).entries(str(folder))
+    if (folder / _ANNOTATIONS).is_file() and folders == ["images"]:
+        return _match(folder, _annotated(folder, leavings), train)
+    if pictures and not folders:
         raise DataError(
             f"{folder} is flat: its pictures carry no class. Expected {folder.name}/CLASS/PICTURE, as in train. "
             f"ImageNet's original validation archive is like this: sort it with the ground truth of the development kit"
         )
-    return _match(folder, found, train)
+    return _match(folder, _classes(folder, leavings), train)
 
 
-def _annotated(folder: Path) -> Classes:
+def _test(folder: Path, train: Classes, leavings: Leavings, needed: bool) -> tuple[Classes | None, str]:
+    """Return the test pictures by class; None and the reason where there are none with a label."""
+    if not is_folder(folder):
+        return None, "there is no test/"
+    folders, _ = Walk(Leavings(folder)).entries(str(folder))
+    known = {readable(name) for name in folders} & set(train)
+    if known or len(folders) > 1:
+        return _match(folder, _classes(folder, leavings), train), ""
+    if needed:
+        raise DataError(
+            f"{folder}: its pictures carry no class, and there is no val/ or valid/ to test on; expected "
+            f"test/CLASS/PICTURE with the classes of train"
+        )
+    # Published without labels, as Tiny ImageNet's test/images/ is.
+    walk = Walk(leavings)
+    number = len(walk.pictures(str(folder)))
+    walk.finish()
+    if number:
+        leavings.add("pictures of test/, which carry no class", folder, number)
+    return None, "the pictures of test/ carry no class"
+
+
+def _annotated(folder: Path, leavings: Leavings) -> Classes:
     """Return Tiny ImageNet's flat validation pictures by class, as its annotations say."""
+    walk = Walk(leavings)
+    paths = walk.pictures(str(folder / "images"))
+    walk.finish()
+    by_name = {readable(os.path.relpath(path, folder / "images")): path for path in paths}
+    if len(by_name) < len(paths):
+        raise DataError(f"{folder / 'images'} holds two pictures whose names are one and the same text; rename one")
     found: Classes = {}
+    lines: dict[str, int] = {}
     listed = folder / _ANNOTATIONS
-    for number, line in enumerate(listed.read_text().splitlines(), start=1):
+    for number, line in enumerate(text_lines(listed), start=1):
+        if not line.strip():
+            continue
         columns = line.split("\t")
         if len(columns) < 2:
-            raise DataError(f"{listed} line {number}: found {line!r}, expected FILE<tab>CLASS<tab>...")
-        path = folder / "images" / columns[0]
-        if not path.is_file():
+            raise DataError(f"{listed} line {number}: found {printable(line)!r}, expected FILE<tab>CLASS<tab>...")
+        name, label = readable(columns[0]), readable(columns[1].strip())
+        if name not in by_name:
+            path = printable(str(folder / "images" / name), None)
             raise DataError(f"{listed} line {number} names {path}, which is missing: the copy is incomplete")
-        found.setdefault(columns[1], []).append(str(path))
-    return {name: sorted(found[name], key=os.fsencode) for name in sorted(found, key=os.fsencode)}
+        if name in lines:
+            raise DataError(
+                f"{listed} line {number} names {printable(name)}, as line {lines[name]} does: remove one of the lines"
+            )
+        lines[name] = number
+        found.setdefault(label, []).append(by_name[name])
+    for name in set(by_name) - set(lines):
+        leavings.add(f"pictures that {_ANNOTATIONS} does not name", by_name[name])
+    return {name: sorted(found[name], key=os.fsencode) for name in sorted(found, key=str.encode)}
 
 
-def _names(described: list[Path], train: Classes) -> tuple[str, ...]:
-    """Return the names of the folders, or what Tiny ImageNet's list of words calls them."""
+def _names(described: list[Path], train: Classes) -> tuple[tuple[str, ...], str]:
+    """Return the names of the folders, or what Tiny ImageNet's list of words calls them; and which of the two."""
     words: dict[str, str] = {}
     for path in described:
-        for line in path.read_text().splitlines():
+        for number, line in enumerate(text_lines(path), start=1):
             identity, _, name = line.partition("\t")
-            words[identity] = name.strip()
-    return tuple(words.get(name, name) for name in train)
+            identity, name = readable(identity), readable(name.strip())
+            if words.setdefault(identity, name) != name and identity in train:
+                raise DataError(
+                    f"{path} line {number} calls {printable(identity)} {printable(name)!r}, an earlier line "
+                    f"{printable(words[identity])!r}: remove one of the lines"
+                )
+    known = sum(bool(words.get(name)) for name in train)
+    source = "named by their folders" if not known else f"named by {_CLASS_WORDS}"
+    if 0 < known < len(train):
+        source += f" ({len(train) - known:,} that it lacks by their folders)"
+    return tuple(words.get(name) or name for name in train), source
+
+
+def _rest_of_root(root: Path, validation: Path | None, described: list[Path], leavings: Leavings) -> None:
+    used = {"train", "test", _CLASS_IDS, *(path.name for path in described)}
+    if validation is not None:
+        used.add(validation.name)
+    for name in sorted(os.listdir(root), key=os.fsencode):
+        if name.startswith((".", "__")):
+            leavings.add(HIDDEN, root / name)
+        elif name not in used:
+            leavings.add("files and folders beside the splits", root / name)
 
 
 def _part(classes: Classes) -> EncodedPart:

@@ -8,8 +8,9 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 
-from engine.data.decoding import crop_and_resize, decode, fit, pixels
+from engine.data.decoding import PictureError, crop_and_resize, decode, fit, pixels
 from engine.data.draws import crop_boxes, draw
 from engine.data.parts import Picture
 from engine.data.threads import num_threads
@@ -79,7 +80,7 @@ class EncodedImages:
             crop_seed: the run's seed, when training takes random resized crops; None for centre crops.
         """
         self.labels = labels
-        self._picture = picture
+        self.picture = picture
         self._image_size = image_size
         self._resize_size = resize_size
         self._crop_seed = crop_seed
@@ -103,11 +104,21 @@ class EncodedImages:
     def _map(self, work: Callable[..., np.ndarray], *arguments: np.ndarray | torch.Tensor) -> np.ndarray:
         return np.stack(list(self._pool.map(work, *arguments)))
 
+    def _decoded(self, position: int) -> Image.Image:
+        try:
+            return decode(self.picture(int(position)))
+        except PictureError as error:
+            remedy = (
+                "it could be decoded before the training began, so the disk or somebody has changed it since: put the "
+                "same file back, and the same command goes on from the newest checkpoint"
+            )
+            raise PictureError(error.where, error.cause, remedy) from error
+
     def _centre(self, position: int, resize_size: int) -> np.ndarray:
-        return pixels(fit(decode(self._picture(int(position))), self._image_size, resize_size))
+        return pixels(fit(self._decoded(position), self._image_size, resize_size))
 
     def _crop(self, position: int, crop: torch.Tensor) -> np.ndarray:
-        image = decode(self._picture(int(position)))
+        image = self._decoded(position)
         width, height = (torch.tensor([float(length)], dtype=torch.float64) for length in image.size)
         left, upper, right, lower = crop_boxes(crop[:, None], height, width)[0].tolist()
         return pixels(crop_and_resize(image, (left, upper, right, lower), self._image_size))

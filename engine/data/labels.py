@@ -6,14 +6,15 @@ network and a cohort on the labelled images with a cohort that also learns from 
 
 from __future__ import annotations
 
-import os
 import re
-from pathlib import Path
 
 import numpy as np
 
+from engine.data.class_names import printable
 from engine.data.splits import Chosen, draw_stratified
+from engine.data.text_lines import text_lines
 from engine.errors import DataError
+from engine.paths import absolute
 from engine.recipes.data import Data
 
 NO_LABEL = -1
@@ -22,6 +23,7 @@ NO_LABEL = -1
 # Longer numbers do not fit int64.
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
 _LONGEST_SHOWN = 40
+_MOST_BYTES = 1 << 30
 
 
 def choose_labelled(data: Data, chosen: Chosen, labels: np.ndarray, num_classes: int) -> tuple[Chosen, np.ndarray]:
@@ -77,10 +79,10 @@ def _listed(file: str, within: np.ndarray, number: int) -> np.ndarray:
     """Read training indices from a text file, one a line; lines without a character are skipped."""
     field = f"data.labelled_indices={file}"
     try:
-        lines = Path(os.path.expanduser(file)).read_text(encoding="utf-8-sig", errors="replace").split("\n")
-    except OSError as error:
+        lines = text_lines(absolute(file, "data.labelled_indices", DataError), _MOST_BYTES)
+    except DataError as error:
         raise DataError(
-            f"{field} cannot be read ({error.strerror}): expected a text file with one training index a line"
+            f"data.labelled_indices={error}; expected a text file with one training index a line"
         ) from error
     first_lines: dict[int, int] = {}
     usable = np.zeros(number, dtype=bool)
@@ -91,8 +93,8 @@ def _listed(file: str, within: np.ndarray, number: int) -> np.ndarray:
             continue
         if not _WHOLE_NUMBER.fullmatch(text):
             raise DataError(
-                f"{field}, line {place}: found {text[:_LONGEST_SHOWN]!r}, expected one training index, a whole number "
-                f"from 0 to {number - 1}, and nothing else"
+                f"{field}, line {place}: found {printable(text[:_LONGEST_SHOWN])!r}, expected one training index, "
+                f"a whole number from 0 to {number - 1}, and nothing else"
             )
         index = int(text)
         if not 0 <= index < number:

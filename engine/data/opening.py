@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ import numpy as np
 from engine.data import packed
 from engine.data.cache import cached
 from engine.data.cifar import find_cifar, missing_cifar
+from engine.data.class_names import printable
 from engine.data.decoding import fit_block
 from engine.data.digits import load_digits
 from engine.data.download import DOWNLOADABLE, download
 from engine.data.folder import find_folder
 from engine.data.images import EncodedImages, Images, StoredImages
+from engine.data.inventory import Inventory, Survey, take_inventory
 from engine.data.normalisation import IMAGENET, Statistics, statistics, value_sums
 from engine.data.parquet import find_parquet
 from engine.data.parts import EncodedPart, Found, Loaded, PixelPart, Progress
@@ -31,6 +33,7 @@ from engine.data.svhn import find_svhn, missing_svhn
 from engine.data.synthetic import DEFAULT_SIDE, SyntheticImages
 from engine.data.uris import is_uri, without_secret
 from engine.errors import DataError, RecipeError
+from engine.paths import absolute
 from engine.recipes.data import Data
 
 STORED_LIMIT_BYTES = 8 * 1024**3
@@ -50,7 +53,13 @@ class Opened:
     measured: Statistics
     content: dict[str, str]
     """By split, a hash of the images and labels."""
+    survey: Survey
     cropped_while_decoding: bool = False
+
+    def inventory(self) -> Inventory:
+        """Return what was found, used or not."""
+        labels = {split: images.labels for split, images in self.images.items()}
+        return take_inventory(self.survey, self.class_names, labels)
 
 
 def open_images(data: Data, seed: int, progress: Progress, strict_counts: bool, stored_limit_bytes: int) -> Opened:
@@ -58,8 +67,24 @@ def open_images(data: Data, seed: int, progress: Progress, strict_counts: bool, 
 
     Raises:
         RecipeError: fields that do not go together.
-        DataError: files are missing, incomplete or damaged.
+        DataError: files are missing, incomplete or damaged, or all training images are of one class.
     """
+    opened = _open(data, seed, progress, strict_counts, stored_limit_bytes)
+    _check_several_classes(data, opened)
+    return opened
+
+
+def _check_several_classes(data: Data, opened: Opened) -> None:
+    present = np.unique(opened.images["train"].labels)
+    if opened.survey.root is not None and len(present) < 2:
+        names = ", ".join(printable(opened.class_names[label]) for label in present.tolist())
+        raise DataError(
+            f"all training images of data.root={data.root} are of one class, {names}, and there is nothing to tell it "
+            f"from: is this the column or the level that holds the classes? Expected images of two classes or more"
+        )
+
+
+def _open(data: Data, seed: int, progress: Progress, strict_counts: bool, stored_limit_bytes: int) -> Opened:
     _check_fields(data)
     if data.name == "synthetic":
         return _open_synthetic(data)
@@ -70,6 +95,7 @@ def open_images(data: Data, seed: int, progress: Progress, strict_counts: bool, 
         return _open_encoded(data, found, seed, progress)
     sizes = dict.fromkeys(("validation", "test"), _evaluation_sizes(data)) | {"train": _training_sizes(data)}
     parameters = {"name": data.name, "label_column": data.label_column, "strict": strict_counts, "sizes": sizes}
+    parameters |= found.reading
     limit = stored_limit_bytes if found.num_pictures is not None else None
     entry = cached(found, parameters, lambda folder: store(found.load(), sizes, folder, limit, progress), progress)
     splits = entry.manifest["splits"]
@@ -79,12 +105,18 @@ def open_images(data: Data, seed: int, progress: Progress, strict_counts: bool, 
         image_shape=_common_shape({split: tuple(made["shape"][1:]) for split, made in splits.items()}),
         measured=(tuple(splits["train"]["mean"]), tuple(splits["train"]["std"])),
         content={split: made["sha256"] for split, made in splits.items()},
+        survey=_survey(found),
     )
 
 
+def _survey(found: Found) -> Survey:
+    return found.survey if found.survey.root is not None else replace(found.survey, root=found.root)
+
+
 def _check_fields(data: Data) -> None:
-    if data.label_column is not None and data.name != "parquet":
-        raise RecipeError(f"data.label_column is for data.name=parquet only, found data.name={data.name}: leave it out")
+    for field in ("image_column", "label_column"):
+        if getattr(data, field) is not None and data.name != "parquet":
+            raise RecipeError(f"data.{field} is for data.name=parquet only, found data.name={data.name}: leave it out")
     if data.download and data.name not in DOWNLOADABLE:
         raise RecipeError(
             f"data.download=true, but only {', '.join(DOWNLOADABLE)} can be downloaded, "
@@ -105,7 +137,7 @@ def _find(data: Data, strict: bool, progress: Progress) -> Found:
     if data.root is None:
         raise RecipeError(f"data.root is missing: {data.name} is read from a folder; give it as data.root=DIR")
     if not is_uri(data.root):
-        return _find_below(Path(data.root).expanduser(), data, strict)
+        return _find_below(absolute(data.root, "data.root", DataError), data, strict)
     if data.download:
         raise RecipeError(
             f"data.download=true puts files into a folder, found data.root={without_secret(data.root)}: give a folder, "
@@ -122,7 +154,7 @@ def _find_below(root: Path, data: Data, strict: bool) -> Found:
     if data.name == "folder":
         return find_folder(root)
     if data.name == "parquet":
-        return find_parquet(root, data.label_column)
+        return find_parquet(root, data.image_column, data.label_column)
     finders: dict[str, tuple[Callable[[Path, bool], Found | None], Callable[[Path], DataError]]] = {
         "cifar10": (functools.partial(find_cifar, "cifar10"), functools.partial(missing_cifar, "cifar10")),
         "cifar100": (functools.partial(find_cifar, "cifar100"), functools.partial(missing_cifar, "cifar100")),
@@ -173,6 +205,7 @@ def _open_digits(data: Data) -> Opened:
         image_shape=_common_shape({split: array.shape[1:] for split, array in arrays.items()}),
         measured=statistics(value_sums(arrays["train"])),
         content={split: content_hash(array.shape, [array], labels[split]) for split, array in arrays.items()},
+        survey=Survey(layout="handwritten digits that come with the engine", names_from="as published"),
     )
 
 
@@ -195,6 +228,7 @@ def _open_synthetic(data: Data) -> Opened:
         image_shape=images["train"].shape,
         measured=statistics(value_sums(sample)),
         content={split: _digest([split, number, *described]) for split, number in numbers.items()},
+        survey=Survey(layout="synthetic images, made while they are read", names_from="named by number"),
     )
 
 
@@ -225,7 +259,7 @@ def _open_encoded(data: Data, found: Found, seed: int, progress: Progress) -> Op
     crop_seed = seed if data.augmentation.random_resized_crop else None
     images: dict[str, Images] = {}
     if data.name == "parquet":
-        parameters = {"name": data.name, "label_column": data.label_column, "packed": True}
+        parameters = {"name": data.name, "label_column": data.label_column, "packed": True} | found.reading
         entry = cached(found, parameters, lambda folder: packed.pack(found, found.load(), folder, progress), progress)
         names = tuple(entry.manifest["class_names"])
         content = {split: _digest([entry.folder.name, split]) for split in entry.manifest["splits"]}
@@ -247,6 +281,7 @@ def _open_encoded(data: Data, found: Found, seed: int, progress: Progress) -> Op
         image_shape=(3, data.image_size, data.image_size),
         measured=IMAGENET,
         content={split: _digest([split, listed, *sizes]) for split, listed in content.items()},
+        survey=_survey(found),
         cropped_while_decoding=crop_seed is not None,
     )
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+
+from engine.data.inventory import AS_PUBLISHED, Survey
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the fraction that is done."""
@@ -74,3 +77,10 @@ class Found:
 
     num_pictures: int | None = None
     """Number of pictures when they may be large and many; None for the sets of small, fixed size."""
+
+    survey: Survey = AS_PUBLISHED
+    """What the reader saw, used or not."""
+
+    reading: dict[str, Any] = field(default_factory=dict)
+    """What else decides how these files are read, where they leave a choice: plain JSON values; part of the key under
+    which decoded images are kept."""

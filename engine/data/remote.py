@@ -12,13 +12,16 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from engine.data.cache import cache_root, free_bytes
+from engine.data.cache import cache_root, free_bytes, plain_folder, remove
 from engine.data.parts import Progress
 from engine.data.uris import (
     Place,
@@ -55,10 +58,12 @@ def fetched(uri: str, progress: Progress) -> Path:
     listed = json.dumps([uri, [[file.name, file.size, file.modified_ns] for file in files]])
     digest = hashlib.sha256(listed.encode(errors="surrogateescape")).hexdigest()
     root = cache_root() / _FOLDER
-    target = root / f"{place.path.rpartition('/')[2] or 'root'}-{digest[:16]}"
+    shown = re.sub(r"[^\w.=+ -]", "_", place.path.rpartition("/")[2])[:100]
+    target = root / f"{shown or 'root'}-{digest[:16]}"
     if not _complete(target, files):
         try:
-            root.mkdir(parents=True, exist_ok=True)
+            root.parent.mkdir(parents=True, exist_ok=True)
+            plain_folder(root)
             _remove_abandoned(root)
             if free_bytes(root) < sum(file.size for file in files):
                 raise _no_room(root, uri, files)
@@ -72,18 +77,24 @@ def fetched(uri: str, progress: Progress) -> Path:
 
 
 def _complete(folder: Path, files: Sequence[RemoteFile]) -> bool:
-    """Tell whether all files have their sizes, in case somebody has tidied the cache folder."""
+    """Tell whether all files are there and have their sizes, in case somebody has tidied the cache folder."""
+    if folder.is_symlink():
+        return False
     try:
-        return all((folder / file.name).stat().st_size == file.size for file in files)
+        found = [(folder / file.name).lstat() for file in files]
     except OSError:
         return False
+    sizes = [state.st_size if stat.S_ISREG(state.st_mode) else -1 for state in found]
+    return sizes == [file.size for file in files]
 
 
 def _remove_abandoned(root: Path) -> None:
     """Remove what killed runs left behind; a week is longer than any fetch takes."""
     for path in root.glob(f"{_UNFINISHED}*"):
-        if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-            shutil.rmtree(path, ignore_errors=True)
+        # Another process may remove it at the same time.
+        with suppress(FileNotFoundError):
+            if time.time() - path.lstat().st_mtime > _ABANDONED_SECONDS:
+                remove(path)
 
 
 def _no_room(root: Path, uri: str, files: Sequence[RemoteFile]) -> DataError:
@@ -104,8 +115,8 @@ def _fetch(place: Place, files: Sequence[RemoteFile], uri: str, target: Path, pr
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise _no_room(target.parent, uri, files) from error
                 raise
-            if target.exists() and not _complete(target, files):
-                shutil.rmtree(target)
+            if os.path.lexists(target) and not _complete(target, files):
+                remove(target)
             try:
                 unfinished.rename(target)
             except OSError:

@@ -9,20 +9,25 @@ from pathlib import Path
 import numpy as np
 
 from engine.data import class_names
+from engine.data.boundary import finder, is_folder
 from engine.data.checks import check_balance, check_file_size, check_labels, missing_set
+from engine.data.inventory import Survey
 from engine.data.parts import EncodedPart, Found, Loaded, PixelPart
 from engine.errors import DataError
+from engine.reading import read_bytes
 
 FOLDER = "stl10_binary"
 EXPECTED = {"train": 5_000, "test": 8_000}
 _SIDE = 96
 _IMAGE_BYTES = 3 * _SIDE * _SIDE
 _IMAGES_AT_ONCE = 256
+_MOST_LABELS = 1_000_000
 
 
+@finder
 def find_stl10(root: Path, strict: bool) -> Found | None:
     """Find the labelled files in `root`/stl10_binary or in `root`; None when there are none. Raises DataError."""
-    folder = root / FOLDER if (root / FOLDER).is_dir() else root
+    folder = root / FOLDER if is_folder(root / FOLDER) else root
     files = {split: (folder / f"{split}_X.bin", folder / f"{split}_y.bin") for split in EXPECTED}
     paths = [path for pair in files.values() for path in pair]
     missing = [path.name for path in paths if not path.is_file()]
@@ -30,7 +35,12 @@ def find_stl10(root: Path, strict: bool) -> Found | None:
         return None
     if missing:
         raise DataError(f"{folder} lacks {', '.join(missing)}: the copy is incomplete; fetch the missing files")
-    return Found(root=str(root), files=tuple(map(str, paths)), load=lambda: _load(files, strict))
+    return Found(
+        root=str(root),
+        files=tuple(map(str, paths)),
+        load=lambda: _load(files, strict),
+        survey=Survey(layout="the binary files as published", names_from="as published", root=str(root)),
+    )
 
 
 def missing_stl10(root: Path) -> DataError:
@@ -44,7 +54,8 @@ def _load(files: dict[str, tuple[Path, Path]], strict: bool) -> Loaded:
         if strict:
             check_file_size(labels_path, EXPECTED[split])
         # Files count classes from 1; a label 0 becomes 255 here and is refused below.
-        labels = (np.fromfile(labels_path, dtype=np.uint8) - np.uint8(1)).astype(np.int64)
+        stored = np.frombuffer(read_bytes(labels_path, DataError, _MOST_LABELS), dtype=np.uint8)
+        labels = (stored - np.uint8(1)).astype(np.int64)
         check_file_size(images_path, len(labels) * _IMAGE_BYTES)
         check_labels(f"{labels_path} (less 1)", labels, len(class_names.STL10))
         if strict:

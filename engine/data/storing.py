@@ -11,20 +11,22 @@ import functools
 import hashlib
 import itertools
 import json
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from engine.data.cache import Entry, check_room
-from engine.data.decoding import decode, fit, fit_block, pixels
+from engine.data.cache import check_room
+from engine.data.decoding import decode_composed, fit, fit_block, num_pixels, pixels
+from engine.data.entries import Entry
+from engine.data.findings import Findings
 from engine.data.normalisation import statistics, value_sums
 from engine.data.parts import EncodedPart, Loaded, Picture, PixelPart, Progress
-from engine.data.threads import num_threads
+from engine.data.threads import groups, in_order, num_threads
 from engine.errors import DataError
+from engine.reading import naming
 
 Sizes = tuple[int, int]
 """Side of the image, and shorter side before its centre crop."""
@@ -32,9 +34,7 @@ Sizes = tuple[int, int]
 Shape = tuple[int, int, int]
 
 _PICTURES_AT_ONCE = 128
-_BLOCKS_AHEAD_PER_THREAD = 3
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
+_BYTES_AT_ONCE = 32 << 20
 
 
 def content_hash(shape: tuple[int, ...], blocks: Iterable[np.ndarray], labels: np.ndarray) -> str:
@@ -63,19 +63,23 @@ def store(
         progress: told how many images are done.
 
     Raises:
-        DataError: a picture is damaged or has another size than the first; the set is too large; the disk is full.
+        DataError: pictures are damaged, all of which are named; one has another size than the first; the set is too
+            large; the disk is full.
     """
     manifest: dict[str, Any] = {"class_names": list(loaded.class_names), "splits": {}}
+    findings = Findings()
     for split, part in loaded.parts.items():
         report = functools.partial(progress, f"decoding the {split} images")
-        manifest["splits"][split] = _store_part(part, sizes[split], folder, split, limit_bytes, report)
-    return manifest
+        manifest["splits"][split] = _store_part(part, sizes[split], folder, split, limit_bytes, report, findings)
+    findings.refuse(sum(len(part.labels) for part in loaded.parts.values()))
+    return manifest | {"transparent": findings.transparent}
 
 
 def open_stored(entry: Entry, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images (memory-mapped, read-only) and the labels of a split."""
-    images = np.load(entry.folder / f"{split}.images.npy", mmap_mode="r", allow_pickle=False)
-    labels = np.load(entry.folder / f"{split}.labels.npy", allow_pickle=False)
+    """Return the images (memory-mapped, read-only) and the labels of a split. Raises DataError."""
+    with naming(entry.folder, DataError):
+        images = np.load(entry.folder / f"{split}.images.npy", mmap_mode="r", allow_pickle=False)
+        labels = np.load(entry.folder / f"{split}.labels.npy", allow_pickle=False)
     return images, labels
 
 
@@ -86,12 +90,15 @@ def _store_part(
     split: str,
     limit_bytes: int | None,
     report: Callable[[float], None],
+    findings: Findings,
 ) -> dict[str, Any]:
     number = len(part.labels)
     with ThreadPoolExecutor(num_threads()) as pool:
-        blocks = _decoded_blocks(part, sizes, pool)
+        blocks = _decoded_blocks(part, sizes, pool, findings, report)
         first = next(blocks, None)
         if first is None:
+            if findings.faults:
+                return {}
             raise DataError(f"the {split} split holds no images, expected at least one")
         shape = (number, *first.shape[1:])
         total = int(np.prod(shape, dtype=np.int64))
@@ -117,6 +124,8 @@ def _store_part(
                     sums += value_sums(content)
                 written += len(content)
                 report(min(1.0, written / number))
+    if findings.faults:
+        return {}
     if written != number:
         raise DataError(f"the {split} split has {number:,} labels but {written:,} images; the files are damaged")
     np.save(folder / f"{split}.labels.npy", part.labels)
@@ -128,18 +137,30 @@ def _store_part(
 
 
 def _decoded_blocks(
-    part: EncodedPart | PixelPart, sizes: Sizes | None, pool: ThreadPoolExecutor
+    part: EncodedPart | PixelPart,
+    sizes: Sizes | None,
+    pool: ThreadPoolExecutor,
+    findings: Findings,
+    report: Callable[[float], None],
 ) -> Iterator[np.ndarray]:
+    """Yield uint8 [n, C, H, W]; after a picture that cannot be used, only look for more of them."""
     if isinstance(part, PixelPart):
         if sizes is None:
             yield from part.blocks()
             return
         image_size, resize_size = sizes
-        yield from _in_order(lambda block: fit_block(block, image_size, resize_size), part.blocks(), pool)
+        yield from in_order(lambda block: fit_block(block, image_size, resize_size), part.blocks(), pool)
         return
     expected: list[tuple[Shape, str]] = []
-    for block, places in _in_order(lambda pictures: _decode_block(pictures, sizes), _groups(part.pictures()), pool):
-        for image, where in zip(block, places, strict=True):
+    seen = 0
+    pictures = groups(part.pictures(), _pictures_at_once(part, sizes))
+    for block, found in in_order(lambda group: _decode_block(group, sizes), pictures, pool):
+        findings.add(found)
+        seen += len(block) + len(found.faults)
+        if findings.faults:
+            report(min(1.0, seen / len(part.labels)))
+            continue
+        for image, where in block:
             if not expected:
                 expected.append((part.shape, "this set") if part.shape and sizes is None else (image.shape, where))
             shape, example = expected[0]
@@ -148,31 +169,25 @@ def _decoded_blocks(
                     f"{where} has {image.shape[1]} x {image.shape[2]} pixels, but {example} has "
                     f"{shape[1]} x {shape[2]}: when sizes vary, data.image_size is required"
                 )
-        yield np.stack(block)
+        yield np.stack([image for image, _ in block])
 
 
-def _decode_block(pictures: list[Picture], sizes: Sizes | None) -> tuple[list[np.ndarray], list[str]]:
-    images = (decode(picture) for picture in pictures)
-    fitted = images if sizes is None else (fit(image, *sizes) for image in images)
-    return [pixels(image) for image in fitted], [picture.where for picture in pictures]
+def _pictures_at_once(part: EncodedPart, sizes: Sizes | None) -> int:
+    """Return how many pictures are decoded to one block, so that its bytes are bounded."""
+    if sizes is not None:
+        pixels_of_one = sizes[0] ** 2
+    else:
+        # The others must have its size, or are refused.
+        first = next(iter(part.pictures()), None)
+        pixels_of_one = num_pixels(first) if first is not None else 1
+    return max(1, min(_PICTURES_AT_ONCE, _BYTES_AT_ONCE // (3 * pixels_of_one)))
 
 
-def _groups(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
-    stream = iter(pictures)
-    while group := list(itertools.islice(stream, _PICTURES_AT_ONCE)):
-        yield group
-
-
-def _in_order(work: Callable[[_Item], _Result], items: Iterable[_Item], pool: ThreadPoolExecutor) -> Iterator[_Result]:
-    """Yield the results in order, with a bounded number of them under way, so that memory stays small."""
-    waiting: deque[Future[_Result]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > _BLOCKS_AHEAD_PER_THREAD * num_threads():
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
+def _decode_block(pictures: list[Picture], sizes: Sizes | None) -> tuple[list[tuple[np.ndarray, str]], Findings]:
+    images, found = [], Findings()
+    for picture in pictures:
+        with found.noting(picture):
+            image, transparent = decode_composed(picture)
+            found.transparent += transparent
+            images.append((pixels(image if sizes is None else fit(image, *sizes)), picture.where))
+    return images, found

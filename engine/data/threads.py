@@ -1,10 +1,18 @@
-"""How many threads may read and decode?"""
+"""How many threads may read and decode, and how do they do it in order and in bounded memory?"""
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 _MOST = 16
+_AHEAD_PER_THREAD = 3
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 def num_threads() -> int:
@@ -12,3 +20,25 @@ def num_threads() -> int:
     if hasattr(os, "sched_getaffinity"):
         return min(_MOST, len(os.sched_getaffinity(0)))
     return min(_MOST, os.cpu_count() or 1)
+
+
+def groups(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    """Yield the items in lists of at most `size`."""
+    stream = iter(items)
+    while group := list(itertools.islice(stream, size)):
+        yield group
+
+
+def in_order(work: Callable[[_Item], _Result], items: Iterable[_Item], pool: ThreadPoolExecutor) -> Iterator[_Result]:
+    """Yield the results in order, with a bounded number of them under way, so that memory stays small."""
+    waiting: deque[Future[_Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > _AHEAD_PER_THREAD * num_threads():
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()

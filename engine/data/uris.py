@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,16 +13,24 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pyarrow
-from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
+from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSystem
 
 from engine.atomic import replacing
+from engine.data.patience import answered
 from engine.errors import InputError
 
 # Each read or write of an object store may be a request of its own.
 _BLOCK_BYTES = 16 << 20
 _FETCHED_AT_ONCE = 8
-# Google's client tries for 15 minutes unless told otherwise, in silence.
-_RETRY_SECONDS = 60
+# In silence, Google's client tries for 15 minutes unless told otherwise, and Amazon's ten times, for 100 seconds.
+_RETRY_SECONDS = 20
+_ATTEMPTS = 4
+
+ANSWER_SECONDS = 30.0
+"""How long a storage may take to answer a question, such as what is at an address."""
+
+_BLOCK_SECONDS = 120.0
+_LISTING_SECONDS = 900.0
 _SECRETS = {"client_secret", "sig", "sas_token", "access_token", "secret_key"}
 
 _REMEDIES = {
@@ -49,18 +59,32 @@ class Place:
 
     def is_file(self, name: str) -> bool:
         """Tell whether there is a file of this name."""
-        return self.filesystem.get_file_info(self.join(name)).type == FileType.File
+        return _info(self, self.join(name)).type == FileType.File
 
     def names(self, folder: str = "") -> list[str]:
         """Return the names of all files and folders in a folder, in no order; nothing where there is no folder."""
-        return [info.base_name for info in self.filesystem.get_file_info(FileSelector(self.join(folder), True))]
+        selector = FileSelector(self.join(folder), allow_not_found=True)
+        found = answered(lambda: self.filesystem.get_file_info(selector), _LISTING_SECONDS)
+        return [info.base_name for info in found]
 
     def read(self, name: str) -> bytes:
         """Return what is in a file."""
+        return b"".join(self.blocks(name))
+
+    def blocks(self, name: str, stop: threading.Event | None = None) -> Iterator[bytes]:
+        """Yield what is in a file, piece by piece.
+
+        Args:
+            name: of the file.
+            stop: set by others when no more is wanted.
+        """
         # Left to itself, pyarrow would unpack what is called .gz.
-        with self.filesystem.open_input_stream(self.join(name), compression=None) as file:
-            content: bytes = file.read()
-        return content
+        source = answered(
+            lambda: self.filesystem.open_input_stream(self.join(name), compression=None), ANSWER_SECONDS, stop
+        )
+        while block := answered(lambda: source.read(_BLOCK_BYTES), _BLOCK_SECONDS, stop):
+            yield block
+        source.close()
 
     def send(self, source: Path, name: str) -> None:
         """Copy a local file here; where files can be renamed, it appears whole or not at all."""
@@ -69,26 +93,28 @@ class Place:
                 shutil.copyfile(source, aside)
             return
         # No folder is made: object stores have none, and some would make a bucket of a wrong name.
-        stream = self.filesystem.open_output_stream(self.join(name), compression=None)
-        with stream, source.open("rb") as file:
+        stream = answered(lambda: self.filesystem.open_output_stream(self.join(name), compression=None), ANSWER_SECONDS)
+        with source.open("rb") as file:
             while block := file.read(_BLOCK_BYTES):
-                stream.write(block)
+                answered(functools.partial(stream.write, block), _BLOCK_SECONDS)
+        # Blocks may still be under way.
+        answered(stream.close, _LISTING_SECONDS)
 
     def copy(self, source: str, name: str) -> None:
         """Copy a file that is here already, without its bytes leaving the place."""
         if isinstance(self.filesystem, LocalFileSystem):
             Path(self.join(name)).parent.mkdir(parents=True, exist_ok=True)
-        self.filesystem.copy_file(self.join(source), self.join(name))
+        answered(lambda: self.filesystem.copy_file(self.join(source), self.join(name)), _LISTING_SECONDS)
 
     def remove_file(self, name: str) -> None:
         """Remove a file, if it is there."""
         if self.is_file(name):
-            self.filesystem.delete_file(self.join(name))
+            answered(lambda: self.filesystem.delete_file(self.join(name)), ANSWER_SECONDS)
 
     def remove_folder(self, name: str) -> None:
         """Remove a folder and all that is in it, if it is there."""
         with contextlib.suppress(FileNotFoundError):
-            self.filesystem.delete_dir(self.join(name))
+            answered(lambda: self.filesystem.delete_dir(self.join(name)), _LISTING_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -158,8 +184,23 @@ def connect(uri: str) -> Place:
         raise ValueError("holds a password or key, which would be stored in the run folder; take it out of the URI")
     if _SAME_AS.get(parts.scheme, parts.scheme) == "gs" and "retry_limit_seconds" not in parts.query:
         uri += f"{'&' if parts.query else '?'}retry_limit_seconds={_RETRY_SECONDS}"
-    filesystem, path = FileSystem.from_uri(uri)
-    return Place(filesystem, path.rstrip("/") or path)
+    filesystem, path = answered(lambda: FileSystem.from_uri(uri), ANSWER_SECONDS)
+    return Place(_impatient(filesystem), path.rstrip("/") or path)
+
+
+def _impatient(filesystem: FileSystem) -> FileSystem:
+    """Return the same file system, with fewer attempts where it is Amazon's: a URI cannot say so."""
+    if filesystem.type_name != "s3":
+        return filesystem
+    from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
+
+    _, (settings, *_) = filesystem.__reduce__()
+    return S3FileSystem(**settings, retry_strategy=AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS))
+
+
+def _info(place: Place, path: str) -> FileInfo:
+    found: FileInfo = answered(lambda: place.filesystem.get_file_info(path), ANSWER_SECONDS)
+    return found
 
 
 def list_files(place: Place) -> list[RemoteFile]:
@@ -168,18 +209,34 @@ def list_files(place: Place) -> list[RemoteFile]:
     Raises:
         OSError, pyarrow.ArrowException: there is no such folder, or it cannot be read.
     """
-    info = place.filesystem.get_file_info(place.path)
+    info = _info(place, place.path)
     if info.type == FileType.NotFound:
         raise FileNotFoundError("there is nothing at this address")
     if info.type == FileType.File:
         raise NotADirectoryError("this is one file, expected the folder that holds it")
-    found = []
-    for info in place.filesystem.get_file_info(FileSelector(place.path, recursive=True)):
-        name = info.path[len(place.path) :].lstrip("/")
-        # Names come from others: this also leaves out "..", which would lead out of the folder.
-        if info.type == FileType.File and not any(part.startswith(".") for part in name.split("/")):
-            found.append(RemoteFile(name, info.size, info.mtime_ns or 0))
-    return sorted(found, key=lambda file: file.name)
+    found: dict[str, RemoteFile] = {}
+    selector = FileSelector(place.path, recursive=True)
+    for info in answered(lambda: place.filesystem.get_file_info(selector), _LISTING_SECONDS):
+        name = _name_below(place.path, info.path)
+        if info.type == FileType.File and name is not None:
+            if info.size is None:
+                raise OSError(f"{name} is listed without its size")
+            if name in found:
+                raise OSError(f"two files would be called {name} in a folder; rename one of them")
+            found[name] = RemoteFile(name, info.size, info.mtime_ns or 0)
+    return sorted(found.values(), key=lambda file: file.name)
+
+
+def _name_below(folder: str, path: str) -> str | None:
+    """Return the name that a listed file has below its folder; None for hidden files and what lies elsewhere.
+
+    Names come from others: one with ".." in it would lead out of the folder that the files are copied into.
+    """
+    start = f"{folder.rstrip('/')}/"
+    parts = [part for part in path.removeprefix(start).split("/") if part]
+    if not path.startswith(start) or not parts or any(part.startswith(".") or "\0" in part for part in parts):
+        return None
+    return "/".join(parts)
 
 
 def download(place: Place, files: Sequence[RemoteFile], folder: Path, progress: Callable[[float], None]) -> None:
@@ -194,23 +251,31 @@ def download(place: Place, files: Sequence[RemoteFile], folder: Path, progress: 
     Raises:
         OSError, pyarrow.ArrowException: a file cannot be read or written, or has another size than was listed.
     """
+    stop = threading.Event()
 
     def fetch(file: RemoteFile) -> int:
         target = folder / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
         written = 0
-        source = place.filesystem.open_input_stream(place.join(file.name), compression=None)
-        with source, target.open("wb") as copy:
-            while block := source.read(_BLOCK_BYTES):
+        with target.open("xb") as copy:
+            for block in place.blocks(file.name, stop):
                 written += copy.write(block)
+                if written > file.size:
+                    break
         if written != file.size:
-            raise OSError(f"{file.name} has {written:,} bytes, but was listed with {file.size:,}: it has just changed")
+            found = f"more than {file.size:,}" if written > file.size else f"{written:,}"
+            raise OSError(f"{file.name} has {found} bytes, but was listed with {file.size:,}: it has just changed")
         return written
 
     total, done, told = sum(file.size for file in files), 0, 0
     with ThreadPoolExecutor(_FETCHED_AT_ONCE) as pool:
-        for size in pool.map(fetch, files):
-            done += size
-            if total and 100 * done // total > told:
-                told = 100 * done // total
-                progress(done / total)
+        try:
+            for size in pool.map(fetch, files):
+                done += size
+                if total and 100 * done // total > told:
+                    told = 100 * done // total
+                    progress(done / total)
+        except BaseException:
+            # Those that are under way end at once.
+            stop.set()
+            raise

@@ -50,8 +50,9 @@ def draw_mixing(
     Within one batch, images are paired by a random cyclic shift of a random permutation, so that each is once a first
     and once a second image and none its own partner. Rows of which both images are the same one by ``indices`` stay as
     they are. Mixup's lambda is drawn from Beta(mixup_alpha, mixup_alpha). CutMix draws one from Beta(cutmix_alpha,
-    cutmix_alpha), cuts a box of sqrt(1 - lambda) times the sides around a uniform pixel, clips it to the image, and
-    takes for lambda the share of pixels outside; all may be inside, but if none is, the batch is not mixed.
+    cutmix_alpha), cuts a box of sqrt(1 - lambda) times the sides around a uniform pixel, rounded down to an even number
+    of pixels as in the authors' code, clips it to the image, and takes for lambda the share of pixels outside; all may
+    be inside, but if none is, the batch is not mixed.
 
     Args:
         key: of the stream of random numbers, such as (seed, "mixing", epoch, step).
@@ -129,7 +130,7 @@ def _box(share: float, down: float, across: float, height: int, width: int) -> t
     scale = math.sqrt(1 - share)
     edges = []
     for position, side in ((down, height), (across, width)):
-        cut = int(side * scale)
-        start = int(position * side) - cut // 2
-        edges += [max(start, 0), min(start + cut, side)]
+        half = int(side * scale) // 2
+        centre = int(position * side)
+        edges += [max(centre - half, 0), min(centre + half, side)]
     return edges[0], edges[1], edges[2], edges[3]

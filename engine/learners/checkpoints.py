@@ -11,24 +11,27 @@ What a run folder holds of one:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from safetensors import SafetensorError
 
 from engine.atomic import sync_folder, write_error, write_synced
+from engine.backbones.safetensors_files import parse_tensors
 from engine.errors import RunError
 from engine.learners import LearnerState
+from engine.learners.contradictions import DOCUMENT, STATE, check_facts, check_files, check_state
 from engine.learners.knowledge_files import read_pieces, write_pieces
+from engine.learners.manifests import MANIFEST, Manifest, entry_of, read_listed, read_manifest
+from engine.reading import checked, naming, parse_json
 
-_MANIFEST = "MANIFEST.json"
+_STEP = re.compile(r"step-([0-9]{1,18})")
 
 
 @dataclass(frozen=True)
@@ -60,40 +63,46 @@ def save_checkpoint(
     """
     target = folder / f"step-{step:06d}"
     aside = folder / f".{target.name}.partial"
-    if target.exists() and isinstance(_read_or_complain(target), Checkpoint):
+    if os.path.lexists(target) and isinstance(_read_or_complain(target), Checkpoint):
         return target
     try:
-        shutil.rmtree(aside, ignore_errors=True)
+        _remove(aside)
         aside.mkdir(parents=True)
         contents = {f"{name}.safetensors": safetensors.torch.save(state.tensors) for name, state in states.items()}
-        document = {"step": step, "learners": {name: state.extra for name, state in states.items()}, **values}
-        contents["state.json"] = json.dumps(document, indent=2).encode()
+        counts = {name: len(state.tensors) for name, state in states.items()}
+        learners = {name: state.extra for name, state in states.items()}
+        document = {"step": step, "learners": learners, "tensors": counts, **values}
+        contents[STATE] = json.dumps(document, indent=2).encode()
         for name, content in contents.items():
             write_synced(aside / name, content)
-        manifest = {
-            name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-            for name, content in contents.items()
-        }
+        manifest: Manifest = {name: entry_of(content) for name, content in contents.items()}
         for name, state in states.items():
             if state.knowledge:
                 follows = state.extra["knowledge_follows"]
                 before = folder / f"step-{follows:06d}" if follows is not None else None
-                manifest |= write_pieces(aside, before, _MANIFEST, name, step, state.knowledge)
-        write_synced(aside / _MANIFEST, json.dumps(manifest, indent=2).encode())
+                manifest |= write_pieces(aside, before, name, step, state.knowledge)
+        write_synced(aside / MANIFEST, json.dumps(manifest, indent=2).encode())
         sync_folder(aside)
-        if target.exists():
-            # It is damaged, and was named when it was skipped.
-            shutil.rmtree(target)
+        # What is there is damaged, and was named when it was skipped.
+        _remove(target)
         os.replace(aside, target)
         sync_folder(folder)
     except OSError as error:
         raise write_error(target, error) from error
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        _remove(aside)
     # Those of later steps are damaged, or they would have been resumed: counted, they would drive out whole ones.
     for old in [path for path in _folders(folder) if _step_of(path) <= step][:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
     return target
+
+
+def _remove(path: Path) -> None:
+    """Remove what is called so, of a link only the link, as far as that is possible."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _step_of(path: Path) -> int:
@@ -101,64 +110,70 @@ def _step_of(path: Path) -> int:
 
 
 def _folders(folder: Path) -> list[Path]:
-    """Return the folders of all checkpoints, the oldest first."""
-    found = (path for path in folder.glob("step-*") if path.is_dir() and path.name.removeprefix("step-").isdigit())
+    """Return what is named like a checkpoint, the oldest first; RunError says if that may not be read."""
+    if not folder.exists():
+        return []
+    with naming(folder, RunError):
+        found = [folder / name for name in os.listdir(folder) if _STEP.fullmatch(name)]
     return sorted(found, key=_step_of)
 
 
-def newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """Return the newest complete checkpoint, and one line on each damaged one that was skipped."""
+def newest_checkpoint(folder: Path, learners: Collection[str] | None = None) -> tuple[Checkpoint | None, list[str]]:
+    """Return the newest complete checkpoint, and one line on each damaged one that was skipped.
+
+    Args:
+        folder: that holds the checkpoints; it need not exist.
+        learners: names of those whose states it must hold; any unless given.
+
+    Raises:
+        RunError: the folder may not be read.
+    """
     skipped: list[str] = []
     for path in reversed(_folders(folder)):
-        found = _read_or_complain(path)
+        found = _read_or_complain(path, learners)
         if isinstance(found, Checkpoint):
             return found, skipped
         skipped.append(found)
     return None, skipped
 
 
-def _read_or_complain(path: Path) -> Checkpoint | str:
+def _read_or_complain(path: Path, learners: Collection[str] | None = None) -> Checkpoint | str:
     """Return a checkpoint, or what is wrong with it."""
     try:
-        return _read(path)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        return f"{path}: damaged, skipped: {error}"
+        return _read(path, learners)
+    except (OSError, RunError) as error:
+        reason = str(error).removeprefix(f"{path}: ").replace(f"{path}{os.sep}", "")
+        return f"{path}: damaged, skipped: {reason}"
 
 
-def _read(path: Path) -> Checkpoint:
-    if not (path / _MANIFEST).is_file():
-        raise ValueError(f"has no {_MANIFEST}, so it was never finished")
-    contents: dict[str, bytes] = {}
-    for name, expected in _read_manifest(path).items():
-        if not (path / name).is_file():
-            raise ValueError(f"{name} is missing")
-        contents[name] = (path / name).read_bytes()
-        if len(contents[name]) != expected["bytes"]:
-            raise ValueError(f"{name} has {len(contents[name]):,} bytes, expected {expected['bytes']:,}")
-        if hashlib.sha256(contents[name]).hexdigest() != expected["sha256"]:
-            raise ValueError(f"{name} does not match its sha256")
-    values = json.loads(contents["state.json"])
-    extras = values.pop("learners")
-    for extra in extras.values():
+def _read(path: Path, learners: Collection[str] | None) -> Checkpoint:
+    if path.is_symlink() or not path.is_dir():
+        raise RunError("is no folder")
+    manifest = read_manifest(path)
+    if STATE not in manifest:
+        raise RunError(f"{MANIFEST} names no {STATE}")
+    contents = {name: read_listed(path, name, entry) for name, entry in manifest.items()}
+    document = checked(parse_json(contents[STATE], STATE, RunError), DOCUMENT, STATE, RunError)
+    values: dict[str, Any] = {**document}
+    step, extras, counts = values.pop("step"), values.pop("learners"), values.pop("tensors", None)
+    if step != _step_of(path):
+        raise RunError(f"{STATE} is of step {step}")
+    check_files(manifest, extras)
+    if learners is not None and set(extras) != set(learners):
+        raise RunError(f"holds the learners {', '.join(extras)}, expected {', '.join(learners)}")
+    check_facts(values["facts"])
+    states = {}
+    for name, extra in extras.items():
         # It says how the pieces on the disk hang together, which have been put together here.
         extra.pop("knowledge_follows", None)
-    states = {
-        name: LearnerState(safetensors.torch.load(contents[f"{name}.safetensors"]), extra, read_pieces(contents, name))
-        for name, extra in extras.items()
-    }
-    return Checkpoint(path, values.pop("step"), states, values)
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    # Nothing vouches for the manifest itself, so any JSON may be in a damaged one.
-    manifest = json.loads((path / _MANIFEST).read_bytes())
-    whole = isinstance(manifest, dict) and all(
-        isinstance(expected, dict) and isinstance(expected.get("bytes"), int) and "sha256" in expected
-        for expected in manifest.values()
-    )
-    if not whole or "state.json" not in manifest:
-        raise ValueError(f"{_MANIFEST} is not a list of files with their sizes and sha256")
-    return manifest
+        file = f"{name}.safetensors"
+        tensors = parse_tensors(contents.pop(file), file, RunError)
+        # Checkpoints of before the tensors were counted do not say how many there are.
+        if counts is not None and (not isinstance(counts, dict) or counts.get(name) != len(tensors)):
+            raise RunError(f"{file} holds {len(tensors)} tensors, not as many as {STATE} says")
+        states[name] = LearnerState(tensors, extra, read_pieces(contents, name))
+        check_state(name, states[name], step)
+    return Checkpoint(path, step, states, values)
 
 
 def require_checkpoint(folder: Path) -> Checkpoint:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import RunError
+from engine.reading import first_line
 
 
 @dataclass
@@ -66,15 +67,32 @@ def unpack_state(
             part = {name[len(prefix) :]: value for name, value in state.tensors.items() if name.startswith(prefix)}
             module.load_state_dict(part, strict=True)
     except RuntimeError as error:
-        raise RunError(f"a checkpoint does not fit this learner: {error}") from error
+        raise RunError(f"a checkpoint does not fit this learner: {first_line(error)}") from error
+    expected = _slots_of(optimizer)
     slots: dict[int, dict[str, Tensor]] = {}
     for place, (name, parameter) in enumerate(named.items()):
         prefix = f"optimizer.{name}."
         found = {key[len(prefix) :]: value for key, value in state.tensors.items() if key.startswith(prefix)}
+        # Momentum is there from the start; others remember nothing of what has had no gradient yet.
+        if (found or isinstance(optimizer, torch.optim.SGD)) and found.keys() != expected:
+            raise RunError(
+                f"a checkpoint does not fit this learner: of {name} the optimizer would remember "
+                f"{', '.join(found) or 'nothing'}, expected {', '.join(expected) or 'nothing'}"
+            )
         if found:
             slots[place] = {slot: _beside(value, parameter) for slot, value in found.items()}
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     return state.extra
+
+
+def _slots_of(optimizer: torch.optim.Optimizer) -> set[str]:
+    """Return the names of what an optimizer remembers of a parameter."""
+    momentum = {"momentum_buffer"} if optimizer.param_groups[0].get("momentum") else set[str]()
+    if isinstance(optimizer, torch.optim.SGD):
+        return momentum
+    if isinstance(optimizer, torch.optim.RMSprop):
+        return {"step", "square_avg"} | momentum
+    return {"step", "exp_avg", "exp_avg_sq"}
 
 
 def _beside(value: Tensor, parameter: nn.Parameter) -> Tensor:

@@ -67,7 +67,8 @@ class BranchedNetwork(Chain):
         if recipe.numerics.precision == "float16":
             raise RecipeError(
                 "method.branch_learners=true hands gradients on as they are, but each learner scales those of "
-                "numerics.precision=float16 in its own way: set numerics.precision=bfloat16, or branch_learners=false"
+                "numerics.precision=float16 in its own way: set numerics.precision=bfloat16, or "
+                "method.branch_learners=false"
             )
         refuse_auxiliary_heads(recipe, "method.branch_learners=true")
         network = build_network(recipe, facts, recipe.seed)

@@ -91,8 +91,8 @@ def branch_terms(
         return {}
     if settings.measure_gradients_every and recipe.numerics.compile:
         raise RecipeError(
-            "measure_gradients_every looks inside the network, which numerics.compile=true makes one piece: set one of "
-            "them to 0 or false"
+            "measure_gradients_every looks inside the network, which numerics.compile=true makes one piece: set it to 0, or "
+            "set numerics.compile=false"
         )
     names = [name for name, _ in network.named_children()]
     forks = forks_of(settings, facts, network)

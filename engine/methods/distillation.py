@@ -31,7 +31,7 @@ class _Distillation:
     def team(self, recipe: Recipe, facts: Facts) -> Team:
         """Return teacher and student, and their programs."""
         refuse_auxiliary_heads(recipe, "method.kind=distillation")
-        teacher = open_pretrained(recipe.method.teacher, recipe.method.teacher_network, facts)
+        teacher = open_pretrained(recipe, facts)
         student = build_network(recipe, facts, recipe.seed)
         (segment,) = segments_of(recipe, facts, student)
         blocks = tuple(name for name, _ in teacher.named_children())
@@ -61,7 +61,7 @@ class _Distillation:
     ) -> Learner | Teacher:
         """Build the student, which starts as it would alone, or load the teacher."""
         if name == _TEACHER:
-            network = open_pretrained(recipe.method.teacher, recipe.method.teacher_network, facts)
+            network = open_pretrained(recipe, facts)
             return Teacher(name, network, weights_sha256(network.state_dict()), recipe, facts, device)
         role = Role("network", recipe.seed, "segment0")
         network = build_network(recipe, facts, recipe.seed)

@@ -35,7 +35,7 @@ def local_objective(recipe: Recipe, facts: Facts, segment: Segment) -> Objective
     if reconstruction == 0 and classification == 0:
         raise RecipeError(
             f"method.reconstruction_weight and method.classification_weight are both 0 in {segment.name}, which would "
-            "learn nothing: give one of them a first and last value above 0"
+            "learn nothing: give one of them a first and last value above 0, as in method.reconstruction_weight=1"
         )
     terms: dict[str, Term] = {}
     if reconstruction > 0:

@@ -2,8 +2,10 @@
 
     L = (g + (1 - c / H) (1 - g)) CE(z, y) + (c / H) (1 - g) T^2 KL(softmax(z_past / T) || softmax(z / T))
 
-c = k floor(e / k), at most H. z_past is what the network said of the image in the last epoch before epoch c. Losses are
-recorded with the factors of their epoch, that of the divergence without 1 - g.
+Epochs e count from 1, as in the authors' code: c is 0 as long as e <= k, then k floor(e / k), at most H. So c rises in
+the last epoch of every interval of k epochs, and z_past, what the network said of the image in the last epoch of the
+interval before, changes one epoch later. Losses are recorded with the factors of their epoch, that of the divergence
+without 1 - g.
 """
 
 from __future__ import annotations

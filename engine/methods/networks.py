@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Mapping
 
@@ -11,24 +10,36 @@ from torch import Tensor, nn
 
 from engine import backbones
 from engine.data import Facts
+from engine.errors import RunError
 from engine.learners import LearnerState
 from engine.methods.team import Network
+from engine.reading import first_line
 
 _BODY = "body."
 
 
 def assemble(network: Network, facts: Facts, states: Mapping[str, LearnerState]) -> nn.Sequential:
-    """Return a network whose blocks some learners trained, in evaluation mode on the CPU."""
+    """Return a network whose blocks some learners trained, in evaluation mode on the CPU.
+
+    Raises:
+        RunError: the states are not those of these learners.
+    """
     # The trained weights replace whatever the training started from, so that file need not exist any more.
-    settings = dataclasses.replace(network.backbone, weights=None)
+    settings = network.backbone.without_weights()
     module = backbones.build(settings, facts.num_classes, facts.image_shape, seed=0)
+    missing = [learner for learner in network.learners if learner not in states]
+    if missing:
+        raise RunError(f"the checkpoint holds the learners {', '.join(states)}, but not {', '.join(missing)}")
     tensors = {
         name[len(_BODY) :]: value
         for learner in network.learners
         for name, value in states[learner].tensors.items()
         if name.startswith(_BODY)
     }
-    module.load_state_dict(tensors, strict=True)
+    try:
+        module.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise RunError(f"the checkpoint does not fit the network {settings.name}: {first_line(error)}") from error
     return module.eval()
 
 

@@ -44,7 +44,7 @@ def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objectiv
     start, channels = _last_stage(recipe, facts, network)
     block = [name for name, _ in network.named_children()][start - 1]
     # Networks of a cohort, so that each branch has initial weights of its own, also where the network's are loaded.
-    drawn = dataclasses.replace(recipe, backbone=dataclasses.replace(recipe.backbone, weights=None))
+    drawn = dataclasses.replace(recipe, backbone=recipe.backbone.without_weights())
     copies = [build_network(drawn, facts, recipe.seed, peer)[start:] for peer in range(1, method.num_branches)]
     ensemble = OnTheFlyEnsemble(
         block,

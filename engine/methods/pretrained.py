@@ -1,97 +1,170 @@
-"""How does a network that was trained here come back, from a run folder or from an exported file?"""
+"""How does a network that was trained here come back, from a run folder or from an exported file?
+
+Both may come from somebody else. What they name is checked before it is built, and code that they name runs only where
+the recipe that asks for them names it, too.
+"""
 
 from __future__ import annotations
 
-import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated, Any
 
-import safetensors
-import safetensors.torch
-from pydantic import TypeAdapter, ValidationError
+import torch
+from pydantic import Field, TypeAdapter
 from torch import nn
+from typing_extensions import TypedDict
 
 from engine import backbones
+from engine.backbones.own_file import is_own
+from engine.backbones.plain_names import check_plain_state
+from engine.backbones.safetensors_files import read_header, read_tensors
 from engine.data import Facts
-from engine.errors import RecipeError, RunError
+from engine.errors import InputError, RecipeError
 from engine.learners.checkpoints import require_checkpoint
 from engine.methods.finding import method_of
 from engine.methods.networks import assemble
-from engine.recipes import Backbone, load_recipe
+from engine.reading import checked, naming, parse_json
+from engine.recipes import Backbone, Recipe, load_recipe, recipe_to_dict
+
+_CODE_FIELDS = ("name", "teacher_backbone")
+
+_Positive = Annotated[int, Field(strict=True, ge=1, lt=2**31)]
 
 
-def open_pretrained(path: str | None, name: str | None, facts: Facts) -> nn.Sequential:
-    """Return a trained network, in evaluation mode on the CPU.
+class _Metadata(TypedDict):
+    """What `export` says of a network; channel values as in `Facts`."""
+
+    backbone_settings: Backbone
+    num_classes: _Positive
+    image_shape: tuple[_Positive, _Positive, _Positive]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+_METADATA = TypeAdapter(_Metadata)
+
+_opening: list[Path] = []
+
+
+def open_pretrained(recipe: Recipe, facts: Facts) -> nn.Sequential:
+    """Return the trained network that ``method.teacher`` names, in evaluation mode on the CPU.
 
     Args:
-        path: a run folder, or a .safetensors file that `export` wrote.
-        name: which network of a run folder, where it has several.
-        facts: what is known of the images that it will see.
+        recipe: whose method has the fields ``teacher``, ``teacher_network`` and ``teacher_backbone``.
+        facts: what is known of the images that the network will see.
 
     Raises:
-        RecipeError: there is no such network, or it was trained for other images or classes.
-        RunError: the run folder holds no complete checkpoint.
+        RecipeError: there is no such network, it was trained for other images or classes, or it needs code that the
+            recipe does not name.
     """
-    if path is None:
+    method = recipe.method
+    if method.teacher is None:
         raise RecipeError(
             "method.teacher is not given: train a network first, then give its run folder, or the .safetensors file "
             "that export made of it"
         )
-    place = Path(path)
-    if place.is_dir() and (place / "recipe.json").is_file():
-        network, known = _from_run(place, name)
-    elif place.is_file() and place.suffix == ".safetensors":
-        network, known = _from_file(place)
-    else:
-        raise RecipeError(
-            f"method.teacher={path}: is neither a run folder nor a .safetensors file; give what train or export wrote"
-        )
-    expected = {"classes": facts.num_classes, "image shape": facts.image_shape, "mean": facts.mean, "std": facts.std}
-    for what, value in expected.items():
-        if known[what] != value:
-            raise RecipeError(
-                f"method.teacher={path}: was trained for {what} {known[what]}, but the images here have {value}; give "
-                "a teacher that was trained on such images, or set data.mean and data.std to the teacher's"
-            )
-    return network
+    path = Path(method.teacher)
+    with _errors_of(path):
+        with naming(path, RecipeError):
+            is_run = path.is_dir() and (path / "recipe.json").is_file()
+            is_file = path.is_file() and path.suffix == ".safetensors"
+        if is_run:
+            return _from_run(path, method.teacher_network, recipe, facts)
+        if is_file:
+            return _from_file(path, recipe, facts)
+        raise RecipeError("is neither a run folder nor a .safetensors file; give what train or export wrote")
 
 
-def _from_run(folder: Path, name: str | None) -> tuple[nn.Sequential, dict[str, object]]:
-    recipe = load_recipe(folder / "recipe.json")
+@contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    """Name the teacher in all errors, and refuse one that is taught by itself."""
+    if path in _opening:
+        raise RecipeError(f"method.teacher={path}: is its own teacher, or its teacher's; give another one")
+    _opening.append(path)
     try:
-        checkpoint = require_checkpoint(folder / "checkpoints")
-    except RunError as error:
-        raise RecipeError(f"method.teacher: {error}") from error
-    facts = Facts.from_json(checkpoint.values["facts"])
-    networks = method_of(recipe).team(recipe, facts).networks
+        yield
+    except InputError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        named = reason if reason.startswith("method.teacher") else f"method.teacher={path}: {reason}"
+        raise RecipeError(named) from error
+    finally:
+        _opening.remove(path)
+
+
+def _from_run(folder: Path, name: str | None, recipe: Recipe, facts: Facts) -> nn.Sequential:
+    earlier = load_recipe(folder / "recipe.json")
+    _check_code(recipe_to_dict(earlier), recipe)
+    checkpoint = require_checkpoint(folder / "checkpoints")
+    known = Facts.from_json(checkpoint.values["facts"])
+    _check_images(known.num_classes, known.image_shape, known.mean, known.std, facts)
+    networks = method_of(earlier).team(earlier, known).networks
     if name is None and len(networks) == 1:
         name = next(iter(networks))
     if name is None or name not in networks:
         raise RecipeError(f"method.teacher_network={name}: {folder} has {', '.join(networks)}; give one of these names")
-    known = {"classes": facts.num_classes, "image shape": facts.image_shape, "mean": facts.mean, "std": facts.std}
-    return assemble(networks[name], facts, checkpoint.states), known
+    return assemble(networks[name], known, checkpoint.states)
 
 
-def _from_file(path: Path) -> tuple[nn.Sequential, dict[str, object]]:
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        tensors = safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise RecipeError(f"method.teacher={path}: could not be read: {error}") from error
-    try:
-        settings = TypeAdapter(Backbone).validate_json(metadata["backbone_settings"])
-        shape = tuple(json.loads(metadata["image_shape"]))
-        known: dict[str, object] = {
-            "classes": int(metadata["num_classes"]),
-            "image shape": shape,
-            "mean": tuple(json.loads(metadata["mean"])),
-            "std": tuple(json.loads(metadata["std"])),
-        }
-    except (KeyError, ValueError, ValidationError) as error:
+def _from_file(path: Path, recipe: Recipe, facts: Facts) -> nn.Sequential:
+    header = read_header(path, RecipeError)
+    advice = "give a file that `local-learning export` wrote, or a run folder"
+    missing = [name for name in _Metadata.__annotations__ if name not in header.metadata]
+    if missing:
         raise RecipeError(
-            f"method.teacher={path}: its metadata do not say which network it holds ({error}); give a file that "
-            "`local-learning export` wrote, or a run folder"
-        ) from error
-    network = backbones.build(settings, int(metadata["num_classes"]), shape, seed=0)
-    backbones.load_plain_state(network, settings.name, tensors)
-    return network.eval(), known
+            f"its metadata do not say which network it holds ({', '.join(missing)} are missing); {advice}"
+        )
+    texts = {name: header.metadata[name] for name in _Metadata.__annotations__}
+    values = {name: parse_json(text, f"metadata, {name}", RecipeError, advice=advice) for name, text in texts.items()}
+    known = checked(values, _METADATA, "metadata", RecipeError)
+    _check_images(known["num_classes"], known["image_shape"], known["mean"], known["std"], facts)
+    # Whatever the training started from is not needed.
+    settings = known["backbone_settings"].without_weights()
+    _check_code({"backbone": {"name": settings.name}}, recipe)
+    # Without memory at first: what the file promises need not be what it holds.
+    with torch.device("meta"):
+        promised = backbones.build(settings, facts.num_classes, facts.image_shape, seed=0)
+    check_plain_state(promised, settings.name, header.tensors)
+    network = backbones.build(settings, facts.num_classes, facts.image_shape, seed=0)
+    backbones.load_plain_state(network, settings.name, read_tensors(path, RecipeError))
+    return network.eval()
+
+
+def _check_images(
+    num_classes: int, image_shape: tuple[int, int, int], mean: tuple[float, ...], std: tuple[float, ...], facts: Facts
+) -> None:
+    known = {"classes": num_classes, "image shape": image_shape, "mean": mean, "std": std}
+    expected = {"classes": facts.num_classes, "image shape": facts.image_shape, "mean": facts.mean, "std": facts.std}
+    for what, value in expected.items():
+        if known[what] != value:
+            raise RecipeError(
+                f"was trained for {what} {known[what]}, but the images here have {value}; give a teacher that was "
+                "trained on such images, or set data.mean and data.std to the teacher's"
+            )
+
+
+def _check_code(values: dict[str, Any], recipe: Recipe) -> None:
+    """Refuse code that a teacher names and the recipe that asks for it does not."""
+    named = set(_code_in(recipe_to_dict(recipe)))
+    for function in _code_in(values):
+        if function not in named:
+            raise RecipeError(
+                f"its network is made by {function}, and code runs only if the recipe names it, too; if you trust that "
+                f"file, set method.teacher_backbone={function}"
+            )
+
+
+def _code_in(values: Any) -> Iterator[str]:
+    """Yield the functions in files that a recipe's plain values name, with absolute paths."""
+    if isinstance(values, dict):
+        for field, value in values.items():
+            if field in _CODE_FIELDS and isinstance(value, str) and is_own(value):
+                file, colon, function = value.rpartition(":")
+                yield f"{os.path.abspath(file)}:{function}" if colon else os.path.abspath(value)
+            else:
+                yield from _code_in(value)
+    elif isinstance(values, list):
+        for value in values:
+            yield from _code_in(value)

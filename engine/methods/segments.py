@@ -66,8 +66,9 @@ def refuse_auxiliary_heads(recipe: Recipe, trainer: str) -> None:
     """
     if recipe.backbone.auxiliary_heads:
         raise RecipeError(
-            f"backbone.auxiliary_heads=true, but {trainer} trains no classifiers that a backbone brings: set it to "
-            "false, here and in what you compare with, or choose method.kind=end_to_end, dml, or one that cuts"
+            f"backbone.auxiliary_heads=true, but {trainer} trains no classifiers that a backbone brings: set "
+            "backbone.auxiliary_heads=false, here and in what you compare with, or choose method.kind=end_to_end, dml, or "
+            "one that cuts"
         )
 
 

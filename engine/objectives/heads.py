@@ -87,7 +87,8 @@ def conv_head(
 def dgl_head(feature_shape: tuple[int, ...], outputs: int) -> nn.Sequential:
     """Return the "mlp-sr" head of decoupled greedy learning (Belilovsky et al. 2020).
 
-    Average pool to a quarter of the size, three 1x1 convolutions, average pool to 2x2, three hidden linear layers.
+    Average pool to a quarter of the size, three 1x1 convolutions, average pool to 2x2, three hidden linear layers. All
+    start as torch starts them, as in the authors' code.
 
     Raises:
         RecipeError: the features are not a feature map ``[C, H, W]``.
@@ -102,7 +103,7 @@ def dgl_head(feature_shape: tuple[int, ...], outputs: int) -> nn.Sequential:
     for _ in range(3):
         layers += [nn.Linear(flat, flat), nn.BatchNorm1d(flat), nn.ReLU()]
     layers.append(nn.Linear(flat, outputs))
-    return initialise(nn.Sequential(*layers))
+    return nn.Sequential(*layers)
 
 
 def imagenet_head(feature_shape: tuple[int, ...], outputs: int) -> nn.Sequential:
@@ -129,6 +130,9 @@ def prediction_head(feature_shape: tuple[int, ...], outputs: int, dim_in: int) -
     Height and width are halved in turn, height first, until at most ``dim_in`` features remain: 4096 in the paper,
     2048 for its CIFAR recipe, 512 in AugLocal's port to CIFAR ResNets. The linear weight starts at zero.
 
+    Where a window does not divide the size the maps are padded with zeros, by half a window before and behind, and the
+    zeros count, as in the authors' code; what then lies behind the last whole window is left out.
+
     Raises:
         RecipeError: the features are not a feature map ``[C, H, W]``, or have more than ``dim_in`` channels.
     """
@@ -138,16 +142,19 @@ def prediction_head(feature_shape: tuple[int, ...], outputs: int, dim_in: int) -
             f"method.prediction_features={dim_in} is the most inputs of the PredSim head, but the segment gives "
             f"{channels} channels, which pooling does not reduce: set it to at least {channels}"
         )
-    divisors = [1, 1]
-    pooled = (height, width)
+    window = [1, 1]
+    pooled = [height, width]
     axis = 0
     while channels * pooled[0] * pooled[1] > dim_in:
-        divisors[axis] *= 2
-        pooled = (math.ceil(height / divisors[0]), math.ceil(width / divisors[1]))
+        if pooled[axis] > 1:
+            window[axis] *= 2
+            pooled[axis] = math.ceil((height, width)[axis] / window[axis])
         axis = 1 - axis
+    padding = [0 if size % side == 0 else side // 2 for size, side in zip((height, width), window, strict=True)]
     linear = nn.Linear(channels * pooled[0] * pooled[1], outputs)
     nn.init.zeros_(linear.weight)
-    return nn.Sequential(AveragePool((height, width), pooled), nn.Flatten(), linear)
+    pool = nn.AvgPool2d((window[0], window[1]), padding=(padding[0], padding[1]))
+    return nn.Sequential(pool, nn.Flatten(), linear)
 
 
 def _convolution(channels: int, outputs: int, kernel_size: int, stride: int = 1) -> list[nn.Module]:

@@ -13,8 +13,9 @@ _Module = TypeVar("_Module", bound=nn.Module)
 def initialise(module: _Module) -> _Module:
     """Draw every convolution's weight from N(0, 2 / (kernel height * kernel width * output channels)).
 
-    He initialisation by fan-out, as InfoPro draws bodies, heads and decoders alike. Biases and linear layers keep
-    torch's default, batch normalisation starts at weight 1 and bias 0. Draws from torch's default generator.
+    He initialisation by fan-out, as InfoPro draws bodies, heads and decoders alike; DGL and PredSim leave what torch
+    draws. Biases and linear layers keep torch's default, batch normalisation starts at weight 1 and bias 0. Draws from
+    torch's default generator.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):

@@ -18,7 +18,8 @@ def feature_map(feature_shape: tuple[int, ...], wanted_by: str) -> tuple[int, in
     if len(feature_shape) != 3:
         raise RecipeError(
             f"{wanted_by} needs features of shape (channels, height, width), but the segment gives "
-            f"{tuple(feature_shape)}: choose method.cuts after blocks that give feature maps, or the linear head"
+            f"{tuple(feature_shape)}: choose method.cuts after blocks that give feature maps, or method.kind=greedy, whose "
+            "head takes features without positions"
         )
     channels, height, width = feature_shape
     return channels, height, width

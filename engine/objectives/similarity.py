@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.objectives.initialisation import initialise
 from engine.objectives.objective import Context, Term, TermValue, full_precision
 from engine.objectives.shapes import feature_map
 
@@ -55,7 +54,7 @@ class SimilarityMatching(Term):
     """Mean squared difference between S(conv3x3(h)) and S(one-hot labels): the second loss of PredSim.
 
     Nokland & Eidnes 2019: PredSim weighs it with beta = 0.99 and the prediction loss, which is cross-entropy of
-    ``prediction_head``, with 1 - beta.
+    ``prediction_head``, with 1 - beta. The convolution starts as torch starts it, as in the authors' code.
 
     Raises:
         RecipeError: the features are not a feature map ``[C, H, W]``.
@@ -67,7 +66,7 @@ class SimilarityMatching(Term):
         super().__init__()
         channels, _, _ = feature_map(feature_shape, "similarity matching")
         self.num_classes = num_classes
-        self.convolution = initialise(nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False))
+        self.convolution = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
 
     def forward(self, features: Tensor, context: Context) -> TermValue:
         """Return the loss of features ``[B, C, H, W]``."""

@@ -117,7 +117,7 @@ def without_files(recipe: Recipe) -> Recipe:
 
 
 def _unread(backbone: Backbone) -> Backbone:
-    return dataclasses.replace(backbone, weights=None)
+    return backbone.without_weights()
 
 
 def _size(recipe: Recipe, facts: Facts, team: Team, summary: LearnerSummary) -> LearnerSize:

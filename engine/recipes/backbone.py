@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from engine.errors import RecipeError
 from engine.paths import absolute
-from engine.recipes.settings import settings
+from engine.recipes.settings import left_out_unless_given, settings
 
 Option = bool | int | float | str | tuple[int | float | str, ...]
 
@@ -49,11 +49,31 @@ class Backbone:
     weights: str | None = None
     """File (.safetensors, or torchvision's .pth) whose weights the training starts from."""
 
+    weights_without: Literal["classifier"] | None = None
+    """What of `weights` is left out: a new classifier, for classes of your own, is trained on top of the others. It
+    starts as in a network without weights."""
+
     options: dict[str, Option] = Field(default_factory=dict)
     """Keyword arguments for a function of your own."""
 
+    _serialize = left_out_unless_given("weights_without")
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> Backbone:
+        if self.weights_without is not None and self.weights is None:
+            raise ValueError("weights_without says what of the weights is left out, but weights is not given")
+        return self
+
+    def without_weights(self) -> Backbone:
+        """Return the same network without the file that its training starts from."""
+        return dataclasses.replace(self, weights=None, weights_without=None)
+
     def with_absolute_paths(self) -> Backbone:
-        """Return the same with the paths of a file of your own and of weights made absolute."""
+        """Return the same with the paths of a file of your own and of weights made absolute.
+
+        Raises:
+            RecipeError: a path means nothing on this machine.
+        """
         name, weights = self.name, self.weights
         file, colon, function = name.rpartition(":")
         if colon and file.endswith(".py"):

@@ -90,8 +90,12 @@ class Data:
     """Shorter side before the centre crop of evaluation. Unless given, image_size * 8 / 7 (224 -> 256) for a set that
     is too large to be decoded ahead, and image_size for others."""
 
+    image_column: str | None = None
+    """Parquet column with the pictures; the only one that can hold them, then `image` or `img`, unless given."""
+
     label_column: str | None = None
-    """Parquet column with the class; `label`, then `fine_label`, then the only integer column unless given."""
+    """Parquet column with the class, as whole numbers, text, truth values or categories; `label`, then `fine_label`,
+    then the only column that can hold classes, unless given."""
 
     num_classes: Annotated[int, Field(ge=2)] | None = None
     """Classes C; known for each named data set, required for `synthetic`, counted for `folder` and `parquet`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -11,10 +12,13 @@ from types import ModuleType
 from pydantic import ValidationError
 
 from engine.errors import RecipeError
+from engine.reading import naming, open_regular, read_json
 from engine.recipes.problems import describe_problems, field_names, nearest, settings_classes
 from engine.recipes.recipe import Recipe, recipe_from_dict, recipe_to_dict
 
 RecipeFunction = Callable[[], Recipe]
+
+_CODE_BYTES = 16 * 2**20
 
 
 def recipes_folder() -> Path:
@@ -80,8 +84,12 @@ def load_recipe(which: str | Path) -> Recipe:
         RecipeError: it does not exist, does not import, or does not describe a recipe.
     """
     text = str(which)
-    path = Path(text)
-    if path.is_dir() and (path / "recipe.json").is_file():
+    if "\0" in text:
+        raise RecipeError(f"recipe {text!r}: holds the character NUL, which no name can")
+    path = Path(os.path.expanduser(text))
+    with naming(path, RecipeError):
+        is_run = path.is_dir() and os.path.lexists(path / "recipe.json")
+    if is_run:
         return _from_json(path / "recipe.json")
     if path.suffix == ".json":
         return _from_json(path)
@@ -99,8 +107,10 @@ def load_recipe(which: str | Path) -> Recipe:
 
 
 def _from_python(path: Path) -> Recipe:
-    if not path.is_file():
-        raise RecipeError(f"{path}: there is no such file")
+    with open_regular(path, RecipeError) as file:
+        size = os.fstat(file.fileno()).st_size
+    if size > _CODE_BYTES:
+        raise RecipeError(f"{path}: has {size:,} bytes; expected at most {_CODE_BYTES:,} of Python")
     module = import_file(path.resolve())
     function = getattr(module, "recipe", None)
     if not callable(function):
@@ -115,16 +125,13 @@ def _from_python(path: Path) -> Recipe:
 
 
 def _from_json(path: Path) -> Recipe:
-    try:
-        values = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise RecipeError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise RecipeError(f"{path}: could not be read as JSON: {error}") from error
+    values = read_json(path, RecipeError)
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: holds a {type(values).__name__}, expected an object with the fields of a recipe")
     try:
         return recipe_from_dict(values)
+    except RecursionError as error:
+        raise RecipeError(f"{path}: is damaged: it is nested too deep") from error
     except ValidationError as error:
         lines = describe_problems(error, Recipe, field_names(Recipe, values))
         raise RecipeError("\n".join(f"{path}: {line}" for line in lines)) from error

@@ -118,7 +118,8 @@ class Step:
     @model_validator(mode="after")
     def _milestones_increase(self) -> Step:
         if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(f"milestones must increase, found {list(self.milestones)}")
+            increasing = ",".join(map(str, sorted(set(self.milestones))))
+            raise ValueError(f"milestones must increase, found {list(self.milestones)}; set milestones={increasing}")
         return self
 
 

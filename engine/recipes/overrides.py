@@ -40,8 +40,8 @@ _KINDS: dict[str, dict[str, type]] = {
 def parse_value(text: str, types: set[type]) -> Any:
     """Return what a word on the command line means for a field of these types.
 
-    JSON where it is JSON (4, true, [1, 2], null), and numbers with commas are a list. All else stays text, and so
-    does everything for a text field, whose folder may be called 1.10.
+    JSON where it is JSON (4, true, [1, 2], null), and numbers with commas are a list, as is one number for a field that
+    holds a list. All else stays text, and so does everything for a text field, whose folder may be called 1.10.
     """
     if text in ("None", "null"):
         return None
@@ -53,6 +53,8 @@ def parse_value(text: str, types: set[type]) -> Any:
         # Among others an integer of more digits than Python converts.
         except (ValueError, RecursionError):
             continue
+        if types == {tuple} and isinstance(value, int | float) and not isinstance(value, bool):
+            return [value]
         # Python counts truth values among the integers; no field means that.
         return text if isinstance(value, bool) and types and bool not in types else value
     return text

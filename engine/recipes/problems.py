@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError
 
 _MOST_LISTED = 24
 _MOST_SHOWN = 200
+_ASSIGNED = re.compile(r"(?<![\w.])[a-z_]+(?:\.[a-z_]+)*(?==)")
 
 
 def nearest(wrong: str, right: Iterable[str]) -> str:
@@ -65,7 +67,9 @@ def _chosen(annotation: Any, values: dict[str, Any]) -> list[type]:
 
 def _plain_types(annotation: Any) -> set[type]:
     if get_origin(annotation) is Annotated:
-        return _plain_types(get_args(annotation)[0])
+        plain, *checks = get_args(annotation)
+        # What is taken before it is checked may be anything.
+        return set() if any(isinstance(check, BeforeValidator) for check in checks) else _plain_types(plain)
     if get_origin(annotation) is Literal:
         return {type(choice) for choice in get_args(annotation)}
     if get_origin(annotation) is Union or type(annotation).__name__ == "UnionType":
@@ -165,10 +169,15 @@ def describe_problems(error: ValidationError, root: type, known: Sequence[str], 
                 f"{name}: found {_shown(found)}, expected {context['expected']}{_close_choice(found, choices)}"
             )
         elif problem["type"] == "value_error":
-            lines.append(f"{name}: {context['error']}" if name else str(context["error"]))
+            lines.append(f"{name}: {_in_full(str(context['error']), name, known)}" if name else str(context["error"]))
         else:
             lines.append(f"{name}: found {_shown(found)}; {problem['msg'][0].lower()}{problem['msg'][1:]}")
     return lines
+
+
+def _in_full(text: str, name: str, known: Sequence[str]) -> str:
+    """Return what a settings class says of its own fields with each ``field=`` as it is written on a command line."""
+    return _ASSIGNED.sub(lambda found: full if (full := f"{name}.{found[0]}") in known else found[0], text)
 
 
 def _shown(value: Any) -> str:

@@ -88,6 +88,9 @@ _ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Recipe)
 # Fields that say where images lie or how they are shown, not which numbers come out.
 _NOT_IDENTITY: Any = {"name": True, "data": {"root": True, "download": True, "evaluation_batch_size": True}}
 
+# Fields that an earlier version did not have, with the values that mean what it did: they leave the digest as it was.
+_ADDED_LATER: dict[str, dict[str, Any]] = {"data": {"image_column": None}}
+
 
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
     """Return a recipe as plain JSON values; `recipe_from_dict` is the inverse."""
@@ -103,6 +106,8 @@ def recipe_from_dict(values: dict[str, Any]) -> Recipe:
 def recipe_identity(recipe: Recipe) -> str:
     """Return a digest of all that decides the weights; where the images lie does not."""
     dumped = _ADAPTER.dump_python(recipe, mode="json", exclude=_NOT_IDENTITY)
+    for part, fields in _ADDED_LATER.items():
+        dumped[part] = {name: value for name, value in dumped[part].items() if fields.get(name, ...) != value}
     return hashlib.sha256(json.dumps(dumped, sort_keys=True).encode()).hexdigest()
 
 

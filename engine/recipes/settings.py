@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeVar
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_serializer
 from pydantic.dataclasses import dataclass as validated_dataclass
 from typing_extensions import dataclass_transform
 
@@ -26,3 +26,16 @@ def settings(cls: type[_Settings]) -> type[_Settings]:
     )
     made: Any = validated_dataclass(frozen=True, kw_only=True, config=config)(cls)
     return made
+
+
+def left_out_unless_given(*names: str) -> Any:
+    """Return a serializer for the body of a settings class that leaves out what is None of these fields.
+
+    Fields that came later than others do not change the identity of recipes that do not use them.
+    """
+
+    def serialize(self: Any, handler: Any) -> dict[str, Any]:
+        dumped: dict[str, Any] = handler(self)
+        return {name: value for name, value in dumped.items() if value is not None or name not in names}
+
+    return model_serializer(mode="wrap")(serialize)

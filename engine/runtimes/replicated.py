@@ -44,9 +44,7 @@ def check_replicable(recipe: Recipe, facts: Facts, plan: Plan) -> None:
     # What the images of a batch meet is what a peer does inside.
     inner, field = (method.peer_method, "method.peer_method") if isinstance(method, DML) else (method, "method")
     against = remedy = ""
-    if plan.executor == "process":
-        against, remedy = "plan.executor=process has one device", "plan.executor=ray"
-    elif inner.kind not in _KINDS:
+    if inner.kind not in _KINDS:
         against = f"{field}.kind={inner.kind} compares or remembers images across batches, or has state of its own"
     elif getattr(inner, "head", "softmax") != "softmax":
         against, remedy = "the contrastive loss compares all images of a batch", f"{field}.head=softmax"
@@ -66,6 +64,9 @@ def check_replicable(recipe: Recipe, facts: Facts, plan: Plan) -> None:
             f"plan.replicas={replicas}, but a batch of an epoch holds {smallest} images, and each replica needs two; "
             "lower plan.replicas, or change data.batch_size"
         )
+    # Last, so that who follows it is not refused again.
+    if plan.executor == "process":
+        raise PlanError(f"plan.replicas={replicas}, but plan.executor=process has one device; set plan.executor=ray")
 
 
 def replicate(team: Team, replicas: int) -> Team:

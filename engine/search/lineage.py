@@ -111,7 +111,7 @@ def replay(run_dir: str | Path, target: str | Path, plan: Plan | None = None) ->
         the result of the last stage; its weights are those of the run, bit for bit.
 
     Raises:
-        as `engine.train`.
+        EngineError: as `engine.train`.
     """
     stages = stages_of(run_dir)
     recipe = load_recipe(Path(run_dir) / "recipe.json")

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter
+from typing_extensions import NotRequired, TypedDict
 
 from engine.atomic import replacing
 from engine.errors import RunError
+from engine.reading import first_line, open_regular
 from engine.tracking.records import Record
 
 JSONL_NAME = "metrics.jsonl"
@@ -18,6 +23,27 @@ PARQUET_NAME = "metrics.parquet"
 
 _ROWS_AT_ONCE = 65_536
 _NOT_FINITE = "not_finite"
+_LONGEST_LINE = 1 << 16
+
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class _Row(TypedDict):
+    """A line of metrics.jsonl; ``value`` is null where ``not_finite`` says which value JSON has no word for."""
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")  # type: ignore[misc]
+
+    time: float
+    epoch: _Count
+    step: _Count
+    learner: str | None
+    split: str
+    name: str
+    value: float | None
+    not_finite: NotRequired[Literal["nan", "inf", "-inf"]]
+
+
+_ROW = TypeAdapter(_Row)
 
 
 class MetricsLog:
@@ -65,9 +91,36 @@ def read_metrics(folder: Path) -> list[Record]:
         RunError: the folder has no metrics.jsonl, or the file is damaged elsewhere than in a torn last line.
     """
     path = folder / JSONL_NAME
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise RunError(f"{path} does not exist: expected the folder of a run; check the name of the run")
     return list(_records(path))
+
+
+def mend_parquet(folder: Path) -> str | None:
+    """Write metrics.parquet of a run that has ended anew where it does not hold the rows of metrics.jsonl.
+
+    Returns:
+        what was damaged and what became of it, in a line; None where all is well or there are no metrics at all.
+    """
+    source, path = folder / JSONL_NAME, folder / PARQUET_NAME
+    if not os.path.lexists(source):
+        return None
+    import pyarrow.parquet
+
+    try:
+        rows = sum(1 for _ in _records(source))
+        with open_regular(path, RunError) as file:
+            if pyarrow.parquet.read_metadata(file).num_rows == rows:
+                return None
+        damage = f"{path}: has not the {rows:,} rows of {JSONL_NAME}"
+    except (RunError, OSError, pyarrow.ArrowException) as error:
+        damage = str(error) if str(error).startswith(str(folder)) else f"{path}: is damaged: {first_line(error)}"
+    try:
+        with replacing(path) as temporary:
+            _write_parquet(_records(source), temporary)
+    except (RunError, OSError, pyarrow.ArrowException) as error:
+        return f"{damage}; it could not be written anew: {first_line(error)}"
+    return f"{damage}; it was written anew from {JSONL_NAME}"
 
 
 def _line(record: Record) -> bytes:
@@ -88,22 +141,29 @@ def _line(record: Record) -> bytes:
 
 
 def _record(line: bytes) -> Record:
-    row = json.loads(line)
-    value = row.pop(_NOT_FINITE, None)
-    return Record(**{**row, "value": float(row["value"] if value is None else value)})
+    if len(line) > _LONGEST_LINE:
+        raise ValueError(f"it is longer than {_LONGEST_LINE:,} bytes")
+    row = _ROW.validate_python(json.loads(line))
+    value, not_finite = row["value"], row.get(_NOT_FINITE)
+    if (value is None) == (not_finite is None):
+        raise ValueError("it has no value, or two")
+    number = float(str(not_finite)) if value is None else float(value)
+    return Record(row["time"], row["epoch"], row["step"], row["learner"], row["split"], row["name"], number)
 
 
 def _records(path: Path) -> Iterator[Record]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+    with open_regular(path, RunError) as file:
+        number = 0
+        while line := file.readline(_LONGEST_LINE + 1):
+            number += 1
             try:
                 record = _record(line)
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                if not line.endswith(b"\n"):
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+                if not line.endswith(b"\n") and len(line) <= _LONGEST_LINE:
                     return  # The writer was killed, or still writes, in the middle of the last line.
                 raise RunError(
                     f"{path}, line {number}: expected one JSON object with the fields of a record, found {line[:80]!r} "
-                    f"({error}); remove that line, or start the run afresh"
+                    f"({first_line(error)}); remove that line, or start the run afresh"
                 ) from error
             yield record
 

@@ -19,7 +19,8 @@ from engine.training.comparison_cost import training_flops_per_image
 from engine.training.comparison_folder import ComparisonFolder, choose_comparison_folder, comparison_content
 from engine.training.comparison_result import Comparison, compared_recipe
 from engine.training.comparison_runs import Job, free_slots, run_jobs
-from engine.training.folder import Resume, choose_folder, read_summary
+from engine.training.finished import finished_result
+from engine.training.folder import Resume, choose_folder
 from engine.training.preview import preview
 from engine.training.result import Result
 
@@ -124,7 +125,7 @@ def _prepare(recipes: Mapping[str, Recipe], seed: int, console: Console) -> tupl
 def _costs(
     recipes: Mapping[str, Recipe], seed: int, folder: ComparisonFolder, console: Console
 ) -> dict[str, float | None]:
-    costs = folder.read_costs()
+    costs = folder.read_costs(console.message)
     for label, recipe in recipes.items():
         if label not in costs:
             console.message(f"counting the operations of a training step of {label}")
@@ -146,7 +147,8 @@ class _Progress:
     def __init__(self, jobs: Sequence[Job], console: Console) -> None:
         self._jobs, self._console = jobs, console
         self._causes: dict[Path, str] = {}
-        self._results = {job.run_dir: result for job in jobs if (result := _finished(job)) is not None}
+        found = {job.run_dir: _finished(job, console) for job in jobs}
+        self._results = {run_dir: result for run_dir, result in found.items() if result is not None}
         self.unfinished = [job for job in jobs if job.run_dir not in self._results]
         self._ended = len(self._results)
         if self._results:
@@ -162,8 +164,11 @@ class _Progress:
             self._causes[job.run_dir] = cause
             self._console.message(f"{place} failed: {cause}")
             return
-        result = _finished(job)
-        assert result is not None
+        result = _finished(job, self._console)
+        if result is None:
+            self._causes[job.run_dir] = f"{job.run_dir}: its result could not be read again"
+            self._console.message(f"{place} failed: {self._causes[job.run_dir]}")
+            return
         self._results[job.run_dir] = result
         accuracy = "unknown" if result.test_accuracy is None else format_share(result.test_accuracy)
         self._console.message(f"{place} finished: test accuracy {accuracy}, {format_seconds(result.seconds)}")
@@ -183,11 +188,9 @@ class _Progress:
         }
 
 
-def _finished(job: Job) -> Result | None:
+def _finished(job: Job, console: Console) -> Result | None:
     # Refuses a folder with the run of another recipe.
-    folder = choose_folder(job.recipe, job.run_dir, "auto")
-    summary = read_summary(folder)
-    return Result.from_json(summary, folder) if summary is not None and summary["status"] == "finished" else None
+    return finished_result(choose_folder(job.recipe, job.run_dir, "auto"), job.recipe, console.message)
 
 
 def _name(job: Job) -> str:

@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
+
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict
 
 from engine.atomic import replace_file, write_error
 from engine.errors import RunError
+from engine.reading import checked, read_json
 from engine.recipes import Recipe, recipe_identity, recipe_to_dict
 from engine.training.folder import Resume, free_folder
+from engine.training.holding import hold, release
 
 _CONTENT = "comparison.json"
 _COSTS = "costs.json"
 _LONGEST_NAME = 100
+
+
+class _Recipe(TypedDict):
+    identity: str
+    recipe: dict[str, Any]
+
+
+class _Content(TypedDict):
+    """What comparison.json holds."""
+
+    seeds: list[Annotated[int, Field(strict=True)]]
+    recipes: dict[str, _Recipe]
+
+
+_COMPARED = TypeAdapter(_Content)
+_COST: TypeAdapter[dict[str, float | None]] = TypeAdapter(
+    dict[str, Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] | None]
+)
 
 
 def comparison_content(recipes: Mapping[str, Recipe], seeds: Sequence[int]) -> dict[str, Any]:
@@ -74,20 +97,13 @@ class ComparisonFolder:
         self._names = run_folder_names(list(content["recipes"]))
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock: IO[str] = (path / ".lock").open("w")
         except OSError as error:
             raise write_error(path, error) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            raise RunError(
-                f"{path}: another process is comparing in this folder; wait for it, or give another --run-dir"
-            ) from None
+        self._lock: IO[str] = hold(path, "comparing")
         try:
             self.write(_CONTENT, json.dumps(content, indent=2) + "\n")
         except BaseException:
-            self._lock.close()
+            release(self._lock)
             raise
 
     def run_dir(self, label: str, seed: int) -> Path:
@@ -102,9 +118,16 @@ class ComparisonFolder:
             raise write_error(self.path / name, error) from error
         return self.path / name
 
-    def read_costs(self) -> dict[str, float | None]:
-        """Return the operations per image that were counted before, by label."""
-        return dict(_read(self.path / _COSTS) or {})
+    def read_costs(self, tell: Callable[[str], None]) -> dict[str, float | None]:
+        """Return the operations per image that were counted before, by label; what is damaged is counted again."""
+        path = self.path / _COSTS
+        if not os.path.lexists(path):
+            return {}
+        try:
+            return checked(read_json(path, RunError, follow_links=False), _COST, path, RunError)
+        except RunError as error:
+            tell(f"{error}; the operations are counted again")
+            return {}
 
     def write_costs(self, costs: Mapping[str, float | None]) -> None:
         """Keep the operations per image by label; counting them again would give the same."""
@@ -112,15 +135,18 @@ class ComparisonFolder:
 
     def close(self) -> None:
         """Let other processes write to the folder."""
-        self._lock.close()
+        release(self._lock)
 
 
 def _check_same(folder: Path, content: Mapping[str, Any]) -> None:
-    earlier = _read(folder / _CONTENT)
-    if earlier is None:
-        raise RunError(
-            f"{folder}: holds files but no readable {_CONTENT}, so it is no comparison; give another --run-dir"
-        )
+    path = folder / _CONTENT
+    if not os.path.lexists(path):
+        raise RunError(f"{folder}: holds files but no {_CONTENT}, so it is no comparison; give another --run-dir")
+    remedy = "give another --run-dir, or --resume never to start a new one beside it"
+    try:
+        earlier = checked(read_json(path, RunError), _COMPARED, path, RunError)
+    except RunError as error:
+        raise RunError(f"{error}; {remedy}") from error
     if _compared(earlier) != _compared(content):
         raise RunError(
             f"{folder}: holds another comparison ({'; '.join(_differences(earlier, content))}); give another "
@@ -151,11 +177,3 @@ def _compared(content: Mapping[str, Any]) -> list[Any]:
 
 def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(_compared(content)).encode()).hexdigest()[:8]
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        values: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError):
-        return None
-    return values

@@ -18,7 +18,7 @@ from typing import IO
 import torch
 
 import engine
-from engine.atomic import write_error
+from engine.atomic import open_appending, write_error
 from engine.errors import EXIT_INTERRUPTED
 from engine.recipes import Plan, Recipe, plan_to_dict, recipe_to_dict
 from engine.training.folder import read_summary
@@ -147,8 +147,10 @@ class _Child:
         code, log = self.process.returncode, self.job.run_dir / "log.txt"
         assert self.process.stdout is not None
         lines = self.process.stdout.read().splitlines()
-        if lines:
-            return str(json.loads(lines[-1])["error"]).replace("\n", "; ")
+        # Killed in the middle of a line it has said nothing.
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            if lines:
+                return str(json.loads(lines[-1])["error"]).replace("\n", "; ")
         if code in _INTERRUPTED:
             return "its process was interrupted from outside"
         if code < 0:
@@ -165,7 +167,7 @@ class _Child:
 def _start(job: Job, plan: Plan, slot: Slot) -> _Child:
     try:
         job.run_dir.mkdir(parents=True, exist_ok=True)
-        with (job.run_dir / "log.txt").open("a") as log:
+        with open_appending(job.run_dir / "log.txt") as log:
             process = subprocess.Popen(
                 [sys.executable, "-c", _CODE, str(Path(engine.__file__).resolve().parents[1])],
                 stdin=subprocess.PIPE,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 import importlib.util
 import json
 import os
@@ -19,6 +18,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 import engine
@@ -104,7 +104,7 @@ def _metadata(run: Run, settings: Backbone) -> dict[str, str]:
         "recipe": run.recipe.name,
         "method": run.recipe.method.kind,
         "backbone": settings.name,
-        "backbone_settings": json.dumps(dataclasses.asdict(dataclasses.replace(settings, weights=None))),
+        "backbone_settings": TypeAdapter(Backbone).dump_json(settings.without_weights()).decode(),
         "num_classes": str(facts.num_classes),
         "class_names": json.dumps(facts.class_names),
         "image_shape": json.dumps(facts.image_shape),
@@ -121,7 +121,7 @@ def _write_safetensors(run: Run, settings: Backbone, module: nn.Sequential, path
     # Copies: tensors that share memory, as tied weights do, are refused by safetensors.
     state = {key: value.clone().contiguous() for key, value in backbones.plain_state(module, name).items()}
     write_synced(path, safetensors.torch.save(state, _metadata(run, settings)))
-    settings = dataclasses.replace(settings, weights=None)
+    settings = settings.without_weights()
     # Another seed: a weight that the file does not hold would differ.
     fresh = backbones.build(settings, run.facts.num_classes, run.facts.image_shape, run.recipe.seed + 1)
     try:

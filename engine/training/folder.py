@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from engine.atomic import replace_file, write_error
+from engine.atomic import open_appending, replace_file, write_error
 from engine.errors import RunError
+from engine.reading import read_json
 from engine.recipes import (
     Plan,
     Recipe,
@@ -20,11 +21,12 @@ from engine.recipes import (
     recipe_to_dict,
     recipe_to_json,
 )
+from engine.training.holding import hold, release
+from engine.training.result import Result
 
 Resume = Literal["auto", "never"]
 
-# How long the process of a run that was killed may still hold its folder.
-_DYING_SECONDS = 15.0
+SUMMARY = "summary.json"
 
 
 def default_folder(recipe: Recipe) -> Path:
@@ -87,26 +89,18 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock: IO[str] = (path / ".lock").open("w")
         except OSError as error:
             raise write_error(path, error) from error
-        patience = time.monotonic() + _DYING_SECONDS
-        while not _locked(self._lock):
-            if time.monotonic() > patience:
-                self._lock.close()
-                raise RunError(
-                    f"{path}: another process is training in this folder; wait for it, or give another --run-dir"
-                )
-            time.sleep(0.1)
+        self._lock: IO[str] = hold(path, "training")
         try:
             replace_file(path / "recipe.json", recipe_to_json(recipe).encode())
             self.write_json("plan.json", plan_to_dict(plan))
             self.write_json("environment.json", environment)
             self.checkpoints.mkdir(exist_ok=True)
-            self._log: IO[str] = (path / "log.txt").open("a")
+            self._log: IO[str] = open_appending(path / "log.txt")
         except (OSError, RunError) as error:
-            self._lock.close()
-            raise error if isinstance(error, RunError) else write_error(path, error) from error
+            release(self._lock)
+            raise error if isinstance(error, RunError) else write_error(Path(error.filename or path), error) from error
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write a JSON file into the folder, replacing an earlier one whole."""
@@ -126,16 +120,9 @@ class RunFolder:
 
     def close(self) -> None:
         """Let other processes write to the folder."""
-        self._log.close()
-        self._lock.close()
-
-
-def _locked(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+        with contextlib.suppress(OSError):
+            self._log.close()
+        release(self._lock)
 
 
 def free_folder(path: Path) -> Path:
@@ -148,9 +135,8 @@ def free_folder(path: Path) -> Path:
 
 
 def read_summary(path: Path) -> dict[str, Any] | None:
-    """Return what summary.json holds, or None where there is none."""
+    """Return what summary.json holds, as `Result.to_json`, or None where there is none that can be used."""
     try:
-        summary: dict[str, Any] = json.loads((path / "summary.json").read_text())
-    except (OSError, json.JSONDecodeError):
+        return Result.from_json(read_json(path / SUMMARY, RunError), path).to_json()
+    except RunError:
         return None
-    return summary

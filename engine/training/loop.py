@@ -32,7 +32,9 @@ from engine.tracking import Console, MetricsLog, Preparation, Record, open_conso
 from engine.training.by_products import ByProducts
 from engine.training.departures import Departures
 from engine.training.environment import describe_environment
-from engine.training.folder import Resume, RunFolder, choose_folder, read_summary
+from engine.training.finished import finished_result
+from engine.training.folder import Resume, RunFolder, choose_folder
+from engine.training.holding import refuse_held
 from engine.training.interruption import Interruption
 from engine.training.mirror import Mirror, open_mirror
 from engine.training.presence import Presence
@@ -73,13 +75,14 @@ def train(
     console = console or open_console(sys.stderr, quiet=True)
     wanted = absolute(run_dir, "--run-dir", RunError) if run_dir is not None else None
     folder_path = absolute(choose_folder(recipe, wanted, resume), "--run-dir", RunError)
+    refuse_held(folder_path, "training")
     mirror = open_mirror(plan.mirror, folder_path, recipe, resume, console.message)
-    summary = read_summary(folder_path)
-    if summary is not None and summary["status"] == "finished":
-        if mirror is not None and (warning := mirror.finish(summary["steps"])) is not None:
+    finished = finished_result(folder_path, recipe, console.message)
+    if finished is not None:
+        if mirror is not None and (warning := mirror.finish(finished.steps)) is not None:
             console.message(warning)
         console.message(f"{folder_path} is finished already; --resume never starts a new run beside it")
-        return Result.from_json(summary, folder_path)
+        return finished
     check_writable(folder_path, "--run-dir", RunError)
     with contextlib.ExitStack() as opened:
         source = open_source(
@@ -100,6 +103,9 @@ def train(
         opened.callback(runtime.close)
         folder = RunFolder(folder_path, recipe, plan, describe_environment())
         opened.callback(folder.close)
+        folder.write_json("data.json", source.inventory.to_json())
+        for line in source.inventory.lines():
+            console.message(line)
         if recipe.data.labelled_fraction is not None or recipe.data.labelled_indices is not None:
             folder.write_lines("labelled_indices.txt", source.labelled_indices())
         run = _Run(recipe, plan, source, team, runtime, folder, console, mirror, until_step)
@@ -180,7 +186,7 @@ class _Run:
                     self._metrics.close()
 
     def _resume(self) -> int:
-        checkpoint, skipped = newest_checkpoint(self._folder.checkpoints)
+        checkpoint, skipped = newest_checkpoint(self._folder.checkpoints, self._team.names)
         for line in skipped:
             self._say(line)
         if checkpoint is None:

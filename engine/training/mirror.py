@@ -10,11 +10,10 @@ place. Knowledge that a checkpoint shares with the one before is copied where it
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow
@@ -22,18 +21,24 @@ from pyarrow.fs import LocalFileSystem
 
 from engine.data.uris import Place, connect, download, first_words, is_uri, list_files, storage_errors, without_secret
 from engine.errors import PlanError, RecipeError, RunError
+from engine.learners.manifests import MANIFEST
 from engine.recipes import Recipe, load_recipe, recipe_identity
 from engine.training.folder import Resume
+from engine.training.mirror_files import (
+    CHECKPOINTS,
+    Digests,
+    Signature,
+    checkpoints_in,
+    checkpoints_of,
+    other_files,
+    refuse_links,
+    send_file,
+    signature_of,
+    step_of,
+)
 
-_RECIPE, _SUMMARY, _MANIFEST = "recipe.json", "summary.json", "MANIFEST.json"
-_CHECKPOINTS = "checkpoints"
+_RECIPE, _SUMMARY = "recipe.json", "summary.json"
 _PROBE = ".probe"
-
-Signature = tuple[int, int]
-"""Size and time of change of a file, which tell whether it has changed since it was sent."""
-
-Digests = dict[str, str]
-"""sha256 of a checkpoint's files, by name."""
 
 
 def open_mirror(
@@ -60,7 +65,7 @@ def open_mirror(
     with storage_errors("plan.mirror", address, PlanError):
         local = os.path.abspath(os.path.expanduser(address))
         place = connect(address) if is_uri(address) else Place(LocalFileSystem(), local)
-        mirror = Mirror(place, folder, without_secret(address))
+        mirror = Mirror(place, folder, without_secret(address), tell)
         mirror.prepare(recipe, resume, tell)
     return mirror
 
@@ -72,10 +77,12 @@ class Mirror:
         place: where the copy is.
         folder: the run folder.
         name: how the place is called in messages.
+        tell: told what is left out.
     """
 
-    def __init__(self, place: Place, folder: Path, name: str) -> None:
-        self._place, self._folder, self._name = place, folder, name
+    def __init__(self, place: Place, folder: Path, name: str, tell: Callable[[str], None]) -> None:
+        self._place, self._folder, self._name, self._tell = place, folder, name, tell
+        self._links: set[str] = set()
         self._sent: dict[str, Signature] = {}
         self._whole: dict[str, Digests] = {}
         self._step: int | None = None
@@ -102,9 +109,9 @@ class Mirror:
                 f"plan.mirror={self._name}: holds a run already, and a new one must not overwrite it; give another "
                 "plan.mirror, or --resume auto"
             )
-        there = [name for name in self._checkpoints_there() if self._place.is_file(f"{name}/{_MANIFEST}")]
-        here = list(self._checkpoints_here())
-        if not there or (here and _step_of(here[-1]) >= _step_of(there[-1])):
+        there = [name for name in self._checkpoints_there() if self._place.is_file(f"{name}/{MANIFEST}")]
+        here = list(checkpoints_in(self._folder))
+        if not there or (here and step_of(here[-1]) >= step_of(there[-1])):
             return
         if (self._folder / _RECIPE).exists():
             raise RunError(
@@ -143,7 +150,7 @@ class Mirror:
     def _try(self, step: int) -> str | None:
         try:
             self._copy(step)
-        except (OSError, pyarrow.ArrowException) as error:
+        except (OSError, RunError, pyarrow.ArrowException) as error:
             return (
                 f"plan.mirror={self._name}: lacks what is new at step {step}, which is whole in {self._folder} "
                 f"({first_words(error)})"
@@ -151,12 +158,12 @@ class Mirror:
         return None
 
     def _copy(self, step: int) -> None:
-        here, there = self._checkpoints_here(step), self._checkpoints_there()
+        here, there = checkpoints_in(self._folder, step), self._checkpoints_there()
         others = self._others()
         self._send(_RECIPE)
         # Before metrics that do not reach that far take the place of those that do.
         for name in there:
-            if _step_of(name) > step:
+            if step_of(name) > step:
                 self._remove(name)
         self._whole |= {name: digests for name, digests in here.items() if self._has(name)}
         new = [name for name in here if name not in self._whole]
@@ -166,42 +173,32 @@ class Mirror:
             if name != _SUMMARY:
                 self._send(name)
         for name in new:
-            self._place.send(self._folder / name / _MANIFEST, f"{name}/{_MANIFEST}")
+            send_file(self._place, self._folder, f"{name}/{MANIFEST}")
             self._whole[name] = here[name]
         if _SUMMARY in others:
             self._send(_SUMMARY)
         for name in there:
-            if not (self._folder / name).exists() and _step_of(name) <= step:
+            if not (self._folder / name).exists() and step_of(name) <= step:
                 self._remove(name)
         for name in set(self._sent) - set(others):
             self._place.remove_file(name)
             del self._sent[name]
 
     def _others(self) -> list[str]:
-        """Return the files of the run folder that belong to no checkpoint."""
-        found = (path.relative_to(self._folder) for path in self._folder.rglob("*") if path.is_file())
-        return sorted(
-            path.as_posix()
-            for path in found
-            if path.parts[0] != _CHECKPOINTS and not any(part.startswith(".") for part in path.parts)
-        )
-
-    def _checkpoints_here(self, last: int | None = None) -> dict[str, Digests]:
-        """Return the checkpoints up to step `last` whose manifests can be read, the oldest first."""
-        found = {}
-        for name in _checkpoints(path.name for path in (self._folder / _CHECKPOINTS).glob("*")):
-            if last is None or _step_of(name) <= last:
-                with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-                    manifest = json.loads((self._folder / name / _MANIFEST).read_bytes())
-                    found[name] = {file: str(entry["sha256"]) for file, entry in manifest.items()}
-        return found
+        """Return the files of the run folder that belong to no checkpoint; of links is told once."""
+        files, links = other_files(self._folder)
+        for link in links:
+            if link not in self._links:
+                self._tell(f"plan.mirror={self._name}: leaves out {self._folder / link}, which is a symbolic link")
+        self._links.update(links)
+        return files
 
     def _checkpoints_there(self) -> list[str]:
-        return _checkpoints(self._place.names(_CHECKPOINTS))
+        return checkpoints_of(self._place.names(CHECKPOINTS))
 
     def _has(self, checkpoint: str) -> bool:
         """Tell whether the copy of a checkpoint is whole: its manifest was the last to be sent."""
-        name = f"{checkpoint}/{_MANIFEST}"
+        name = f"{checkpoint}/{MANIFEST}"
         return checkpoint in self._whole or (
             self._place.is_file(name) and self._place.read(name) == (self._folder / name).read_bytes()
         )
@@ -213,20 +210,22 @@ class Mirror:
             if digest in held:
                 # It may be gone, or too large to be copied in one request.
                 with contextlib.suppress(OSError):
+                    refuse_links(self._place, Path(name).parent)
                     self._place.copy(held[digest], name)
                     continue
-            self._place.send(self._folder / name, name)
+            send_file(self._place, self._folder, name)
 
     def _send(self, name: str) -> None:
         """Send a file that belongs to no checkpoint, if it has changed since it was sent."""
-        signature = _signature(self._folder / name)
+        signature = signature_of(self._folder / name)
         if self._sent.get(name) != signature:
-            self._place.send(self._folder / name, name)
+            send_file(self._place, self._folder, name)
             self._sent[name] = signature
 
     def _remove(self, checkpoint: str) -> None:
         self._whole.pop(checkpoint, None)
-        self._place.remove_file(f"{checkpoint}/{_MANIFEST}")
+        refuse_links(self._place, Path(checkpoint))
+        self._place.remove_file(f"{checkpoint}/{MANIFEST}")
         self._place.remove_folder(checkpoint)
 
     def _refuse_nesting(self) -> None:
@@ -264,8 +263,10 @@ class Mirror:
         files = [
             file
             for file in list_files(self._place)
-            if not file.name.startswith(f"{_CHECKPOINTS}/") or file.name.rpartition("/")[0] in checkpoints
+            if not file.name.startswith(f"{CHECKPOINTS}/") or file.name.rpartition("/")[0] in checkpoints
         ]
+        for file in files:
+            refuse_links(self._place, Path(file.name))
         aside = self._folder.with_name(f".{self._folder.name}.{os.getpid()}.fetched")
         tell(f"fetching {len(files)} files from {self._name}, which goes as far as {checkpoints[-1]}")
         try:
@@ -277,19 +278,4 @@ class Mirror:
             aside.replace(self._folder)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-        self._sent = {name: _signature(self._folder / name) for name in self._others()}
-
-
-def _checkpoints(names: Iterable[str]) -> list[str]:
-    """Return which of these are checkpoints, relative to the run folder, the oldest first."""
-    found = (name for name in names if name.startswith("step-") and name.removeprefix("step-").isdigit())
-    return sorted((f"{_CHECKPOINTS}/{name}" for name in found), key=_step_of)
-
-
-def _step_of(checkpoint: str) -> int:
-    return int(checkpoint.rpartition("step-")[2])
-
-
-def _signature(path: Path) -> Signature:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
+        self._sent = {name: signature_of(self._folder / name) for name in self._others()}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.data import Facts, open_source
+from engine.data import Facts, Inventory, open_source
 from engine.errors import RecipeError
 from engine.learners.checkpoints import newest_checkpoint
 from engine.methods import Team, method_of
@@ -22,6 +22,7 @@ class Preview:
     Attributes:
         recipe: what would be trained.
         facts: what is known of the images.
+        inventory: what was found of them, used or not.
         team: learners and programs.
         steps_per_epoch: optimizer steps in an epoch.
         run_dir: the run folder that would be used.
@@ -30,6 +31,7 @@ class Preview:
 
     recipe: Recipe
     facts: Facts
+    inventory: Inventory
     team: Team
     steps_per_epoch: int
     run_dir: Path
@@ -45,6 +47,7 @@ class Preview:
         return {
             "run_dir": str(self.run_dir),
             "images": self.facts.sizes,
+            "data": self.inventory.to_json(),
             "image_shape": self.facts.image_shape,
             "num_classes": self.facts.num_classes,
             "steps_per_epoch": self.steps_per_epoch,
@@ -114,7 +117,7 @@ def preview(recipe: Recipe, run_dir: str | Path | None = None, resume: Resume = 
         check_batches(recipe, source.facts)
         steps_per_epoch = source.steps_per_epoch()
         team = method_of(recipe).team(recipe, source.facts)
-        return Preview(recipe, source.facts, team, steps_per_epoch, folder, _finished_steps(folder))
+        return Preview(recipe, source.facts, source.inventory, team, steps_per_epoch, folder, _finished_steps(folder))
     finally:
         source.close()
 

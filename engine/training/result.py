@@ -5,7 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter
+from typing_extensions import TypedDict
+
+from engine.errors import RunError
+from engine.reading import checked
 
 Status = Literal["finished", "interrupted"]
 
@@ -58,9 +64,28 @@ class Result:
         return {**dataclasses.asdict(self), "run_dir": str(self.run_dir), "metrics": metrics}
 
     @staticmethod
-    def from_json(values: dict[str, Any], run_dir: Path) -> Result:
-        """Return the result that a summary.json holds."""
-        names = {field.name for field in dataclasses.fields(Result)} - {"run_dir"}
-        metrics = {name: math.nan if value is None else value for name, value in values["metrics"].items()}
-        known: dict[str, Any] = {name: values.get(name) for name in names}
-        return Result(run_dir=run_dir, **{**known, "metrics": metrics, "warnings": tuple(values.get("warnings", ()))})
+    def from_json(values: Any, run_dir: Path) -> Result:
+        """Return the result that a summary.json holds.
+
+        Raises:
+            RunError: it does not hold one.
+        """
+        place = run_dir / "summary.json"
+        known = checked(values, _VALUES, place, RunError)
+        known = {**_NOT_COUNTED, **{name: value for name, value in known.items() if name in _TYPES}, "run_dir": run_dir}
+        if isinstance(known.get("metrics"), dict):
+            known["metrics"] = {name: math.nan if each is None else each for name, each in known["metrics"].items()}
+        if isinstance(known["warnings"], list):
+            known["warnings"] = tuple(known["warnings"])
+        return Result(**checked(known, _FIELDS, place, RunError))
+
+
+_TYPES = get_type_hints(Result)
+_VALUES: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
+# Strict: what a file says is not turned into what it should be.
+_typed_dict: Any = TypedDict
+_Fields = _typed_dict("_Fields", _TYPES)
+_Fields.__pydantic_config__ = ConfigDict(strict=True)
+_FIELDS: TypeAdapter[dict[str, Any]] = TypeAdapter(_Fields)
+# By the versions that wrote the first summaries.
+_NOT_COUNTED = {"deployed_parameters": None, "trained_parameters": None, "warnings": ()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,11 +82,12 @@ def load(run_dir: str | Path) -> Run:
     Raises:
         RunError: it is no run folder, or holds no complete checkpoint.
     """
-    path = absolute(run_dir, "run_dir", RunError)
-    if not (path / "recipe.json").is_file():
+    path = absolute(run_dir, "RUN", RunError)
+    if not os.path.lexists(path / "recipe.json"):
         raise RunError(f"{path}: is no run folder: there is no recipe.json in it")
+    recipe = load_recipe(path / "recipe.json")
     checkpoint = require_checkpoint(path / "checkpoints")
-    return Run(path, load_recipe(path / "recipe.json"), checkpoint, Facts.from_json(checkpoint.values["facts"]))
+    return Run(path, recipe, checkpoint, Facts.from_json(checkpoint.values["facts"]))
 
 
 def evaluate(run: Run, data_root: str | None = None) -> dict[str, float]:
@@ -118,6 +120,11 @@ def evaluate(run: Run, data_root: str | None = None) -> dict[str, float]:
         team = method_of(recipe).team(recipe, source.facts)
         runtime = open_runtime(recipe, source.facts, team, source.steps_per_epoch(), Plan(executor="process"))
         try:
+            missing = [name for name in team.names if name not in run.checkpoint.states]
+            if missing:
+                raise RunError(
+                    f"{run.checkpoint.path}: holds no state of {', '.join(missing)}; it is of another recipe"
+                )
             # Nothing is learned here, so nothing need be remembered, which may be gigabytes.
             runtime.restore({n: dataclasses.replace(s, knowledge={}) for n, s in run.checkpoint.states.items()})
             scores: dict[str, float] = {}

@@ -5,7 +5,7 @@
 Both read random 32 x 32 images in batches of 128, crop them out of a padding of 4 reflected pixels, mirror half of them
 and normalise them. Ours runs in one thread of this process. Without --root, random images are written in CIFAR-10's
 binary layout first. The repeats of both are interleaved, so that a busy machine slows both; medians are compared.
-Figures stand in experiments/README.md.
+Figures stand in docs/results/data-pipeline.md.
 """
 
 from __future__ import annotations

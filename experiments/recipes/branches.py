@@ -21,7 +21,7 @@ Budget: those of the released code (Table in TRAINING.md): SGD with momentum 0.9
 The released code gives no budget for ResNet-32; it has that of ResNet-110 here. The whole batch is on one device.
 
 Published errors in % (README of DHM; baselines from the README of DKS, and not comparable with the others).
-We have measured none of it here; what we did measure is in experiments/README.md.
+We have measured none of it here; what we did measure is in docs/results/branches.md.
 
     ImageNet, top-1 / top-5    baseline         DSL               DHM
     ResNet-18                  31.06 / 11.13    29.728 / 10.450   28.714 / 9.940

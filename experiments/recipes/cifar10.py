@@ -12,7 +12,7 @@ Budget: 160 epochs, batch 1024, one Titan Xp (paper, Table 3). The hyper-paramet
 (InfoPro-Pytorch, train.py and comand.sh), except where a function below says otherwise.
 
 Published test error in %, mean and standard deviation of 5 trials (paper, Table 2). We have measured none of it
-here; what we did measure is in experiments/README.md.
+here; what we did measure is in docs/results/cifar10.md.
 
     network     method                  K = 1        K = 2         K = 4         K = 8         K = 16
     ResNet-32   end-to-end              7.37 (0.10)

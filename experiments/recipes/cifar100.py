@@ -23,8 +23,8 @@ section 4.1). The paper does not print its weight decay: 5e-4 is what reproducti
 the independent baseline is weaker. Report the gain over independent of at least 3 seeds, last epoch.
 
 Published top-1 accuracy in %, single runs (paper, Table 2). We have measured none of it here; what we did measure is
-in experiments/README.md. Reproductions of ResNet-32 with 5e-4 find 69.8 to 71.2 independently, and gains from none
-(70.98 +- 0.44 against 70.88 +- 0.35, 6 repeats) to 1.2 for two peers.
+in docs/results/mutual-learning.md. Reproductions of ResNet-32 with 5e-4 find 69.8 to 71.2 independently, and gains from
+none (70.98 +- 0.44 against 70.88 +- 0.35, 6 repeats) to 1.2 for two peers.
 
     network 1    network 2    independent      DML
     ResNet-32    ResNet-32    68.99  68.99     71.19  70.75

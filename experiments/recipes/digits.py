@@ -3,7 +3,7 @@
     local-learning train infopro_digits
 
 500 training and 1297 test images of 8x8 pixels, 15 epochs, batch 50. Measured accuracies, with hardware, seeds
-and command, are in experiments/README.md.
+and command, are in docs/results/digits.md.
 """
 
 from __future__ import annotations

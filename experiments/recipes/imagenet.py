@@ -10,7 +10,7 @@ code (InfoPro-Pytorch, imagenet_DDP.py). Here every learner takes the whole batc
 times the memory of each GPU below; with a smaller data.batch_size, lower optimizer.learning_rate in proportion.
 
 Published single-crop validation error in % and GB of each GPU (paper, Table 4). We have measured none of it here;
-what we did measure is in experiments/README.md.
+what we did measure is in docs/results/index.md.
 
     network      end-to-end: top-1, top-5, GB     InfoPro*, K = 2: top-1, top-5, GB
     ResNet-101   22.03, 5.93, 19.71               21.85, 5.89, 12.06

@@ -11,7 +11,7 @@ those of the authors' code (InfoPro-Pytorch, train.py and comand.sh), with one d
 code gives its network 100 outputs for the 10 classes; ours has 10.
 
 Published test error in %, mean and standard deviation of 5 trials (paper, Table 2). We have measured none of it
-here; what we did measure is in experiments/README.md.
+here; what we did measure is in docs/results/index.md.
 
     method                  K = 1         K = 2         K = 4         K = 8         K = 16
     end-to-end              22.27 (1.61)

@@ -19,7 +19,7 @@ cosine, weight decay 1e-4, beta 0.5. Momentum, Nesterov, the padding of crops an
 random resolution of 128, 144 or 160 on ImageNet is not built.
 
 Published gains in points of top-1 accuracy over the baseline (paper's text; its Tables 1 to 5 are pictures).
-We have measured none of it here; what we did measure is in experiments/README.md.
+We have measured none of it here; what we did measure is in docs/results/sub-networks.md.
 
     MKF, ResNet-50, CIFAR-100       +5.28
     MKF, ResNet-34, Tiny ImageNet   +6.54

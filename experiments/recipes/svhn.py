@@ -9,7 +9,7 @@ Budget: 160 epochs of the 73,257 images of the training split (without "extra"),
 hyper-parameters are those of the authors' code (InfoPro-Pytorch, train.py and comand.sh).
 
 Published test error in %, mean and standard deviation of 5 trials (paper, Table 2). We have measured none of it
-here; what we did measure is in experiments/README.md.
+here; what we did measure is in docs/results/index.md.
 
     method                  K = 1        K = 2        K = 4        K = 8        K = 16
     end-to-end              3.07 (0.23)

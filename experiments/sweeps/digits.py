@@ -3,7 +3,7 @@
     local-learning sweep infopro_digits
     local-learning sweep k_digits
 
-What came out of them, with hardware, seeds and budget, is in experiments/README.md.
+What came out of them, with hardware, seeds and budget, is in docs/results/digits-searches.md and which-k.md.
 """
 
 from __future__ import annotations

@@ -126,12 +126,12 @@ def test_cuts_by_name() -> None:
         ),
         (2, "published_memory", ("method.cuts=published_memory", "resnet152: 2", "method.cuts=balanced_layers")),
         (2, "blanced", ("method.cuts=blanced", "balanced_layers, balanced_memory, balanced_time, published")),
-        (3, ("stem",), ("names 1 blocks", "method.num_segments=3 needs 2")),
-        (1, ("stem",), ("names 1 blocks", "needs 0")),
+        (3, ("stem",), ("1 blocks are named", "method.num_segments=3 needs 2", "set method.num_segments=2")),
+        (1, ("stem",), ("1 blocks are named", "needs 0")),
         (2, ("layer1_2",), ("cannot be cut after 'layer1_2'", "layer1_1")),
         (2, ("layer3_1",), ("cannot be cut after 'layer3_1'", "from stem to layer3_0")),
-        (3, ("layer2_0", "stem"), ("in the order of the network: stem, layer2_0",)),
-        (3, ("stem", "stem"), ("each block once",)),
+        (3, ("layer2_0", "stem"), ("in the order of the network", "set method.cuts=stem,layer2_0.")),
+        (3, ("stem", "stem"), ("each block once", "set method.cuts=stem method.num_segments=2")),
     ],
 )
 def test_impossible_cuts_are_named_with_a_remedy(

@@ -117,6 +117,14 @@ def test_data_is_recognised(command: Any) -> None:
     assert list(data) == ["data folder"]
     assert "4 train, 2 test, 2 classes" in data["data folder"]["found"]
     assert "data.name=folder data.root=pictures" in data["data folder"]["found"]
+    Path("pictures/train/cat/notes.txt").write_text("x")
+    answer = command("doctor", "--no-ray", "--data-root", "pictures")
+    for said in (
+        "train from train/: 4 pictures, 2 in each class",
+        "2 classes, named by their folders: cat, dog",
+        "not used: 1 files that are no pictures by name or content (train/cat/notes.txt)",
+    ):
+        assert said in answer.out
 
 
 def test_an_incomplete_published_set_is_told(command: Any) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 WORDS = ("train", "infopro_digits", "method.num_segments=3", "--dry-run")
 
@@ -51,6 +53,36 @@ def test_the_same_as_json(command: Any) -> None:
         "gives": ["features0"],
     }
     assert values["placement"]["executor"] == "process"
+    assert values["data"]["class_names"] == list("0123456789")
+    assert values["data"]["pictures"]["train"]["all"] == 500
+
+
+def test_what_was_found_of_the_data_is_shown(command: Any) -> None:
+    for split in ("train", "val"):
+        for label in ("cat", "dog"):
+            folder = Path("pictures", split, label)
+            folder.mkdir(parents=True)
+            for index in range(4):
+                Image.new("RGB", (8, 8)).save(folder / f"{index}.png")
+    Path("pictures/train/dog/notes.txt").write_text("x")
+    words = ("data.name=folder", "data.root=pictures", "data.batch_size=4", "--on", "process")
+    answer = command(*WORDS, *words)
+    assert answer.code == 0
+    for said in (
+        "train from train/: 8 pictures, 4 in each class",
+        "test from val/: 8 pictures, 4 in each class",
+        "2 classes, named by their folders: cat, dog",
+        "not used: 1 files that are no pictures by name or content (train/dog/notes.txt)",
+    ):
+        assert said in answer.out
+    trained = command("train", "infopro_digits", *words, "epochs=1", "--run-dir", "run")
+    assert trained.code == 0
+    assert "train from train/: 8 pictures, 4 in each class" in trained.err
+    stored = json.loads(Path("run/data.json").read_text())
+    assert stored == command(*WORDS, *words, "--json").json["data"]
+    assert stored["left_out"] == [
+        {"reason": "files that are no pictures by name or content", "number": 1, "examples": ["train/dog/notes.txt"]}
+    ]
 
 
 def test_a_placement_on_ray_is_shown_without_starting_it(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:

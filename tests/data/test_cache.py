@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from engine.data import Source, cache_root, open_source, storing
+from engine.data.entries import Entry
 from engine.errors import DataError
 from engine.recipes.data import Data
 
@@ -39,13 +40,13 @@ def entries() -> list[Path]:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collect the places of all pictures that are decoded."""
     places: list[str] = []
-    ordinary = storing.decode
+    ordinary = storing.decode_composed
 
     def watched(picture: Any) -> Any:
         places.append(picture.where)
         return ordinary(picture)
 
-    monkeypatch.setattr(storing, "decode", watched)
+    monkeypatch.setattr(storing, "decode_composed", watched)
     return places
 
 
@@ -170,7 +171,7 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_stored_images_are_mapped_and_read_only(root: Path) -> None:
     open_folder(root)
     (entry,) = entries()
-    images, labels = storing.open_stored(storing.Entry(entry, {}), "train")
+    images, labels = storing.open_stored(Entry(entry, {}), "train")
     assert isinstance(images, np.memmap)
     assert not images.flags.writeable
     assert images.shape == (10, 3, 8, 8)

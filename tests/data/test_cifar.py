@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.data import Source, cache_root, open_source
+from engine.data import Source, cache_root, class_names, open_source
 from engine.data.pickles import read_pickle
 from engine.errors import DataError
 from engine.recipes.data import Data
@@ -207,3 +207,70 @@ def test_wrong_keys(writers: Any, tmp_path: Path) -> None:
     writers.python2_pickle(root / "cifar-10-batches-py" / "test_batch", {"labels": [1], "pixels": [2]})
     with pytest.raises(DataError, match="has the keys labels, pixels, expected data and labels"):
         open_small(root)
+
+
+def test_labels_that_are_no_small_numbers(writers: Any, tmp_path: Path) -> None:
+    root = writers.cifar_python(tmp_path, "cifar10", small_set(writers))
+    pixels = np.zeros((2, 3072), dtype=np.uint8)
+    for labels in ([0, "one"], [0, -1], [0, 2**70], {"a": 1}, [[0], [1]]):
+        writers.python2_pickle(root / "cifar-10-batches-py" / "test_batch", {"labels": labels, "data": pixels})
+        with pytest.raises(DataError, match="test_batch: labels is (list|dict), expected a list of whole numbers"):
+            open_small(root)
+
+
+def test_arrays_hold_what_the_file_holds(writers: Any, tmp_path: Path) -> None:
+    path = tmp_path / "batch"
+    arrays = {
+        "bytes": np.arange(12, dtype=np.uint8).reshape(3, 4),
+        "columns": np.asfortranarray(np.arange(12, dtype=np.uint8).reshape(3, 4)),
+        "labels": np.array([3, -1, 2**40]),
+        "other": np.array([1, 2], dtype=">i4"),
+    }
+    writers.python2_pickle(path, arrays)
+    found = read_pickle(path)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_arrays_of_anything_else_are_not_made(writers: Any, tmp_path: Path) -> None:
+    path = tmp_path / "batch"
+    for array in (np.array([1.5]), np.array([{}], dtype=object), np.array(["a"])):
+        writers.python2_pickle(path, {"data": array})
+        with pytest.raises(DataError, match="batch was not loaded: it holds an array of '.*', expected whole numbers"):
+            read_pickle(path)
+
+
+def reduced(arguments: bytes) -> bytes:
+    return b"\x80\x02}U\x04datacnumpy.core.multiarray\n_reconstruct\n" + arguments + b"Rs."
+
+
+def test_a_pickle_takes_no_more_memory_than_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "batch"
+    # An array of 10 ** 12 bytes that is asked for, not stored: its empty stand-in is what is found.
+    path.write_bytes(reduced(b"cnumpy\nndarray\n(L1000000000000L\ntU\x01b\x87"))
+    assert read_pickle(path)["data"].size == 0
+    path.write_bytes(b"\x80\x02(" + b"]" * 1_100_000 + b"l.")
+    with pytest.raises(DataError, match="makes more than 1,000,000 objects"):
+        read_pickle(path)
+    with path.open("r+b") as file:
+        file.truncate(20 << 30)
+    with pytest.raises(DataError, match="batch: has 21,474,836,480 bytes; expected at most"):
+        read_pickle(path)
+    # A text that claims to be longer than the file.
+    path.write_bytes(b"\x80\x02T\xff\xff\xff\x7fshort")
+    with pytest.raises(DataError, match="the copy is incomplete or damaged"):
+        read_pickle(path)
+
+
+def test_a_set_with_a_class_in_other_places_of_its_list(writers: Any, tmp_path: Path) -> None:
+    for split, (images, labels) in small_set(writers).items():
+        names = class_names.CIFAR10 if split == "train" else class_names.CIFAR10[::-1]
+        writers.parquet(tmp_path / f"{split}.parquet", images, labels, names=names)
+    with pytest.raises(DataError, match=r"test.parquet: the classes are truck, .*expected airplane"):
+        open_small(tmp_path)
+
+
+def test_what_was_found_is_said(writers: Any, tmp_path: Path) -> None:
+    source = open_small(writers.cifar_binary(tmp_path / "set", "cifar10", small_set(writers)))
+    assert source.inventory.lines()[0] == f"data: the binary version as published in {tmp_path}/set"
+    assert source.inventory.pictures == {"train": (4,) * 10, "test": (2,) * 10}

@@ -92,10 +92,10 @@ def test_an_image_that_is_not_trained_on_cannot_be_listed(fields: dict[str, Any]
 def test_a_missing_list(tmp_path: Path) -> None:
     with pytest.raises(
         DataError,
-        match=rf"^data.labelled_indices={tmp_path}/none.txt cannot be read \(No such file.*\): expected a",
+        match=rf"^data.labelled_indices={tmp_path}/none.txt: there is no such file; expected a text file",
     ):
         digits(labelled_indices=str(tmp_path / "none.txt"))
-    with pytest.raises(DataError, match=r"cannot be read \(Is a directory\)"):
+    with pytest.raises(DataError, match=r"is no regular file"):
         digits(labelled_indices=str(tmp_path))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ def test_svhn_axes_and_label_ten(writers: Any, tmp_path: Path) -> None:
     assert source.facts.class_names[0] == "0"
 
 
-def test_svhn_errors(writers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_svhn_errors(writers: Any, tmp_path: Path) -> None:
     images, labels = writers.images(20), np.arange(20) % 10 + 1
     root = write_svhn(tmp_path / "set", images, labels)
     with pytest.raises(DataError, match=r"train_32x32.mat: found 20 images, expected 73,257"):
@@ -58,17 +57,6 @@ def test_svhn_errors(writers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         open_small("svhn", root)
     with pytest.raises(DataError, match="found the label 0"):
         open_small("svhn", write_svhn(tmp_path / "zero", images, labels - 1))
-    file.write_bytes(whole)
-    ordinary = builtins.__import__
-
-    def without_scipy(name: str, *arguments: Any) -> Any:
-        if name.startswith("scipy"):
-            raise ImportError(name)
-        return ordinary(name, *arguments)
-
-    monkeypatch.setattr(builtins, "__import__", without_scipy)
-    with pytest.raises(DataError, match=r"pip install 'local-learning\[svhn\]'"):
-        open_small("svhn", root)
 
 
 def write_stl10(root: Path, images: np.ndarray, labels: np.ndarray) -> Path:
@@ -169,6 +157,7 @@ def test_fields_that_do_not_go_together(tmp_path: Path) -> None:
         ({"name": "digits", "resize_size": 10}, "needs data.image_size"),
         ({"name": "digits", "resize_size": 10, "image_size": 16}, "smaller than data.image_size=16"),
         ({"name": "digits", "label_column": "label"}, "for data.name=parquet only"),
+        ({"name": "folder", "image_column": "image"}, "data.image_column is for data.name=parquet only"),
         ({"name": "synthetic", "num_classes": 4, "resize_size": 40, "image_size": 32}, "no meaning"),
         ({"name": "folder", "root": str(tmp_path), "download": True}, "can be downloaded"),
         ({"name": "digits", "download": True}, "leave it out"),

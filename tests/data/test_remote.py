@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
+import threading
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ import pyarrow.fs
 import pytest
 
 import engine.data.remote
+import engine.data.uris
 from engine.data import Source, cache_root, open_source
 from engine.data.remote import fetched
 from engine.data.uris import Place, without_secret
@@ -154,6 +157,88 @@ def test_names_that_lead_out_of_the_folder_and_hidden_ones_are_left_out(root: Pa
     store.objects["bucket/set/.cache/secret"] = b"?"
     assert content(fetched("s3://bucket/set", silent)) == content(root)
     assert list(cache_root().rglob("outside")) == []
+
+
+@pytest.mark.parametrize("name", ["bucket/other/file", "/etc/file", "bucket/set/a/../../../b", "bucket/set/a\0b"])
+def test_what_is_listed_elsewhere_is_left_out(root: Path, store: MemoryStore, monkeypatch: Any, name: str) -> None:
+    ordinary = store.get_file_info_selector
+    strange = pyarrow.fs.FileInfo(name, pyarrow.fs.FileType.File, size=1)
+    monkeypatch.setattr(store, "get_file_info_selector", lambda selector: [*ordinary(selector), strange])
+    assert content(fetched("s3://bucket/set", silent)) == content(root)
+
+
+def test_names_that_would_be_one_file_are_refused(store: MemoryStore) -> None:
+    store.objects["bucket/set/train//a/a_0.png"] = b"?"
+    with pytest.raises(DataError, match=r"two files would be called train/a/a_0.png in a folder"):
+        fetched("s3://bucket/set", silent)
+    assert copies() == leftovers() == []
+
+
+def test_an_object_that_is_also_a_folder_is_refused(store: MemoryStore) -> None:
+    store.objects["bucket/set/train/a"] = b"?"
+    with pytest.raises(DataError, match=r"^data.root=s3://bucket/set: "):
+        fetched("s3://bucket/set", silent)
+    assert copies() == leftovers() == []
+
+
+def test_an_endless_object_is_not_read_on(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine.data.uris, "_BLOCK_BYTES", 1 << 10)
+    name = "bucket/set/val/b/b_3.png"
+    ordinary = store._info
+    listed = pyarrow.fs.FileInfo(name, pyarrow.fs.FileType.File, size=len(store.objects[name]))
+    store.objects[name] = bytes(1 << 20)
+    monkeypatch.setattr(store, "_info", lambda path: listed if path == name else ordinary(path))
+    with pytest.raises(DataError, match=r"val/b/b_3.png has more than \d+ bytes, but was listed with"):
+        fetched("s3://bucket/set", silent)
+    assert copies() == leftovers() == []
+
+
+@pytest.mark.parametrize("silent_at", ["get_file_info", "get_file_info_selector", "open_input_stream"])
+def test_a_storage_that_does_not_answer_is_given_up(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch, silent_at: str
+) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(store, silent_at, lambda *arguments: ended.wait() and [])
+    for name in ("ANSWER_SECONDS", "_LISTING_SECONDS"):
+        monkeypatch.setattr(engine.data.uris, name, 0.1)
+    with pytest.raises(DataError, match=r"^data.root=s3://bucket/set: there was no answer within 0 seconds; check the"):
+        fetched("s3://bucket/set", silent)
+    ended.set()
+    assert copies() == leftovers() == []
+
+
+@pytest.mark.slow
+def test_a_server_that_accepts_and_stays_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"endpoint_override=127.0.0.1:{server.getsockname()[1]}&scheme=http&region=us-east-1"
+        with pytest.raises(DataError, match=r"^data.root=s3://bucket/set: .*; check the bucket's name"):
+            fetched(f"s3://bucket/set?{address}", silent)
+
+
+def test_links_in_the_place_of_copies_are_not_followed(root: Path, tmp_path: Path) -> None:
+    folder = fetched(root.as_uri(), silent)
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert fetched(root.as_uri(), silent) == folder
+    assert not folder.is_symlink()
+    assert content(tmp_path / "elsewhere") == content(root)
+    picture = folder / "train" / "a" / "a_0.png"
+    picture.rename(tmp_path / "picture")
+    picture.symlink_to(tmp_path / "picture")
+    fetched(root.as_uri(), silent)
+    assert picture.is_file() and not picture.is_symlink()
+    shutil.rmtree(cache_root())
+    cache_root().mkdir()
+    (tmp_path / "outside").mkdir()
+    (cache_root() / "remote").symlink_to(tmp_path / "outside")
+    with pytest.raises(
+        DataError, match="cache/remote: is a symbolic link, and the cache follows none; remove the link"
+    ):
+        fetched(root.as_uri(), silent)
+    assert list((tmp_path / "outside").iterdir()) == []
 
 
 def test_a_changed_source_is_fetched_anew(root: Path) -> None:

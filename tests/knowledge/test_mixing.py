@@ -70,14 +70,16 @@ def test_cutmix_replaces_exactly_the_box() -> None:
 
 def test_boxes_without_pixels_leave_the_batch_and_full_ones_replace_it() -> None:
     # With a tiny alpha, lambda is next to 0 or 1.
-    steps = [drawn(step, style="cutmix", cutmix_alpha=1e-3, height=1, width=1) for step in range(100)]
-    empty, full = [each for each in steps if each is None], [each for each in steps if each is not None]
-    assert len(empty) > 20
+    steps = [drawn(step, style="cutmix", cutmix_alpha=1e-3, height=2, width=2) for step in range(200)]
+    assert sum(each is None for each in steps) > 40
+    full = [each for each in steps if each is not None and each.box == (0, 2, 0, 2)]
     for mixing in full:
-        assert mixing.share.tolist() == [0.0] * 8 and mixing.box == (0, 1, 0, 1)
-        pixels = torch.rand(8, 3, 1, 1, generator=generator("pixels"))
+        assert mixing.share.tolist() == [0.0] * 8
+        pixels = torch.rand(8, 3, 2, 2, generator=generator("pixels"))
         assert torch.equal(mix(pixels, mixing), pixels[mixing.partner])
-    assert len(full) > 20
+    assert len(full) > 10
+    # An image of one pixel has no half to cut.
+    assert drawn(style="cutmix", cutmix_alpha=1e-3, height=1, width=1) is None
 
 
 def test_mixup_without_a_second_image_leaves_the_batch() -> None:

@@ -24,6 +24,19 @@ from engine.learners.checkpoints import newest_checkpoint, save_checkpoint
 from engine.streams import generator
 
 IMAGES, CLASSES = 60, 4
+METERS = {"sums": {"total": 0.1 + 0.2}, "counts": {"total": 7}, "images": 7, "scored": 7, "hits": 2, "observed": {}}
+COUNTERS = {"meters": METERS, "memory": {"bytes": {}, "left": 3}, "scaler": {}, "departure": None, "shapes": {}}
+FACTS = {
+    "name": "digits",
+    "num_classes": 2,
+    "class_names": ["a", "b"],
+    "image_shape": [1, 8, 8],
+    "mean": [0.5],
+    "std": [0.25],
+    "sizes": {"train": 9, "test": 3},
+    "fingerprint": "f",
+}
+VALUES = {"recipe": "abc", "facts": FACTS, "latest": {"test/loss": 1 / 3}}
 
 
 class Keeper:
@@ -39,13 +52,15 @@ class Keeper:
         self.store.remember(0, np.array(images, dtype=np.int64), values)
 
     def state(self, step: int) -> LearnerState:
-        state = LearnerState({"body.a": torch.full((2,), float(step))}, {}, self.store.changes())
+        state = LearnerState(
+            {"body.a": torch.full((2,), float(step))}, {"steps": step, **COUNTERS}, self.store.changes()
+        )
         state.extra["knowledge_follows"], self.follows = self.follows, step
         return state
 
     def save(self, step: int, *images: int) -> Path:
         self.remember(step, *images)
-        return save_checkpoint(self.folder, step, {self.name: self.state(step)}, {}, self.keep)
+        return save_checkpoint(self.folder, step, {self.name: self.state(step)}, VALUES, self.keep)
 
 
 def newest(folder: Path) -> tuple[int, Mapping[str, Tensor]]:
@@ -161,8 +176,11 @@ def test_a_store_that_knows_nothing_is_one_too(tmp_path: Path) -> None:
 
 
 def test_a_learner_without_a_store_has_no_pieces(tmp_path: Path) -> None:
-    states = {"network": LearnerState({"body.a": torch.ones(1)}, {}), "store0": Keeper(tmp_path, "store0").state(1)}
-    save_checkpoint(tmp_path, 1, states, {}, 1)
+    states = {
+        "network": LearnerState({"body.a": torch.ones(1)}, {"steps": 1, **COUNTERS}),
+        "store0": Keeper(tmp_path, "store0").state(1),
+    }
+    save_checkpoint(tmp_path, 1, states, VALUES, 1)
     found, _ = newest_checkpoint(tmp_path)
     assert found is not None
     assert found.states["network"].knowledge == {}
@@ -217,7 +235,7 @@ def test_learners_whose_names_begin_alike_have_pieces_of_their_own(tmp_path: Pat
     for step in (1, 2):
         for place, keeper in enumerate(keepers):
             keeper.remember(step, *range(20 * place // step, 20))
-        save_checkpoint(tmp_path, step, {keeper.name: keeper.state(step) for keeper in keepers}, {}, 9)
+        save_checkpoint(tmp_path, step, {keeper.name: keeper.state(step) for keeper in keepers}, VALUES, 9)
     found, _ = newest_checkpoint(tmp_path)
     assert found is not None
     for keeper in keepers:

@@ -142,3 +142,18 @@ def test_a_state_of_another_learner_is_refused(change: str) -> None:
         state.tensors["body.0.weight"] = torch.zeros(5, 3, 1, 1)
     with pytest.raises(RunError, match="does not fit this learner"):
         parts.unpack(state)
+
+
+@EVERY
+@pytest.mark.parametrize("change", ["missing", "unknown"])
+def test_slots_of_another_optimizer_are_refused(settings: Optimizer, change: str) -> None:
+    parts = make(settings, 1)
+    parts.step(0)
+    state = parts.pack()
+    slots = [name for name in state.tensors if name.startswith("optimizer.body.0.weight.")]
+    if change == "missing" and slots:
+        del state.tensors[slots[-1]]
+    else:
+        state.tensors["optimizer.body.0.weight.other"] = torch.zeros(5, 3, 3, 3)
+    with pytest.raises(RunError, match=r"of body\.0\.weight the optimizer would remember"):
+        make(settings, 2).unpack(state)

@@ -193,7 +193,7 @@ def lwr(loop: Loop) -> dict[str, Tensor]:
         logits = loop.predict(pixels)
         for index, row in zip(batch.indices.tolist(), logits.detach(), strict=True):
             said[index] = (row - row.max()).half().float()
-        past, share = 2 * (batch.epoch // 2) / 6, 0.1
+        past, share = 2 * ((batch.epoch + 1) // 2) / 6 if batch.epoch >= 2 else 0.0, 0.1
         loss = (share + (1 - past) * (1 - share)) * F.cross_entropy(logits, labels)
         if not published:
             return loss

@@ -138,6 +138,24 @@ def test_imagenet_head_computes_the_published_function() -> None:
     torch.testing.assert_close(head(features), maps.mean((2, 3)) @ last.T + last_bias, atol=1e-4, rtol=1e-3)
 
 
+def naive_pool(features: Tensor, pooled: tuple[int, int]) -> Tensor:
+    """Average windows whose sides are powers of 2, in maps padded by half a window where they do not divide them."""
+    window, padding = [], []
+    for size, parts in zip(features.shape[2:], pooled, strict=True):
+        side = 1
+        while math.ceil(size / side) > parts:
+            side *= 2
+        window.append(side)
+        padding.append(0 if size % side == 0 else side // 2)
+    padded = torch.nn.functional.pad(features, (padding[1], padding[1], padding[0], padding[0]))
+    result = torch.zeros(*features.shape[:2], *pooled)
+    for i in range(pooled[0]):
+        for j in range(pooled[1]):
+            rows, columns = slice(i * window[0], (i + 1) * window[0]), slice(j * window[1], (j + 1) * window[1])
+            result[:, :, i, j] = padded[:, :, rows, columns].mean((2, 3))
+    return result
+
+
 @pytest.mark.parametrize(
     ("shape", "dim_in", "pooled"),
     [
@@ -147,13 +165,14 @@ def test_imagenet_head_computes_the_published_function() -> None:
         ((4, 2, 2), 512, (2, 2)),
         ((8, 7, 7), 8, (1, 1)),
         ((8, 7, 7), 100, (2, 4)),
+        ((8, 1, 6), 24, (1, 3)),
         ((128, 32, 32), 2048, (4, 4)),
     ],
 )
 def test_prediction_head_pools_alternately(shape: tuple[int, int, int], dim_in: int, pooled: tuple[int, int]) -> None:
     head = prediction_head(shape, 3, dim_in)
     features = torch.randn(2, *shape, generator=generator("prediction"))
-    flat = torch.nn.functional.adaptive_avg_pool2d(features, pooled).flatten(1)
+    flat = naive_pool(features, pooled).flatten(1)
     weight, bias = weights(head)
     assert weight.shape == (3, shape[0] * pooled[0] * pooled[1])
     assert not weight.any()

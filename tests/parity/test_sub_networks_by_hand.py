@@ -259,7 +259,8 @@ def _mixed(pixels: Tensor, mixing: Mixing) -> Tensor:
 @pytest.mark.parametrize("partners", ["same_batch", "second_batch"])
 @pytest.mark.parametrize("fraction", ["none", "linear", "shared_clipped", "exact"])
 def test_mixed_knowledge_fraction(fraction: Any, partners: Any, small: TinyRecipe, tmp_path: Path) -> None:
-    """The first 3 of 6 epochs warm up, for what is not known cannot be split; then every batch is mixed."""
+    """The first 3 of 6 epochs warm up, for what is not known cannot be split; then every batch is mixed, unless its
+    box is empty."""
     method = MKF(
         fraction=fraction,
         mixing_partners=partners,
@@ -286,7 +287,8 @@ def test_mixed_knowledge_fraction(fraction: Any, partners: Any, small: TinyRecip
             return plainly(batch, pixels, labels, normalised, group, dropped)
         key = (SEED, STREAM, "mixing", batch.epoch, batch.step)
         mixing = draw_mixing(key, "compound", 1.0, 1.0, 1.0, batch.indices, 8, 8, partners == "second_batch")
-        assert mixing is not None
+        if mixing is None:
+            return plainly(batch, pixels, labels, normalised, group, dropped)
         styles.add(mixing.box is None)
         share, partner = mixing.share, mixing.partner.numpy()
         rows = len(partner)

@@ -66,7 +66,14 @@ def test_where_images_lie_and_what_a_run_is_called_do_not_matter(word: str) -> N
     assert recipe_identity(recipe) == recipe_identity(start())
 
 
+def test_a_recipe_of_an_earlier_version_is_the_same_run() -> None:
+    # What the version before `data.image_column` gave to this recipe.
+    assert recipe_identity(start()) == "e2f534ddbe385d791fee79565d61a6f55aa60e62008efc8e2016312f8e5abe86"
+    assert recipe_to_dict(start())["data"]["image_column"] is None
+
+
 MATTERS = [
+    "data.image_column=mask",
     "seed=1",
     "epochs=161",
     "data.batch_size=64",

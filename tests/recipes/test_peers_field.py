@@ -55,7 +55,7 @@ def test_what_a_peer_does_inside_is_chosen_by_its_kind() -> None:
         ("method.peer_method.kind=infopr", "method.peer_method.kind: found 'infopr'; did you mean 'infopro'?"),
         ("method.peer_method.num_segments=2", "method.peer_method.num_segments: there is no such field"),
         ("method.schedule=sequental", "did you mean 'sequential'?"),
-        ("method.exchange_interval=5", "belong to schedule=codistillation"),
+        ("method.exchange_interval=5", "set method.schedule=codistillation"),
         ("method.local_weight=1", "local_weight is for peers that are cut into segments"),
         ("method.temperature=0", "method.temperature: found 0"),
         ("method.weight=-1", "method.weight: found -1"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,13 +139,13 @@ def test_a_wrong_name_in_a_file_is_named(write: Write) -> None:
 @pytest.mark.parametrize("text", ["{broken", "", "[1, 2", '{"name": }'])
 def test_broken_json(write: Write, text: str) -> None:
     path = write("recipe.json", text)
-    assert refusal(path).startswith(f"{path}: could not be read as JSON: ")
+    assert refusal(path).startswith(f"{path}: is damaged: ")
 
 
 def test_json_that_is_not_text(tmp_path: Path) -> None:
     path = tmp_path / "recipe.json"
     path.write_bytes(b"\xff\xfe\x00\x01")
-    assert refusal(path).startswith(f"{path}: could not be read as JSON: ")
+    assert refusal(path).startswith(f"{path}: is damaged: ")
 
 
 def test_json_of_another_kind(write: Write) -> None:
@@ -175,3 +176,31 @@ def test_json_that_lacks_fields_names_each_of_them(write: Write) -> None:
 def test_json_with_nan_is_refused(write: Write) -> None:
     path = write("recipe.json", values(optimizer={"kind": "sgd", "learning_rate": float("nan")}))
     assert "optimizer.learning_rate: found nan" in refusal(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path: Path) -> None:
+    text = recipe_to_json(load_recipe("infopro_digits"))
+    (tmp_path / "recipe.json").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert load_recipe(tmp_path) == load_recipe("infopro_digits")
+
+
+@pytest.mark.parametrize("name", ["recipe.json", "recipe.py"])
+def test_what_is_no_file_is_named_and_not_waited_for(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    assert refusal(tmp_path / name).startswith(f"{tmp_path / name}: is no regular file")
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    assert refusal(tmp_path / name).startswith(f"{tmp_path / name}: is no regular file")
+    (tmp_path / name).rmdir()
+    (tmp_path / name).touch()
+    os.truncate(tmp_path / name, 20 * 2**30)
+    assert "21,474,836,480 bytes; expected at most" in refusal(tmp_path / name)
+
+
+def test_a_recipe_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("engine.reading.os.open", refuse)
+    for name in ("recipe.json", "recipe.py"):
+        assert "may not be read by this user" in refusal(tmp_path / name)

@@ -141,7 +141,7 @@ def test_a_folder_of_another_comparison_is_refused(recipes: Any, runner: Runner,
         engine.compare(dict(reversed(recipes.items())), PLAN, (0,), tmp_path / "c")
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "mine.txt").touch()
-    with pytest.raises(engine.RunError, match=r"no readable comparison\.json"):
+    with pytest.raises(engine.RunError, match=r"comparison\.json: .*give another --run-dir"):
         engine.compare(recipes, PLAN, (0,), tmp_path / "d")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -465,7 +466,7 @@ def test_a_place_of_another_run_or_of_other_files_is_refused(
 def test_a_mirror_whose_recipe_cannot_be_read_is_refused(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy" / "recipe.json").write_text("{")
-    with pytest.raises(engine.RunError, match=r"^plan.mirror=/.*/copy: its recipe.json: could not be read as JSON"):
+    with pytest.raises(engine.RunError, match=r"^plan.mirror=/.*/copy: its recipe.json: is damaged: "):
         train(tiny_recipe(), mirrored(str(tmp_path / "copy")), tmp_path / "run")
 
 
@@ -503,3 +504,44 @@ def test_a_run_without_a_mirror_is_the_same_run(
     train(tiny_recipe(), mirrored(str(tmp_path / "copy")), tmp_path / "mirrored")
     assert_same_run(tmp_path / "plain", tmp_path / "mirrored")
     assert len(read_metrics(tmp_path / "copy")) == len(read_metrics(tmp_path / "plain"))
+
+
+def test_no_manifest_leads_out_of_the_mirror(tmp_path: Path, tiny_recipe: TinyRecipe, interrupt_at: Interrupt) -> None:
+    """A name with ../ would overwrite a file outside, and open it to all."""
+    run, outside = tmp_path / "run", tmp_path / "outside.safetensors"
+    interrupt_at(2)
+    engine.train(tiny_recipe(), PLAN, run)
+    (checkpoint,) = (run / "checkpoints").iterdir()
+    manifest = json.loads((checkpoint / "MANIFEST.json").read_text())
+    content = (checkpoint / "state.json").read_bytes()
+    for name in ("../../../outside.safetensors", str(outside)):
+        (checkpoint / name).write_bytes(content)
+        manifest[name] = manifest["state.json"]
+    outside.write_text("mine")
+    outside.chmod(0o600)
+    (checkpoint / "MANIFEST.json").write_text(json.dumps(manifest))
+    interrupt_at(0)
+    mirrored = dataclasses.replace(PLAN, mirror=str(tmp_path / "mirror"))
+    assert engine.train(tiny_recipe(), mirrored, run).status == "finished"
+    assert (outside.read_text(), outside.stat().st_mode & 0o777) == ("mine", 0o600)
+    assert engine.load(tmp_path / "mirror").checkpoint.step == 8
+
+
+def test_no_link_is_followed_into_or_out_of_a_mirror(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
+    run, mirror, outside = tmp_path / "run", tmp_path / "mirror", tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("mine")
+    mirrored = dataclasses.replace(PLAN, mirror=str(mirror))
+    engine.train(tiny_recipe(epochs=1), mirrored, run)
+    (run / "secret").symlink_to(outside / "secret")
+    (run / "more").symlink_to(outside)
+    for path in (run / "summary.json", mirror / "summary.json"):
+        path.unlink()
+    shutil.rmtree(mirror / "checkpoints")
+    (mirror / "checkpoints").symlink_to(outside)
+    told = Told()
+    train(tiny_recipe(epochs=1), mirrored, run, told)
+    assert [path.name for path in outside.iterdir()] == ["secret"]
+    assert not (mirror / "secret").exists() and not (mirror / "more").exists()
+    assert f"plan.mirror={mirror}: leaves out {run}/secret, which is a symbolic link" in told.lines
+    assert any("checkpoints is a symbolic link, which may lead anywhere; remove it" in line for line in told.lines)

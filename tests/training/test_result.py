@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -91,6 +89,7 @@ def test_what_a_run_folder_holds(tmp_path: Path, tiny_recipe: Callable[..., Reci
         ".lock",
         "checkpoints",
         "curves.png",
+        "data.json",
         "environment.json",
         "log.txt",
         "metrics.jsonl",
@@ -109,9 +108,9 @@ def pictures() -> None:
 
 
 def test_a_score_that_is_not_finite_is_null_in_json(tmp_path: Path) -> None:
-    names = {field.name for field in dataclasses.fields(engine.Result)}
-    values: dict[str, Any] = dict.fromkeys(names) | {"run_dir": tmp_path, "metrics": {"a": math.nan, "b": 0.5}}
-    stored = json.loads(json.dumps(engine.Result(**values).to_json(), allow_nan=False))
+    metrics = {"a": math.nan, "b": 0.5}
+    result = engine.Result(tmp_path, "finished", 1, 4, 0.5, metrics, None, {}, {}, {}, 9, 9, "0" * 64, {}, 1.5)
+    stored = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert stored["metrics"] == {"a": None, "b": 0.5}
     again = engine.Result.from_json(stored, tmp_path).metrics
     assert math.isnan(again["a"]) and again["b"] == 0.5

@@ -87,8 +87,8 @@ class Retrospection(_Past):
 
         L = (g + (1 - c / H) (1 - g)) CE(z, y) + (c / H) (1 - g) T^2 KL(softmax(z_past / T) || softmax(z / T))
 
-    With intervals of k epochs c = k floor(e / k), at most H; so the first k epochs learn from the labels alone. Nothing
-    is added for an image of which nothing is known.
+    With epochs e that count from 1 and intervals of k epochs, c = 0 as long as e <= k, then k floor(e / k), at most H:
+    the first k epochs learn from the labels alone. Nothing is added for an image of which nothing is known.
 
     Args:
         store: of logits, in two groups: what is said now, and what is recalled.
@@ -104,7 +104,7 @@ class Retrospection(_Past):
     def _terms(self, epoch: int) -> dict[str, float]:
         if epoch < self._interval:
             return {Classification.name: 1.0}
-        progress = min(epoch // self._interval * self._interval / self._horizon, 1.0)
+        progress = min((epoch + 1) // self._interval * self._interval / self._horizon, 1.0)
         share = self._label_share
         return {Classification.name: share + (1 - progress) * (1 - share), KnowledgeMimicry.name: progress}
 

@@ -13,7 +13,7 @@ from engine.recipes.backbone import Backbone
 from engine.recipes.methods.branches import DHM, DSL, DSN, Branched, check_inside
 from engine.recipes.methods.local_learning import DGL, EndToEnd, Greedy, InfoPro, PredSim, Segmented
 from engine.recipes.optimizer import Optimizer
-from engine.recipes.settings import Weight, settings
+from engine.recipes.settings import Weight, left_out_unless_given, settings
 
 Divergence = Literal["kl", "reverse_kl", "jeffreys", "jensen_shannon"]
 MimicryTarget = Literal["peers", "mean_probabilities", "mean_logits"]
@@ -129,8 +129,9 @@ class DML:
     def _fields_agree(self) -> DML:
         if self.schedule != "codistillation" and (self.exchange_interval > 1 or self.exchange == "weights"):
             raise ValueError(
-                f"exchange_interval={self.exchange_interval} and exchange={self.exchange} belong to "
-                f"schedule=codistillation, found schedule={self.schedule}"
+                f"exchange_interval={self.exchange_interval} and exchange={self.exchange} need schedule=codistillation, "
+                f"found schedule={self.schedule}: set schedule=codistillation, or exchange_interval=1 and "
+                "exchange=predictions"
             )
         if self.exchange == "weights" and (self.peer_method.kind != "end_to_end" or self.feature_weight):
             raise ValueError(
@@ -138,7 +139,10 @@ class DML:
                 "feature_weight=0, or exchange=predictions"
             )
         if self.local_weight and not isinstance(self.peer_method, Segmented):
-            raise ValueError("local_weight is for peers that are cut into segments: set peer_method.kind, or leave it")
+            raise ValueError(
+                "local_weight is for peers that are cut into segments: set local_weight=0, or peer_method.kind=infopro or another "
+                "that cuts"
+            )
         if self.local_weight and getattr(self.peer_method, "head", "softmax") == "contrastive":
             raise ValueError("local_weight compares class predictions: set peer_method.head=softmax")
         if isinstance(self.peer_method, Branched):
@@ -158,6 +162,10 @@ class Distillation:
     teacher_network: str | None = None
     """Which network of the run folder, where it has several, such as `peer1`."""
 
+    teacher_backbone: str | None = None
+    """`path/to/file.py:function`, where the teacher is a network of your own: code that runs is named by the recipe,
+    never by a run folder or a file of weights alone."""
+
     weight: Weight = 1.0
     """Weight alpha of learning from the teacher."""
 
@@ -168,7 +176,14 @@ class Distillation:
     """Softens both distributions by T; the loss is multiplied by T * T."""
 
     def with_absolute_paths(self) -> Distillation:
-        """Return the same with the teacher's path made absolute."""
-        if self.teacher is None:
-            return self
-        return dataclasses.replace(self, teacher=str(absolute(self.teacher, "method.teacher", RecipeError)))
+        """Return the same with the paths of the teacher and of its code made absolute."""
+        teacher, backbone = self.teacher, self.teacher_backbone
+        if teacher is not None:
+            teacher = str(absolute(teacher, "method.teacher", RecipeError))
+        if backbone is not None:
+            file, colon, function = backbone.rpartition(":")
+            if colon:
+                backbone = f"{absolute(file, 'method.teacher_backbone', RecipeError)}:{function}"
+        return dataclasses.replace(self, teacher=teacher, teacher_backbone=backbone)
+
+    _serialize = left_out_unless_given("teacher_backbone")

@@ -82,7 +82,8 @@ class LWR:
 
     kind: Literal["lwr"] = "lwr"
     interval: Annotated[int, Field(ge=1)] = 5
-    """Epochs k from one retrospection to the next; the first k learn from the labels alone."""
+    """Epochs k from one retrospection to the next; the first k learn from the labels alone. The label's share falls in
+    the last epoch of each interval."""
     temperature: Positive = 5.0
     """Softens past and present predictions by T; the loss is multiplied by T * T."""
     label_share: Share = 0.1

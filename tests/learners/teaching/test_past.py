@@ -83,8 +83,8 @@ def test_an_image_of_which_nothing_was_said_learns_its_label() -> None:
 
 @pytest.mark.parametrize(
     ("epoch", "past"),
-    # c / H = 2 floor(e / 2) / 8, at most 1.
-    [(2, 2 / 8), (3, 2 / 8), (4, 4 / 8), (8, 1.0), (30, 1.0)],
+    # c / H = 2 floor(e / 2) / 8, at most 1, where e counts from 1.
+    [(2, 2 / 8), (3, 4 / 8), (4, 4 / 8), (5, 6 / 8), (8, 1.0), (30, 1.0)],
 )
 def test_retrospection_keeps_a_share_of_the_label(epoch: int, past: float) -> None:
     terms = retrospection().passes(batch_of([0, 1, 2], epoch, 0), PIXELS).first.terms

@@ -1,0 +1,155 @@
+"""What was found when a set was opened: what of it is used, what is not, and where the names of the classes come from.
+
+Nothing is picked or dropped in silence: what a reader saw is kept in a `Survey`, and an `Inventory` adds the counts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from engine.data.class_names import printable
+
+_MOST_EXAMPLES = 3
+_MOST_NAMES = 10
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Files or folders that are there, and are not used."""
+
+    reason: str
+    """What they are."""
+
+    number: int
+    """How many there are."""
+
+    examples: tuple[str, ...]
+    """Some of them, relative to the root."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a reader saw of a set, before any label is read."""
+
+    layout: str
+    """How the files are laid out, in words."""
+
+    names_from: str
+    """Where the names of the classes come from, in words."""
+
+    root: str | None = None
+    """Folder that is read; None for images that are made or come with the engine."""
+
+    sources: dict[str, str] = field(default_factory=dict)
+    """By split, the folder or the files that hold it, relative to the root."""
+
+    columns: dict[str, str] = field(default_factory=dict)
+    """By what they are used for (``image``, ``label``), the columns that are read."""
+
+    passed_over: tuple[str, ...] = ()
+    """Columns that are not read."""
+
+    left_out: tuple[LeftOut, ...] = ()
+    """Files and folders that are not used, by reason."""
+
+    notes: tuple[str, ...] = ()
+    """What else was decided about this set, a sentence each."""
+
+
+AS_PUBLISHED = Survey(layout="the published files", names_from="as published")
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What was found of a whole set, before any subset is drawn."""
+
+    survey: Survey
+    class_names: tuple[str, ...]
+    """In label order."""
+
+    pictures: dict[str, tuple[int, ...]]
+    """By split, the pictures of each class in label order."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain lists, numbers and strings, ready for JSON."""
+        return {
+            **dataclasses.asdict(self.survey),
+            "class_names": list(self.class_names),
+            "pictures": {
+                split: {"all": sum(counts), "of_each_class": list(counts)} for split, counts in self.pictures.items()
+            },
+        }
+
+    def lines(self) -> list[str]:
+        """Return the same in words, a few lines for people."""
+        survey = self.survey
+        found = [f"data: {survey.layout}" + (f" in {printable(survey.root, None)}" if survey.root else "")]
+        for split, counts in self.pictures.items():
+            source = f" from {printable(survey.sources[split], None)}" if split in survey.sources else ""
+            found.append(f"  {split}{source}: {sum(counts):,} pictures, {_shares(counts)}")
+        found.append(f"  {len(self.class_names):,} classes, {survey.names_from}: {_names(self.class_names)}")
+        if survey.columns:
+            used = ", ".join(f"{printable(column)} ({use})" for use, column in survey.columns.items())
+            unused = ", ".join(map(printable, survey.passed_over))
+            found.append(f"  columns read: {used}" + (f"; not read: {unused}" if unused else ""))
+        found += [f"  not used: {_left_out(left)}" for left in survey.left_out]
+        return found + [f"  {note}" for note in survey.notes]
+
+
+def take_inventory(survey: Survey, class_names: tuple[str, ...], labels: dict[str, np.ndarray]) -> Inventory:
+    """Return a survey with the counts.
+
+    Args:
+        survey: what the reader saw.
+        class_names: names in label order, C of them.
+        labels: by split, int64 [N], 0 to C - 1.
+    """
+    return Inventory(
+        survey=survey,
+        class_names=class_names,
+        pictures={
+            split: tuple(np.bincount(found, minlength=len(class_names)).tolist()) for split, found in labels.items()
+        },
+    )
+
+
+class Leavings:
+    """Gathers what is left out, by reason."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self._root = os.fspath(root)
+        self._found: dict[str, list[str]] = {}
+        self._numbers: dict[str, int] = {}
+
+    def add(self, reason: str, path: str | os.PathLike[str], number: int = 1) -> None:
+        """Count one path, which stands for `number` of them."""
+        self._numbers[reason] = self._numbers.get(reason, 0) + number
+        examples = self._found.setdefault(reason, [])
+        if len(examples) < _MOST_EXAMPLES:
+            examples.append(os.path.relpath(path, self._root))
+
+    def all(self) -> tuple[LeftOut, ...]:
+        """Return what was counted, in the order of its first appearance."""
+        return tuple(
+            LeftOut(reason, self._numbers[reason], tuple(examples)) for reason, examples in self._found.items()
+        )
+
+
+def _shares(counts: tuple[int, ...]) -> str:
+    smallest, largest = min(counts, default=0), max(counts, default=0)
+    return f"{smallest:,} in each class" if smallest == largest else f"{smallest:,} to {largest:,} in a class"
+
+
+def _names(names: tuple[str, ...]) -> str:
+    more = f", and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(map(printable, names[:_MOST_NAMES])) + more
+
+
+def _left_out(left: LeftOut) -> str:
+    more = ", ..." if left.number > len(left.examples) else ""
+    return f"{left.number:,} {left.reason} ({', '.join(map(printable, left.examples))}{more})"

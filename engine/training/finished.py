@@ -1,0 +1,108 @@
+"""Is a run finished, and is what its summary.json says what its checkpoint holds?
+
+A summary is believed only as far as the newest checkpoint bears it out, which was verified file by file: steps, scores,
+departures and the digest of the weights follow from that alone. Otherwise the same command makes the summary anew from
+the checkpoint, as after a kill between the two.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from engine.data import Facts
+from engine.errors import InputError, RunError
+from engine.learners.checkpoints import Checkpoint, newest_checkpoint
+from engine.methods import assemble, method_of, weights_sha256
+from engine.reading import read_json
+from engine.recipes import Recipe, recipe_identity
+from engine.tracking.metrics import mend_parquet
+from engine.training.folder import SUMMARY
+from engine.training.reports import mean_test_accuracy
+from engine.training.result import Result
+
+
+def finished_result(folder: Path, recipe: Recipe, tell: Callable[[str], None]) -> Result | None:
+    """Return the result of a run that is finished; metrics.parquet, if it is damaged, is written anew.
+
+    Args:
+        folder: the run folder, which need not exist.
+        recipe: of the run.
+        tell: told what is damaged, and what could not be verified.
+
+    Returns:
+        None where the run is not finished, or its summary cannot be believed: going on makes it anew.
+    """
+    path = folder / SUMMARY
+    if not os.path.lexists(path):
+        return None
+    try:
+        result = Result.from_json(read_json(path, RunError), folder)
+    except RunError as error:
+        tell(f"{error}; it is made anew from the newest checkpoint")
+        return None
+    if result.status != "finished":
+        return None
+    checkpoint, skipped = newest_checkpoint(folder / "checkpoints")
+    for line in skipped:
+        tell(line)
+    if checkpoint is None or (skipped and checkpoint.step < result.steps):
+        tell(f"{path}: could not be compared with its checkpoint, of which nothing whole is left")
+        return result
+    try:
+        contradictions = _contradictions(result, checkpoint, recipe)
+    except InputError as error:
+        # Such as a teacher that is gone, without which the networks are not known.
+        tell(f"{path}: could not be compared with {checkpoint.path}: {error}")
+        return result
+    if contradictions:
+        tell(f"{path}: is damaged: {'; '.join(contradictions)}; it is made anew from {checkpoint.path}")
+        return None
+    mended = mend_parquet(folder)
+    if mended is not None:
+        tell(mended)
+    return result
+
+
+def _contradictions(result: Result, checkpoint: Checkpoint, recipe: Recipe) -> list[str]:
+    """Return what a summary says otherwise than its checkpoint, each in words."""
+    facts = Facts.from_json(checkpoint.values["facts"])
+    team = method_of(recipe).team(recipe, facts)
+    latest: Mapping[str, float] = checkpoint.values["latest"]
+    departed = {name: state.extra.get("departure") for name, state in checkpoint.states.items()}
+    departures = {name: reason for name, reason in departed.items() if reason is not None}
+    states = checkpoint.states
+    digests = [weights_sha256(assemble(network, facts, states).state_dict()) for network in team.networks.values()]
+    deployed = sum(learner.parameters for learner in team.learners)
+    trained = sum(learner.parameters + learner.auxiliary_parameters for learner in team.learners)
+    found = {
+        "recipe": (recipe_identity(recipe), checkpoint.values["recipe"]),
+        "steps": (result.steps, checkpoint.step),
+        "epochs": (result.epochs, recipe.epochs),
+        "weights_sha256": (result.weights_sha256, "-".join(digests)),
+        "metrics": (_comparable(result.metrics), _comparable(latest)),
+        "test_accuracy": (
+            _number(result.test_accuracy),
+            _number(mean_test_accuracy(latest, team.networks, departures)),
+        ),
+        "departures": (result.departures, departures),
+        # Not counted yet when older summaries were written.
+        "deployed_parameters": (result.deployed_parameters or deployed, deployed),
+        "trained_parameters": (result.trained_parameters or trained, trained),
+        "peak_memory_bytes": (
+            result.peak_memory_bytes,
+            {name: parts.get("total") for name, parts in result.memory_parts.items()},
+        ),
+    }
+    return [f"{name} is {said}, expected {expected}" for name, (said, expected) in found.items() if said != expected]
+
+
+def _comparable(scores: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: _number(value) for name, value in scores.items()}
+
+
+def _number(value: float | None) -> float | None:
+    """Return what JSON keeps of a number: nothing of those that are not finite."""
+    return value if value is not None and math.isfinite(value) else None

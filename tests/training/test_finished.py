@@ -1,0 +1,139 @@
+"""Is the summary of a finished run believed only as far as its checkpoint bears it out, and else made anew?"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+
+import engine
+from engine.recipes import Recipe
+from engine.tracking import read_metrics
+from engine.training.folder import read_summary
+
+TinyRecipe = Callable[..., Recipe]
+PLAN = engine.Plan(executor="process", report_every_steps=1, checkpoint_every_steps=2)
+# Known while a run lasts, and to nothing but its summary.
+MEASURED = {"images_per_second", "waiting_share", "seconds"}
+
+
+class Told:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.lines.append(text)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *arguments, **named: None
+
+
+@pytest.fixture
+def finished(tmp_path: Path, tiny_recipe: TinyRecipe) -> Path:
+    engine.train(tiny_recipe(), PLAN, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def _again(recipe: Recipe, run: Path) -> tuple[dict[str, Any], list[str]]:
+    told = Told()
+    result = engine.train(recipe, PLAN, run, console=told)  # type: ignore[arg-type]
+    return {name: value for name, value in result.to_json().items() if name not in MEASURED}, told.lines
+
+
+def _known(run: Path) -> dict[str, Any]:
+    return {
+        name: value for name, value in json.loads((run / "summary.json").read_text()).items() if name not in MEASURED
+    }
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "one digit of the digest": {"weights_sha256": "0" * 64},
+    "another accuracy": {"test_accuracy": 0.99},
+    "another score": {"metrics": {"test/accuracy": 0.99, "test/loss": 0.1}},
+    "other steps": {"steps": 6},
+    "other epochs": {"epochs": 1},
+    "a departure": {"departures": {"segment0": "gone"}},
+    "other parameters": {"trained_parameters": 1},
+    "another peak": {"peak_memory_bytes": {"segment0": 1, "segment1": 1, "segment2": 1}},
+}
+
+
+def test_a_summary_that_contradicts_its_checkpoint_is_named_and_made_anew(
+    finished: Path, tiny_recipe: TinyRecipe
+) -> None:
+    before, text = _known(finished), (finished / "summary.json").read_text()
+    for change, values in CHANGES.items():
+        (finished / "summary.json").write_text(json.dumps({**json.loads(text), **values}))
+        found, told = _again(tiny_recipe(), finished)
+        assert found == before == _known(finished), change
+        (field,) = values
+        assert told[0].startswith(f"{finished}/summary.json: is damaged: "), change
+        assert f"{field} is " in told[0], change
+        assert told[0].endswith(f"; it is made anew from {finished}/checkpoints/step-000008"), change
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "cut off": lambda path: path.write_bytes(path.read_bytes()[:-30]),
+    "empty": lambda path: path.write_bytes(b""),
+    "a list": lambda path: path.write_text("[]"),
+    "no fields": lambda path: path.write_text("{}"),
+    "steps of text": lambda path: path.write_text(path.read_text().replace('"steps": 8', '"steps": "8"')),
+    "a key twice": lambda path: path.write_text(path.read_text().replace("{", '{"steps": 8,', 1)),
+    "nested deep": lambda path: path.write_text("[" * 100_000),
+    "half of a character": lambda path: path.write_text(path.read_text().replace("finished", "\\ud800")),
+    "NUL bytes": lambda path: path.write_bytes(bytes(500)),
+    "an integer of 5,000 digits": lambda path: path.write_text(path.read_text().replace("8", "9" * 5000)),
+    "20 gigabytes": lambda path: os.truncate(path, 20 * 2**30),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+}
+
+
+def test_a_damaged_summary_is_named_and_made_anew(finished: Path, tiny_recipe: TinyRecipe) -> None:
+    before, summary = _known(finished), finished / "summary.json"
+    for damage, spoil in DAMAGES.items():
+        spoil(summary)
+        assert read_summary(finished) is None, damage
+        found, told = _again(tiny_recipe(), finished)
+        assert found == before == _known(finished), damage
+        assert told[0].startswith(str(summary)), damage
+        assert told[0].endswith("; it is made anew from the newest checkpoint"), damage
+
+
+def test_without_a_whole_checkpoint_a_summary_is_returned_and_said_not_to_be_verified(
+    finished: Path, tiny_recipe: TinyRecipe
+) -> None:
+    before = _known(finished)
+    (finished / "checkpoints" / "step-000008" / "state.json").write_text("{}")
+    found, told = _again(tiny_recipe(), finished)
+    assert found == before
+    assert "step-000008: damaged, skipped" in told[0]
+    assert "could not be compared with its checkpoint" in told[1]
+    shutil.rmtree(finished / "checkpoints")
+    found, told = _again(tiny_recipe(), finished)
+    assert found == before
+    assert "could not be compared with its checkpoint" in told[0]
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut off", "of another run", "a pipe"])
+def test_damaged_parquet_is_written_anew(damage: str, finished: Path, tiny_recipe: TinyRecipe) -> None:
+    path = finished / "metrics.parquet"
+    before = pyarrow.parquet.read_table(path)
+    if damage == "cut off":
+        path.write_bytes(path.read_bytes()[:-5])
+    elif damage == "of another run":
+        pyarrow.parquet.write_table(before.slice(1), path)
+    else:
+        path.unlink()
+        if damage == "a pipe":
+            os.mkfifo(path)
+    _, told = _again(tiny_recipe(), finished)
+    assert told[0].startswith(f"{path}: ")
+    assert told[0].endswith("; it was written anew from metrics.jsonl")
+    assert pyarrow.parquet.read_table(path).equals(before)
+    assert len(read_metrics(finished)) == before.num_rows
