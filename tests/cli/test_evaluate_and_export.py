@@ -96,7 +96,7 @@ def test_what_is_no_run_is_refused(command: Any, run_dir: Path) -> None:
 def test_export_reports_what_it_wrote(command: Any, run_dir: Path) -> None:
     answer = command("export", str(run_dir), "--to", "a.safetensors", "--json")
     assert answer.code == 0
-    assert answer.json["file"] == "a.safetensors"
+    assert answer.json["file"] == str(Path.cwd() / "a.safetensors")
     assert answer.json["max_difference"] == 0
     summary = json.loads((run_dir / "summary.json").read_text())
     assert answer.json["weights_sha256"] == summary["weights_sha256"]
