@@ -13,11 +13,12 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeVar
-
-from pydantic import TypeAdapter, ValidationError
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from engine.errors import InputError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 JSON_BYTES = 64 * 2**20
 """The largest JSON file that is read unless a reader states another limit, in bytes."""
@@ -212,6 +213,9 @@ def checked(values: Any, shape: TypeAdapter[_Shape], place: Path | str, error: t
         place: where they come from, for the message.
         error: what is raised; it names the first three fields that are wrong.
     """
+    # Whoever has a shape has it already; a command's help reads no file, and is not to wait for it.
+    from pydantic import ValidationError
+
     try:
         return shape.validate_python(values)
     except (ValidationError, RecursionError) as cause:

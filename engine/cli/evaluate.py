@@ -6,8 +6,6 @@ import argparse
 from collections.abc import Mapping
 
 from engine.cli.outcome import Outcome, aligned
-from engine.cli.summary import departure_rows, label_of, score_in_words, scores_of
-from engine.tracking import ENSEMBLE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Outcome:
     """Score the newest complete checkpoint of the run."""
+    from engine.cli.summary import departure_rows
     from engine.training import evaluate, load, mean_test_accuracy
 
     opened = load(options.run)
@@ -35,6 +34,8 @@ def run(options: argparse.Namespace) -> Outcome:
 
 def _score_lines(metrics: Mapping[str, float]) -> list[str]:
     """Return a line for each score of one network, or for each of several networks a line with all its scores."""
+    from engine.cli.summary import score_in_words, scores_of
+
     scores = scores_of(metrics)
     lines = aligned(
         [
@@ -51,6 +52,9 @@ def _score_lines(metrics: Mapping[str, float]) -> list[str]:
 
 def _table(split: str, networks: Mapping[str | None, Mapping[str, float]]) -> list[tuple[str, ...]]:
     """Return the cells for several networks: a row for each, then one for each score that compares them."""
+    from engine.cli.summary import label_of, score_in_words
+    from engine.tracking import ENSEMBLE
+
     names = list(dict.fromkeys(name for owner in networks if owner != ENSEMBLE for name in networks[owner]))
     table = [(split, *(name.replace("_", " ") for name in names))]
     for network, scores in networks.items():

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engine.cli.outcome import Outcome
-from engine.cli.summary import summary_lines
 from engine.cli.words import PROGRAM
 from engine.errors import EXIT_INTERRUPTED, EXIT_SUCCESS, PlanError, RecipeError, RunError
 from engine.paths import absolute
@@ -51,6 +50,7 @@ def run(options: argparse.Namespace) -> Outcome:
         from engine.cli.dry_run import describe
 
         return describe(recipe, plan, folder, options.resume)
+    from engine.cli.summary import summary_lines
     from engine.tracking import open_console
     from engine.training import train
 

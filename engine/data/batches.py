@@ -18,7 +18,7 @@ from engine.data.images import Images
 from engine.data.inventory import Inventory
 from engine.data.labels import choose_labelled, known_labels
 from engine.data.normalisation import choose_statistics
-from engine.data.opening import STORED_LIMIT_BYTES, Opened, open_images
+from engine.data.opening import STORED_LIMIT_BYTES, BeforeDecoding, Opened, open_images
 from engine.data.splits import Chosen, choose, epoch_order, num_steps
 from engine.errors import DataError
 from engine.recipes.data import Data
@@ -161,6 +161,7 @@ def open_source(
     companions: Companions = "none",
     strict_counts: bool = True,
     stored_limit_bytes: int = STORED_LIMIT_BYTES,
+    before_decoding: BeforeDecoding | None = None,
 ) -> Source:
     """Open the data set of a recipe; the first time, decode it into the cache.
 
@@ -171,6 +172,8 @@ def open_source(
         companions: what is read beside each image of a training batch, which then holds twice as many.
         strict_counts: refuse published sets with another number of images than was published.
         stored_limit_bytes: larger sets are decoded while they are used.
+        before_decoding: called with class names and image shape before pictures are decoded, which may take minutes,
+            if they are pictures and the recipe says their size; what it raises is passed on.
 
     Raises:
         RecipeError: fields that do not go together.
@@ -184,7 +187,7 @@ def open_source(
         elif progress is not None:
             progress(text, fraction)
 
-    opened = open_images(data, seed, tell, strict_counts, stored_limit_bytes)
+    opened = open_images(data, seed, tell, strict_counts, stored_limit_bytes, before_decoding)
     num_classes = len(opened.class_names)
     if data.num_classes is not None and data.num_classes != num_classes:
         raise DataError(f"data.num_classes={data.num_classes}, but {data.name} has {num_classes} classes: leave it out")

@@ -43,6 +43,10 @@ STORED_LIMIT_BYTES = 8 * 1024**3
 _SYNTHETIC_SAMPLE_BYTES = 3 * 1024 * 1024
 
 
+BeforeDecoding = Callable[[tuple[str, ...], tuple[int, int, int]], None]
+"""Called with the names of the classes and the shape (C, H, W) of the images."""
+
+
 @dataclass(frozen=True)
 class Opened:
     """A whole data set, before any subset is chosen."""
@@ -62,14 +66,21 @@ class Opened:
         return take_inventory(self.survey, self.class_names, labels)
 
 
-def open_images(data: Data, seed: int, progress: Progress, strict_counts: bool, stored_limit_bytes: int) -> Opened:
-    """Open the whole data set of a recipe.
+def open_images(
+    data: Data,
+    seed: int,
+    progress: Progress,
+    strict_counts: bool,
+    stored_limit_bytes: int,
+    before_decoding: BeforeDecoding | None = None,
+) -> Opened:
+    """Open the whole data set of a recipe; the arguments are those of `open_source`.
 
     Raises:
         RecipeError: fields that do not go together.
         DataError: files are missing, incomplete or damaged, or all training images are of one class.
     """
-    opened = _open(data, seed, progress, strict_counts, stored_limit_bytes)
+    opened = _open(data, seed, progress, strict_counts, stored_limit_bytes, before_decoding)
     _check_several_classes(data, opened)
     return opened
 
@@ -84,13 +95,22 @@ def _check_several_classes(data: Data, opened: Opened) -> None:
         )
 
 
-def _open(data: Data, seed: int, progress: Progress, strict_counts: bool, stored_limit_bytes: int) -> Opened:
+def _open(
+    data: Data,
+    seed: int,
+    progress: Progress,
+    strict_counts: bool,
+    stored_limit_bytes: int,
+    before_decoding: BeforeDecoding | None,
+) -> Opened:
     _check_fields(data)
     if data.name == "synthetic":
         return _open_synthetic(data)
     if data.name == "digits":
         return _open_digits(data)
     found = _find(data, strict_counts, progress)
+    if before_decoding is not None and found.num_pictures is not None and data.image_size is not None:
+        before_decoding(found.load().class_names, (3, data.image_size, data.image_size))
     if _too_large(found, data.image_size, stored_limit_bytes):
         return _open_encoded(data, found, seed, progress)
     sizes = dict.fromkeys(("validation", "test"), _evaluation_sizes(data)) | {"train": _training_sizes(data)}

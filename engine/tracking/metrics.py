@@ -187,7 +187,8 @@ def _write_parquet(records: Iterator[Record], path: Path) -> None:
             ("value", pyarrow.float64()),
         ]
     )
-    with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+    # Opened here, because Arrow takes no name that is no UTF-8.
+    with path.open("wb") as file, pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
         # In parts, because the records of a long run are many times larger in memory than on disk.
         while part := list(islice(records, _ROWS_AT_ONCE)):
             columns = [[getattr(record, name) for record in part] for name in schema.names]

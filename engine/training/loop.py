@@ -34,6 +34,7 @@ from engine.training.departures import Departures
 from engine.training.environment import describe_environment
 from engine.training.finished import finished_result
 from engine.training.folder import Resume, RunFolder, choose_folder
+from engine.training.foresight import network_check
 from engine.training.holding import refuse_held
 from engine.training.interruption import Interruption
 from engine.training.mirror import Mirror, open_mirror
@@ -90,6 +91,7 @@ def train(
             recipe.seed,
             Preparation(console.message),
             companions=getattr(recipe.method, "companions", "none"),
+            before_decoding=network_check(recipe),
         )
         opened.callback(source.close)
         team = method_of(recipe).team(recipe, source.facts)

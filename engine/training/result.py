@@ -61,7 +61,8 @@ class Result:
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON values; a score that is not finite, as of a peer that has left, is null."""
         metrics = {name: value if math.isfinite(value) else None for name, value in self.metrics.items()}
-        return {**dataclasses.asdict(self), "run_dir": str(self.run_dir), "metrics": metrics}
+        values = dataclasses.asdict(self)
+        return {**values, "run_dir": str(self.run_dir), "metrics": metrics, "warnings": list(self.warnings)}
 
     @staticmethod
     def from_json(values: Any, run_dir: Path) -> Result:

@@ -32,7 +32,7 @@ def test_json_is_the_last_line_and_complete(command: Any) -> None:
     answer = command("train", *TINY, *ON, "--json", "--run-dir", "mine")
     result = answer.json
     assert answer.code == 0
-    assert result["run_dir"] == "mine"
+    assert result["run_dir"] == str(Path.cwd() / "mine")
     assert result["status"] == "finished"
     assert 0 <= result["test_accuracy"] <= 1
     assert result["metrics"]["test/accuracy"] == result["test_accuracy"]
@@ -61,7 +61,7 @@ def test_the_json_of_an_earlier_run_repeats_it(command: Any) -> None:
     first = command("train", *TINY, *ON, "--json").json
     recipe = str(Path(first["run_dir"]) / "recipe.json")
     second = command("train", recipe, *ON, "--json", "--run-dir", "again").json
-    assert second["run_dir"] == "again"
+    assert second["run_dir"] == str(Path.cwd() / "again")
     assert second["weights_sha256"] == first["weights_sha256"]
 
 

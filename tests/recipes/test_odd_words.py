@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
@@ -78,10 +80,8 @@ VALUES = st.one_of(
 @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from(NAMES) | st.text(max_size=8), VALUES).map("=".join), max_size=3))
 def test_any_words_give_a_recipe_or_one_error(words: list[str]) -> None:
-    try:
+    # Whatever else is raised fails the test.
+    with contextlib.suppress(engine.RecipeError):
         recipe, plan = engine.apply_overrides(start(), Plan(), words)
-    except engine.RecipeError as refused:
-        assert str(refused)
-    else:
         assert isinstance(recipe, Recipe)
         assert isinstance(plan, Plan)
