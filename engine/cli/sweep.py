@@ -24,9 +24,10 @@ EPILOG = f"""examples:
 
 A search is a Python file that defines sweep(), which returns engine.Sweep; experiments/sweeps holds the shipped ones.
 Every trial is an ordinary run below the folder of the search: evaluate, export and train take its folder. Trials are
-compared on validation images; the test images are looked at once, for the best trials. Interrupted or killed, the same
-command goes on; trials that failed are not tried again, but those that lost a process or a node are. Ends with exit
-code 3 if no trial finished.
+compared on validation images; the test images are looked at once, for the best trials, when all trials have ended.
+Interrupted or killed, the same command goes on. A trial that loses its process or node is tried again, up to three
+times; one that failed is not. Ends with exit code 3 if no trial finished, or if one was lost in all of its tries:
+then none has won, and the same command goes on.
 
 scheduler="asha" of a search stops trials early; scheduler="pbt" (population-based training, as in infopro_digits_pbt)
 lets the worst quarter copy the weights of the best and go on with changed settings; it searches schedules, not one
@@ -86,7 +87,12 @@ def run(options: argparse.Namespace) -> Outcome:
             options.resume,
             console,
         )
-    exit_codes = {"finished": EXIT_SUCCESS, "failed": EXIT_LEARNER_FAILED, "interrupted": EXIT_INTERRUPTED}
+    exit_codes = {
+        "finished": EXIT_SUCCESS,
+        "failed": EXIT_LEARNER_FAILED,
+        "lost": EXIT_LEARNER_FAILED,
+        "interrupted": EXIT_INTERRUPTED,
+    }
     return Outcome(_lines(result), _values(result), exit_codes[result.status])
 
 
@@ -115,7 +121,10 @@ def _lines(result: SweepResult) -> list[str]:
         lines.append("interrupted; the same command goes on")
     lost = sum(trial.status == "lost" for trial in result.trials)
     if lost:
-        lines.append(f"{lost} of the trials lost their processes; the same command goes on with them")
+        lines.append(
+            f"{lost} of the trials lost their processes or nodes again and again, so none has won; the same command "
+            "goes on with them; where memory runs out, lower --max-concurrent or search a smaller space"
+        )
     if result.status == "failed":
         lines.append("no trial finished; tune.txt in the folder and the log.txt of each trial say why")
     return lines

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import ray
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+from ray.tune.schedulers import FIFOScheduler
 
 from engine.errors import PlanError
 from engine.recipes import Plan
@@ -24,6 +24,7 @@ from engine.search.console import SweepConsole
 from engine.search.copying import steps_between_copies
 from engine.search.definition import Sweep
 from engine.search.generations import PopulationQueue
+from engine.search.halving import Halving
 from engine.search.needs import Needs
 from engine.search.reporting import write_report
 from engine.search.running import EPOCH, run_trial
@@ -42,6 +43,8 @@ _TUNE_SILENT = {
     "TUNE_MAX_PENDING_TRIALS_PG": "1",
 }
 
+Ending = Literal["finished", "failed", "interrupted", "lost"]
+
 
 @dataclass(frozen=True)
 class SweepResult:
@@ -49,16 +52,18 @@ class SweepResult:
 
     Attributes:
         run_dir: the folder, with ``trials/``, ``trials.parquet``, ``sweep.md`` and ``sweep.png``.
-        status: ``failed`` where no trial finished; ``interrupted`` where the same command goes on.
+        status: ``failed`` where no trial finished; ``interrupted`` where the same command goes on; ``lost`` where a
+            trial lost its process or node again and again, after which the same command goes on, too.
         sweep: what was searched.
         trials: all of them.
-        best: the trial with the best metric among the finished ones; with test scores.
-        front: numbers of the finished trials that no other one beats in the metric and in all that it is held against.
+        best: of a finished search, the trial with the best metric among the finished ones; with test scores.
+        front: of a finished search, numbers of the finished trials that no other one beats in the metric and in all
+            that it is held against.
         at_once: how many trials shared the cluster, at most.
     """
 
     run_dir: Path
-    status: Literal["finished", "failed", "interrupted"]
+    status: Ending
     sweep: Sweep
     trials: tuple[Trial, ...]
     best: Trial | None
@@ -137,7 +142,8 @@ def _run(
         return _have_ended(definition, folder)
     scheduler: Any = FIFOScheduler()
     if definition.scheduler == "asha":
-        scheduler = ASHAScheduler(
+        scheduler = Halving(
+            queue.of_tune,
             time_attr=EPOCH,
             metric=definition.metric,
             mode=definition.mode,
@@ -156,8 +162,8 @@ def _run(
                 mode=None if definition.scheduler == "asha" else definition.mode,
                 search_alg=queue,
                 scheduler=scheduler,
-                # A population decides itself when it has come to its end.
-                num_samples=-1 if definition.scheduler == "pbt" else definition.num_samples,
+                # The queue decides itself when it has come to its end: a trial that is tried again is one more to Tune.
+                num_samples=-1,
                 max_concurrent_trials=max_concurrent,
                 # Members take turns, and what their processes have imported need not be imported again.
                 reuse_actors=definition.scheduler == "pbt",
@@ -168,12 +174,14 @@ def _run(
         )
         with _quiet(folder.path / "tune.txt"):
             tuner.fit()
+    if watcher.unreadable is not None:
+        raise watcher.unreadable
     return _have_ended(definition, folder)
 
 
 def _have_ended(definition: Sweep, folder: SweepFolder) -> bool:
     states = [trial.status for trial in folder.trials.values()]
-    return len(states) >= definition.num_samples and all(each not in ("waiting", "running") for each in states)
+    return len(states) >= definition.num_samples and all(each in ("finished", "pruned", "failed") for each in states)
 
 
 @contextlib.contextmanager
@@ -206,10 +214,13 @@ def _concluded(
     definition: Sweep, folder: SweepFolder, complete: bool, at_once: int, console: SweepConsole
 ) -> SweepResult:
     trials = [folder.trials[number] for number in sorted(folder.trials)]
-    best = best_trial(definition, trials)
-    front = pareto_front(definition, trials)
-    status: Literal["finished", "failed", "interrupted"] = "interrupted"
-    if complete:
+    best, front = None, ()
+    status: Ending = "interrupted"
+    if any(trial.status == "lost" for trial in trials):
+        status = "lost"
+    elif complete:
+        # Before all have ended nobody has won: the test images must not be looked at for a trial that has not.
+        best, front = best_trial(definition, trials), pareto_front(definition, trials)
         status = "finished" if best is not None else "failed"
         for trial in trials:
             wanted = trial.number in front or (best is not None and trial.number == best.number)

@@ -86,13 +86,19 @@ class PopulationQueue(Searcher):
                 self.of_tune[trial_id] = trial
                 self._begun(trial)
                 return configuration
-            if any(trial.status == "running" for trial in self._folder.trials.values()):
+            states = {trial.status for trial in self._folder.trials.values()}
+            if "running" in states:
                 return None
-            if not self._waiting():
+            # Without one of its members a generation would choose otherwise: it waits for the next start of the search.
+            if "waiting" not in states or "lost" in states:
                 return Searcher.FINISHED
             self._ready.extend(self._behind())
             if not self._ready:
                 self._turn()
+
+    def try_again(self, trial: Trial) -> None:
+        """Let a member that was lost go on from its newest checkpoint."""
+        trial.status = "waiting"
 
     def _waiting(self) -> list[Trial]:
         trials = self._folder.trials

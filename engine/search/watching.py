@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
-from engine.errors import LearnerLost, RecipeError
+from engine.errors import LearnerLost, RecipeError, RunError
 from engine.recipes import Plan, Recipe, plan_to_dict, recipe_to_dict
 from engine.search.console import SweepConsole
 from engine.search.definition import Sweep
@@ -21,14 +22,23 @@ from engine.search.settings import Settings, recipe_with
 from engine.search.trials import Status, SweepFolder, Trial
 from engine.training.folder import read_summary
 
+TRIES_AFTER_LOSS = 3
+"""How often one trial that loses its process or node is tried again before the search gives up, in one start of it."""
+
 
 class Watcher(tune.Callback):
-    """Keeps what becomes known of the trials, and tells it."""
+    """Keeps what becomes known of the trials, and tells it.
+
+    Attributes:
+        unreadable: why a trial that had ended could not be reported once more, which ASHA needs; None if all could.
+    """
 
     def __init__(self, definition: Sweep, base: Recipe, plan: Plan, folder: SweepFolder, console: SweepConsole) -> None:
         self._definition, self._base, self._plan = definition, base, plan
         self._folder, self._console = folder, console
         self._queue: TrialQueue | PopulationQueue | None = None
+        self._losses: Counter[int] = Counter()
+        self.unreadable: RunError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Keep nothing: Ray Tune writes itself down, but a search never reads that."""
@@ -120,11 +130,23 @@ class Watcher(tune.Callback):
         )
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Note a trial that an error has ended."""
+        """Note a trial that an error has ended; one that was lost is tried again, but not for ever."""
+        assert self._queue is not None
         known = self._known(trial)
-        known.status, known.error = _cause(trial)
-        self._folder.note(known)
-        self._console.message(f"{known.name} {'was ' * (known.status == 'lost')}{known.status}: {known.error}")
+        status, cause = _cause(trial)
+        self._losses[known.number] += status == "lost"
+        again = status == "lost" and self._losses[known.number] <= TRIES_AFTER_LOSS
+        if known.status == "running":
+            known.status, known.error = status, cause
+            self._folder.note(known)
+            what = f"{known.name} {'was ' * (status == 'lost')}{status}: {cause}"
+            last = f"; after {TRIES_AFTER_LOSS} further tries it is left to the next start" if status == "lost" else ""
+            tries = f"; it is tried again ({self._losses[known.number]} of {TRIES_AFTER_LOSS})" if again else last
+            self._console.message(f"{what}{tries}")
+        elif not again:
+            self.unreadable = RunError(f"{self._folder.run_dir(known)}: could not be read once more: {cause}")
+        if again:
+            self._queue.try_again(known)
 
     def _show(self) -> None:
         self._console.show(*table_rows(self._definition, list(self._folder.trials.values()), ()))
