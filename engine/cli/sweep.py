@@ -8,6 +8,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
+from engine.cli.ending import ending_in_time
 from engine.cli.outcome import Outcome, aligned
 from engine.cli.words import PROGRAM
 from engine.errors import EXIT_INTERRUPTED, EXIT_LEARNER_FAILED, EXIT_SUCCESS, PlanError, RecipeError
@@ -61,6 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Outcome:
     """Search, and return the table of trials."""
+    with ending_in_time(options.json):
+        return _searched(options)
+
+
+def _searched(options: argparse.Namespace) -> Outcome:
     from engine.recipes import Plan, apply_overrides
     from engine.search import SweepConsole, load_sweep, sweep
 
@@ -110,7 +116,8 @@ def _lines(result: SweepResult) -> list[str]:
         lines.append(f"and {len(rows) - len(shown)} more in trials.parquet")
     folder = shlex.quote(str(result.run_dir))
     rows_below: list[tuple[str, str]] = [("folder", folder), ("table", f"{folder}/sweep.md, {folder}/trials.parquet")]
-    rows_below.append(("picture", f"{folder}/sweep.png"))
+    if result.status != "interrupted":
+        rows_below.append(("picture", f"{folder}/sweep.png"))
     rows_below.append(("TensorBoard", f"tensorboard --logdir {folder}/trials"))
     if result.best is not None:
         rows_below.append(("best recipe", f"{folder}/trials/{result.best.name}/recipe.json"))

@@ -7,8 +7,10 @@ import dataclasses
 import io
 import logging
 import os
+import signal
 import tempfile
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +32,7 @@ from engine.search.reporting import write_report
 from engine.search.running import EPOCH, run_trial
 from engine.search.searching import TrialQueue
 from engine.search.settings import combinations, recipe_with
+from engine.search.stopping import Stop
 from engine.search.trials import SweepFolder, Trial
 from engine.search.watching import Watcher
 from engine.search.winners import best_trial, pareto_front
@@ -37,10 +40,12 @@ from engine.training import evaluate, load
 from engine.training.comparison_budget import with_validation
 from engine.training.folder import Resume
 
-_TUNE_SILENT = {
+_TUNE_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_MAX_PENDING_TRIALS_PG": "1",
+    # What Ctrl-C means is said by `Stop`, as for the other signals.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
 
 Ending = Literal["finished", "failed", "interrupted", "lost"]
@@ -107,26 +112,47 @@ def sweep(
     console = console or SweepConsole(io.StringIO())
     if max_concurrent is not None and max_concurrent < 1:
         raise PlanError(f"max_concurrent={max_concurrent}: expected at least 1, or leave it out")
+    with Stop() as stop:
+        return _searched(definition, max_concurrent, plan, run_dir, resume, console, stop)
+
+
+def _searched(
+    definition: Sweep,
+    max_concurrent: int | None,
+    plan: Plan,
+    run_dir: str | Path | None,
+    resume: Resume,
+    console: SweepConsole,
+    stop: Stop,
+) -> SweepResult:
     base = with_validation(recipe_with(definition.base(), definition, {}), console)
-    # A cluster is looked at before anything is started; a private Ray is not needed for that.
-    started_ray = connect(plan, 0) if plan.address is not None else False
+    started_ray = False
     try:
+        # A cluster is looked at before anything is started; a private Ray is not needed for that.
+        if plan.address is not None:
+            with stop.held():
+                started_ray = connect(plan, 0)
+            stop.raise_if_requested()
         needs = Needs(definition, base, plan)
         steps = steps_between_copies(definition, base, plan) if definition.scheduler == "pbt" else None
         folder = SweepFolder(definition, base, Path(run_dir) if run_dir is not None else None, resume)
         try:
             at_once = needs.at_once(max_concurrent)
-            started_ray = connect(plan, at_once * needs.store_bytes) or started_ray
+            with stop.held():
+                started_ray = connect(plan, at_once * needs.store_bytes) or started_ray
+            stop.raise_if_requested()
             console.message(f"{definition.name}: {needs.describe()}; {at_once} at once; {folder.path}")
-            watcher = Watcher(definition, base, plan, folder, console)
+            watcher = Watcher(definition, base, plan, folder, console, stop, started_ray)
             queue = watcher.watched(steps)
-            complete = _run(definition, needs, watcher, queue, folder, max_concurrent)
-            return _concluded(definition, folder, complete, at_once, console)
+            with stop.held(), stop.expected():
+                _run(definition, needs, watcher, queue, folder, max_concurrent)
+            return _concluded(definition, folder, at_once, console, stop)
         finally:
             folder.close()
     finally:
-        if started_ray:
-            ray.shutdown()
+        with stop.held():
+            if started_ray:
+                ray.shutdown()
 
 
 def _run(
@@ -136,10 +162,10 @@ def _run(
     queue: TrialQueue | PopulationQueue,
     folder: SweepFolder,
     max_concurrent: int | None,
-) -> bool:
-    """Run all trials; returns whether they have all ended."""
+) -> None:
+    """Run all trials."""
     if queue.is_empty:
-        return _have_ended(definition, folder)
+        return
     scheduler: Any = FIFOScheduler()
     if definition.scheduler == "asha":
         scheduler = Halving(
@@ -172,23 +198,28 @@ def _run(
                 name="tune", storage_path=scratch, verbose=0, callbacks=[watcher], log_to_file=False
             ),
         )
-        with _quiet(folder.path / "tune.txt"):
-            tuner.fit()
+        # Ray Tune leaves its handler behind.
+        before = signal.getsignal(signal.SIGUSR1)
+        try:
+            with _quiet(folder.path / "tune.txt"):
+                tuner.fit()
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGUSR1, before)
     if watcher.unreadable is not None:
         raise watcher.unreadable
-    return _have_ended(definition, folder)
 
 
-def _have_ended(definition: Sweep, folder: SweepFolder) -> bool:
-    states = [trial.status for trial in folder.trials.values()]
+def _have_ended(definition: Sweep, trials: Sequence[Trial]) -> bool:
+    states = [trial.status for trial in trials]
     return len(states) >= definition.num_samples and all(each in ("finished", "pruned", "failed") for each in states)
 
 
 @contextlib.contextmanager
 def _quiet(log: Path) -> Iterator[None]:
     """Let what Ray Tune prints and logs go to a file: the console tells what there is to tell."""
-    before = {name: os.environ.get(name) for name in _TUNE_SILENT}
-    os.environ.update(_TUNE_SILENT)
+    before = {name: os.environ.get(name) for name in _TUNE_SETTINGS}
+    os.environ.update(_TUNE_SETTINGS)
     # It has the standard error of before the redirection.
     logger = logging.getLogger("ray.tune")
     propagated = logger.propagate
@@ -211,14 +242,16 @@ def _quiet(log: Path) -> Iterator[None]:
 
 
 def _concluded(
-    definition: Sweep, folder: SweepFolder, complete: bool, at_once: int, console: SweepConsole
+    definition: Sweep, folder: SweepFolder, at_once: int, console: SweepConsole, stop: Stop
 ) -> SweepResult:
     trials = [folder.trials[number] for number in sorted(folder.trials)]
     best, front = None, ()
     status: Ending = "interrupted"
-    if any(trial.status == "lost" for trial in trials):
+    if stop.requested:
+        status = "interrupted"
+    elif any(trial.status == "lost" for trial in trials):
         status = "lost"
-    elif complete:
+    elif _have_ended(definition, trials):
         # Before all have ended nobody has won: the test images must not be looked at for a trial that has not.
         best, front = best_trial(definition, trials), pareto_front(definition, trials)
         status = "finished" if best is not None else "failed"
@@ -230,7 +263,8 @@ def _concluded(
                 folder.note(trial)
     result = SweepResult(folder.path, status, definition, tuple(trials), best, front, at_once)
     folder.write_table(trials)
-    write_report(result.sweep, result.trials, result.best, result.front, result.run_dir)
+    # A picture takes seconds, which somebody who has said stop does not wait; the next start draws it.
+    write_report(result.sweep, result.trials, result.best, result.front, result.run_dir, draw=not stop.requested)
     return result
 
 

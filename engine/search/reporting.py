@@ -55,8 +55,15 @@ def table_rows(sweep: Sweep, trials: Sequence[Trial], front: Sequence[int]) -> t
     return titles, rows
 
 
-def write_report(sweep: Sweep, trials: Sequence[Trial], best: Trial | None, front: Sequence[int], folder: Path) -> None:
-    """Write sweep.md and sweep.png into the folder of a search."""
+def write_report(
+    sweep: Sweep,
+    trials: Sequence[Trial],
+    best: Trial | None,
+    front: Sequence[int],
+    folder: Path,
+    draw: bool = True,
+) -> None:
+    """Write sweep.md and, unless told not to draw, sweep.png into the folder of a search."""
     titles, rows = table_rows(sweep, trials, front)
     lines = [f"# {sweep.name}: {len(trials)} trials", "", _row(titles), _row(["---"] * len(titles))]
     lines += [_row(row) for row in rows]
@@ -68,7 +75,8 @@ def write_report(sweep: Sweep, trials: Sequence[Trial], best: Trial | None, fron
     if counted:
         lines += ["", "How much each field decided: " + ", ".join(f"{n} {v:.0%}" for n, v in counted.items()) + "."]
     replace_file(folder / "sweep.md", ("\n".join(lines) + "\n").encode())
-    plot(sweep, trials, front, counted, folder)
+    if draw:
+        plot(sweep, trials, front, counted, folder)
 
 
 def _schedule(sweep: Sweep, trial: Trial) -> list[str]:
