@@ -29,7 +29,7 @@ def ending_in_time(as_json: bool, patience_seconds: float = PATIENCE_SECONDS) ->
 
     Signals are noticed by a thread, so that it does not matter what the main thread waits for. What the command has
     started is ended with it. It is for commands whose results are whole on the disk at any moment. What a signal means
-    to the block is the block's; unless it says otherwise, SIGTERM and SIGHUP mean what Ctrl-C does.
+    to the block is the block's; unless it says otherwise, each raises Interrupted.
 
     Args:
         as_json: whether an object with the exit code is printed as the last line of stdout.
@@ -40,9 +40,9 @@ def ending_in_time(as_json: bool, patience_seconds: float = PATIENCE_SECONDS) ->
         return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     for number, handler in before.items():
-        if handler in (signal.SIG_DFL, signal.default_int_handler):
+        if handler not in (signal.SIG_IGN, None):
             signal.signal(number, _interrupt)
-    watched = {int(number) for number, handler in before.items() if handler is not signal.SIG_IGN}
+    watched = {int(number) for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     earlier = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
@@ -57,7 +57,8 @@ def ending_in_time(as_json: bool, patience_seconds: float = PATIENCE_SECONDS) ->
         watcher.join()
         ours.close()
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if number in watched:
+                signal.signal(number, handler)
         if told.is_set():
             # What is left would take down large libraries one by one, for seconds.
             atexit.register(_leave)

@@ -241,9 +241,7 @@ def _quiet(log: Path) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _concluded(
-    definition: Sweep, folder: SweepFolder, at_once: int, console: SweepConsole, stop: Stop
-) -> SweepResult:
+def _concluded(definition: Sweep, folder: SweepFolder, at_once: int, console: SweepConsole, stop: Stop) -> SweepResult:
     trials = [folder.trials[number] for number in sorted(folder.trials)]
     best, front = None, ()
     status: Ending = "interrupted"
