@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-from engine.errors import RunError
+from engine.errors import InputError, RunError
 
 
 @contextmanager
@@ -20,6 +22,9 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        # A link that somebody has put in its place would lead the writer out of the folder.
+        temporary.unlink(missing_ok=True)
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -39,13 +44,14 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_synced(path: Path, content: bytes) -> None:
-    """Write a file and wait until it is on the disk.
+    """Write a file and wait until it is on the disk; a symbolic link in its place is not followed.
 
     Raises:
         RunError: the disk is full or the file cannot be written; what was written of it is removed.
     """
     try:
-        with path.open("wb") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(path, flags, 0o666), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -58,6 +64,44 @@ def replace_file(path: Path, content: bytes) -> None:
     """Write a file aside and rename it into place."""
     with replacing(path) as aside:
         write_synced(aside, content)
+
+
+def open_lock(path: Path, error: type[InputError]) -> IO[str]:
+    """Open, or make with mode 0600, the file that a process locks while a folder is its own; nothing is cut off.
+
+    Args:
+        path: the file; no symbolic link is followed.
+        error: what is raised.
+
+    Returns:
+        the file for reading and writing; programs that this process starts do not inherit it.
+
+    Raises:
+        InputError: of the class `error`: it is no regular file, or may not be opened.
+    """
+    remedy = "remove it, and give the same command again"
+    if path.is_symlink():
+        raise error(f"{path}: is a symbolic link; expected a file of the folder's own; {remedy}")
+    try:
+        # Without waiting: a pipe in its place would be waited for.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        descriptor = os.open(path, flags, 0o600)
+    except OSError as cause:
+        raise error(f"{path}: could not be opened for writing: {cause.strerror or cause}") from cause
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise error(f"{path}: is no regular file; expected an empty file, or one that says who locks it; {remedy}")
+    return os.fdopen(descriptor, "r+", encoding="utf-8", errors="backslashreplace")
+
+
+def open_appending(path: Path) -> IO[str]:
+    """Open a text file to write at its end; a symbolic link in its place is not followed.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    return os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8", errors="backslashreplace")
 
 
 def write_error(path: Path, error: OSError) -> RunError:

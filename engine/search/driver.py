@@ -2,51 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import io
-import logging
-import os
-import signal
-import tempfile
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import ray
-from ray import tune
-from ray.tune.schedulers import FIFOScheduler
 
-from engine.errors import PlanError
+from engine.errors import PlanError, RunError
+from engine.paths import absolute, check_writable
 from engine.recipes import Plan
 from engine.runtimes.ray.cluster import connect
 from engine.search.console import SweepConsole
 from engine.search.copying import steps_between_copies
 from engine.search.definition import Sweep
-from engine.search.generations import PopulationQueue
-from engine.search.halving import Halving
 from engine.search.needs import Needs
 from engine.search.reporting import write_report
-from engine.search.running import EPOCH, run_trial
-from engine.search.searching import TrialQueue
 from engine.search.settings import combinations, recipe_with
+from engine.search.space import check_space
 from engine.search.stopping import Stop
-from engine.search.trials import SweepFolder, Trial
+from engine.search.trial import Trial
+from engine.search.trials import SweepFolder, folder_of
+from engine.search.tuning import run_trials
 from engine.search.watching import Watcher
 from engine.search.winners import best_trial, pareto_front
 from engine.training import evaluate, load
 from engine.training.comparison_budget import with_validation
 from engine.training.folder import Resume
-
-_TUNE_SETTINGS = {
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",
-    # What Ctrl-C means is said by `Stop`, as for the other signals.
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-}
+from engine.training.holding import refuse_held
 
 Ending = Literal["finished", "failed", "interrupted", "lost"]
 
@@ -105,11 +90,17 @@ def sweep(
             started.
     """
     plan = dataclasses.replace(plan or Plan(executor="process"), evaluate_test=False)
+    check_space(definition, definition.base())
     if definition.searcher == "grid":
         num_samples = len(combinations(definition))
     if num_samples is not None:
         definition = dataclasses.replace(definition, num_samples=num_samples)
     console = console or SweepConsole(io.StringIO())
+    if run_dir is not None:
+        run_dir = absolute(run_dir, "--run-dir", RunError)
+        if resume == "auto":
+            refuse_held(run_dir, "searching")
+    check_writable(absolute(run_dir or "runs", "--run-dir", RunError), "--run-dir", RunError)
     if max_concurrent is not None and max_concurrent < 1:
         raise PlanError(f"max_concurrent={max_concurrent}: expected at least 1, or leave it out")
     with Stop() as stop:
@@ -126,7 +117,9 @@ def _searched(
     stop: Stop,
 ) -> SweepResult:
     base = with_validation(recipe_with(definition.base(), definition, {}), console)
-    started_ray = False
+    path = folder_of(definition, base, Path(run_dir) if run_dir is not None else None, resume)
+    refuse_held(path, "searching")
+    started_ray, folder = False, None
     try:
         # A cluster is looked at before anything is started; a private Ray is not needed for that.
         if plan.address is not None:
@@ -135,110 +128,29 @@ def _searched(
             stop.raise_if_requested()
         needs = Needs(definition, base, plan)
         steps = steps_between_copies(definition, base, plan) if definition.scheduler == "pbt" else None
-        folder = SweepFolder(definition, base, Path(run_dir) if run_dir is not None else None, resume)
-        try:
-            at_once = needs.at_once(max_concurrent)
-            with stop.held():
-                started_ray = connect(plan, at_once * needs.store_bytes) or started_ray
-            stop.raise_if_requested()
-            console.message(f"{definition.name}: {needs.describe()}; {at_once} at once; {folder.path}")
-            watcher = Watcher(definition, base, plan, folder, console, stop, started_ray)
-            queue = watcher.watched(steps)
-            with stop.held(), stop.expected():
-                _run(definition, needs, watcher, queue, folder, max_concurrent)
-            return _concluded(definition, folder, at_once, console, stop)
-        finally:
-            folder.close()
+        folder = SweepFolder(definition, base, path, "auto")
+        at_once = needs.at_once(max_concurrent)
+        with stop.held():
+            started_ray = connect(plan, at_once * needs.store_bytes) or started_ray
+        stop.raise_if_requested()
+        console.message(f"{definition.name}: {needs.describe()}; {at_once} at once; {folder.path}")
+        watcher = Watcher(definition, base, plan, folder, console, stop, started_ray)
+        queue = watcher.watched(steps)
+        with stop.held(), stop.expected():
+            run_trials(definition, needs, watcher, queue, folder, max_concurrent)
+        return _concluded(definition, folder, at_once, console, stop)
     finally:
         with stop.held():
             if started_ray:
                 ray.shutdown()
-
-
-def _run(
-    definition: Sweep,
-    needs: Needs,
-    watcher: Watcher,
-    queue: TrialQueue | PopulationQueue,
-    folder: SweepFolder,
-    max_concurrent: int | None,
-) -> None:
-    """Run all trials."""
-    if queue.is_empty:
-        return
-    scheduler: Any = FIFOScheduler()
-    if definition.scheduler == "asha":
-        scheduler = Halving(
-            queue.of_tune,
-            time_attr=EPOCH,
-            metric=definition.metric,
-            mode=definition.mode,
-            # A trial that was trained to its end is not stopped.
-            max_t=needs.epochs + 1,
-            grace_period=definition.grace_epochs,
-            reduction_factor=definition.reduction_factor,
-        )
-    # What Ray Tune keeps of its own is not needed again: a search goes on from its list of trials.
-    with tempfile.TemporaryDirectory(prefix="local_learning_tune_") as scratch:
-        tuner = tune.Tuner(
-            tune.with_resources(run_trial, lambda config: needs.factory(config["settings"])),
-            tune_config=tune.TuneConfig(
-                # With ASHA the metric is given to the scheduler, which does not take it twice.
-                metric=None if definition.scheduler == "asha" else definition.metric,
-                mode=None if definition.scheduler == "asha" else definition.mode,
-                search_alg=queue,
-                scheduler=scheduler,
-                # The queue decides itself when it has come to its end: a trial that is tried again is one more to Tune.
-                num_samples=-1,
-                max_concurrent_trials=max_concurrent,
-                # Members take turns, and what their processes have imported need not be imported again.
-                reuse_actors=definition.scheduler == "pbt",
-            ),
-            run_config=tune.RunConfig(
-                name="tune", storage_path=scratch, verbose=0, callbacks=[watcher], log_to_file=False
-            ),
-        )
-        # Ray Tune leaves its handler behind.
-        before = signal.getsignal(signal.SIGUSR1)
-        try:
-            with _quiet(folder.path / "tune.txt"):
-                tuner.fit()
-        finally:
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGUSR1, before)
-    if watcher.unreadable is not None:
-        raise watcher.unreadable
+            # Not sooner: until now trials may have written into it.
+            if folder is not None:
+                folder.close()
 
 
 def _have_ended(definition: Sweep, trials: Sequence[Trial]) -> bool:
     states = [trial.status for trial in trials]
     return len(states) >= definition.num_samples and all(each in ("finished", "pruned", "failed") for each in states)
-
-
-@contextlib.contextmanager
-def _quiet(log: Path) -> Iterator[None]:
-    """Let what Ray Tune prints and logs go to a file: the console tells what there is to tell."""
-    before = {name: os.environ.get(name) for name in _TUNE_SETTINGS}
-    os.environ.update(_TUNE_SETTINGS)
-    # It has the standard error of before the redirection.
-    logger = logging.getLogger("ray.tune")
-    propagated = logger.propagate
-    try:
-        with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-            handler = logging.StreamHandler(file)
-            logger.addHandler(handler)
-            logger.propagate = False
-            try:
-                yield
-            finally:
-                logger.removeHandler(handler)
-    finally:
-        logger.propagate = propagated
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _concluded(definition: Sweep, folder: SweepFolder, at_once: int, console: SweepConsole, stop: Stop) -> SweepResult:

@@ -19,7 +19,8 @@ from engine.search.definition import Sweep
 from engine.search.lineage import begin_from
 from engine.search.population import donors, explored
 from engine.search.settings import drawn
-from engine.search.trials import Stage, SweepFolder, Trial
+from engine.search.trial import Stage, Trial
+from engine.search.trials import SweepFolder
 
 
 class PopulationQueue(Searcher):

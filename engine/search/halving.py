@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler
 
-from engine.search.trials import Trial
+from engine.search.trial import Trial
 
 
 class Halving(ASHAScheduler):

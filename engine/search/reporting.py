@@ -11,7 +11,7 @@ from engine.atomic import replace_file, replacing
 from engine.search.definition import Sweep
 from engine.search.searching import importances
 from engine.search.settings import Settings, choices
-from engine.search.trials import Trial
+from engine.search.trial import Trial
 from engine.search.winners import ranked
 from engine.tracking import format_bytes, format_share, read_metrics
 from engine.tracking.figures import FAINT, INK, STRONG, TEXT_SIZE, colours, dress, open_figure

@@ -16,7 +16,7 @@ from ray.tune.search import Searcher
 from engine.errors import PlanError, RecipeError
 from engine.search.definition import Sweep
 from engine.search.settings import Settings, choices, drawn
-from engine.search.trials import Trial
+from engine.search.trial import Trial
 from engine.streams import stream_seed
 
 

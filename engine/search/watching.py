@@ -21,7 +21,8 @@ from engine.search.running import EPOCH
 from engine.search.searching import TrialQueue
 from engine.search.settings import Settings, recipe_with
 from engine.search.stopping import Stop
-from engine.search.trials import Status, SweepFolder, Trial
+from engine.search.trial import Status, Trial
+from engine.search.trials import SweepFolder
 from engine.training.folder import read_summary
 
 TRIES_AFTER_LOSS = 3

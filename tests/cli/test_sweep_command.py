@@ -84,7 +84,7 @@ def test_a_wrong_name_ends_with_2_and_the_nearest_one(command: Any, word: str) -
         (("k_digits", "--resume", "allways"), "invalid choice: 'allways'"),
         (("k_digits", "--num-sample", "4"), "--num-samples"),
         (("infopro_cifar10_resnet32",), "data.root"),
-        (("k_digits", "--run-dir", "taken"), "holds files but no readable sweep.json"),
+        (("k_digits", "--run-dir", "taken"), "holds files but no sweep.json"),
         (("k_digits", "--on", "ray", "--address", "127.0.0.1:1"), "127.0.0.1:1: nothing answers there"),
         (("k_digits", "--address", "127.0.0.1:1"), "127.0.0.1:1: nothing answers there"),
         (("k_digits", "--on", "ray", "--address", "somewhere"), "expected auto, or HOST:PORT"),

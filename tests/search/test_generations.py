@@ -21,7 +21,8 @@ from engine.errors import RecipeError, RunError
 from engine.recipes import Recipe
 from engine.search import Sweep, Trial, generations
 from engine.search.generations import PopulationQueue
-from engine.search.trials import Status, SweepFolder
+from engine.search.trial import Status
+from engine.search.trials import SweepFolder
 
 ACCURACY = "validation/accuracy"
 STEPS = 10
