@@ -155,7 +155,8 @@ def _have_ended(definition: Sweep, trials: Sequence[Trial]) -> bool:
 
 def _concluded(definition: Sweep, folder: SweepFolder, at_once: int, console: SweepConsole, stop: Stop) -> SweepResult:
     trials = [folder.trials[number] for number in sorted(folder.trials)]
-    best, front = None, ()
+    best: Trial | None = None
+    front: tuple[int, ...] = ()
     status: Ending = "interrupted"
     if stop.requested:
         status = "interrupted"

@@ -63,7 +63,8 @@ def read_trials(log: Path, sweep: Sweep) -> dict[int, Trial]:
         for stage in values["lineage"]:
             _check_settings(stage["settings"], sweep, where)
         metrics = {name: math.nan if value is None else value for name, value in values["metrics"].items()}
-        trial = Trial(**{**values, "metrics": metrics})
+        fields: dict[str, Any] = {**values, "metrics": metrics}
+        trial = Trial(**fields)
         ends = [stage["until_epoch"] for stage in trial.lineage]
         if ends != sorted(set(ends)) or trial.epochs < trial.began_at:
             raise RunError(f"{where}: lineage and epochs={trial.epochs} contradict each other; {_ADVICE}")

@@ -108,7 +108,8 @@ class SweepFolder:
 
     def _check_same(self, content: dict[str, Any]) -> None:
         values = read_json(self.path / _CONTENT, RunError, follow_links=False, advice=_ADVICE)
-        earlier: dict[str, Any] = {**checked(values, _CONTENT_SHAPE, self.path / _CONTENT, RunError)}
+        found = checked(values, _CONTENT_SHAPE, self.path / _CONTENT, RunError)
+        earlier: dict[str, Any] = {**found}
         if earlier != content:
             changed = sorted(name for name in {**content, **earlier} if earlier.get(name) != content.get(name))
             raise RunError(

@@ -15,7 +15,7 @@ from pyarrow.fs import LocalFileSystem
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 
-from engine.atomic import open_appending
+from engine.atomic import open_appending, write_error
 from engine.errors import EngineError
 from engine.search.definition import Sweep
 from engine.search.generations import PopulationQueue
@@ -91,7 +91,7 @@ def run_trials(
     # Ray Tune leaves its handler behind.
     before = signal.getsignal(signal.SIGUSR1)
     try:
-        with _quiet(folder.path / "tune.txt"):
+        with silenced(folder.path / "tune.txt"):
             tuner.fit()
     except tune.TuneError as error:
         cause: BaseException | None = error
@@ -108,7 +108,7 @@ def run_trials(
 
 
 @contextlib.contextmanager
-def _quiet(log: Path) -> Iterator[None]:
+def silenced(log: Path) -> Iterator[None]:
     """Let what Ray Tune prints and logs go to a file: the console tells what there is to tell."""
     before = {name: os.environ.get(name) for name in _TUNE_SETTINGS}
     os.environ.update(_TUNE_SETTINGS)
@@ -116,7 +116,11 @@ def _quiet(log: Path) -> Iterator[None]:
     logger = logging.getLogger("ray.tune")
     propagated = logger.propagate
     try:
-        with open_appending(log) as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        try:
+            opened = open_appending(log)
+        except OSError as error:
+            raise write_error(log, error) from error
+        with opened as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
             handler = logging.StreamHandler(file)
             logger.addHandler(handler)
             logger.propagate = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from ray import tune
 from ray.tune.search.sample import Domain, Float, Integer, LogUniform, Normal, Quantized, Uniform
 
-from engine.errors import EngineError, RecipeError
+from engine.errors import RecipeError
 from engine.recipes import load_recipe
 from engine.search import Sweep, load_sweep, shipped_sweeps, sweep
 from engine.search.settings import drawn, recipe_with
@@ -257,15 +258,12 @@ def test_odd_spaces_are_searched_or_refused(space: Any, searcher: Any, fields: A
     try:
         definition = _sweep(space, searcher=searcher, fields=tuple(fields))
         check_space(definition, BASE)
-    except RecipeError as error:
-        assert str(error)
+    except RecipeError:
         return
     assert not any(name.startswith("plan.") for name in space)
     for number in range(3):
         found = drawn(_sweep(space, searcher="random", fields=tuple(fields)), number)
         assert found is not None
         # A combination may be impossible, which is told of its trial.
-        try:
+        with contextlib.suppress(RecipeError):
             recipe_with(BASE, definition, found)
-        except EngineError as error:
-            assert isinstance(error, RecipeError)

@@ -242,7 +242,8 @@ def test_a_folder_that_holds_something_else_is_refused(opened: Callable[..., Swe
 
 def test_only_one_process_searches_in_a_folder(opened: Callable[..., SweepFolder]) -> None:
     folder = opened()
-    with pytest.raises(RunError, match=rf"another process is searching in this folder \(process {os.getpid()} on .+ since 20.+\); wait"):
+    said = rf"another process is searching in this folder \(process {os.getpid()} on .+ since 20.+\); wait for it"
+    with pytest.raises(RunError, match=said):
         opened()
     folder.close()
     opened().close()
