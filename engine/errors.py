@@ -64,3 +64,11 @@ class LearnerError(EngineError):
 
 class LearnerLost(LearnerError):
     """A learner's process or node has ended: nothing is known against what it did, and it may be tried again."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal that means what Ctrl-C does has come.
+
+    A class of its own, because Python ends with SIGINT rather than with an exit code if a plain KeyboardInterrupt was
+    raised inside of exec(), as by an import, also where it was caught.
+    """

@@ -8,6 +8,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
+from engine.cli.ending import ending_in_time
 from engine.cli.outcome import Outcome, aligned
 from engine.cli.words import PROGRAM
 from engine.errors import EXIT_INTERRUPTED, EXIT_LEARNER_FAILED, EXIT_SUCCESS, PlanError, RecipeError
@@ -24,9 +25,10 @@ EPILOG = f"""examples:
 
 A search is a Python file that defines sweep(), which returns engine.Sweep; experiments/sweeps holds the shipped ones.
 Every trial is an ordinary run below the folder of the search: evaluate, export and train take its folder. Trials are
-compared on validation images; the test images are looked at once, for the best trials. Interrupted or killed, the same
-command goes on; trials that failed are not tried again, but those that lost a process or a node are. Ends with exit
-code 3 if no trial finished.
+compared on validation images; the test images are looked at once, for the best trials, when all trials have ended.
+Interrupted or killed, the same command goes on. A trial that loses its process or node is tried again, up to three
+times; one that failed is not. Ends with exit code 3 if no trial finished, or if one was lost in all of its tries:
+then none has won, and the same command goes on.
 
 scheduler="asha" of a search stops trials early; scheduler="pbt" (population-based training, as in infopro_digits_pbt)
 lets the worst quarter copy the weights of the best and go on with changed settings; it searches schedules, not one
@@ -60,6 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Outcome:
     """Search, and return the table of trials."""
+    with ending_in_time(options.json):
+        return _searched(options)
+
+
+def _searched(options: argparse.Namespace) -> Outcome:
     from engine.recipes import Plan, apply_overrides
     from engine.search import SweepConsole, load_sweep, sweep
 
@@ -86,7 +93,12 @@ def run(options: argparse.Namespace) -> Outcome:
             options.resume,
             console,
         )
-    exit_codes = {"finished": EXIT_SUCCESS, "failed": EXIT_LEARNER_FAILED, "interrupted": EXIT_INTERRUPTED}
+    exit_codes = {
+        "finished": EXIT_SUCCESS,
+        "failed": EXIT_LEARNER_FAILED,
+        "lost": EXIT_LEARNER_FAILED,
+        "interrupted": EXIT_INTERRUPTED,
+    }
     return Outcome(_lines(result), _values(result), exit_codes[result.status])
 
 
@@ -104,7 +116,8 @@ def _lines(result: SweepResult) -> list[str]:
         lines.append(f"and {len(rows) - len(shown)} more in trials.parquet")
     folder = shlex.quote(str(result.run_dir))
     rows_below: list[tuple[str, str]] = [("folder", folder), ("table", f"{folder}/sweep.md, {folder}/trials.parquet")]
-    rows_below.append(("picture", f"{folder}/sweep.png"))
+    if result.status != "interrupted":
+        rows_below.append(("picture", f"{folder}/sweep.png"))
     rows_below.append(("TensorBoard", f"tensorboard --logdir {folder}/trials"))
     if result.best is not None:
         rows_below.append(("best recipe", f"{folder}/trials/{result.best.name}/recipe.json"))
@@ -115,7 +128,10 @@ def _lines(result: SweepResult) -> list[str]:
         lines.append("interrupted; the same command goes on")
     lost = sum(trial.status == "lost" for trial in result.trials)
     if lost:
-        lines.append(f"{lost} of the trials lost their processes; the same command goes on with them")
+        lines.append(
+            f"{lost} of the trials lost their processes or nodes again and again, so none has won; the same command "
+            "goes on with them; where memory runs out, lower --max-concurrent or search a smaller space"
+        )
     if result.status == "failed":
         lines.append("no trial finished; tune.txt in the folder and the log.txt of each trial say why")
     return lines

@@ -11,7 +11,7 @@ from types import ModuleType
 
 from pydantic import ValidationError
 
-from engine.errors import RecipeError
+from engine.errors import InputError, RecipeError
 from engine.reading import naming, open_regular, read_json
 from engine.recipes.problems import describe_problems, field_names, nearest, settings_classes
 from engine.recipes.recipe import Recipe, recipe_from_dict, recipe_to_dict
@@ -35,13 +35,15 @@ def import_file(path: Path) -> ModuleType:
     try:
         specification.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise _file_error(path, "could not be imported", error) from error
+        raise file_error(path, "could not be imported", error) from error
     return module
 
 
-def _file_error(path: Path, what: str, error: BaseException) -> RecipeError:
-    """Return what to say of an error that a recipe file raised: its line, and all wrong fields."""
+def file_error(path: Path, what: str, error: BaseException) -> RecipeError:
+    """Return what to say of an error that a Python file of the user's raised: its line, and all wrong fields."""
     place = f"{path}{_line_of(error, path)}"
+    if isinstance(error, InputError):
+        return RecipeError(f"{place}: {error}")
     if not isinstance(error, ValidationError):
         return RecipeError(f"{place}: {what}: {type(error).__name__}: {error}")
     cls = next((cls for cls in settings_classes(Recipe) if cls.__name__ == error.title), None)
@@ -118,7 +120,7 @@ def _from_python(path: Path) -> Recipe:
     try:
         recipe = function()
     except (Exception, SystemExit) as error:
-        raise _file_error(path.resolve(), "recipe() failed", error) from error
+        raise file_error(path.resolve(), "recipe() failed", error) from error
     if not isinstance(recipe, Recipe):
         raise RecipeError(f"{path}: recipe() returned {type(recipe).__name__}, expected engine.Recipe")
     return recipe

@@ -4,7 +4,7 @@ from engine.search.console import SweepConsole
 from engine.search.definition import Sweep, load_sweep, shipped_sweeps
 from engine.search.driver import SweepResult, sweep
 from engine.search.lineage import begin_from, replay
-from engine.search.trials import Trial
+from engine.search.trial import Trial
 
 __all__ = [
     "Sweep",

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from engine.errors import RecipeError
+from engine.paths import absolute
 from engine.recipes import Recipe, load_recipe, nearest
-from engine.recipes.files import import_file
+from engine.recipes.files import file_error, import_file
 
 Searcher = Literal["random", "grid", "tpe"]
 Scheduler = Literal["asha", "pbt", "none"]
 
 SMALLER_IS_BETTER = ("loss", "memory_bytes", "expected_calibration_error")
 """Ends of the names of metrics that a search makes small; all others it makes large."""
+
+SCORES = ("accuracy", "top5_accuracy", "loss", "expected_calibration_error")
+METRICS = (*(f"validation/{name}" for name in SCORES), "memory_bytes", "images_per_second")
+"""What trials are measured by."""
+
+MOST_TRIALS = 10_000
+"""The most trials of one search."""
+
+_LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -61,12 +72,15 @@ class Sweep:
 
     def __post_init__(self) -> None:
         """Check what can be checked without looking at the recipe."""
+        self._check_types()
         for name, value, known in (
             ("searcher", self.searcher, ("random", "grid", "tpe")),
             ("scheduler", self.scheduler, ("asha", "pbt", "none")),
+            ("metric", self.metric, METRICS),
+            *(("against", metric, METRICS) for metric in self.against),
         ):
             if value not in known:
-                raise RecipeError(f"sweep {self.name}: {name}={value!r}{nearest(str(value), known)}")
+                raise RecipeError(f"sweep {self.name}: {name}={value!r}{nearest(value, known)}")
         if not self.space:
             raise RecipeError(f"sweep {self.name}: space is empty; expected a domain for at least one field")
         if self.num_samples < 1 or self.grace_epochs < 1 or self.reduction_factor < 2:
@@ -74,8 +88,34 @@ class Sweep:
                 f"sweep {self.name}: found num_samples={self.num_samples}, grace_epochs={self.grace_epochs}, "
                 f"reduction_factor={self.reduction_factor}, expected at least 1, 1 and 2"
             )
+        if self.num_samples > MOST_TRIALS:
+            raise RecipeError(
+                f"sweep {self.name}: num_samples={self.num_samples}, expected at most {MOST_TRIALS:,} trials"
+            )
         if self.scheduler == "pbt":
             self._check_population()
+
+    def _check_types(self) -> None:
+        if not isinstance(self.name, str) or not re.fullmatch(r"[^\W_][\w .+=,-]*", self.name):
+            raise RecipeError(
+                f"sweep: name={ascii(self.name)[:_LONGEST_NAME]}: is part of a folder's name; expected letters, "
+                "digits, and - _ . + = , or spaces behind the first one"
+            )
+        if len(self.name.encode()) > _LONGEST_NAME:
+            raise RecipeError(f"sweep: name has more than {_LONGEST_NAME} bytes, but is part of a folder's name")
+        texts, whole = "a tuple of texts, such as ('epochs=5',)", "a whole number below 2 ** 63"
+        expected: dict[str, tuple[bool, str]] = {
+            "recipe": (isinstance(self.recipe, (str, Path, Recipe)), "a recipe, its name, or the path of its file"),
+            "space": (isinstance(self.space, Mapping), "a dictionary of domains by field"),
+            "fields": (_are_texts(self.fields), texts),
+            "against": (_are_texts(self.against), texts),
+            **{name: (isinstance(getattr(self, name), str), "a text") for name in ("metric", "searcher", "scheduler")},
+            **{name: (_is_whole(getattr(self, name)), whole) for name in _WHOLE},
+        }
+        for name, (is_right, words) in expected.items():
+            if not is_right:
+                kind = type(getattr(self, name)).__name__
+                raise RecipeError(f"sweep {self.name}: {name}: found a value of type {kind}, expected {words}")
 
     def _check_population(self) -> None:
         if self.searcher == "tpe":
@@ -97,6 +137,17 @@ class Sweep:
     def base(self) -> Recipe:
         """Return the recipe whose fields are searched."""
         return self.recipe if isinstance(self.recipe, Recipe) else load_recipe(self.recipe)
+
+
+_WHOLE = ("num_samples", "grace_epochs", "reduction_factor", "perturb_every_epochs", "seed")
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, (tuple, list)) and all(isinstance(each, str) for each in value)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def sweeps_folder() -> Path:
@@ -121,18 +172,22 @@ def load_sweep(which: str) -> Sweep:
     Raises:
         RecipeError: it does not exist, does not import, or does not describe a search.
     """
-    path = Path(which)
-    if path.suffix != ".py":
+    if not which.endswith(".py"):
         known = shipped_sweeps()
         if which not in known:
             raise RecipeError(f"sweep {which!r} does not exist{nearest(which, known)}")
         return known[which]()
+    path = absolute(which, "SWEEP", RecipeError)
     if not path.is_file():
         raise RecipeError(f"{path}: there is no such file")
-    function = getattr(import_file(path.resolve()), "sweep", None)
+    path = path.resolve()
+    function = getattr(import_file(path), "sweep", None)
     if not callable(function):
         raise RecipeError(f"{path}: defines no function sweep(); expected `def sweep() -> Sweep`")
-    found = function()
+    try:
+        found = function()
+    except (Exception, SystemExit) as error:
+        raise file_error(path, "sweep() failed", error) from error
     if not isinstance(found, Sweep):
         raise RecipeError(f"{path}: sweep() returned {type(found).__name__}, expected engine.Sweep")
     return found

@@ -2,45 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import io
-import logging
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import ray
-from ray import tune
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
-from engine.errors import PlanError
+from engine.errors import PlanError, RunError
+from engine.paths import absolute, check_writable
 from engine.recipes import Plan
 from engine.runtimes.ray.cluster import connect
 from engine.search.console import SweepConsole
 from engine.search.copying import steps_between_copies
 from engine.search.definition import Sweep
-from engine.search.generations import PopulationQueue
 from engine.search.needs import Needs
 from engine.search.reporting import write_report
-from engine.search.running import EPOCH, run_trial
-from engine.search.searching import TrialQueue
 from engine.search.settings import combinations, recipe_with
-from engine.search.trials import SweepFolder, Trial
+from engine.search.space import check_space
+from engine.search.stopping import Stop
+from engine.search.trial import Trial
+from engine.search.trials import SweepFolder, folder_of
+from engine.search.tuning import run_trials
 from engine.search.watching import Watcher
 from engine.search.winners import best_trial, pareto_front
 from engine.training import evaluate, load
 from engine.training.comparison_budget import with_validation
 from engine.training.folder import Resume
+from engine.training.holding import refuse_held
 
-_TUNE_SILENT = {
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",
-}
+Ending = Literal["finished", "failed", "interrupted", "lost"]
 
 
 @dataclass(frozen=True)
@@ -49,16 +42,18 @@ class SweepResult:
 
     Attributes:
         run_dir: the folder, with ``trials/``, ``trials.parquet``, ``sweep.md`` and ``sweep.png``.
-        status: ``failed`` where no trial finished; ``interrupted`` where the same command goes on.
+        status: ``failed`` where no trial finished; ``interrupted`` where the same command goes on; ``lost`` where a
+            trial lost its process or node again and again, after which the same command goes on, too.
         sweep: what was searched.
         trials: all of them.
-        best: the trial with the best metric among the finished ones; with test scores.
-        front: numbers of the finished trials that no other one beats in the metric and in all that it is held against.
+        best: of a finished search, the trial with the best metric among the finished ones; with test scores.
+        front: of a finished search, numbers of the finished trials that no other one beats in the metric and in all
+            that it is held against.
         at_once: how many trials shared the cluster, at most.
     """
 
     run_dir: Path
-    status: Literal["finished", "failed", "interrupted"]
+    status: Ending
     sweep: Sweep
     trials: tuple[Trial, ...]
     best: Trial | None
@@ -95,121 +90,81 @@ def sweep(
             started.
     """
     plan = dataclasses.replace(plan or Plan(executor="process"), evaluate_test=False)
+    check_space(definition, definition.base())
     if definition.searcher == "grid":
         num_samples = len(combinations(definition))
     if num_samples is not None:
         definition = dataclasses.replace(definition, num_samples=num_samples)
     console = console or SweepConsole(io.StringIO())
+    if run_dir is not None:
+        run_dir = absolute(run_dir, "--run-dir", RunError)
+        if resume == "auto":
+            refuse_held(run_dir, "searching")
+    check_writable(absolute(run_dir or "runs", "--run-dir", RunError), "--run-dir", RunError)
     if max_concurrent is not None and max_concurrent < 1:
         raise PlanError(f"max_concurrent={max_concurrent}: expected at least 1, or leave it out")
+    with Stop() as stop:
+        return _searched(definition, max_concurrent, plan, run_dir, resume, console, stop)
+
+
+def _searched(
+    definition: Sweep,
+    max_concurrent: int | None,
+    plan: Plan,
+    run_dir: str | Path | None,
+    resume: Resume,
+    console: SweepConsole,
+    stop: Stop,
+) -> SweepResult:
     base = with_validation(recipe_with(definition.base(), definition, {}), console)
-    # A cluster is looked at before anything is started; a private Ray is not needed for that.
-    started_ray = connect(plan, 0) if plan.address is not None else False
+    path = folder_of(definition, base, Path(run_dir) if run_dir is not None else None, resume)
+    refuse_held(path, "searching")
+    started_ray, folder = False, None
     try:
+        # A cluster is looked at before anything is started; a private Ray is not needed for that.
+        if plan.address is not None:
+            with stop.held():
+                started_ray = connect(plan, 0)
+            stop.raise_if_requested()
         needs = Needs(definition, base, plan)
         steps = steps_between_copies(definition, base, plan) if definition.scheduler == "pbt" else None
-        folder = SweepFolder(definition, base, Path(run_dir) if run_dir is not None else None, resume)
-        try:
-            at_once = needs.at_once(max_concurrent)
+        folder = SweepFolder(definition, base, path, "auto")
+        at_once = needs.at_once(max_concurrent)
+        with stop.held():
             started_ray = connect(plan, at_once * needs.store_bytes) or started_ray
-            console.message(f"{definition.name}: {needs.describe()}; {at_once} at once; {folder.path}")
-            watcher = Watcher(definition, base, plan, folder, console)
-            queue = watcher.watched(steps)
-            complete = _run(definition, needs, watcher, queue, folder, max_concurrent)
-            return _concluded(definition, folder, complete, at_once, console)
-        finally:
-            folder.close()
+        stop.raise_if_requested()
+        console.message(f"{definition.name}: {needs.describe()}; {at_once} at once; {folder.path}")
+        watcher = Watcher(definition, base, plan, folder, console, stop, started_ray)
+        queue = watcher.watched(steps)
+        with stop.held(), stop.expected():
+            run_trials(definition, needs, watcher, queue, folder, max_concurrent)
+        return _concluded(definition, folder, at_once, console, stop)
     finally:
-        if started_ray:
-            ray.shutdown()
+        with stop.held():
+            if started_ray:
+                ray.shutdown()
+            # Not sooner: until now trials may have written into it.
+            if folder is not None:
+                folder.close()
 
 
-def _run(
-    definition: Sweep,
-    needs: Needs,
-    watcher: Watcher,
-    queue: TrialQueue | PopulationQueue,
-    folder: SweepFolder,
-    max_concurrent: int | None,
-) -> bool:
-    """Run all trials; returns whether they have all ended."""
-    if queue.is_empty:
-        return _have_ended(definition, folder)
-    scheduler: Any = FIFOScheduler()
-    if definition.scheduler == "asha":
-        scheduler = ASHAScheduler(
-            time_attr=EPOCH,
-            metric=definition.metric,
-            mode=definition.mode,
-            # A trial that was trained to its end is not stopped.
-            max_t=needs.epochs + 1,
-            grace_period=definition.grace_epochs,
-            reduction_factor=definition.reduction_factor,
-        )
-    # What Ray Tune keeps of its own is not needed again: a search goes on from its list of trials.
-    with tempfile.TemporaryDirectory(prefix="local_learning_tune_") as scratch:
-        tuner = tune.Tuner(
-            tune.with_resources(run_trial, lambda config: needs.factory(config["settings"])),
-            tune_config=tune.TuneConfig(
-                # With ASHA the metric is given to the scheduler, which does not take it twice.
-                metric=None if definition.scheduler == "asha" else definition.metric,
-                mode=None if definition.scheduler == "asha" else definition.mode,
-                search_alg=queue,
-                scheduler=scheduler,
-                # A population decides itself when it has come to its end.
-                num_samples=-1 if definition.scheduler == "pbt" else definition.num_samples,
-                max_concurrent_trials=max_concurrent,
-                # Members take turns, and what their processes have imported need not be imported again.
-                reuse_actors=definition.scheduler == "pbt",
-            ),
-            run_config=tune.RunConfig(
-                name="tune", storage_path=scratch, verbose=0, callbacks=[watcher], log_to_file=False
-            ),
-        )
-        with _quiet(folder.path / "tune.txt"):
-            tuner.fit()
-    return _have_ended(definition, folder)
+def _have_ended(definition: Sweep, trials: Sequence[Trial]) -> bool:
+    states = [trial.status for trial in trials]
+    return len(states) >= definition.num_samples and all(each in ("finished", "pruned", "failed") for each in states)
 
 
-def _have_ended(definition: Sweep, folder: SweepFolder) -> bool:
-    states = [trial.status for trial in folder.trials.values()]
-    return len(states) >= definition.num_samples and all(each not in ("waiting", "running") for each in states)
-
-
-@contextlib.contextmanager
-def _quiet(log: Path) -> Iterator[None]:
-    """Let what Ray Tune prints and logs go to a file: the console tells what there is to tell."""
-    before = {name: os.environ.get(name) for name in _TUNE_SILENT}
-    os.environ.update(_TUNE_SILENT)
-    # It has the standard error of before the redirection.
-    logger = logging.getLogger("ray.tune")
-    propagated = logger.propagate
-    try:
-        with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-            handler = logging.StreamHandler(file)
-            logger.addHandler(handler)
-            logger.propagate = False
-            try:
-                yield
-            finally:
-                logger.removeHandler(handler)
-    finally:
-        logger.propagate = propagated
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _concluded(
-    definition: Sweep, folder: SweepFolder, complete: bool, at_once: int, console: SweepConsole
-) -> SweepResult:
+def _concluded(definition: Sweep, folder: SweepFolder, at_once: int, console: SweepConsole, stop: Stop) -> SweepResult:
     trials = [folder.trials[number] for number in sorted(folder.trials)]
-    best = best_trial(definition, trials)
-    front = pareto_front(definition, trials)
-    status: Literal["finished", "failed", "interrupted"] = "interrupted"
-    if complete:
+    best: Trial | None = None
+    front: tuple[int, ...] = ()
+    status: Ending = "interrupted"
+    if stop.requested:
+        status = "interrupted"
+    elif any(trial.status == "lost" for trial in trials):
+        status = "lost"
+    elif _have_ended(definition, trials):
+        # Before all have ended nobody has won: the test images must not be looked at for a trial that has not.
+        best, front = best_trial(definition, trials), pareto_front(definition, trials)
         status = "finished" if best is not None else "failed"
         for trial in trials:
             wanted = trial.number in front or (best is not None and trial.number == best.number)
@@ -219,7 +174,8 @@ def _concluded(
                 folder.note(trial)
     result = SweepResult(folder.path, status, definition, tuple(trials), best, front, at_once)
     folder.write_table(trials)
-    write_report(result.sweep, result.trials, result.best, result.front, result.run_dir)
+    # A picture takes seconds, which somebody who has said stop does not wait; the next start draws it.
+    write_report(result.sweep, result.trials, result.best, result.front, result.run_dir, draw=not stop.requested)
     return result
 
 

@@ -19,7 +19,8 @@ from engine.search.definition import Sweep
 from engine.search.lineage import begin_from
 from engine.search.population import donors, explored
 from engine.search.settings import drawn
-from engine.search.trials import Stage, SweepFolder, Trial
+from engine.search.trial import Stage, Trial
+from engine.search.trials import SweepFolder
 
 
 class PopulationQueue(Searcher):
@@ -86,13 +87,19 @@ class PopulationQueue(Searcher):
                 self.of_tune[trial_id] = trial
                 self._begun(trial)
                 return configuration
-            if any(trial.status == "running" for trial in self._folder.trials.values()):
+            states = {trial.status for trial in self._folder.trials.values()}
+            if "running" in states:
                 return None
-            if not self._waiting():
+            # Without one of its members a generation would choose otherwise: it waits for the next start of the search.
+            if "waiting" not in states or "lost" in states:
                 return Searcher.FINISHED
             self._ready.extend(self._behind())
             if not self._ready:
                 self._turn()
+
+    def try_again(self, trial: Trial) -> None:
+        """Let a member that was lost go on from its newest checkpoint."""
+        trial.status = "waiting"
 
     def _waiting(self) -> list[Trial]:
         trials = self._folder.trials

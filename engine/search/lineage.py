@@ -21,19 +21,50 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
 
 from engine.atomic import replace_file, write_error
 from engine.errors import RunError
 from engine.learners import LearnerState
 from engine.learners.checkpoints import newest_checkpoint, save_checkpoint
 from engine.methods import weights_sha256
+from engine.reading import checked, read_json
 from engine.recipes import Plan, Recipe, load_recipe, recipe_from_dict, recipe_identity, recipe_to_dict, recipe_to_json
+from engine.recipes.problems import describe_problems, field_names
 from engine.training import Result, load, train
 from engine.training.folder import choose_folder
 
 LINEAGE = "lineage.json"
+_ADVICE = "without it, what came before this run is not known"
+_Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}(-[0-9a-f]{64})*$")]
+
+
+@with_config(ConfigDict(extra="forbid", strict=True))
+class _Stage(TypedDict):
+    run: Annotated[str, Field(pattern=r"^[^/\\\x00]{1,255}$")]
+    step: Annotated[int, Field(gt=0, lt=2**63)]
+    weights_sha256: _Digest
+    recipe: dict[str, Any]
+
+
+@with_config(ConfigDict(extra="forbid", strict=True))
+class _Copied(TypedDict):
+    folder: str
+    manifest_sha256: _Digest
+
+
+@with_config(ConfigDict(extra="forbid", strict=True))
+class _Lineage(TypedDict):
+    stages: Annotated[list[_Stage], Field(min_length=1)]
+    checkpoint: _Copied
+
+
+_LINEAGE = TypeAdapter(_Lineage)
 
 
 def begin_from(donor: str | Path, recipe: Recipe, run_dir: str | Path) -> None:
@@ -90,12 +121,19 @@ def stages_of(run_dir: str | Path) -> list[dict[str, Any]]:
         RunError: its lineage.json is damaged.
     """
     path = Path(run_dir) / LINEAGE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return []
-    try:
-        stages: list[dict[str, Any]] = json.loads(path.read_text())["stages"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise RunError(f"{path}: is damaged ({error}); without it, what came before this run is not known") from error
+    lineage = checked(read_json(path, RunError, follow_links=False, advice=_ADVICE), _LINEAGE, path, RunError)
+    stages: list[dict[str, Any]] = [dict(stage) for stage in lineage["stages"]]
+    for place, stage in enumerate(stages):
+        try:
+            recipe_from_dict(stage["recipe"])
+        except ValidationError as error:
+            problem = describe_problems(error, Recipe, field_names(Recipe, stage["recipe"]))[0]
+            raise RunError(f"{path}: stages.{place}.recipe: {problem}; {_ADVICE}") from error
+    steps = [stage["step"] for stage in stages]
+    if steps != sorted(set(steps)):
+        raise RunError(f"{path}: stages end at the steps {steps}, expected each after the one before; {_ADVICE}")
     return stages
 
 

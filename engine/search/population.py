@@ -17,7 +17,7 @@ from ray.tune.search.sample import Float, Integer, Quantized
 
 from engine.search.definition import Sweep
 from engine.search.settings import Settings, choices, draw
-from engine.search.trials import Trial
+from engine.search.trial import Trial
 from engine.search.winners import goodness
 from engine.streams import stream_seed
 

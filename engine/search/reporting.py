@@ -11,7 +11,7 @@ from engine.atomic import replace_file, replacing
 from engine.search.definition import Sweep
 from engine.search.searching import importances
 from engine.search.settings import Settings, choices
-from engine.search.trials import Trial
+from engine.search.trial import Trial
 from engine.search.winners import ranked
 from engine.tracking import format_bytes, format_share, read_metrics
 from engine.tracking.figures import FAINT, INK, STRONG, TEXT_SIZE, colours, dress, open_figure
@@ -55,8 +55,15 @@ def table_rows(sweep: Sweep, trials: Sequence[Trial], front: Sequence[int]) -> t
     return titles, rows
 
 
-def write_report(sweep: Sweep, trials: Sequence[Trial], best: Trial | None, front: Sequence[int], folder: Path) -> None:
-    """Write sweep.md and sweep.png into the folder of a search."""
+def write_report(
+    sweep: Sweep,
+    trials: Sequence[Trial],
+    best: Trial | None,
+    front: Sequence[int],
+    folder: Path,
+    draw: bool = True,
+) -> None:
+    """Write sweep.md and, unless told not to draw, sweep.png into the folder of a search."""
     titles, rows = table_rows(sweep, trials, front)
     lines = [f"# {sweep.name}: {len(trials)} trials", "", _row(titles), _row(["---"] * len(titles))]
     lines += [_row(row) for row in rows]
@@ -68,7 +75,8 @@ def write_report(sweep: Sweep, trials: Sequence[Trial], best: Trial | None, fron
     if counted:
         lines += ["", "How much each field decided: " + ", ".join(f"{n} {v:.0%}" for n, v in counted.items()) + "."]
     replace_file(folder / "sweep.md", ("\n".join(lines) + "\n").encode())
-    plot(sweep, trials, front, counted, folder)
+    if draw:
+        plot(sweep, trials, front, counted, folder)
 
 
 def _schedule(sweep: Sweep, trial: Trial) -> list[str]:

@@ -16,7 +16,7 @@ from ray.tune.search import Searcher
 from engine.errors import PlanError, RecipeError
 from engine.search.definition import Sweep
 from engine.search.settings import Settings, choices, drawn
-from engine.search.trials import Trial
+from engine.search.trial import Trial
 from engine.streams import stream_seed
 
 
@@ -46,8 +46,10 @@ class TrialQueue(Searcher):
         over = ("failed",) if sweep.scheduler == "asha" else ("failed", "finished", "pruned")
         self._again = deque(sorted(number for number, trial in trials.items() if trial.status not in over))
         self._configuration, self._begun, self._refused = configuration, begun, refused
+        self._in_flight: set[str] = set()
+        self._number = 0
         self.of_tune: dict[str, Trial] = {}
-        """Trials by Ray Tune's own names for them."""
+        """Trials by Ray Tune's own names for them; a trial has a new one each time it is tried."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Keep nothing: Ray Tune writes itself down, but a search never reads that."""
@@ -58,7 +60,7 @@ class TrialQueue(Searcher):
         return True
 
     def suggest(self, trial_id: str) -> Any:
-        """Return the next configuration, or that there is none."""
+        """Return the next configuration; None while what still runs may be lost; or that there is none."""
         while (trial := self._next()) is not None:
             try:
                 configuration = self._configuration(trial)
@@ -66,32 +68,47 @@ class TrialQueue(Searcher):
                 self._refused(trial, error)
                 continue
             self.of_tune[trial_id] = trial
+            self._in_flight.add(trial_id)
             self._begun(trial)
             return configuration
-        return Searcher.FINISHED
+        return None if self._in_flight else Searcher.FINISHED
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is left to do."""
-        return not self._again and len(self._trials) >= self._total
+        return not self._again and self._free() is None
+
+    def try_again(self, trial: Trial) -> None:
+        """Let a trial that was lost be the next one."""
+        self._again.appendleft(trial.number)
+
+    def _free(self) -> int | None:
+        """Return the smallest number that no trial has; None where all have been drawn."""
+        while self._number in self._trials:
+            self._number += 1
+        return self._number if self._number < self._total else None
 
     def _next(self) -> Trial | None:
         if self._again:
             return self._trials[self._again.popleft()]
-        number = len(self._trials)
-        settings = self._new(number) if number < self._total else None
-        if settings is None:
+        number = self._free()
+        settings = self._new(number) if number is not None else None
+        if number is None or settings is None:
             return None
         self._trials[number] = Trial(number, settings)
         return self._trials[number]
 
     def _new(self, number: int) -> Settings | None:
         if self._sweep.searcher == "tpe":
+            if any(trial.status == "lost" for trial in self._trials.values()):
+                # What would be learned from it is not known yet; the next start of the search knows more.
+                return None
             return suggested(self._sweep, list(self._trials.values()), number)
         return drawn(self._sweep, number)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Do nothing: trials are kept by who is told of them."""
+        """Note that a trial has ended; how is kept by who is told of it."""
+        self._in_flight.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the trials are kept elsewhere, and as JSON."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from ray.tune.search.sample import Categorical, Domain
+from ray.tune.search.sample import Categorical, Domain, Integer, Quantized
 
 from engine.errors import RecipeError
 from engine.recipes import Plan, Recipe, apply_overrides, with_absolute_paths
@@ -71,7 +71,7 @@ def combinations(sweep: Sweep) -> list[Settings]:
 
 def _plain(value: Any) -> Any:
     """Return a value as it will be read from JSON again."""
-    if isinstance(value, tuple):
+    if isinstance(value, (list, tuple)):
         return [_plain(each) for each in value]
     return value.item() if isinstance(value, np.generic) else value
 
@@ -89,8 +89,8 @@ def choices(sweep: Sweep, name: str) -> list[Any] | None:
         return [_plain(value) for value in domain["grid_search"]]
     if not isinstance(domain, Domain):
         raise RecipeError(
-            f"sweep {sweep.name}: space[{name!r}] is {domain!r}, expected a domain such as ray.tune.choice([1, 2]) or "
-            "ray.tune.loguniform(0.1, 10)"
+            f"sweep {sweep.name}: space[{name!r}] is {shown(domain)}, expected a domain such as ray.tune.choice([1, 2])"
+            " or ray.tune.loguniform(0.1, 10)"
         )
     if sweep.searcher == "grid":
         raise RecipeError(
@@ -100,12 +100,34 @@ def choices(sweep: Sweep, name: str) -> list[Any] | None:
     return None
 
 
+def shown(value: Any) -> str:
+    """Return a value in at most a hundred characters, for a message."""
+    try:
+        text = ascii(value)
+    except Exception:  # of an object of somebody else, of one that holds itself, or of a number with too many digits
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
 def examples(sweep: Sweep) -> Iterator[Settings]:
-    """Yield settings with which every listed value of every field is looked at once, to refuse early what cannot be."""
+    """Yield settings with which every listed value of every field, and both ends of whole numbers, are looked at once.
+
+    So what can never be is refused early.
+    """
     usual = {name: _first(sweep, name) for name in sweep.space}
     for name in sweep.space:
-        for value in choices(sweep, name) or [usual[name]]:
+        listed = choices(sweep, name)
+        for value in [usual[name], *ends(sweep, name)] if listed is None else listed:
             yield {**usual, name: value}
+
+
+def ends(sweep: Sweep, name: str) -> list[int]:
+    """Return the smallest and the largest value of a field that is searched over a range of whole numbers."""
+    domain = sweep.space[name]
+    if not isinstance(domain, Integer):
+        return []
+    # Without a step the upper bound is itself no value.
+    return [int(domain.lower), int(domain.upper) - (not isinstance(domain.get_sampler(), Quantized))]
 
 
 def _first(sweep: Sweep, name: str) -> Any:

@@ -1,78 +1,73 @@
-"""What is known of the trials of a search, and how does it outlive the process that drives the search?"""
+"""What does the folder of a search hold, and who may write to it?"""
 
 from __future__ import annotations
 
-import dataclasses
-import fcntl
 import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, Literal, TypedDict
+from typing import IO, Any
+
+from pydantic import ConfigDict, TypeAdapter, with_config
+from typing_extensions import NotRequired, TypedDict
 
 from engine.atomic import replace_file, replacing, write_error
 from engine.errors import RunError
+from engine.paths import absolute
+from engine.reading import checked, read_json
 from engine.recipes import Recipe, recipe_identity
 from engine.search.definition import Sweep
-from engine.search.settings import Settings
+from engine.search.trial import Trial
+from engine.search.trial_log import append_trial, read_trials
 from engine.training.folder import Resume, free_folder
+from engine.training.holding import hold, release
 
-Status = Literal["waiting", "running", "finished", "pruned", "failed", "lost"]
-_CONTENT, _LOG = "sweep.json", "trials.jsonl"
-
-
-class Stage(TypedDict):
-    """A part of a training that a member of a population has taken over from another."""
-
-    until_epoch: int
-    """Finished epochs at its end."""
-    run: str
-    """Name of the run folder that trained it."""
-    settings: dict[str, Any]
-    """Values of the searched fields in it."""
+_CONTENT, _LOG, _TRIALS, _SCRATCH = "sweep.json", "trials.jsonl", "trials", ".tune"
+_ADVICE = "remove the folder, or give another --run-dir"
 
 
-@dataclass
-class Trial:
-    """One run of a search.
+@with_config(ConfigDict(extra="forbid", strict=True))
+class _Content(TypedDict):
+    name: str
+    recipe: str
+    space: dict[str, str]
+    fields: list[str]
+    metric: str
+    against: list[str]
+    searcher: str
+    scheduler: str
+    grace_epochs: int
+    reduction_factor: int
+    seed: int
+    num_samples: NotRequired[int]
+    perturb_every_epochs: NotRequired[int]
 
-    Attributes:
-        number: from 0, in the order in which settings were drawn.
-        settings: values of the searched fields; of a member of a population those that it has now.
-        status: ``pruned`` where the scheduler stopped it early, ``failed`` where an error did, ``lost`` where a process
-            or node ended, after which the same command goes on with it; a member of a population is ``waiting`` between
-            two generations, too.
-        epochs: finished epochs.
-        metrics: newest value of every score of the validation images, of memory in bytes and of images per second; of
-            the winners those of the test images, too.
-        error: why it failed or was lost.
-        generation: of a member of a population, how often it had the choice to copy another one.
-        lineage: of a member of a population that copied another one, what had been trained before its own run folder
-            began.
+
+_CONTENT_SHAPE = TypeAdapter(_Content)
+
+
+def folder_of(sweep: Sweep, base: Recipe, run_dir: Path | None, resume: Resume) -> Path:
+    """Return the folder of a search, without writing anything.
+
+    Args:
+        sweep: what is searched.
+        base: the recipe before any setting.
+        run_dir: the folder; ``runs/sweep-NAME-DIGEST`` unless given.
+        resume: ``auto`` takes the folder, ``never`` the first free name beside it.
+
+    Raises:
+        RunError: the path is no folder, or cannot be one.
     """
-
-    number: int
-    settings: Settings
-    status: Status = "waiting"
-    epochs: int = 0
-    metrics: dict[str, float] = field(default_factory=dict)
-    error: str | None = None
-    generation: int = 0
-    lineage: list[Stage] = field(default_factory=list)
-
-    @property
-    def began_at(self) -> int:
-        """Finished epochs at the beginning of its run folder."""
-        return self.lineage[-1]["until_epoch"] if self.lineage else 0
-
-    @property
-    def name(self) -> str:
-        """Name of its run folder; a member of a population has a new one from each copy on."""
-        name = f"trial-{self.number:04d}"
-        return f"{name}-from-epoch-{self.began_at}" if self.lineage else name
+    digest = hashlib.sha256(json.dumps(_content(sweep, base), sort_keys=True).encode()).hexdigest()[:8]
+    usual = Path("runs") / f"sweep-{sweep.name}-{digest}"
+    path = absolute(run_dir if run_dir is not None else usual, "--run-dir", RunError)
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path}: is a file; give the name of a folder")
+    return free_folder(path) if resume == "never" else path
 
 
 class SweepFolder:
@@ -85,58 +80,72 @@ class SweepFolder:
         resume: ``auto`` goes on with the search in the folder, ``never`` starts a new one beside it.
 
     Raises:
-        RunError: the folder holds something else, or another process drives a search in it.
+        RunError: the folder holds something else, a file in it is damaged, or another process drives a search in it.
     """
 
     def __init__(self, sweep: Sweep, base: Recipe, run_dir: Path | None, resume: Resume) -> None:
         content = _content(sweep, base)
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
-        path = run_dir if run_dir is not None else Path("runs") / f"sweep-{sweep.name}-{digest}"
-        if path.exists() and not path.is_dir():
-            raise RunError(f"{path}: is a file; give the name of a folder")
-        self.path = Path(os.path.abspath(free_folder(path) if resume == "never" else path))
-        earlier = _read(self.path / _CONTENT)
-        if (
-            earlier is None
-            and self.path.is_dir()
-            and any(not each.name.startswith(".") for each in self.path.iterdir())
-        ):
-            raise RunError(f"{self.path}: holds files but no readable {_CONTENT}, so it is no search; give --run-dir")
-        if earlier is not None and earlier != content:
-            changed = sorted(name for name in content if earlier.get(name) != content[name])
+        self.path = folder_of(sweep, base, run_dir, resume)
+        is_new = not os.path.lexists(self.path / _CONTENT)
+        if is_new and self.path.is_dir() and any(not each.name.startswith(".") for each in self.path.iterdir()):
+            raise RunError(f"{self.path}: holds files but no {_CONTENT}, so it is no search; give another --run-dir")
+        if not is_new:
+            self._check_same(content)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise write_error(self.path, error) from error
+        self._lock: IO[str] = hold(self.path, "searching")
+        try:
+            self._check_no_links()
+            if is_new:
+                replace_file(self.path / _CONTENT, (json.dumps(content, indent=2) + "\n").encode())
+            self.trials = read_trials(self.path / _LOG, sweep)
+            self._remove_scratch()
+        except BaseException:
+            release(self._lock)
+            raise
+
+    def _check_same(self, content: dict[str, Any]) -> None:
+        values = read_json(self.path / _CONTENT, RunError, follow_links=False, advice=_ADVICE)
+        found = checked(values, _CONTENT_SHAPE, self.path / _CONTENT, RunError)
+        earlier: dict[str, Any] = {**found}
+        if earlier != content:
+            changed = sorted(name for name in {**content, **earlier} if earlier.get(name) != content.get(name))
             raise RunError(
                 f"{self.path}: holds another search (other {', '.join(changed)}); give another --run-dir, or --resume "
                 "never to start a new one beside it"
             )
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock: IO[str] = (self.path / ".lock").open("w")
-        except OSError as error:
-            raise write_error(self.path, error) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            raise RunError(f"{self.path}: another process searches in this folder; wait for it") from None
-        if earlier is None:
-            replace_file(self.path / _CONTENT, (json.dumps(content, indent=2) + "\n").encode())
-        _mend(self.path / _LOG)
-        self.trials = _trials(self.path / _LOG)
+
+    def _check_no_links(self) -> None:
+        """Refuse folders of trials that lie elsewhere: what would be written into them is not theirs."""
+        trials = self.path / _TRIALS
+        if not os.path.lexists(trials):
+            return
+        with os.scandir(trials) as entries:
+            names = [each for each in entries if re.fullmatch(r"trial-\d+(-from-epoch-\d+)?", each.name)]
+            wrong = next((each.path for each in names if not each.is_dir(follow_symlinks=False)), None)
+        if trials.is_symlink() or wrong is not None:
+            raise RunError(f"{wrong or trials}: is no folder, or a symbolic link to one; remove it, or {_ADVICE}")
+
+    @property
+    def scratch(self) -> Path:
+        """Where Ray Tune keeps what nobody needs again; it is removed with `close`, or by the next start."""
+        return self.path / _SCRATCH
+
+    def _remove_scratch(self) -> None:
+        if self.scratch.is_symlink():
+            self.scratch.unlink()
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
     def run_dir(self, trial: Trial) -> Path:
         """Return the run folder of a trial."""
-        return self.path / "trials" / trial.name
+        return self.path / _TRIALS / trial.name
 
     def note(self, trial: Trial) -> None:
         """Keep what is known of a trial; it is on the disk when this returns."""
         self.trials[trial.number] = trial
-        try:
-            with (self.path / _LOG).open("a") as file:
-                file.write(json.dumps(_values(trial)) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise write_error(self.path / _LOG, error) from error
+        append_trial(self.path / _LOG, trial)
 
     def write_table(self, trials: Sequence[Trial]) -> Path:
         """Write trials.parquet: a row for each trial, a column for each field and metric; returns its path."""
@@ -170,7 +179,8 @@ class SweepFolder:
 
     def close(self) -> None:
         """Let other processes drive the search."""
-        self._lock.close()
+        self._remove_scratch()
+        release(self._lock)
 
 
 def _content(sweep: Sweep, base: Recipe) -> dict[str, Any]:
@@ -196,45 +206,3 @@ def _sampling(sampler: Any) -> str:
     plain = sorted((name, value) for name, value in vars(sampler).items() if isinstance(value, (int, float, str)))
     inner = getattr(sampler, "sampler", None)
     return f"{type(sampler).__name__} {plain}" + (f" of {_sampling(inner)}" if inner is not None else "")
-
-
-def _mend(log: Path) -> None:
-    """Cut off what a process was writing when it was killed, so that the next line does not follow it."""
-    content = log.read_bytes() if log.is_file() else b""
-    if content and not content.endswith(b"\n"):
-        whole, _, last = content.rpartition(b"\n")
-        try:
-            json.loads(last)
-        except ValueError:
-            content = whole + b"\n" if whole else b""
-        else:
-            content += b"\n"
-        replace_file(log, content)
-
-
-def _values(trial: Trial) -> dict[str, Any]:
-    metrics = {name: value if math.isfinite(value) else None for name, value in trial.metrics.items()}
-    return {**dataclasses.asdict(trial), "settings": dict(trial.settings), "metrics": metrics}
-
-
-def _trials(log: Path) -> dict[int, Trial]:
-    found: dict[int, Trial] = {}
-    lines = log.read_text().splitlines() if log.is_file() else []
-    for place, line in enumerate(lines):
-        try:
-            values: Mapping[str, Any] = json.loads(line)
-        except json.JSONDecodeError:
-            raise RunError(
-                f"{log}: line {place + 1} is no JSON; remove the folder, or give another --run-dir"
-            ) from None
-        metrics = {name: math.nan if value is None else value for name, value in values["metrics"].items()}
-        found[values["number"]] = Trial(**{**values, "metrics": metrics})
-    return found
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        values = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return values if isinstance(values, dict) else None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
-from engine.errors import LearnerLost, RecipeError
+from engine.errors import Interrupted, LearnerLost, RecipeError, RunError
 from engine.recipes import Plan, Recipe, plan_to_dict, recipe_to_dict
 from engine.search.console import SweepConsole
 from engine.search.definition import Sweep
@@ -18,17 +20,37 @@ from engine.search.reporting import setting_in_words, table_rows, value_in_words
 from engine.search.running import EPOCH
 from engine.search.searching import TrialQueue
 from engine.search.settings import Settings, recipe_with
-from engine.search.trials import Status, SweepFolder, Trial
+from engine.search.stopping import Stop
+from engine.search.trial import Status, Trial
+from engine.search.trials import SweepFolder
 from engine.training.folder import read_summary
+
+TRIES_AFTER_LOSS = 3
+"""How often one trial that loses its process or node is tried again before the search gives up, in one start of it."""
 
 
 class Watcher(tune.Callback):
-    """Keeps what becomes known of the trials, and tells it."""
+    """Keeps what becomes known of the trials, and tells it.
 
-    def __init__(self, definition: Sweep, base: Recipe, plan: Plan, folder: SweepFolder, console: SweepConsole) -> None:
+    Attributes:
+        unreadable: why a trial that had ended could not be reported once more, which ASHA needs; None if all could.
+    """
+
+    def __init__(
+        self,
+        definition: Sweep,
+        base: Recipe,
+        plan: Plan,
+        folder: SweepFolder,
+        console: SweepConsole,
+        stop: Stop,
+        ray_is_ours: bool,
+    ) -> None:
         self._definition, self._base, self._plan = definition, base, plan
-        self._folder, self._console = folder, console
+        self._folder, self._console, self._stop, self._ray_is_ours = folder, console, stop, ray_is_ours
         self._queue: TrialQueue | PopulationQueue | None = None
+        self._losses: Counter[int] = Counter()
+        self.unreadable: RunError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Keep nothing: Ray Tune writes itself down, but a search never reads that."""
@@ -89,6 +111,15 @@ class Watcher(tune.Callback):
         self._folder.note(trial)
         self._console.message(f"{trial.name} failed: {trial.error}")
 
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """End the search if a signal has come."""
+        if self._stop.requested and self._ray_is_ours:
+            # Its trials end with our connection to Ray; Tune would wait for each of them first.
+            raise Interrupted
+        if self._stop.requested:
+            # Tune's own word for it, after which it gives back what trials have reserved.
+            signal.raise_signal(signal.SIGUSR1)
+
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
@@ -120,11 +151,26 @@ class Watcher(tune.Callback):
         )
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Note a trial that an error has ended."""
+        """Note a trial that an error has ended; one that was lost is tried again, but not for ever."""
+        assert self._queue is not None
         known = self._known(trial)
-        known.status, known.error = _cause(trial)
-        self._folder.note(known)
-        self._console.message(f"{known.name} {'was ' * (known.status == 'lost')}{known.status}: {known.error}")
+        status, cause = _cause(trial)
+        if status == "lost" and self._stop.requested:
+            # The signal that ends the search may have ended the trial, too.
+            return
+        self._losses[known.number] += status == "lost"
+        again = status == "lost" and self._losses[known.number] <= TRIES_AFTER_LOSS
+        if known.status == "running":
+            known.status, known.error = status, cause
+            self._folder.note(known)
+            what = f"{known.name} {'was ' * (status == 'lost')}{status}: {cause}"
+            last = f"; after {TRIES_AFTER_LOSS} further tries it is left to the next start" if status == "lost" else ""
+            tries = f"; it is tried again ({self._losses[known.number]} of {TRIES_AFTER_LOSS})" if again else last
+            self._console.message(f"{what}{tries}")
+        elif not again:
+            self.unreadable = RunError(f"{self._folder.run_dir(known)}: could not be read once more: {cause}")
+        if again:
+            self._queue.try_again(known)
 
     def _show(self) -> None:
         self._console.show(*table_rows(self._definition, list(self._folder.trials.values()), ()))

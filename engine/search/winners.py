@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from engine.search.definition import SMALLER_IS_BETTER, Sweep
-from engine.search.trials import Trial
+from engine.search.trial import Trial
 
 
 def best_trial(sweep: Sweep, trials: Sequence[Trial]) -> Trial | None:

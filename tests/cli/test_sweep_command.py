@@ -84,7 +84,7 @@ def test_a_wrong_name_ends_with_2_and_the_nearest_one(command: Any, word: str) -
         (("k_digits", "--resume", "allways"), "invalid choice: 'allways'"),
         (("k_digits", "--num-sample", "4"), "--num-samples"),
         (("infopro_cifar10_resnet32",), "data.root"),
-        (("k_digits", "--run-dir", "taken"), "holds files but no readable sweep.json"),
+        (("k_digits", "--run-dir", "taken"), "holds files but no sweep.json"),
         (("k_digits", "--on", "ray", "--address", "127.0.0.1:1"), "127.0.0.1:1: nothing answers there"),
         (("k_digits", "--address", "127.0.0.1:1"), "127.0.0.1:1: nothing answers there"),
         (("k_digits", "--on", "ray", "--address", "somewhere"), "expected auto, or HOST:PORT"),
@@ -165,11 +165,12 @@ def test_a_field_that_is_searched_cannot_be_given(command: Any, asked: dict[str,
 
 
 def test_what_was_lost_is_told_with_what_to_do(command: Any, asked: dict[str, Any]) -> None:
-    asked["result"] = _result(Path("s"))
+    asked["result"] = _result(Path("s"), "lost", best=False)
     asked["result"].trials[1].status = "lost"
     answer = command("sweep", "k_digits")
-    assert answer.code == 0
-    assert "1 of the trials lost their processes; the same command goes on with them" in answer.out
+    assert answer.code == 3
+    assert "best recipe" not in answer.out
+    assert "1 of the trials lost their processes or nodes again and again, so none has won" in answer.out
 
 
 def test_an_error_ends_with_its_code(command: Any, asked: dict[str, Any]) -> None:

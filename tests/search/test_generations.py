@@ -21,7 +21,8 @@ from engine.errors import RecipeError, RunError
 from engine.recipes import Recipe
 from engine.search import Sweep, Trial, generations
 from engine.search.generations import PopulationQueue
-from engine.search.trials import Status, SweepFolder
+from engine.search.trial import Status
+from engine.search.trials import SweepFolder
 
 ACCURACY = "validation/accuracy"
 STEPS = 10
@@ -50,6 +51,7 @@ class _Lab:
         self.told: list[str] = []
         self.most = 0
         self.ends_as: Status = "failed"
+        self.tries_again = False
 
     def _begun(self, trial: Trial) -> None:
         trial.status = "running"
@@ -79,14 +81,19 @@ class _Lab:
             for number in itertools.count():
                 given = queue.suggest(f"t{number}") if len(running) < self.slots else None
                 if given == Searcher.FINISHED:
-                    assert not running and queue.is_empty
+                    lost = any(trial.status == "lost" for trial in self.folder.trials.values())
+                    assert not running and (queue.is_empty or lost)
                     return self.folder.trials
                 if given is not None:
                     running.append((queue.of_tune[f"t{number}"], given["until"]))
                     self.most = max(self.most, len(running))
                     continue
                 # The newest ends first, so that members come in another order with another number of slots.
-                self._end(*running.pop(), fails or {})
+                trial, until = running.pop()
+                self._end(trial, until, fails or {})
+                if trial.status == "lost" and self.tries_again:
+                    fails = {}
+                    queue.try_again(trial)
             raise AssertionError
         finally:
             self.folder.close()
@@ -182,16 +189,23 @@ def test_a_member_that_fails_leaves_the_population(sweep: Sweep, tmp_path: Path,
     assert len(copies) == 3
 
 
-def test_a_member_that_was_lost_goes_on_with_the_same_command(sweep: Sweep, tmp_path: Path, copies: Any) -> None:
+@pytest.mark.parametrize("generation", [0, 2, 3])
+@pytest.mark.parametrize("tries_again", [True, False])
+def test_a_member_that_was_lost_changes_nothing(
+    sweep: Sweep, tmp_path: Path, copies: Any, generation: int, tries_again: bool
+) -> None:
+    """Tried again at once, or left to the next start: the others wait for it."""
+    expected = _known(_Lab(sweep, tmp_path / "whole", 2).run())
+    copied, copies[:] = list(copies), []
     lab = _Lab(sweep, tmp_path / "s", 2)
-    lab.ends_as = "lost"
-    trials = lab.run(fails={3: 2})
-    assert [trials[number].status for number in range(5)] == ["finished"] * 3 + ["lost", "finished"]
-    lost = len(copies)
-    again = _Lab(sweep, tmp_path / "s", 2).run()
-    assert [trial.status for trial in again.values()] == ["finished"] * 5
-    assert again[3].epochs == EPOCHS
-    assert len(copies) == lost, "there is nobody left whom it could copy"
+    lab.ends_as, lab.tries_again = "lost", tries_again
+    trials = lab.run(fails={3: generation})
+    if not tries_again:
+        assert trials[3].status == "lost"
+        assert {trial.generation for trial in trials.values()} == {generation}
+        trials = _Lab(sweep, tmp_path / "s", 2).run()
+    assert _known(trials) == expected
+    assert copies == copied
 
 
 def test_a_population_of_another_size_is_another_search(sweep: Sweep, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -174,34 +175,119 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing_running(words: list[str], tmp_p
         assert process.returncode == 130, errors
         assert "Traceback" not in errors
         values = json.loads(output.splitlines()[-1])
-        assert values["status"] == "interrupted"
-        assert [trial["status"] for trial in values["trials"]] in (
+        # Where the machine is too slow to end in order, the command has ended without a table.
+        assert values.get("status", values.get("error")) == "interrupted"
+        assert "trials" not in values or [trial["status"] for trial in values["trials"]] in (
             ["finished", "running", "running"],
             ["finished", "finished", "running"],
         )
-        assert not any(name.startswith("test/") for trial in values["trials"] for name in trial["metrics"])
+        noted = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
+        assert not any(name.startswith("test/") for trial in noted for name in trial["metrics"])
         _assert_gone(started)
         steps = _checkpoints(folder)
     _assert_equals_an_uninterrupted_search(words, folder, tmp_path, finished_at, steps)
 
 
-def test_a_trial_that_loses_its_process_is_gone_on_with(words: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", ["Ray starts", "trials run"])
+@pytest.mark.parametrize(
+    ("number", "whole_group"), [(signal.SIGTERM, True), (signal.SIGHUP, False)], ids=["scheduler", "terminal"]
+)
+def test_other_signals_mean_the_same(
+    words: list[str], tmp_path: Path, moment: str, number: signal.Signals, whole_group: bool
+) -> None:
+    folder = tmp_path / "s"
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            # The folder is taken just before Ray is started.
+            awaited = folder / ("sweep.json" if moment == "Ray starts" else "trials/trial-0001/recipe.json")
+            deadline = time.monotonic() + SECONDS
+            while not awaited.is_file():
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            started = psutil.Process(process.pid).children(recursive=True)
+            (os.killpg if whole_group else os.kill)(process.pid, number)
+            output, errors = process.communicate(timeout=SECONDS)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "interrupted" in output.splitlines()[-1]
+    _assert_gone(started)
+
+
+def _trainer(started: list[psutil.Process], pid: int, known: set[int]) -> psutil.Process | None:
+    """The newest process that trains a trial; it trains the last one, of which it is certain that it has not ended."""
+    found = [each for each in [*started, *psutil.Process(pid).children(recursive=True)] if each.pid not in known]
+    with contextlib.suppress(psutil.NoSuchProcess):
+        trainers = [each for each in found if each.is_running() and each.name().startswith("ray::ImplicitFunc")]
+        return max(trainers, key=psutil.Process.create_time, default=None)
+    return None
+
+
+def test_a_trial_that_loses_its_process_is_tried_again_and_changes_nothing(words: list[str], tmp_path: Path) -> None:
+    undisturbed = subprocess.run(
+        [word.replace(str(tmp_path / "s"), str(tmp_path / "whole")) for word in words],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    expected = json.loads(undisturbed.stdout.splitlines()[-1])
     folder = tmp_path / "s"
     with _searching(words, folder) as (process, started):
-        trainers = [each for each in started if each.is_running() and each.name().startswith("ray::ImplicitFunc")]
-        assert trainers
-        # The newest trains the last trial, the only one of which it is certain that it has not ended.
-        max(trainers, key=psutil.Process.create_time).kill()
+        trainer = _trainer(started, process.pid, set())
+        assert trainer is not None
+        trainer.kill()
         output, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, errors
+    assert "trial-0002 was lost: its process ended" in errors and "it is tried again (1 of 3)" in errors
     values = json.loads(output.splitlines()[-1])
-    assert [trial["status"] for trial in values["trials"]] == ["finished", "finished", "lost"]
-    assert "its process ended" in values["trials"][2]["error"]
-    again = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS)
-    assert again.returncode == 0, again.stderr
-    assert "trial-0002 goes on" in again.stderr
-    values = json.loads(again.stdout.splitlines()[-1])
-    assert [(trial["status"], trial["error"]) for trial in values["trials"]] == [("finished", None)] * 3
+    assert (values["status"], values["best"]) == ("finished", expected["best"])
+    for trial, other in zip(values["trials"], expected["trials"], strict=True):
+        for found in (trial, other):
+            del found["metrics"]["images_per_second"], found["metrics"]["memory_bytes"]
+        assert trial == other
+    hashes = [
+        [(read_summary(path / "trials" / f"trial-000{n}") or {})["weights_sha256"] for n in range(3)]
+        for path in (folder, tmp_path / "whole")
+    ]
+    assert hashes[0] == hashes[1]
+
+
+def test_a_trial_that_is_lost_for_good_leaves_no_winner(words: list[str], tmp_path: Path) -> None:
+    folder, killed = tmp_path / "s", set[int]()
+    # Only two trials, so that the one that is killed again and again is the only one that trains.
+    (tmp_path / "own.py").write_text(SEARCH.replace("[1, 300, 101]", "[1, 100000]"))
+    words[words.index("--max-concurrent") + 1] = "1"
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            deadline = time.monotonic() + SECONDS
+            while process.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+                if not list((folder / "trials" / "trial-0001" / "checkpoints").glob("*")):
+                    continue
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    trainer = _trainer([], process.pid, killed)
+                    if trainer is not None:
+                        killed.add(trainer.pid)
+                        trainer.kill()
+            output, errors = process.communicate(timeout=SECONDS)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 3, errors
+    assert len(killed) == 4
+    values = json.loads(output.splitlines()[-1])
+    assert (values["status"], values["best"], values["pareto_front"]) == ("lost", None, [])
+    assert [trial["status"] for trial in values["trials"]] == ["finished", "lost"]
+    assert not any(name.startswith("test/") for trial in values["trials"] for name in trial["metrics"])
+    assert "Best" not in (folder / "sweep.md").read_text()
 
 
 def test_trials_of_two_actors_on_two_cpus_never_wait_for_ever(tmp_path: Path) -> None:

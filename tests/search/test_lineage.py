@@ -105,7 +105,7 @@ def test_a_damaged_lineage_is_named(recipes: list[Recipe], tmp_path: Path) -> No
     engine.train(recipes[0], PLAN, tmp_path / "a", until_step=4)
     begin_from(tmp_path / "a", recipes[1], tmp_path / "b")
     (tmp_path / "b" / "lineage.json").write_text("[]")
-    with pytest.raises(RunError, match=r"lineage\.json: is damaged"):
+    with pytest.raises(RunError, match=r"lineage\.json: is not what was expected"):
         replay(tmp_path / "b", tmp_path / "again", PLAN)
 
 

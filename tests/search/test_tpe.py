@@ -175,6 +175,7 @@ def _given(sweep: Sweep, known: dict[int, Trial], total: int, calls: int) -> lis
     numbers: list[int] = []
 
     def begun(trial: Trial) -> None:
+        trial.status = "running" if trial.status == "lost" else trial.status
         numbers.append(trial.number)
 
     def refused(trial: Trial, error: RecipeError) -> None:
@@ -186,6 +187,7 @@ def _given(sweep: Sweep, known: dict[int, Trial], total: int, calls: int) -> lis
         if found == TrialQueue.FINISHED:
             break
         assert found == {"number": numbers[-1]} and queue.of_tune[f"t{call}"].number == numbers[-1]
+        queue.on_trial_complete(f"t{call}")
     return numbers
 
 
@@ -206,3 +208,46 @@ def test_unfinished_trials_come_before_new_ones(searcher: Any) -> None:
     assert not {5, 6} & set(_given(sweep, known, 2, 20))
     # More trials than before are the same ones and further ones.
     assert _given(sweep, known, 8, 20)[: len(numbers)] == numbers
+
+
+@pytest.mark.parametrize("searcher", ["random", "tpe"])
+def test_a_trial_that_is_tried_again_comes_first_and_nothing_ends_before_it(searcher: Any) -> None:
+    sweep, told = _sweep(searcher=searcher), []
+
+    def begun(trial: Trial) -> None:
+        trial.status = "running"
+        told.append((trial.number, dict(trial.settings)))
+
+    queue = TrialQueue(sweep, {}, 3, lambda trial: {"number": trial.number}, begun, lambda trial, error: None)
+    for call in range(2):
+        queue.suggest(f"t{call}")
+    trial = queue.of_tune["t0"]
+    queue.on_trial_complete("t0", error=True)
+    trial.status = "lost"
+    queue.try_again(trial)
+    assert queue.suggest("t2") == {"number": 0} and queue.suggest("t3") == {"number": 2}
+    assert told[2] == told[0]
+    # What runs may be lost, too, so the queue must not be closed.
+    assert queue.suggest("t4") is None
+    for name in ("t1", "t2", "t3"):
+        queue.on_trial_complete(name)
+    assert queue.suggest("t5") == TrialQueue.FINISHED and queue.is_empty
+
+
+def test_tpe_learns_nothing_while_a_trial_is_lost() -> None:
+    """In the next start it goes on, and what comes after it is what would have come."""
+    sweep = _sweep()
+    first = suggested(sweep, [], 0)
+    queue = TrialQueue(sweep, {}, 3, lambda trial: {"number": trial.number}, lambda trial: None, lambda *_: None)
+    assert queue.suggest("t0") == {"number": 0}
+    queue.of_tune["t0"].status = "lost"
+    queue.on_trial_complete("t0", error=True)
+    assert queue.suggest("t1") == TrialQueue.FINISHED
+    assert queue.of_tune["t0"].settings == first and len(queue.of_tune) == 1
+
+
+def test_numbers_that_are_missing_are_drawn_again() -> None:
+    settings = drawn(_sweep(searcher="random"), 0)
+    assert settings is not None
+    known = {number: Trial(number, settings, "finished", 1) for number in (0, 2)}
+    assert _given(_sweep(searcher="random"), known, 4, 20) == [1, 3]
