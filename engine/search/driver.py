@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
 from engine.errors import PlanError
 from engine.recipes import Plan
-from engine.runtimes.ray.cluster import connect
+from engine.runtimes.ray.cluster import connect, disconnect
 from engine.search.console import SweepConsole
 from engine.search.copying import steps_between_copies
 from engine.search.definition import Sweep
@@ -121,7 +120,7 @@ def sweep(
             folder.close()
     finally:
         if started_ray:
-            ray.shutdown()
+            disconnect()
 
 
 def _run(

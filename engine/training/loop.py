@@ -139,7 +139,7 @@ class _Run:
         for learner, place in self._runtime.describe().items():
             self._folder.log(f"{learner} lives in {place}")
         try:
-            with Interruption() as interruption:
+            with Interruption(self._runtime) as interruption:
                 self._console.start(self._recipe.name, self._team.names, self._total, step)
                 step = self._steps(step, interruption)
                 status: Status = "finished" if step == self._total else "interrupted"
