@@ -23,6 +23,7 @@ from engine.training.folder import Resume, RunFolder, choose_folder, read_summar
 from engine.training.interruption import Interruption
 from engine.training.mirror import Mirror, open_mirror
 from engine.training.preview import check_batches
+from engine.training.ray_log import ray_log
 from engine.training.recalibration import recalibrate
 from engine.training.reports import Progress, Questions, mean_test_accuracy
 from engine.training.result import Result, Status
@@ -139,7 +140,7 @@ class _Run:
         for learner, place in self._runtime.describe().items():
             self._folder.log(f"{learner} lives in {place}")
         try:
-            with Interruption(self._runtime) as interruption:
+            with ray_log(self._folder.path), Interruption(self._runtime) as interruption:
                 self._console.start(self._recipe.name, self._team.names, self._total, step)
                 step = self._steps(step, interruption)
                 status: Status = "finished" if step == self._total else "interrupted"

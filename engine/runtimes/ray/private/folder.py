@@ -21,7 +21,7 @@ from engine.errors import PlanError
 
 # From linux/un.h: the longest path of a Unix socket is one byte less than sockaddr_un has room for.
 _SOCKET_PATH_BYTES = 107
-_LONGEST_SOCKET = "/session/sockets/plasma_store"
+_LONGEST_SOCKET = "/ray/session/sockets/plasma_store"
 _PREFIX = "local_learning_ray_"
 _RANDOM_CHARACTERS = 8
 _TOKEN_BYTES = 32
@@ -79,6 +79,7 @@ class PrivateFolder:
         path: the folder.
         token: a file of mode 0600 with the token that everybody needs who wants to talk to this Ray.
         code: a folder in which nothing but the engine can be found by import.
+        ray: what Ray's own processes write into; they let everybody enter it, so it lies inside.
         log: what Ray's processes, and Ray in this process, have to say.
 
     Raises:
@@ -98,8 +99,10 @@ class PrivateFolder:
             self.token = self.path / "token"
             self.log = self.path / "ray.log"
             self.code = self.path / "code"
+            self.ray = self.path / "ray"
             self._write_token()
             self.code.mkdir()
+            self.ray.mkdir()
             (self.code / "engine").symlink_to(Path(engine.__file__).resolve().parent)
         except OSError as error:
             self.remove()

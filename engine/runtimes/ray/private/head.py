@@ -69,7 +69,7 @@ def _serve(wanted: dict[str, Any], answers: int, driver: int) -> None:
     try:
         node = _start(wanted)
     except (Exception, SystemExit) as error:  # Ray raises what it likes, and ends with some
-        _say(answers, {"error": f"{_first_words(error)}{_said(Path(wanted['folder']))}"})
+        _say(answers, {"error": f"{_first_words(error)}{_said(Path(wanted['ray_folder']))}"})
         return
     _say(answers, {"address": node.gcs_address, "node_ip": node.node_ip_address})
     told: dict[str, str] = {}
@@ -99,8 +99,8 @@ def _start(wanted: dict[str, Any]) -> Any:
         num_cpus=wanted["cpus"],
         num_gpus=wanted["gpus"],
         object_store_memory=wanted["object_store_bytes"],
-        plasma_directory=wanted["folder"] if wanted["on_disk"] else None,
-        temp_dir=wanted["folder"],
+        plasma_directory=wanted["ray_folder"] if wanted["on_disk"] else None,
+        temp_dir=wanted["ray_folder"],
         # Its sockets lie below, and their paths must be short.
         session_name="session",
         include_dashboard=False,

@@ -80,6 +80,7 @@ class PrivateRay:
                     "object_store_bytes": object_store_bytes,
                     "on_disk": on_disk,
                     "folder": str(self._folder.path),
+                    "ray_folder": str(self._folder.ray),
                 }
             )
         except BaseException:
