@@ -37,8 +37,8 @@ def interruptible() -> Iterator[None]:
     os.set_blocking(writing, False)
     before = {number: signal.getsignal(number) for number in SIGNALS}
     woken = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    clock = threading.Thread(target=_watch, args=(reading,), name="clock of interruptions", daemon=True)
-    clock.start()
+    left = threading.Event()
+    threading.Thread(target=_watch, args=(reading, left), name="clock of interruptions", daemon=True).start()
     for number in SIGNALS:
         # Of a program that shall outlive its terminal, as with nohup.
         if before[number] != signal.SIG_IGN:
@@ -50,7 +50,7 @@ def interruptible() -> Iterator[None]:
             if signal.getsignal(number) is _interrupt:
                 signal.signal(number, handler)
         signal.set_wakeup_fd(woken)
-        # The clock ends with it, unless it runs already.
+        left.set()
         os.close(writing)
 
 
@@ -58,27 +58,21 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _watch(reading: int) -> None:
-    """Wait for signals, which arrive here also while the main thread is deaf."""
+def _watch(reading: int, left: threading.Event) -> None:
+    """Wait for signals, which arrive here also while the main thread is deaf, and then for the end of the block."""
     seen = 0
     try:
         # The numbers of signals that came at once are read at once.
         while numbers := os.read(reading, 64):
-            for number in numbers:
-                if number not in SIGNALS:
-                    continue
+            for _ in filter(SIGNALS.__contains__, numbers):
                 seen += 1
-                if signal.getsignal(number) is _interrupt or seen > 1:
-                    _start_clock(_SECONDS if seen == 1 else _SECONDS_OF_A_SECOND)
+                in_charge = any(signal.getsignal(number) is _interrupt for number in SIGNALS)
+                if in_charge or seen > 1:
+                    if not left.wait(_SECONDS if seen == 1 else _SECONDS_OF_A_SECOND):
+                        _end()
                     return
     finally:
         os.close(reading)
-
-
-def _start_clock(seconds: float) -> None:
-    clock = threading.Timer(seconds, _end)
-    clock.daemon = True
-    clock.start()
 
 
 def _end() -> None:
