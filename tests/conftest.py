@@ -20,6 +20,11 @@ _scratch = tempfile.TemporaryDirectory(prefix="local_learning_tests_", ignore_cl
 os.environ["LOCAL_LEARNING_CACHE"] = str(Path(_scratch.name) / "cache")
 os.environ.setdefault("MPLCONFIGDIR", str(Path(_scratch.name) / "matplotlib"))
 
+# Ray's workers import nothing from the current folder: what a test sends them is found in this way.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+
 import torch
 
 from engine.recipes import SGD, Augmentation, Backbone, Constant, Data, InfoPro, Recipe

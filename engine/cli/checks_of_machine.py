@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engine.cli.check import Check
 from engine.cli.machine import disk, existing, main_memory, shared_memory
+from engine.errors import PlanError
 from engine.tracking import format_bytes
 
 _LITTLE_MEMORY = 2 * 2**30
@@ -27,6 +28,7 @@ def machine_checks() -> Iterator[Check]:
     yield _gpus()
     yield _memory()
     yield _shared_memory()
+    yield _temporary_folder()
     yield from _disks()
     yield _compiler()
 
@@ -59,12 +61,31 @@ def _memory() -> Check:
 
 
 def _shared_memory() -> Check:
+    """Say what a private Ray would take, as a training does when it starts one."""
+    from engine.recipes import Plan
+    from engine.runtimes.ray.placement import choose_store
+
     room = shared_memory()
     found = f"{format_bytes(room.free)} free of {format_bytes(room.total)}"
-    if room.free < _LITTLE_SHARED_MEMORY:
-        remedy = "start the container with more (docker run --shm-size=2g), lower plan.window, or use --on process"
-        return Check("warning", "shared memory", found, remedy)
-    return Check("ok", "shared memory", found)
+    if room.free >= _LITTLE_SHARED_MEMORY:
+        return Check("ok", "shared memory", found)
+    if choose_store(Plan(), 0, room.free, "direct").on_disk:
+        found += "; too little for Ray's object store, which is a file on disk then"
+    remedy = (
+        "messages on direct links, as on one machine by default, need little of it; for plan.transport=object_store "
+        "start the container with more (docker run --shm-size=2g)"
+    )
+    return Check("warning", "shared memory", found, remedy)
+
+
+def _temporary_folder() -> Check:
+    """Say where the sockets of a private Ray would lie, as a training chooses it."""
+    from engine.runtimes.ray.private.folder import choose_temporary_folder
+
+    try:
+        return Check("ok", "temporary folder", f"{choose_temporary_folder()}, for Ray's sockets and logs")
+    except PlanError as error:
+        return Check("problem", "temporary folder", str(error), "set TMPDIR, or use --on process")
 
 
 def _disks() -> Iterator[Check]:

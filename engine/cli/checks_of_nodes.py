@@ -66,7 +66,7 @@ def look_at_nodes(address: str, timeout_seconds: float = _TIMEOUT_SECONDS) -> li
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from engine.recipes import Plan
-    from engine.runtimes.ray.cluster import connect
+    from engine.runtimes.ray.cluster import connect, disconnect
 
     owned = connect(Plan(address=address), needed_store_bytes=0)
     try:
@@ -80,7 +80,7 @@ def look_at_nodes(address: str, timeout_seconds: float = _TIMEOUT_SECONDS) -> li
         found = [_answer(answer) if answer in ready else _nothing(_NO_ANSWER) for answer in answers]
     finally:
         if owned:
-            ray.shutdown()
+            disconnect()
     addresses = [node["NodeManagerAddress"] for node in alive]
     return [
         Node(

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import sys
 import time
 
 import psutil
 
 from engine.cli.check import Check
+from engine.runtimes.child import python_command
 
 _TIMEOUT_SECONDS = 90.0
+_GRACE_SECONDS = 5.0
 _REMEDY = (
-    "until it does, use --on process. Often the reasons are a firewall between this machine's own ports, a full /tmp, "
-    "or too little shared memory; the newest logs are in /tmp/ray/session_latest/logs"
+    "until it does, use --on process. Often the reasons are a firewall between this machine's own ports, a full "
+    "temporary folder, or too little shared memory"
 )
 _CODE = """
 import ray
-from engine.runtimes.ray import start_private_ray
+from engine.runtimes.ray import disconnect, start_private_ray
 
 start_private_ray(num_cpus=1)
 try:
@@ -31,7 +32,7 @@ try:
     actor = ray.remote(Answerer).remote()
     print(ray.get(actor.answer.remote(), timeout=60))
 finally:
-    ray.shutdown()
+    disconnect()
 """
 
 
@@ -39,7 +40,7 @@ def ray_check(timeout_seconds: float = _TIMEOUT_SECONDS) -> Check:
     """Start a private Ray, ask an actor, and stop it again."""
     started = time.monotonic()
     child = subprocess.Popen(
-        [sys.executable, "-c", _CODE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+        python_command(_CODE), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
     )
     try:
         output, errors = child.communicate(timeout=timeout_seconds)
@@ -56,10 +57,13 @@ def ray_check(timeout_seconds: float = _TIMEOUT_SECONDS) -> Check:
 
 
 def _end(child: subprocess.Popen[str]) -> None:
-    """End the process and all that it started; they can do without being asked, as nothing depends on them."""
+    """End the process and all that it started: a private Ray ends with it, and leaves nothing if it is let."""
+    below: list[psutil.Process] = []
     with contextlib.suppress(psutil.NoSuchProcess):
-        for process in psutil.Process(child.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        below = psutil.Process(child.pid).children(recursive=True)
     child.kill()
+    _, left = psutil.wait_procs(below, timeout=_GRACE_SECONDS)
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     child.communicate()

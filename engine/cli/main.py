@@ -13,6 +13,7 @@ from typing import Any
 import engine
 from engine.cli import standard_streams
 from engine.cli.outcome import Outcome, strict_json
+from engine.cli.signals import interruptible
 from engine.cli.words import PROGRAM, Parser, nearest
 from engine.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EngineError, InputError
 
@@ -60,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(words: Sequence[str]) -> int:
     as_json = "--json" in words
     try:
-        outcome = _run(words)
+        with interruptible():
+            outcome = _run(words)
     except EngineError as error:
         return _fail(str(error), error.exit_code, as_json)
     except KeyboardInterrupt:

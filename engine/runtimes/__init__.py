@@ -5,6 +5,7 @@ from __future__ import annotations
 from engine.data import Facts
 from engine.methods import Team
 from engine.recipes import Plan, Recipe
+from engine.runtimes.child import python_command
 from engine.runtimes.process import ProcessRuntime
 from engine.runtimes.replicated import ReplicatedRuntime, check_replicable
 from engine.runtimes.runtime import Answer, Runtime
@@ -28,4 +29,4 @@ def open_runtime(recipe: Recipe, facts: Facts, team: Team, steps_per_epoch: int,
     )
 
 
-__all__ = ["Answer", "ProcessRuntime", "Runtime", "open_runtime"]
+__all__ = ["Answer", "ProcessRuntime", "Runtime", "open_runtime", "python_command"]

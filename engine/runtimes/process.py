@@ -63,6 +63,12 @@ class ProcessRuntime:
     def finish(self) -> None:
         """Nothing is ever in flight here."""
 
+    def activity(self) -> None:
+        """Nobody else is ever waited for."""
+
+    def abandon(self) -> None:
+        """Nobody else is ever waited for."""
+
     def describe(self) -> dict[str, str]:
         """Return where each learner lives, in words."""
         return dict.fromkeys(self._learners, f"this process, {self._device}")

@@ -175,6 +175,14 @@ class ReplicatedRuntime:
         """Wait until all that was submitted is done."""
         self._inner.finish()
 
+    def activity(self) -> float | None:
+        """Return what the inner runtime says."""
+        return self._inner.activity()
+
+    def abandon(self) -> None:
+        """Let nothing wait for the replicas any more."""
+        self._inner.abandon()
+
     def describe(self) -> dict[str, str]:
         """Return where each replica lives, in words."""
         return self._inner.describe()

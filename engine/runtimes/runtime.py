@@ -36,6 +36,15 @@ class Runtime(Protocol):
     def finish(self) -> None:
         """Wait until all that was submitted is done; raises LearnerError if a learner failed."""
 
+    def activity(self) -> float | None:
+        """Return how many seconds the learners have computed so far; None while this process waits for none of them.
+
+        It is asked from another thread, to tell slow learners from such as hang.
+        """
+
+    def abandon(self) -> None:
+        """Let what waits for learners that hang fail, as far as that can be done; asked from another thread."""
+
     def describe(self) -> dict[str, str]:
         """Return where each learner lives, in words."""
 

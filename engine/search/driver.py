@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import ray
-
 from engine.errors import PlanError, RunError
 from engine.paths import absolute, check_writable
 from engine.recipes import Plan
-from engine.runtimes.ray.cluster import connect
+from engine.runtimes.ray.cluster import connect, disconnect
 from engine.search.console import SweepConsole
 from engine.search.copying import steps_between_copies
 from engine.search.definition import Sweep
@@ -142,7 +140,7 @@ def _searched(
     finally:
         with stop.held():
             if started_ray:
-                ray.shutdown()
+                disconnect()
             # Not sooner: until now trials may have written into it.
             if folder is not None:
                 folder.close()

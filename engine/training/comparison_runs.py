@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -17,15 +16,14 @@ from typing import IO
 
 import torch
 
-import engine
 from engine.atomic import open_appending, write_error
 from engine.errors import EXIT_INTERRUPTED
 from engine.recipes import Plan, Recipe, plan_to_dict, recipe_to_dict
+from engine.runtimes import python_command
 from engine.training.folder import read_summary
 from engine.training.interruption import Interruption
 
-# The folder that holds the engine comes last: it need not be installed, but shall hide nothing.
-_CODE = "import sys; sys.path.append(sys.argv[1]); from engine.training.comparison_child import main; sys.exit(main())"
+_CODE = "from engine.training.comparison_child import main; sys.exit(main())"
 _PAUSE_SECONDS = 0.05
 _SECONDS_TO_STOP_AT_ONCE = 10.0
 _INTERRUPTED = (EXIT_INTERRUPTED, -signal.SIGINT, -signal.SIGTERM)
@@ -169,7 +167,7 @@ def _start(job: Job, plan: Plan, slot: Slot) -> _Child:
         job.run_dir.mkdir(parents=True, exist_ok=True)
         with open_appending(job.run_dir / "log.txt") as log:
             process = subprocess.Popen(
-                [sys.executable, "-c", _CODE, str(Path(engine.__file__).resolve().parents[1])],
+                python_command(_CODE),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

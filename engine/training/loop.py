@@ -40,6 +40,7 @@ from engine.training.interruption import Interruption
 from engine.training.mirror import Mirror, open_mirror
 from engine.training.presence import Presence
 from engine.training.preview import check_batches
+from engine.training.ray_log import ray_log
 from engine.training.recalibration import recalibrate
 from engine.training.reports import Progress, Questions, mean_test_accuracy
 from engine.training.result import Result, Status
@@ -160,7 +161,7 @@ class _Run:
             self.by_products.open(step or None)
             for learner, place in self._runtime.describe().items():
                 self._folder.log(f"{learner} lives in {place}")
-            with Interruption() as interruption:
+            with ray_log(self._folder.path), Interruption(self._runtime) as interruption:
                 self._console.start(self._recipe.name, self._team.names, self._total, step)
                 step = self._steps(step, interruption)
                 status: Status = "finished" if step == self._total else "interrupted"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 import ray
 
 from engine.errors import PlanError
 from engine.recipes import Plan
+from engine.runtimes.ray import address
 from engine.runtimes.ray.cluster import connect
 
 
@@ -32,8 +34,34 @@ def test_what_ray_finds_by_itself_must_answer_too(monkeypatch: pytest.MonkeyPatc
         connect(Plan(address="auto"), 1)
 
 
-@pytest.mark.parametrize("address", ["somewhere", "ray://127.0.0.1:10001", "127.0.0.1:", ":6379"])
-def test_what_is_no_address(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("word", ["somewhere", "ray://127.0.0.1:10001", "127.0.0.1:", ":6379"])
+def test_what_is_no_address(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "init", lambda *words, **more: pytest.fail("not an address"))
     with pytest.raises(PlanError, match="expected auto, or HOST:PORT"):
-        connect(Plan(address=address), 1)
+        connect(Plan(address=word), 1)
+
+
+def test_something_listens_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "init", lambda *words, **more: pytest.fail("Ray would try again for minutes"))
+    monkeypatch.setattr(address, "_ANSWER_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(PlanError, match=rf"127\.0\.0\.1:{port}: something listens there, but says nothing"):
+            connect(Plan(address=f"127.0.0.1:{port}"), 1)
+
+
+@pytest.mark.parametrize("words", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", b"SSH-2.0-x\r\n"])
+def test_something_else_listens(words: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "init", lambda *words, **more: pytest.fail("Ray would try again for minutes"))
+
+    def answer(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(100)
+            connection.sendall(words)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer, args=(server,), daemon=True).start()
+        port = server.getsockname()[1]
+        with pytest.raises(PlanError, match="what listens there is no head of a Ray cluster"):
+            connect(Plan(address=f"127.0.0.1:{port}"), 1)

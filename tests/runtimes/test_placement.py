@@ -15,7 +15,7 @@ from engine.recipes import DML, InfoPro, Numerics, Plan, Recipe
 from engine.runtimes.ray.placement import (
     check_store_bytes,
     choose_placement,
-    choose_store_bytes,
+    choose_store,
     store_bytes_needed,
 )
 
@@ -177,16 +177,16 @@ def test_store_holds_the_window_and_a_checkpoint() -> None:
 
 def test_store_of_a_private_ray() -> None:
     mebibyte = 2**20
-    assert choose_store_bytes(Plan(), 1000, 10**12) >= 128 * mebibyte
-    assert choose_store_bytes(Plan(), 10**9, 10**12) > 10**9
+    assert choose_store(Plan(), 1000, 10**12, "object_store").bytes >= 128 * mebibyte
+    assert choose_store(Plan(), 10**9, 10**12, "object_store").bytes > 10**9
     given = Plan(object_store_bytes=100 * mebibyte)
-    assert choose_store_bytes(given, 10 * mebibyte, 10**12) == 100 * mebibyte
+    assert choose_store(given, 10 * mebibyte, 10**12, "object_store").bytes == 100 * mebibyte
     with pytest.raises(
         PlanError, match=r"object_store_bytes is 104,857,600, .* need 209,715,200 bytes; raise it, or lower"
     ):
-        choose_store_bytes(given, 200 * mebibyte, 10**12)
-    with pytest.raises(PlanError, match=r"shared memory has 64,000,000 free; lower plan.window or data.batch_size"):
-        choose_store_bytes(Plan(), 1000, 64_000_000)
+        choose_store(given, 200 * mebibyte, 10**12, "object_store")
+    with pytest.raises(PlanError, match=r"shared memory has 64,000,000 free; set plan.transport=direct"):
+        choose_store(Plan(), 1000, 64_000_000, "object_store")
 
 
 def test_store_of_a_cluster() -> None:

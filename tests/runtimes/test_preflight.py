@@ -12,6 +12,7 @@ import ray
 import engine
 from engine.recipes import Recipe
 from engine.runtimes.ray import cluster
+from engine.runtimes.ray.placement import Store, choose_store
 
 
 @pytest.fixture(autouse=True)
@@ -50,16 +51,54 @@ def test_impossible_plans(
     assert not (tmp_path / "run").exists()
 
 
-def test_too_little_shared_memory(
-    tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def little_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     class Disk:
         free = 64 * 10**6
 
     monkeypatch.setattr(cluster.psutil, "disk_usage", lambda _: Disk)
     monkeypatch.setattr(cluster.os.path, "isdir", lambda _: True)
-    with pytest.raises(engine.PlanError, match=r"shared memory has 64,000,000 free"):
+
+
+@pytest.mark.usefixtures("little_shared_memory")
+def test_too_little_shared_memory(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> None:
+    plan = engine.Plan(transport="object_store")
+    with pytest.raises(engine.PlanError, match=r"64,000,000 free; set plan.transport=direct.*--shm-size=1g"):
+        engine.train(tiny_recipe(), plan, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("little_shared_memory")
+def test_what_fits_on_direct_links_is_not_refused(
+    tmp_path: Path,
+    tiny_recipe: Callable[..., Recipe],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Started(Exception):
+        pass
+
+    def start(size: int, *, on_disk: bool) -> None:
+        raise Started(size, on_disk)
+
+    monkeypatch.setattr(cluster, "start_private_ray", start)
+    with pytest.raises(Started) as started:
         engine.train(tiny_recipe(), engine.Plan(), tmp_path / "run")
+    assert started.value.args == (75 * 2**20, True)
+    assert "shared memory has 64,000,000 bytes free" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("needed", "free", "store"),
+    [
+        (2**20, 10**9, Store(257 * 2**20)),
+        (60 * 2**20, 100 * 10**6, Store(100 * 10**6)),
+        (2**20, 75 * 2**20, Store(75 * 2**20)),
+    ],
+)
+def test_the_store_is_as_large_as_it_can_be(needed: int, free: int, store: Store) -> None:
+    for transport in ("direct", "object_store"):
+        assert choose_store(engine.Plan(), needed, free, transport) == store  # type: ignore[arg-type]
 
 
 def test_a_cluster_that_does_not_answer(
@@ -69,5 +108,6 @@ def test_a_cluster_that_does_not_answer(
         raise ConnectionError("Could not find any running Ray instance.\nMore")
 
     monkeypatch.setattr(ray, "init", nobody)
+    monkeypatch.setattr(cluster, "check_answers", lambda address: None)
     with pytest.raises(engine.PlanError, match=r"plan.address=auto: no Ray answers there \(Could not find any running"):
         engine.train(tiny_recipe(), engine.Plan(address="auto"), tmp_path / "run")

@@ -19,7 +19,7 @@ import engine
 from engine.tracking import read_metrics
 from engine.training.interruption import Interruption
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM]
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -60,6 +60,49 @@ def test_beside_the_main_thread_nothing_is_changed() -> None:
     thread.start()
     thread.join()
     assert seen == [(False, before)]
+
+
+def test_what_shall_outlive_its_terminal_does() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interruption() as interruption:
+            signal.raise_signal(signal.SIGHUP)
+            assert not interruption.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+class Work:
+    """Learners that are waited for, and have computed for so many seconds."""
+
+    def __init__(self, seconds: float, each: float) -> None:
+        self.seconds, self.each = seconds, each
+
+    def activity(self) -> float:
+        self.seconds += self.each
+        return self.seconds
+
+    def abandon(self) -> None:
+        raise AssertionError("nobody was deaf")
+
+
+def test_one_signal_stops_work_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.training.interruption._HANGING_SECONDS", 0.5)
+    woken = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(woken)
+    with pytest.raises(KeyboardInterrupt), Interruption(Work(seconds=7.0, each=0.0)):
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(60)
+    after = signal.set_wakeup_fd(woken)
+    assert after == woken
+
+
+def test_work_that_goes_on_is_let_finish(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.training.interruption._HANGING_SECONDS", 0.3)
+    with Interruption(Work(seconds=7.0, each=1.0)) as interruption:
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(1.5)
+        assert interruption.requested
 
 
 TRAIN = """

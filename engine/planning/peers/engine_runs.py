@@ -129,10 +129,12 @@ def open_ways(job: Job) -> dict[str, MeasuredWay]:
 def _start_ray(chosen: Sequence[tuple[Recipe, Plan]], job: Job) -> None:
     from engine.runtimes.ray import start_private_ray
     from engine.runtimes.ray.cluster import private_node, shared_memory_free
-    from engine.runtimes.ray.placement import choose_store_bytes, store_bytes_needed
+    from engine.runtimes.ray.placement import choose_store, store_bytes_needed
+    from engine.runtimes.ray.transport import choose_transport
 
     teams = [(method_of(recipe).team(recipe, job.facts), plan) for recipe, plan in chosen]
     learners = sum(len(team.names) * plan.replicas for team, plan in teams)
     needed = sum(store_bytes_needed(team, plan) for team, plan in teams)
-    store = choose_store_bytes(chosen[0][1], needed, shared_memory_free())
-    start_private_ray(store, num_cpus=max(learners, int(private_node()["CPU"])))
+    direct = all(choose_transport(plan, 1, on_gpus=False).kind == "direct" for _, plan in chosen)
+    store = choose_store(chosen[0][1], needed, shared_memory_free(), "direct" if direct else "object_store")
+    start_private_ray(store.bytes, max(learners, int(private_node()["CPU"])), store.on_disk)

@@ -9,7 +9,6 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -18,11 +17,10 @@ from typing import IO, Any
 
 import psutil
 
-import engine
 from engine.planning.peers.job import Job
+from engine.runtimes import python_command
 
-# The folder that holds the engine comes last: it need not be installed, but shall hide nothing.
-_CODE = "import sys; sys.path.append(sys.argv[1]); from engine.planning.peers.worker import main; sys.exit(main())"
+_CODE = "from engine.planning.peers.worker import main; sys.exit(main())"
 # How long the others may take when one has failed, or when all are told to end.
 _GRACE_SECONDS = 10.0
 _SHOWN_LINES = 3
@@ -68,7 +66,7 @@ class Processes:
         log = (Path(self._folder.name) / f"log{job.rank}.txt").open("w+b")
         self._logs.append(log)
         child = subprocess.Popen(
-            [sys.executable, "-c", _CODE, str(Path(engine.__file__).resolve().parents[1])],
+            python_command(_CODE),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -180,7 +178,9 @@ class Processes:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
-        for process in below:
+        # A private Ray ends by itself with the process that used it, and then leaves nothing behind.
+        _, left = psutil.wait_procs(below, timeout=_GRACE_SECONDS)
+        for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         for log in self._logs:

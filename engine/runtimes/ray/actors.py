@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import psutil
 import ray
 from ray.util.placement_group import get_current_placement_group, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -14,9 +15,12 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from engine.errors import EngineError, LearnerError, PlanError
 from engine.learners import LearnerState
 from engine.runtimes.ray.actor import OVERLAPPING, THREADS, Builder, LearnerActor
+from engine.runtimes.ray.cluster import disconnect
 from engine.runtimes.ray.failures import LostStep, as_engine_error, is_death, original_error
 from engine.runtimes.ray.placement import Placement
+from engine.runtimes.ray.private.lifetime import current_private_ray
 from engine.runtimes.ray.processes import WatchedProcess
+from engine.runtimes.ray.waiting import check_after, get_while_alive, is_waiting_for_ray
 
 # How long the learners have to say how they are, when it is not known which one failed.
 _CHECK_SECONDS = 5.0
@@ -122,8 +126,9 @@ class LearnerActors:
         """Return what references hold, by learner; raises LearnerError that names the learner that failed first."""
         waiting = list(references.values())
         try:
-            return dict(zip(references, ray.get(waiting), strict=True))
-        except ray.exceptions.RayError:
+            return dict(zip(references, get_while_alive(waiting), strict=True))
+        except ray.exceptions.RayError as error:
+            check_after(error)
             # One by one, to know whose it was: first those that have an answer, because others may wait for a partner
             # that is no more.
             ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=_CHECK_SECONDS)
@@ -133,7 +138,7 @@ class LearnerActors:
 
     def _fetch(self, learner: str, reference: Any) -> Any:
         try:
-            return ray.get(reference)
+            return get_while_alive(reference)
         except ray.exceptions.RayError as error:
             raise self._blame(learner, error) from None
 
@@ -175,10 +180,35 @@ class LearnerActors:
             for name, place in self.places.items()
         }
 
+    def activity(self) -> float | None:
+        """Return the seconds that the learners on this machine have computed so far; None while none is waited for.
+
+        It does not grow while a learner, or the Ray between, hangs.
+        """
+        if not is_waiting_for_ray():
+            return None
+        seconds = 0.0
+        for name in self._watched:
+            with contextlib.suppress(psutil.Error):
+                used = psutil.Process(self.places[name]["pid"]).cpu_times()
+                seconds += used.user + used.system
+        return seconds
+
+    def abandon(self) -> None:
+        """End a private Ray at once, so that what waits for it fails; on a cluster nothing can be done."""
+        private = current_private_ray()
+        if private is not None:
+            private.kill()
+
     def close(self) -> None:
         """End the actors, give back what they reserved, and stop a Ray that was started for this run."""
         for watched in self._watched.values():
             watched.close()
+        if self._owns_ray:
+            # All ends with it, also where it is too far gone to be asked for anything.
+            self._handles.clear()
+            disconnect()
+            return
         for actor in self._handles.values():
             with contextlib.suppress(ray.exceptions.RayError, ValueError):
                 ray.kill(actor)
@@ -186,8 +216,6 @@ class LearnerActors:
         if self._group is not None and self._owns_group:
             with contextlib.suppress(ray.exceptions.RayError, ValueError):
                 remove_placement_group(self._group)
-        if self._owns_ray:
-            ray.shutdown()
 
 
 def nodes_of(actors: LearnerActors) -> set[str]:

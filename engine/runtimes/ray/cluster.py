@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import socket
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Literal
 
 import psutil
 import ray
 import torch
-from ray._private import ray_constants
-from ray._private import worker as ray_worker
 
 from engine.errors import PlanError
 from engine.recipes import Plan
-from engine.runtimes.ray.placement import check_store_bytes, choose_store_bytes
+from engine.runtimes.ray.address import check_answers
+from engine.runtimes.ray.placement import check_store_bytes, choose_store
+from engine.runtimes.ray.private.folder import check_token_of_clusters
+from engine.runtimes.ray.private.lifetime import close_private_ray, open_private_ray
+from engine.runtimes.ray.private.surroundings import connecting, keep_output_clean, safe_job
 
 
 def private_node() -> dict[str, float]:
@@ -25,60 +25,26 @@ def private_node() -> dict[str, float]:
     return {"CPU": float(len(os.sched_getaffinity(0))), "GPU": float(torch.cuda.device_count())}
 
 
-def start_private_ray(object_store_bytes: int | None = None, num_cpus: int | None = None) -> None:
-    """Start a Ray that only this machine can reach, and that ends with this process.
+def start_private_ray(
+    object_store_bytes: int | None = None, num_cpus: int | None = None, on_disk: bool = False
+) -> None:
+    """Start a Ray that only this process can use, and that ends with it; `disconnect` ends it sooner.
 
     Args:
         object_store_bytes: size of the object store; Ray's default unless given.
         num_cpus: CPUs to offer; all that this process may use unless given.
+        on_disk: whether the object store's memory is a file among Ray's own, and not shared memory.
+
+    Raises:
+        PlanError: it does not start; says why.
     """
-    # Read by Ray when it starts: no usage reports, and no lower priority for the actors than for the driver.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    # A learner lives in a thread of its own, for which glibc would keep memory apart, which it cannot be told to hold.
-    os.environ.setdefault("MALLOC_ARENA_MAX", "1")
-    # Ray's head process never comes back on a machine of its own: without it nothing waits for a minute.
-    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "5")
-    _keep_output_clean()
-    with _loopback_only():
-        ray.init(
-            address="local",
-            num_cpus=num_cpus or int(private_node()["CPU"]),
-            num_gpus=int(private_node()["GPU"]),
-            object_store_memory=object_store_bytes,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+    node = private_node()
+    open_private_ray(num_cpus or int(node["CPU"]), int(node["GPU"]), object_store_bytes, on_disk)
 
 
-@contextlib.contextmanager
-def _loopback_only() -> Iterator[None]:
-    """Let a Ray that starts inside the block listen on 127.0.0.1 alone.
-
-    Ray does so where clusters are switched off, as by default on macOS; elsewhere it listens on every interface,
-    also when it is told that the node's address is 127.0.0.1.
-    """
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
-
-
-def _keep_output_clean() -> None:
-    """Silence what Ray says of a dead worker, also with ``log_to_driver=False``.
-
-    It would be printed to standard output, which is for results, and LearnerError says more.
-    """
-    # Of calls that fail because of the first failure, and whose answers nobody waits for any more.
-    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
-
-    def to_log(data: Mapping[str, Any], ignore_prefix: bool) -> None:
-        logging.getLogger("ray").info("%s", "\n".join(data["lines"]))
-
-    ray_worker.print_to_stdstream = to_log
+def disconnect() -> None:
+    """Disconnect this process from Ray, and end a private one, within seconds also where Ray hangs."""
+    close_private_ray()
 
 
 def shared_memory_free() -> int:
@@ -88,13 +54,18 @@ def shared_memory_free() -> int:
     return int(psutil.virtual_memory().available)
 
 
-def connect(plan: Plan, needed_store_bytes: int) -> bool:
+def connect(plan: Plan, needed_store_bytes: int, transport: Literal["direct", "object_store"] = "object_store") -> bool:
     """Make sure that this process is connected to a Ray with a large enough object store.
 
     A Ray to which the process is connected already is used as it is.
 
+    Args:
+        plan: says which Ray.
+        needed_store_bytes: that the object store has to have at least.
+        transport: how messages travel; on direct links little is in a private Ray's store, which then may be slow.
+
     Returns:
-        whether a private Ray was started, which the caller has to shut down.
+        whether this process was connected, and has to be disconnected by the caller, with `disconnect`.
 
     Raises:
         PlanError: the cluster cannot be reached, or the object store is too small.
@@ -103,13 +74,18 @@ def connect(plan: Plan, needed_store_bytes: int) -> bool:
         check_store_bytes(needed_store_bytes, _smallest_store())
         return False
     if plan.address is None:
-        start_private_ray(choose_store_bytes(plan, needed_store_bytes, shared_memory_free()))
+        store = choose_store(plan, needed_store_bytes, shared_memory_free(), transport)
+        if store.caution:
+            logging.getLogger(__name__).warning(store.caution)
+        start_private_ray(store.bytes, on_disk=store.on_disk)
         return True
-    _check_reachable(plan.address)
-    _keep_output_clean()
+    check_answers(plan.address)
+    check_token_of_clusters()
+    keep_output_clean()
     try:
-        ray.init(address=plan.address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        with connecting(on_loopback=False):
+            ray.init(address=plan.address, job_config=safe_job(), log_to_driver=False, logging_level=logging.WARNING)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise PlanError(
             f"plan.address={plan.address}: no Ray answers there ({str(error).splitlines()[0]}); start one with "
             "`ray start --head` or `ray up cluster.yaml`, or leave plan.address out for a private Ray"
@@ -117,43 +93,9 @@ def connect(plan: Plan, needed_store_bytes: int) -> bool:
     try:
         check_store_bytes(needed_store_bytes, _smallest_store())
     except PlanError:
-        ray.shutdown()
+        disconnect()
         raise
     return True
-
-
-def _check_reachable(address: str) -> None:
-    """Refuse an address at which nothing answers, where Ray would try again for many minutes."""
-    found = _found_by_ray() if address == "auto" else address
-    if found is None:
-        return
-    host, _, port = found.rpartition(":")
-    if "://" in found or not host or not port.isdigit():
-        raise PlanError(
-            f"plan.address={address}: expected auto, or HOST:PORT of the cluster's head, such as 10.0.0.1:6379"
-        )
-    try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except OSError as error:
-        which = f", which is {found}" if found != address else ""
-        private = "; the private Ray of another training on this machine is no cluster" if found != address else ""
-        raise PlanError(
-            f"plan.address={address}{which}: nothing answers there ({error}){private}; start a Ray with "
-            "`ray start --head` or `ray up cluster.yaml`, or leave plan.address out for a private Ray"
-        ) from error
-
-
-def _found_by_ray() -> str | None:
-    """Return the address that Ray takes ``auto`` for; None where Ray itself has to say."""
-    from ray._private import services
-
-    # Not public, so not relied on: without it Ray is asked, as before.
-    find = getattr(services, "canonicalize_bootstrap_address", None)
-    try:
-        found = find("auto") if find is not None else None
-    except (ConnectionError, ValueError):
-        return None
-    return found if isinstance(found, str) and "://" not in found else None
 
 
 def node_resources() -> list[Mapping[str, float]]:

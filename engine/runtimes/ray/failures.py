@@ -6,13 +6,22 @@ import re
 
 import ray.exceptions
 
-from engine.errors import EngineError, LearnerError, LearnerLost
+from engine.errors import EXIT_LEARNER_FAILED, EngineError, LearnerError, LearnerLost
 
 _REMEDY = "the newest checkpoint is whole; the same command goes on from it"
 
 
 class LostStep(EngineError):
     """A call of this learner was never run, because what it takes was never made: another learner is to blame."""
+
+
+class RayEnded(EngineError):
+    """A private Ray has ended under its training: nothing is known against what the learners did."""
+
+    exit_code = EXIT_LEARNER_FAILED
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the private Ray is gone: {what} ({_REMEDY})")
 
 
 def original_error(error: BaseException) -> BaseException:

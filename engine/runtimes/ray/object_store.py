@@ -16,6 +16,7 @@ from engine.data import Batch
 from engine.learners import LearnerState
 from engine.program import BATCH, SOURCE, Program
 from engine.runtimes.ray.actors import LearnerActors
+from engine.runtimes.ray.waiting import waiting_for_ray
 from engine.runtimes.runtime import Answer
 
 
@@ -39,7 +40,8 @@ class ObjectStoreRuntime:
         """Submit the calls of one step, after waiting for the oldest step when the window is full."""
         while len(self._in_flight) >= self._window:
             self._actors.fetch_all(self._in_flight.popleft())
-        messages: dict[str, Any] = {BATCH: ray.put(batch)}
+        with waiting_for_ray():
+            messages: dict[str, Any] = {BATCH: ray.put(batch)}
         done: dict[str, Any] = {}
         for call in program.calls:
             if call.learner == SOURCE:
@@ -77,6 +79,14 @@ class ObjectStoreRuntime:
         """Wait for all steps in flight."""
         while self._in_flight:
             self._actors.fetch_all(self._in_flight.popleft())
+
+    def activity(self) -> float | None:
+        """As `LearnerActors.activity`."""
+        return self._actors.activity()
+
+    def abandon(self) -> None:
+        """As `LearnerActors.abandon`."""
+        self._actors.abandon()
 
     def describe(self) -> dict[str, str]:
         """Return where each learner lives, in words."""

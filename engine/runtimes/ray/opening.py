@@ -9,7 +9,7 @@ from engine.methods import Team
 from engine.recipes import Plan, Recipe
 from engine.runtimes.ray.actors import LearnerActors, nodes_of
 from engine.runtimes.ray.blueprint import Blueprint
-from engine.runtimes.ray.cluster import connect, node_resources, private_node
+from engine.runtimes.ray.cluster import connect, disconnect, node_resources, private_node
 from engine.runtimes.ray.joining import join_replicas
 from engine.runtimes.ray.object_store import ObjectStoreRuntime
 from engine.runtimes.ray.placement import choose_placement, store_bytes_needed
@@ -33,12 +33,12 @@ def open_on_ray(
         choose_placement(plan, recipe, len(team.names), [private_node()])
     nodes = 1 if one_node else len(node_resources()) if ray.is_initialized() else 2
     expected = choose_transport(plan, nodes, on_gpus=False)
-    owns_ray = connect(plan, store_bytes_needed(team, plan, expected.kind))
+    owns_ray = connect(plan, store_bytes_needed(team, plan, expected.kind), expected.kind)
     try:
         placement = choose_placement(plan, recipe, len(team.names), node_resources())
     except BaseException:
         if owns_ray:
-            ray.shutdown()
+            disconnect()
         raise
     replicated = plan.replicas > 1
     blueprint = Blueprint.of(recipe, facts, steps_per_epoch, bool(placement.gpus), replicated)

@@ -17,6 +17,8 @@ from engine.recipes import DML, EndToEnd, Plan, Recipe
 # What Ray needs beside the messages: its own records, a checkpoint's copies of the weights, and slack.
 _STORE_SLACK = 256 * 2**20
 _SMALLEST_STORE = 128 * 2**20
+# From ray_constants.OBJECT_STORE_MINIMUM_MEMORY_BYTES: with less Ray does not start.
+_RAY_LEAST_STORE = 75 * 2**20
 CHUNK_BYTES = 16 * 2**20
 """From so many bytes of batches on, no further steps are handed out at once on direct links."""
 # A float32 weight, two slots of its optimizer, and room for the copy that is written.
@@ -178,24 +180,59 @@ def choose_window(plan: Plan, actors: int) -> int:
     return plan.window or 2 * actors
 
 
-def choose_store_bytes(plan: Plan, needed: int, shared_memory_free: int) -> int:
-    """Return the size of a private Ray's object store.
+@dataclass(frozen=True)
+class Store:
+    """A private Ray's object store.
+
+    Attributes:
+        bytes: its size.
+        on_disk: whether its memory is a file, and not shared memory.
+        caution: what the user should know of it; empty where there is nothing.
+    """
+
+    bytes: int
+    on_disk: bool = False
+    caution: str = ""
+
+
+def choose_store(
+    plan: Plan, needed: int, shared_memory_free: int, transport: Literal["direct", "object_store"]
+) -> Store:
+    """Return the object store of a private Ray: with room to spare, or a smaller one, or one on disk if it has to be.
+
+    Args:
+        plan: says a size, or leaves it open.
+        needed: bytes that it has to have at least.
+        shared_memory_free: bytes that shared memory has.
+        transport: how messages travel; on direct links hardly anything waits for the store, which then may be slow.
 
     Raises:
         PlanError: the messages in flight do not fit into what the plan gives or shared memory has.
     """
-    wanted = plan.object_store_bytes or max(needed + _STORE_SLACK, _SMALLEST_STORE)
-    if wanted < needed:
+    stated, least = plan.object_store_bytes, max(needed, _RAY_LEAST_STORE)
+    if stated is not None and stated < needed:
         raise PlanError(
-            f"plan.object_store_bytes is {wanted:,}, but the messages of plan.window steps and a checkpoint need "
+            f"plan.object_store_bytes is {stated:,}, but the messages of plan.window steps and a checkpoint need "
             f"{needed:,} bytes; raise it, or lower plan.window or data.batch_size"
         )
-    if wanted > shared_memory_free:
-        raise PlanError(
-            f"the object store needs {wanted:,} bytes, but shared memory has {shared_memory_free:,} free; lower "
-            "plan.window or data.batch_size, or give this machine or container more shared memory"
+    wanted = stated or max(needed + _STORE_SLACK, _SMALLEST_STORE)
+    if wanted <= shared_memory_free:
+        return Store(wanted)
+    if stated is None and least <= shared_memory_free:
+        return Store(shared_memory_free)
+    if transport == "direct":
+        return Store(
+            wanted if stated is not None else least,
+            on_disk=True,
+            caution=f"shared memory has {shared_memory_free:,} bytes free, so the object store of {least:,} bytes is a "
+            "file on disk; on direct links little passes through it",
         )
-    return wanted
+    gigabytes = -(-(wanted + wanted // 10) // 10**9)
+    raise PlanError(
+        f"the object store needs {wanted if stated is not None else least:,} bytes, but shared memory has "
+        f"{shared_memory_free:,} free; set plan.transport=direct, which needs little of it, lower plan.window or "
+        f"data.batch_size, or give this machine or container more shared memory (docker run --shm-size={gigabytes}g)"
+    )
 
 
 def check_store_bytes(needed: int, store_bytes: int) -> None:

@@ -22,6 +22,7 @@ from engine.runtimes.ray.actors import LearnerActors
 from engine.runtimes.ray.links import HAS_NAMELESS_MEMORY, WORDS, PlannedLink, Route, Way, routes_of
 from engine.runtimes.ray.links.meeting import SECRET_BYTES
 from engine.runtimes.ray.placement import CHUNK_BYTES, programs_of
+from engine.runtimes.ray.waiting import waiting_for_ray
 from engine.runtimes.runtime import Answer
 
 # What is handed out at once should keep learners busy for about as long: an interruption waits for two of these, and
@@ -59,7 +60,8 @@ class _Chunk:
     def hand_out(self, actors: LearnerActors) -> None:
         """Let all actors walk the steps, and answer."""
         # One object, which all actors of a node read without a copy.
-        steps = ray.put(tuple(self.steps))
+        with waiting_for_ray():
+            steps = ray.put(tuple(self.steps))
         self._references = {
             name: actors[name].walk.remote(actors.number(name), steps, self.questions) for name in actors
         }
@@ -179,6 +181,14 @@ class StreamRuntime:
         self._hand_out()
         while self._in_flight:
             self._finish_oldest()
+
+    def activity(self) -> float | None:
+        """As `LearnerActors.activity`."""
+        return self._actors.activity()
+
+    def abandon(self) -> None:
+        """As `LearnerActors.abandon`."""
+        self._actors.abandon()
 
     def describe(self) -> dict[str, str]:
         """Return where each learner lives and how what it gives travels, in words."""

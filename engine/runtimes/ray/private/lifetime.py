@@ -1,0 +1,289 @@
+"""How is a private Ray started, watched, and ended with certainty?
+
+A process of its own holds it (`head.py`), which ends all of Ray when this process ends in whatever way. What this
+process itself does to end it is bounded: a Ray that does not listen is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import select
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+import ray
+
+from engine.errors import PlanError
+from engine.runtimes.child import python_command
+from engine.runtimes.ray.private.folder import PrivateFolder
+from engine.runtimes.ray.private.surroundings import (
+    TokenOf,
+    connecting,
+    environment_of_head,
+    keep_output_clean,
+    safe_job,
+)
+
+_RUN_HEAD = "import runpy; runpy.run_path(sys.argv[1], run_name='__main__')"
+# A slow disk and a busy machine included; Ray itself gives up after 30 s.
+_START_SECONDS = 120.0
+_LAST_WORDS = (
+    "local-learning: error: the private Ray is gone: {} (the newest checkpoint is whole; the same command goes on from "
+    "it)\n"
+)
+_STDERR = 2
+_PAUSE_SECONDS = 0.25
+# How long Ray may take to end in good order, its holder to end it, and this process to do so by force.
+_POLITE_SECONDS = 2.0
+_HOLDER_SECONDS = 3.0
+_FORCED_SECONDS = 2.0
+_REMEDY = "`local-learning doctor` tries it alone; --on process does without Ray"
+
+
+class PrivateRay:
+    """A Ray that only this process can use, and that ends with it.
+
+    Args:
+        cpus: that it offers.
+        gpus: that it offers.
+        object_store_bytes: size of the object store; Ray's default unless given.
+        on_disk: whether the store's memory is a file in the folder of this Ray, and not shared memory.
+
+    Raises:
+        PlanError: it does not start; says why.
+    """
+
+    def __init__(self, cpus: int, gpus: int, object_store_bytes: int | None = None, on_disk: bool = False) -> None:
+        self.lost: str | None = None
+        """Which of its processes ended by itself and how, in words; None while it is well."""
+        self._connected = False
+        self._closing = threading.Lock()
+        self._closed = False
+        self._token: TokenOf | None = None
+        self._handler: logging.Handler | None = None
+        self._watcher: threading.Thread | None = None
+        self._folder = PrivateFolder()
+        self._unread = b""
+        try:
+            self._process = self._start_head(
+                {
+                    "cpus": cpus,
+                    "gpus": gpus,
+                    "object_store_bytes": object_store_bytes,
+                    "on_disk": on_disk,
+                    "folder": str(self._folder.path),
+                    "ray_folder": str(self._folder.ray),
+                }
+            )
+        except BaseException:
+            self._folder.remove()
+            raise
+        try:
+            place = self._place()
+            self._watcher = threading.Thread(target=self._watch, name="private Ray", daemon=True)
+            self._watcher.start()
+            self._connect(place)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start_head(self, wanted: dict[str, Any]) -> subprocess.Popen[bytes]:
+        with self._folder.log.open("ab") as log, _standard_error_or(log) as words:
+            wanted = {**wanted, "last_words": words, "last_words_format": _LAST_WORDS}
+            process = subprocess.Popen(
+                python_command(_RUN_HEAD, [str(Path(__file__).with_name("head.py"))]),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=self._folder.path,
+                env=environment_of_head(self._folder),
+                start_new_session=True,
+                pass_fds=[words],
+            )
+        assert process.stdin is not None
+        # One that is gone already is noticed by whoever waits for its answer.
+        with contextlib.suppress(OSError):
+            process.stdin.write(json.dumps(wanted).encode() + b"\n")
+            process.stdin.flush()
+        return process
+
+    def _place(self) -> dict[str, str]:
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            answer = self._read(_PAUSE_SECONDS)
+            if answer is not None and "address" in answer:
+                return answer
+            if answer is not None:
+                raise PlanError(f"a private Ray does not start: {answer.get('error', answer)}; {_REMEDY}")
+        raise PlanError(f"a private Ray did not start within {_START_SECONDS:g} s; {_REMEDY}")
+
+    def _read(self, seconds: float) -> dict[str, str] | None:
+        """Return the next line of the process that holds Ray, or its end as an error; None if neither comes in time."""
+        assert self._process.stdout is not None
+        while b"\n" not in self._unread:
+            readable, _, _ = select.select([self._process.stdout], [], [], seconds)
+            if not readable:
+                return None
+            piece = os.read(self._process.stdout.fileno(), 1 << 16)
+            if not piece:
+                said = self._folder.said().strip().splitlines()
+                return {"error": f"its first process ended{': ' + said[-1].strip() if said else ''}"}
+            self._unread += piece
+        line, _, self._unread = self._unread.partition(b"\n")
+        answer: dict[str, str] = json.loads(line)
+        return answer
+
+    def _connect(self, place: dict[str, str]) -> None:
+        self._token = TokenOf(self._folder)
+        self._handler = keep_output_clean(self._folder.log)
+        try:
+            with connecting(on_loopback=True):
+                ray.init(
+                    address=place["address"],
+                    _node_ip_address=place["node_ip"],
+                    job_config=safe_job(),
+                    log_to_driver=False,
+                    logging_level=logging.WARNING,
+                )
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            why = self.lost or str(error).strip().splitlines()[0]
+            raise PlanError(f"a private Ray does not start: {why}; {_REMEDY}") from error
+        self._connected = True
+
+    def _watch(self) -> None:
+        """Take note of what ends by itself; end a Ray that somebody has disconnected from without closing it."""
+        while not self._closed:
+            try:
+                answer = self._read(_PAUSE_SECONDS)
+            except (OSError, ValueError):
+                return
+            if answer is not None:
+                died = f"Ray's {answer['died']} ended with {answer['how']}" if "died" in answer else answer["error"]
+                # Whoever waits looks at it. The rest is left alone, because Ray ends this process at once, without a
+                # word, where it waits for an object store that is gone.
+                self.lost = self.lost or died
+                return
+            if self._connected and not ray.is_initialized():
+                self._end()
+                return
+
+    def kill(self) -> None:
+        """Let all its processes be ended at once, also those that hang; what waits for them then fails."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError, ValueError):
+            self._process.stdin.write(b"x")
+            self._process.stdin.flush()
+
+    def _processes(self) -> list[psutil.Process]:
+        found = []
+        for number in psutil.pids():
+            with contextlib.suppress(OSError, psutil.Error):
+                if os.getsid(number) == self._process.pid:
+                    process = psutil.Process(number)
+                    if process.status() != psutil.STATUS_ZOMBIE:
+                        found.append(process)
+        return found
+
+    def _is_stopped(self) -> bool:
+        for process in self._processes():
+            with contextlib.suppress(psutil.Error):
+                if process.status() == psutil.STATUS_STOPPED:
+                    return True
+        return False
+
+    def close(self) -> None:
+        """Disconnect and end it; takes some seconds at most. A second call does nothing."""
+        if self._closed:
+            return
+        hammer = threading.Timer(0.0 if self.lost or self._is_stopped() else _POLITE_SECONDS, self.kill)
+        hammer.daemon = True
+        hammer.start()
+        try:
+            ray.shutdown()
+        finally:
+            hammer.cancel()
+            self._end()
+
+    def _end(self) -> None:
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            assert self._process.stdin is not None
+            try:
+                self.kill()
+                with contextlib.suppress(OSError):
+                    self._process.stdin.close()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_HOLDER_SECONDS)
+            finally:
+                self._clear()
+
+    def _clear(self) -> None:
+        deadline = time.monotonic() + _FORCED_SECONDS
+        # Only where the process that holds it hangs, too, or was killed itself.
+        while (left := self._processes()) and time.monotonic() < deadline:
+            for process in left:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            self._process.poll()
+            time.sleep(0.01)
+        if self._watcher not in (None, threading.current_thread()):
+            assert self._watcher is not None
+            self._watcher.join(_FORCED_SECONDS)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        if self._token is not None:
+            self._token.close()
+        if self._handler is not None:
+            logging.getLogger("ray").removeHandler(self._handler)
+            self._handler.close()
+        self._folder.remove()
+
+
+@contextlib.contextmanager
+def _standard_error_or(log: IO[bytes]) -> Iterator[int]:
+    """Give a descriptor of standard error that a child can take over, or of a file where that is closed."""
+    try:
+        words = os.dup(_STDERR)
+    except OSError:
+        words = os.dup(log.fileno())
+    try:
+        yield words
+    finally:
+        os.close(words)
+
+
+_current: PrivateRay | None = None
+
+
+def open_private_ray(cpus: int, gpus: int, object_store_bytes: int | None, on_disk: bool) -> None:
+    """Start a private Ray and connect this process to it; see `PrivateRay`."""
+    global _current
+    close_private_ray()
+    _current = PrivateRay(cpus, gpus, object_store_bytes, on_disk)
+
+
+def current_private_ray() -> PrivateRay | None:
+    """Return the private Ray that this process is connected to; None where it is another one, or none."""
+    return _current
+
+
+def close_private_ray() -> None:
+    """Disconnect from a Ray, whichever it is, and end it if it is a private one of this process."""
+    global _current
+    if _current is None:
+        ray.shutdown()
+        return
+    try:
+        _current.close()
+    finally:
+        _current = None

@@ -1,0 +1,77 @@
+"""How is waited for what Ray has to give? For as long as a private Ray lives, and known to whoever may have to end it.
+
+Ray itself waits for ever for a part of it that hangs, and ends this process when a part of it has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+
+from engine.runtimes.ray.failures import RayEnded
+from engine.runtimes.ray.private.lifetime import current_private_ray
+
+_SLICE_SECONDS = 1.0
+_PAUSE_SECONDS = 0.05
+# Until it is known how the processes of Ray are, when an actor is gone.
+_DYING_SECONDS = 1.0
+
+_waits = 0
+_counted = threading.Lock()
+
+
+@contextlib.contextmanager
+def waiting_for_ray() -> Iterator[None]:
+    """Mark a block in which Ray is asked for something and may never answer."""
+    global _waits
+    with _counted:
+        _waits += 1
+    try:
+        yield
+    finally:
+        with _counted:
+            _waits -= 1
+
+
+def is_waiting_for_ray() -> bool:
+    """Return whether some thread of this process waits for Ray."""
+    return _waits > 0
+
+
+def get_while_alive(references: Any) -> Any:
+    """As `ray.get`, for one reference or a list of them.
+
+    Raises:
+        RayEnded: the private Ray has ended meanwhile.
+        ray.exceptions.RayError: as `ray.get`.
+    """
+    with waiting_for_ray():
+        while True:
+            try:
+                return ray.get(references, timeout=_SLICE_SECONDS)
+            except ray.exceptions.GetTimeoutError as error:
+                if isinstance(error, ray.exceptions.RayTaskError):  # of what was called, not of this waiting
+                    raise
+                check_alive()
+
+
+def check_alive(patience_seconds: float = 0.0) -> None:
+    """Raise RayEnded if the private Ray of this process has ended, or does within some seconds."""
+    private, deadline = current_private_ray(), time.monotonic() + patience_seconds
+    while private is not None:
+        if private.lost is not None:
+            raise RayEnded(private.lost)
+        if time.monotonic() >= deadline:
+            return
+        time.sleep(_PAUSE_SECONDS)
+
+
+def check_after(error: BaseException) -> None:
+    """Raise RayEnded if an actor is gone because its private Ray is."""
+    if not isinstance(error, ray.exceptions.RayTaskError):
+        check_alive(_DYING_SECONDS)
