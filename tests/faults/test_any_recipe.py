@@ -140,7 +140,7 @@ def test_nothing_but_errors_that_say_why(tiny_recipe: Callable[..., Recipe]) -> 
     ended: list[str] = []
 
     @seed(20)
-    @settings(max_examples=120, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=80, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(words(recipe))
     def check(given_words: list[str]) -> None:
         how = outcome(recipe, given_words)
