@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from engine.data import packed
+from engine.data.boundary import naming_files
 from engine.data.cache import cached
 from engine.data.cifar import find_cifar, missing_cifar
 from engine.data.class_names import printable
@@ -157,7 +158,9 @@ def _find(data: Data, strict: bool, progress: Progress) -> Found:
     if data.root is None:
         raise RecipeError(f"data.root is missing: {data.name} is read from a folder; give it as data.root=DIR")
     if not is_uri(data.root):
-        return _find_below(absolute(data.root, "data.root", DataError), data, strict)
+        folder = absolute(data.root, "data.root", DataError)
+        with naming_files(folder):
+            return _find_below(folder, data, strict)
     if data.download:
         raise RecipeError(
             f"data.download=true puts files into a folder, found data.root={without_secret(data.root)}: give a folder, "
