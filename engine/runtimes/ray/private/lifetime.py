@@ -212,6 +212,7 @@ class PrivateRay:
             ray.shutdown()
         finally:
             hammer.cancel()
+            hammer.join(_FORCED_SECONDS)
             self._end()
 
     def _end(self) -> None:
