@@ -39,18 +39,12 @@ def command(folder: Path) -> Iterator[subprocess.Popen[str]]:
         text=True,
         start_new_session=True,
     ) as process:
-        started: list[psutil.Process] = []
         try:
             yield process
         finally:
             if process.poll() is None:
-                started = psutil.Process(process.pid).children(recursive=True)
+                # What holds the private Ray then ends that, too.
                 process.kill()
-            for left in started:
-                try:
-                    left.kill()
-                except psutil.NoSuchProcess:
-                    continue
 
 
 def wait_for(process: subprocess.Popen[str], is_there: object) -> None:

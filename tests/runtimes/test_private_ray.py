@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -185,3 +186,18 @@ def test_a_ray_that_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     with pytest.raises(PlanError, match=r"a private Ray does not start: .*no port is free; .*--on process"):
         lifetime.PrivateRay(1, 0)
     assert set(choose_temporary_folder().glob("local_learning_ray_*")) <= before
+
+
+@pytest.mark.slow
+def test_nothing_is_left_of_many_one_after_another() -> None:
+    """Ray itself keeps a little of the first ones in a process: what counts is that it does not grow."""
+    counts = []
+    for _ in range(4):
+        start_private_ray(num_cpus=1)
+        private = lifetime.current_private_ray()
+        assert private is not None
+        disconnect()
+        assert not private._folder.path.exists()
+        assert not private._processes()
+        counts.append((len(os.listdir("/proc/self/fd")), threading.active_count()))
+    assert counts[3] == counts[2], counts

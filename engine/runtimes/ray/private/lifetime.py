@@ -206,10 +206,13 @@ class PrivateRay:
         hammer = threading.Timer(0.0 if self.lost or self._is_stopped() else _POLITE_SECONDS, self.kill)
         hammer.daemon = True
         hammer.start()
+        # What follows is no business of the thread that looks for those who forget it.
+        self._connected = False
         try:
             ray.shutdown()
         finally:
             hammer.cancel()
+            hammer.join(_FORCED_SECONDS)
             self._end()
 
     def _end(self) -> None:
