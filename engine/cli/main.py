@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(words: Sequence[str]) -> int:
     as_json = "--json" in words
     try:
-        with interruptible():
+        with interruptible(as_json):
             outcome = _run(words)
     except EngineError as error:
         return _fail(str(error), error.exit_code, as_json)

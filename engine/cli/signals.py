@@ -1,13 +1,15 @@
-"""How does a command end when it is interrupted, whatever it is doing and whatever hangs?
+"""Ends a command when it is told to, whatever it is doing and whatever hangs.
 
 Ctrl-C, SIGTERM and SIGHUP, which a lost terminal sends, are one and the same. Whoever can end well, with a checkpoint
 for instance, takes them over (`engine.training.interruption`); everything else ends where it is. Code that is not
-Python's own can be deaf to signals for minutes, so a clock runs along, and ends the process when it has run down.
+Python's own can be deaf to signals for minutes, so a clock runs along, and ends the process when it has run down. What
+the process has started ends with it: a private Ray is held by a process that watches this one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import threading
@@ -15,20 +17,40 @@ from collections.abc import Iterator
 from types import FrameType
 
 from engine.cli.words import PROGRAM
-from engine.errors import EXIT_INTERRUPTED
+from engine.errors import EXIT_INTERRUPTED, Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_STDERR = 2
+_STDOUT, _STDERR = 1, 2
 # Of the ten seconds within which everybody shall be gone: for one signal, and from the second one of a training on.
 _SECONDS = 8.0
 _SECONDS_OF_A_SECOND = 5.5
+_SECONDS_TO_SAY_IT = 1.0
+
+_is_whole = threading.Event()
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Let a signal inside the block raise KeyboardInterrupt, and end the process if that does not end it in seconds.
+def whole_at_any_moment() -> Iterator[None]:
+    """Start the clock with the first signal, whoever takes it over, and end at once with the second one.
 
-    Signals can be handled in the main thread only; elsewhere nothing is changed.
+    For commands whose results are whole on the disk at any moment of the block.
+    """
+    _is_whole.set()
+    try:
+        yield
+    finally:
+        _is_whole.clear()
+
+
+@contextlib.contextmanager
+def interruptible(as_json: bool = False) -> Iterator[None]:
+    """Let a signal inside the block raise Interrupted, and end the process if that does not end it in seconds.
+
+    Signals can be handled in the main thread only; elsewhere nothing is changed. A signal that the process was started
+    to ignore, as with nohup, stays ignored.
+
+    Args:
+        as_json: whether a process that the clock ends prints an object with its exit code as the last line of stdout.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -36,13 +58,13 @@ def interruptible() -> Iterator[None]:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     before = {number: signal.getsignal(number) for number in SIGNALS}
+    watched = {int(number) for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
     woken = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     left = threading.Event()
-    threading.Thread(target=_watch, args=(reading, left), name="clock of interruptions", daemon=True).start()
-    for number in SIGNALS:
-        # Of a program that shall outlive its terminal, as with nohup.
-        if before[number] != signal.SIG_IGN:
-            signal.signal(number, _interrupt)
+    words = (reading, watched, left, as_json)
+    threading.Thread(target=_watch, args=words, name="clock of interruptions", daemon=True).start()
+    for number in watched:
+        signal.signal(number, _interrupt)
     try:
         yield
     finally:
@@ -55,28 +77,47 @@ def interruptible() -> Iterator[None]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    # Of a plain KeyboardInterrupt in a text that exec() runs, Python ends with the signal itself.
+    raise Interrupted
 
 
-def _watch(reading: int, left: threading.Event) -> None:
+def _watch(reading: int, watched: set[int], left: threading.Event, as_json: bool) -> None:
     """Wait for signals, which arrive here also while the main thread is deaf, and then for the end of the block."""
-    seen = 0
+    seen, patience = 0, _SECONDS
     try:
         # The numbers of signals that came at once are read at once.
         while numbers := os.read(reading, 64):
-            for _ in filter(SIGNALS.__contains__, numbers):
+            for _ in filter(watched.__contains__, numbers):
                 seen += 1
-                in_charge = any(signal.getsignal(number) is _interrupt for number in SIGNALS)
-                if in_charge or seen > 1:
-                    if not left.wait(_SECONDS if seen == 1 else _SECONDS_OF_A_SECOND):
-                        _end()
-                    return
+                in_charge = any(signal.getsignal(number) is _interrupt for number in watched)
+                if not (in_charge or seen > 1 or _is_whole.is_set()):
+                    patience = _SECONDS_OF_A_SECOND
+                    continue
+                if _is_whole.is_set() and seen > 1:
+                    _end(as_json)
+                threading.Thread(target=_end_later, args=(left, patience, as_json), daemon=True).start()
     finally:
         os.close(reading)
 
 
-def _end() -> None:
-    with contextlib.suppress(OSError):
-        os.write(_STDERR, f"{PROGRAM}: error: interrupted, while something did not answer\n".encode())
-    # Nothing else ends a thread that waits outside of Python; what was started ends with this process.
+def _end_later(left: threading.Event, seconds: float, as_json: bool) -> None:
+    if not left.wait(seconds):
+        _end(as_json)
+
+
+def _end(as_json: bool) -> None:
+    # Apart, because nobody may read what is said, and then it is waited for without an end.
+    saying = threading.Thread(target=_say, args=(as_json,), daemon=True)
+    saying.start()
+    saying.join(_SECONDS_TO_SAY_IT)
+    # Nothing else ends a thread that waits outside of Python.
     os._exit(EXIT_INTERRUPTED)
+
+
+def _say(as_json: bool) -> None:
+    text = "interrupted, while something did not answer"
+    with contextlib.suppress(OSError):
+        os.write(_STDERR, f"{PROGRAM}: error: {text}\n".encode())
+    if as_json:
+        with contextlib.suppress(OSError):
+            os.write(_STDOUT, (json.dumps({"error": text, "exit_code": EXIT_INTERRUPTED}) + "\n").encode())

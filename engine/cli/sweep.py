@@ -8,8 +8,8 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from engine.cli.ending import ending_in_time
 from engine.cli.outcome import Outcome, aligned
+from engine.cli.signals import whole_at_any_moment
 from engine.cli.words import PROGRAM
 from engine.errors import EXIT_INTERRUPTED, EXIT_LEARNER_FAILED, EXIT_SUCCESS, PlanError, RecipeError
 
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Outcome:
     """Search, and return the table of trials."""
-    with ending_in_time(options.json):
+    with whole_at_any_moment():
         return _searched(options)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -9,12 +10,13 @@ import sys
 import pytest
 
 from engine.cli.signals import SIGNALS, interruptible
+from engine.errors import Interrupted
 
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_is_an_interruption(number: signal.Signals) -> None:
     before = [signal.getsignal(each) for each in SIGNALS]
-    with pytest.raises(KeyboardInterrupt), interruptible():
+    with pytest.raises(Interrupted), interruptible():
         signal.raise_signal(number)
     assert [signal.getsignal(each) for each in SIGNALS] == before
 
@@ -29,25 +31,83 @@ def test_what_shall_outlive_its_terminal_does() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+COMMAND = """
+import ctypes, os, signal, sys, time
+from engine.cli import signals
+from engine.errors import Interrupted
+
+signals._SECONDS = signals._SECONDS_OF_A_SECOND = float(sys.argv[1])
+try:
+    with signals.interruptible(as_json=True):
+        {work}
+except Interrupted:
+    print("ended in order")
+    sys.exit(130)
+"""
+# exec() of a text: Python would remember a plain KeyboardInterrupt, and end with the signal.
+IN_TEXT = """exec("print('begun', flush=True); time.sleep(600)")"""
 # A read that is started anew after a signal without a look at Python, as code outside of Python waits.
 DEAF = """
-import os, signal, sys
-from engine.cli import signals
-signals._SECONDS = 0.5
-with signals.interruptible():
-    signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    import ctypes
-    reading, writing = os.pipe()
-    os.kill(os.getpid(), 0)
-    import threading
-    threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
-    signal.siginterrupt(signal.SIGTERM, False)
-    buffer = ctypes.create_string_buffer(1)
-    ctypes.CDLL(None).read(reading, buffer, 1)
+        for number in signals.SIGNALS:
+            signal.siginterrupt(number, False)
+        print("begun", flush=True)
+        ctypes.CDLL(None).read(os.pipe()[0], ctypes.create_string_buffer(1), 1)
+"""
+# Somebody else takes the signals over, as a training that finishes its step does.
+TAKEN_OVER = """
+        heard = []
+        for number in signals.SIGNALS:
+            signal.signal(number, lambda *words: heard.append(words))
+        print("begun", flush=True)
+        while not heard:
+            time.sleep(0.01)
+        time.sleep(1.0)
+        print("finished its step", flush=True)
+        while True:
+            time.sleep(600)
+"""
+WHOLE = """
+        with signals.whole_at_any_moment():
+            for number in signals.SIGNALS:
+                signal.signal(number, lambda *words: None)
+            print("begun", flush=True)
+            while True:
+                time.sleep(600)
 """
 
 
+def _told(work: str, *numbers: signal.Signals, patience: float) -> tuple[int, list[str]]:
+    """Return exit code and lines of a command that gets signals; a line between two of them is waited for."""
+    words = [sys.executable, "-c", COMMAND.replace("{work}", work), str(patience)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        lines = []
+        for place, number in enumerate(numbers):
+            if place and work is TAKEN_OVER:
+                lines.append(process.stdout.readline().strip())
+            process.send_signal(number)
+        output = process.stdout.read()
+        return process.wait(), lines + output.splitlines()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_every_signal_means_the_same(number: signal.Signals) -> None:
+    assert _told(IN_TEXT, number, patience=600) == (130, ["ended in order"])
+
+
 def test_a_process_that_is_deaf_ends_as_well() -> None:
-    done = subprocess.run([sys.executable, "-c", DEAF], capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 130, done.stderr
-    assert done.stderr == "local-learning: error: interrupted, while something did not answer\n"
+    code, lines = _told(DEAF, signal.SIGTERM, patience=0.5)
+    assert code == 130
+    assert json.loads(lines[-1]) == {"error": "interrupted, while something did not answer", "exit_code": 130}
+
+
+def test_who_has_taken_the_signals_over_has_time_until_the_second_one() -> None:
+    code, lines = _told(TAKEN_OVER, signal.SIGINT, signal.SIGINT, patience=0.5)
+    assert code == 130
+    assert lines[0] == "finished its step"
+
+
+def test_what_is_whole_at_any_moment_ends_soon_or_at_once() -> None:
+    assert _told(WHOLE, signal.SIGTERM, patience=0.5)[0] == 130
+    assert _told(WHOLE, signal.SIGTERM, signal.SIGHUP, patience=600)[0] == 130
