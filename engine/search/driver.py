@@ -26,6 +26,7 @@ from engine.search.trials import SweepFolder, folder_of
 from engine.search.tuning import run_trials
 from engine.search.watching import Watcher
 from engine.search.winners import best_trial, pareto_front
+from engine.tracking import spared
 from engine.training import evaluate, load
 from engine.training.comparison_budget import with_validation
 from engine.training.folder import Resume
@@ -171,9 +172,11 @@ def _concluded(definition: Sweep, folder: SweepFolder, at_once: int, console: Sw
                 trial.metrics |= _test_scores(evaluate(load(folder.run_dir(trial))))
                 folder.note(trial)
     result = SweepResult(folder.path, status, definition, tuple(trials), best, front, at_once)
-    folder.write_table(trials)
+    with spared("trials.parquet", console.message):
+        folder.write_table(trials)
     # A picture takes seconds, which somebody who has said stop does not wait; the next start draws it.
-    write_report(result.sweep, result.trials, result.best, result.front, result.run_dir, draw=not stop.requested)
+    with spared("sweep.md or sweep.png", console.message):
+        write_report(result.sweep, result.trials, result.best, result.front, result.run_dir, draw=not stop.requested)
     return result
 
 

@@ -12,7 +12,7 @@ from engine.errors import DataError, InputError, PlanError, RecipeError, RunErro
 from engine.methods import Team
 from engine.paths import absolute
 from engine.recipes import Plan, Recipe, with_absolute_paths
-from engine.tracking import Console, format_seconds, format_share, open_console
+from engine.tracking import Console, format_seconds, format_share, open_console, spared
 from engine.tracking.compared_picture import plot_compared
 from engine.tracking.compared_tables import compared_csv, compared_markdown
 from engine.training.comparison_budget import budget_warnings, with_validation
@@ -87,7 +87,7 @@ def compare(
             path, ended if complete else "interrupted", tuple(seeds), rows, warnings, min(len(slots), len(jobs))
         )
         if complete:
-            _write(comparison, next(iter(prepared.values())), folder)
+            _write(comparison, next(iter(prepared.values())), folder, console)
         return comparison
     finally:
         folder.close()
@@ -199,7 +199,7 @@ def _name(job: Job) -> str:
     return f"{job.label}, seed {job.recipe.seed}"
 
 
-def _write(comparison: Comparison, baseline: Recipe, folder: ComparisonFolder) -> None:
+def _write(comparison: Comparison, baseline: Recipe, folder: ComparisonFolder, console: Console) -> None:
     rows, seeds = comparison.rows, comparison.seeds
     count = "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
     epochs = "1 epoch" if baseline.epochs == 1 else f"{baseline.epochs:,} epochs"
@@ -208,4 +208,5 @@ def _write(comparison: Comparison, baseline: Recipe, folder: ComparisonFolder) -
         title += " (not one budget)"
     folder.write("comparison.md", compared_markdown(title, rows, seeds, comparison.warnings, comparison.notes))
     folder.write("comparison.csv", compared_csv(rows, seeds))
-    plot_compared(rows, seeds, folder.path / "comparison.png", title)
+    with spared("comparison.png", console.message):
+        plot_compared(rows, seeds, folder.path / "comparison.png", title)

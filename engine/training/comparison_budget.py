@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.data import open_source
 from engine.recipes import Recipe, recipe_to_dict
-from engine.tracking import Console
+from engine.tracking import Console, Preparation
 
 VALIDATION_FRACTION = 0.1
 
@@ -28,7 +28,7 @@ def with_validation(recipe: Recipe, console: Console) -> Recipe:
     """
     if recipe.data.validation_fraction:
         return recipe
-    source = open_source(recipe.data, recipe.seed, lambda text, share: console.message(f"{text} {share:.0%}"))
+    source = open_source(recipe.data, recipe.seed, Preparation(console.message))
     try:
         if source.facts.sizes.get("validation"):
             return recipe

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from engine.data import Facts, Inventory, open_source
-from engine.errors import RecipeError
+from engine.errors import RecipeError, RunError
 from engine.learners.checkpoints import newest_checkpoint
 from engine.methods import Team, method_of
+from engine.paths import absolute
 from engine.program import Program
-from engine.recipes import Recipe
+from engine.recipes import Recipe, with_absolute_paths
 from engine.training.folder import Resume, choose_folder, read_summary
+from engine.training.foresight import network_check
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,15 @@ def preview(recipe: Recipe, run_dir: str | Path | None = None, resume: Resume = 
     Raises:
         RecipeError, DataError, RunError: what `train` would refuse, too.
     """
-    folder = choose_folder(recipe, Path(run_dir) if run_dir is not None else None, resume)
-    source = open_source(recipe.data, recipe.seed)
+    recipe = with_absolute_paths(recipe)
+    wanted = absolute(run_dir, "--run-dir", RunError) if run_dir is not None else None
+    folder = absolute(choose_folder(recipe, wanted, resume), "--run-dir", RunError)
+    source = open_source(
+        recipe.data,
+        recipe.seed,
+        companions=getattr(recipe.method, "companions", "none"),
+        before_decoding=network_check(recipe),
+    )
     try:
         check_batches(recipe, source.facts)
         steps_per_epoch = source.steps_per_epoch()
