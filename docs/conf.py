@@ -25,7 +25,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 
 # The source folder is the repository; only pages are read from it.
 root_doc = "docs/index"
-include_patterns = ["docs/**", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "experiments/README.md"]
+include_patterns = ["docs/**", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "experiments/README.md"]
 exclude_patterns = ["docs/_build", "docs/conf.py"]
 
 myst_heading_anchors = 4

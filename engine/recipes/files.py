@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -18,6 +20,7 @@ from engine.recipes.recipe import Recipe, recipe_from_dict, recipe_to_dict
 
 RecipeFunction = Callable[[], Recipe]
 
+_CODE = re.compile(r"(.+\.py):\w+", re.DOTALL)
 _CODE_BYTES = 16 * 2**20
 
 
@@ -130,6 +133,7 @@ def _from_json(path: Path) -> Recipe:
     values = read_json(path, RecipeError)
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: holds a {type(values).__name__}, expected an object with the fields of a recipe")
+    _check_code(values, path)
     try:
         return recipe_from_dict(values)
     except RecursionError as error:
@@ -137,6 +141,24 @@ def _from_json(path: Path) -> Recipe:
     except ValidationError as error:
         lines = describe_problems(error, Recipe, field_names(Recipe, values))
         raise RecipeError("\n".join(f"{path}: {line}" for line in lines)) from error
+
+
+def _check_code(values: Any, path: Path) -> None:
+    """Refuse code that a recipe.json brings along: it is data, which may come from anybody.
+
+    A whole path outside of its folder can only lead to what somebody has put there who knows this machine.
+    """
+    if isinstance(values, dict | list):
+        for value in values.values() if isinstance(values, dict) else values:
+            _check_code(value, path)
+    elif isinstance(values, str) and (named := _CODE.fullmatch(values)):
+        file, folder = Path(named[1]), path.resolve().parent
+        if not file.is_absolute() or folder in file.resolve().parents:
+            raise RecipeError(
+                f"{path}: names the code {values}, which lies in its own folder or where the command is given; a "
+                "recipe.json may name code of yours only: put the file elsewhere, and its whole path, beginning with "
+                "/, into recipe.json"
+            )
 
 
 def recipe_to_json(recipe: Recipe) -> str:

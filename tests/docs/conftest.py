@@ -100,7 +100,10 @@ class Page:
 def all_pages() -> list[Page]:
     """Return every page that a reader may come to."""
     below = [path for path in sorted((PROJECT / "docs").rglob("*.md")) if BUILT not in path.parents]
-    above = [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "experiments/README.md")]
+    above = [
+        PROJECT / name
+        for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "experiments/README.md")
+    ]
     return [Page(path) for path in (*above, *below)]
 
 

@@ -204,3 +204,19 @@ def test_a_recipe_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("engine.reading.os.open", refuse)
     for name in ("recipe.json", "recipe.py"):
         assert "may not be read by this user" in refusal(tmp_path / name)
+
+
+def test_a_recipe_json_brings_no_code_along(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    for place in (folder, elsewhere):
+        place.mkdir()
+        (place / "net.py").write_text("raise SystemExit('run')")
+    values = json.loads(recipe_to_json(load_recipe("infopro_digits")))
+    for code in (f"{folder}/net.py:net", "net.py:net", "run/net.py:net", f"{elsewhere}/../run/net.py:net"):
+        values["backbone"] = {"name": code}
+        (folder / "recipe.json").write_text(json.dumps(values))
+        with pytest.raises(RecipeError, match="names the code"):
+            load_recipe(folder)
+    values["backbone"] = {"name": f"{elsewhere}/net.py:net"}
+    (folder / "recipe.json").write_text(json.dumps(values))
+    assert load_recipe(folder).backbone.name == f"{elsewhere}/net.py:net"
