@@ -106,8 +106,8 @@ def _mended(log: Path) -> bytes:
 
 def _check_settings(settings: Mapping[str, Any], sweep: Sweep, where: str) -> None:
     if set(settings) != set(sweep.space):
-        names = ", ".join(sorted(set(settings) ^ set(sweep.space)))
-        raise RunError(f"{where}: settings: has other fields than the search ({names!a}); {_ADVICE}")
+        names = ", ".join(map(ascii, sorted(set(settings) ^ set(sweep.space))))
+        raise RunError(f"{where}: settings: has other fields than the search ({names}); {_ADVICE}")
     for name, value in settings.items():
         listed = choices(sweep, name)
         if listed is not None:

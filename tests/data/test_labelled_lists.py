@@ -128,7 +128,7 @@ def test_overrides_on_the_command_line() -> None:
     assert (data.labelled_fraction, data.labelled_indices, data.unlabelled) == (0.1, None, "drop")
     assert changed("data.labelled_fraction=1").data.labelled_fraction == 1.0
     assert changed("data.labelled_indices=1.10").data.labelled_indices == "1.10"
-    with pytest.raises(RecipeError, match=r"^data: unlabelled=drop leaves nothing out"):
+    with pytest.raises(RecipeError, match=r"^data: data.unlabelled=drop leaves nothing out"):
         changed("data.unlabelled=drop")
     with pytest.raises(RecipeError, match=r"^data.unlabelled: found 'droop'.*did you mean 'drop'"):
         changed("data.labelled_fraction=0.1", "data.unlabelled=droop")
