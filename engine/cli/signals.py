@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
@@ -25,6 +27,8 @@ _STDOUT, _STDERR = 1, 2
 _SECONDS = 8.0
 _SECONDS_OF_A_SECOND = 5.5
 _SECONDS_TO_SAY_IT = 1.0
+# As in a training: a terminal that is closed, or a scheduler, says it twice.
+_ONE_EVENT_SECONDS = 0.5
 
 _is_whole = threading.Event()
 
@@ -83,11 +87,14 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _watch(reading: int, watched: set[int], left: threading.Event, as_json: bool) -> None:
     """Wait for signals, which arrive here also while the main thread is deaf, and then for the end of the block."""
-    seen, patience = 0, _SECONDS
+    seen, patience, latest = 0, _SECONDS, -math.inf
     try:
         # The numbers of signals that came at once are read at once.
         while numbers := os.read(reading, 64):
             for _ in filter(watched.__contains__, numbers):
+                if time.monotonic() - latest < _ONE_EVENT_SECONDS:
+                    continue
+                latest = time.monotonic()
                 seen += 1
                 in_charge = any(signal.getsignal(number) is _interrupt for number in watched)
                 if not (in_charge or seen > 1 or _is_whole.is_set()):

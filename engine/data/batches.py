@@ -162,6 +162,7 @@ def open_source(
     strict_counts: bool = True,
     stored_limit_bytes: int = STORED_LIMIT_BYTES,
     before_decoding: BeforeDecoding | None = None,
+    check: bool = True,
 ) -> Source:
     """Open the data set of a recipe; the first time, decode it into the cache.
 
@@ -174,6 +175,8 @@ def open_source(
         stored_limit_bytes: larger sets are decoded while they are used.
         before_decoding: called with class names and image shape before pictures are decoded, which may take minutes,
             if they are pictures and the recipe says their size; what it raises is passed on.
+        check: whether sets that are decoded while they are used are decoded once before, to find damaged pictures;
+            for a training, not for a look at the set.
 
     Raises:
         RecipeError: fields that do not go together.
@@ -208,7 +211,8 @@ def open_source(
         training_positions=len(opened.images["train"].labels),
     )
     images = opened.images if "validation" in opened.images else opened.images | {"validation": opened.images["train"]}
-    check_pictures(images, chosen, facts.fingerprint, tell)
+    if check:
+        check_pictures(images, chosen, facts.fingerprint, tell)
     inventory = opened.inventory().with_notes(remarks)
     return Source(facts, inventory, data, seed, images, chosen, labelled, companions)
 

@@ -52,9 +52,10 @@ def cache_root() -> Path:
     shared = os.environ.get("XDG_CACHE_HOME")
     if shared:
         return absolute(shared, "XDG_CACHE_HOME", DataError) / "local-learning"
-    return absolute("~/.cache", "LOCAL_LEARNING_CACHE is not set, and without it the cache", DataError) / (
-        "local-learning"
-    )
+    try:
+        return absolute("~/.cache", "LOCAL_LEARNING_CACHE", DataError) / "local-learning"
+    except DataError as error:
+        raise DataError("there is no home folder for the cache; set LOCAL_LEARNING_CACHE to a folder") from error
 
 
 def plain_folder(folder: Path) -> None:

@@ -45,9 +45,13 @@ def check_pictures(
     encoded = {split: found for split, found in images.items() if isinstance(found, EncodedImages) and split in chosen}
     if not encoded:
         return
-    folder = cache_root() / _FOLDER
-    note = folder / f"{_state(encoded, chosen, fingerprint)}.json"
-    known = (read_note(note) or {}).get("transparent")
+    state = _state(encoded, chosen, fingerprint)
+    folder, known = None, None
+    try:
+        folder = cache_root() / _FOLDER
+        known = (read_note(folder / f"{state}.json") or {}).get("transparent")
+    except DataError as error:
+        progress(f"all pictures will be checked again next time ({error})", None)
     findings = Findings()
     if isinstance(known, int):
         findings.transparent = known
@@ -59,10 +63,12 @@ def check_pictures(
                 seen += _PICTURES_AT_ONCE
                 progress("checking that all pictures can be decoded", min(1.0, seen / total))
         findings.refuse(total)
+        if folder is None:
+            return findings.tell(progress)
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             plain_folder(folder)
-            write_note(note, {"transparent": findings.transparent})
+            write_note(folder / f"{state}.json", {"transparent": findings.transparent})
         except (OSError, DataError) as error:
             progress(
                 f"all pictures will be checked again next time, because {folder} cannot be written ({error})", None
@@ -88,13 +94,15 @@ def _check_group(pictures: list[tuple[EncodedImages, int]]) -> Findings:
 
 
 def _state(encoded: dict[str, EncodedImages], chosen: Mapping[str, np.ndarray], fingerprint: str) -> str:
-    digest = hashlib.sha256(f"{fingerprint}\x1f{pixel_limit()}".encode())
+    digest = hashlib.sha256(f"{pixel_limit()}".encode())
     for split, images in encoded.items():
         positions = chosen[split].tolist()
-        # The pictures of shards lie in a cache entry, which is named by its content.
         if images.picture(positions[0]).content is None:
             for position in positions:
                 digest.update(_file_state(images.picture(position)))
+        else:
+            # The pictures of shards lie in a cache entry, which is named by its content.
+            digest.update(f"{fingerprint}\x1f{split}".encode())
     return digest.hexdigest()
 
 

@@ -32,7 +32,7 @@ class Columns:
     label: str
     passed_over: tuple[str, ...]
     reading: dict[str, str]
-    """The choice that was made where there were several columns of pictures; empty otherwise."""
+    """The column of pictures, where it is not the first one; empty otherwise."""
 
 
 def choose_columns(
@@ -60,11 +60,13 @@ def choose_columns(
     image = choose_image(shard, schema, asked[0], described)
     label = choose_label(shard, schema, asked[1], described, all_different)
     pictures = picture_columns(schema)
+    # What was read before there was a choice, and named nothing.
+    first = next((name for name in pictures if pyarrow.types.is_struct(schema.field(name).type)), pictures[0])
     return Columns(
         image=image,
         label=label,
         passed_over=tuple(field.name for field in schema if field.name not in (image, label)),
-        reading={"image_column": image} if len(pictures) > 1 else {},
+        reading={"image_column": image} if image != first else {},
     )
 
 

@@ -37,7 +37,9 @@ class Findings:
             # A copy is damaged and not the picture; it is made again.
             raise
         except DataError as error:
-            self.faults.append(PictureError(picture.where, f"cannot be read ({error})", "replace or remove it"))
+            self.faults.append(
+                PictureError(picture.where, f"cannot be read ({error})", "make it readable, replace it or remove it")
+            )
 
     def add(self, other: Findings) -> None:
         """Take in what was found elsewhere."""

@@ -175,7 +175,7 @@ def _names_of_values(train: list[_Shard], column: str) -> tuple[tuple[str, ...],
     if alike is not None:
         raise DataError(
             f"{train[0].path.parent}: {alike[0]!r} and {alike[1]!r} in column {printable(column)} look like one class; "
-            f"write them alike"
+            f"write them alike, or give them names that differ in more than capitals and spaces"
         )
     words = {"truth": "truth values", "category": "categories"}.get(kind, "texts")
     return names, f"the {words} of column {printable(column)} in sorted order"

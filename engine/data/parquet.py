@@ -158,7 +158,7 @@ def _picture(shard: Path, row: int, value: bytes | dict[str, bytes | str | None]
     content, path = (value.get("bytes"), value.get("path")) if value else (None, None)
     if isinstance(content, bytes):
         return Picture(where, content)
-    if isinstance(path, str) and "\0" not in path and (shard.parent / path).is_file():
+    if isinstance(path, str) and "\0" not in path and os.path.isfile(shard.parent / path):
         return Picture(str(shard.parent / path))
     outside = f"names {path!r}, which is not there" if path else "is empty"
     raise DataError(f"{where} {outside}, expected an encoded picture or a path relative to the shard")
@@ -183,7 +183,10 @@ def _named_outside(shard: Path, column: str) -> list[str]:
             continue
         folder, name = (shard.parent / path).parent, os.path.basename(path)
         if folder not in listed:
-            listed[folder] = set(os.listdir(folder)) if folder.is_dir() else set()
+            try:
+                listed[folder] = set(os.listdir(folder))
+            except OSError:  # a folder of the machine on which the shard was made
+                listed[folder] = set()
         if name in listed[folder]:
             return [picture.where for picture in stream_pictures((shard,), column) if picture.content is None]
     return []

@@ -43,8 +43,16 @@ def named_as_picture(name: str) -> bool:
     return name.lower().endswith(_ENDINGS)
 
 
+_NO_PICTURES = (".txt", ".json", ".xml", ".csv", ".npy", ".npz", ".md", ".html", ".py", ".pdf", ".zip", ".mp4", ".mat")
+
+
 def begins_as_picture(path: str) -> bool:
-    """Tell whether a regular file's first bytes are those of a picture. Raises OSError."""
+    """Tell whether a regular file's first bytes are those of a picture. Raises OSError.
+
+    Files whose ending says something else, of which there may be one beside each picture, are not opened.
+    """
+    if path.lower().endswith(_NO_PICTURES):
+        return False
     with open(path, "rb") as file:
         return _BEGINNINGS.match(file.read(_FIRST_BYTES)) is not None
 

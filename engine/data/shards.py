@@ -78,6 +78,11 @@ def _shards_in(folder: Path) -> dict[str, list[Path]]:
         match = _FILE_NAME.fullmatch(path.name)
         if not match:
             continue
+        if path.is_dir():
+            raise DataError(
+                f"{path} is a folder, as Spark and Dask write one; move the parts in it to {folder}, named like "
+                f"{match[1]}-00000-of-00002.parquet, and the folder elsewhere"
+            )
         if not path.is_file():
             what = "a symbolic link to what is not there" if path.is_symlink() and not path.exists() else "no file"
             raise DataError(f"{path} is called like a Parquet shard, but is {what}; bring back the file, or remove it")
@@ -105,7 +110,8 @@ def _complete(paths: list[Path]) -> tuple[Path, ...]:
         raise _several_versions(paths)
     ((prefix, count),) = series
     _check_numbers(paths, prefix, numbers, count, len(found[0]["number"]))
-    return tuple(path for _, path in sorted(zip(numbers, paths, strict=True)))
+    # In the order of names, as ever: another one would be another set to runs and lists of indices that there are.
+    return tuple(paths)
 
 
 def _check_numbers(paths: list[Path], prefix: str, numbers: list[int], count: int, width: int) -> None:

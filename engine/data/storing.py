@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from engine.data.cache import check_room
-from engine.data.decoding import decode_composed, fit, fit_block, num_pixels, pixels
+from engine.data.decoding import decode_composed, fit, fit_block, num_pixels, pixel_limit, pixels
 from engine.data.entries import Entry
 from engine.data.findings import Findings
 from engine.data.normalisation import statistics, value_sums
@@ -66,6 +66,7 @@ def store(
         DataError: pictures are damaged, all of which are named; one has another size than the first; the set is too
             large; the disk is full.
     """
+    pixel_limit()  # a wrong variable is no fault of the pictures
     manifest: dict[str, Any] = {"class_names": list(loaded.class_names), "splits": {}}
     findings = Findings()
     for split, part in loaded.parts.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
@@ -13,6 +14,7 @@ import ray
 from typing_extensions import Self
 
 from engine.errors import Interrupted
+from engine.training.interruption import ONE_EVENT_SECONDS
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, the word of a scheduler, and a terminal that is closed: all mean the same."""
@@ -31,6 +33,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.requested = False
+        self._since = 0.0
         self._holding = False
         self._before: dict[signal.Signals, Any] = {}
 
@@ -53,7 +56,11 @@ class Stop:
             signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        again, self.requested = self.requested, True
+        now = time.monotonic()
+        again = self.requested
+        if again and now - self._since < ONE_EVENT_SECONDS:
+            return
+        self.requested, self._since = True, now
         # Whoever asks twice does not want to wait.
         if again or not self._holding:
             raise Interrupted

@@ -28,7 +28,7 @@ def with_validation(recipe: Recipe, console: Console) -> Recipe:
     """
     if recipe.data.validation_fraction:
         return recipe
-    source = open_source(recipe.data, recipe.seed, Preparation(console.message))
+    source = open_source(recipe.data, recipe.seed, Preparation(console.message), check=False)
     try:
         if source.facts.sizes.get("validation"):
             return recipe

@@ -99,7 +99,7 @@ def refuse_held(folder: Path, doing: str) -> None:
 def _wait(folder: Path, lock: IO[str], kind: int, doing: str) -> None:
     """Lock the file, and be patient only with a process that is at its end."""
     started = time.monotonic()
-    while not _locked(lock, kind):
+    while not _locked(folder, lock, kind):
         holder = _holder(folder)
         if holder is None:
             patience = _UNNAMED_SECONDS
@@ -113,11 +113,16 @@ def _wait(folder: Path, lock: IO[str], kind: int, doing: str) -> None:
         time.sleep(_PAUSE_SECONDS)
 
 
-def _locked(file: IO[str], kind: int) -> bool:
+def _locked(folder: Path, file: IO[str], kind: int) -> bool:
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError as error:
+        raise RunError(
+            f"{folder / _LOCK}: cannot be locked ({error.strerror}), so two trainings could meet here; give a "
+            "--run-dir on another file system"
+        ) from error
     return True
 
 

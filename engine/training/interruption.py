@@ -15,6 +15,9 @@ from types import FrameType, TracebackType
 from typing import Any, Protocol
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ONE_EVENT_SECONDS = 0.5
+"""Signals that come closer together than this are one: of a terminal that is closed, or a scheduler, come two."""
+
 _PAUSE_SECONDS = 0.25
 # Learners that are waited for and compute for less than this share of so many seconds hang.
 _HANGING_SECONDS = 2.5
@@ -44,6 +47,7 @@ class Interruption:
 
     def __init__(self, work: Interruptible | None = None) -> None:
         self.requested = False
+        self._since = 0.0
         self._work = work
         self._before: dict[signal.Signals, Any] = {}
         self._woken: int | None = None
@@ -68,9 +72,11 @@ class Interruption:
         threading.Thread(target=_stop_if_it_hangs, args=words, name="interruption", daemon=True).start()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        now = time.monotonic()
+        if not self.requested:
+            self.requested, self._since = True, now
+        elif now - self._since >= ONE_EVENT_SECONDS:
             raise KeyboardInterrupt
-        self.requested = True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -85,9 +91,11 @@ class Interruption:
 def _stop_if_it_hangs(work: Interruptible, reading: int, onward: int) -> None:
     """Read the numbers of signals, hand them on to whoever listened before, and give up work that hangs after one."""
     patience: _Patience | _Deafness | None = None
+    # Not select.select, which takes no descriptors from 1,024 on.
+    poll = select.poll()
+    poll.register(reading, select.POLLIN)
     while True:
-        readable, _, _ = select.select([reading], [], [], None if patience is None else _PAUSE_SECONDS)
-        if readable:
+        if poll.poll(None if patience is None else _PAUSE_SECONDS * 1000):
             numbers = os.read(reading, 64)
             if not numbers:
                 os.close(reading)

@@ -167,6 +167,7 @@ class _Run:
                 status: Status = "finished" if step == self._total else "interrupted"
                 self._presence.check()
                 result = self._concluded(step, status, started)
+                self._presence.check()
                 # Last, because whoever reads it takes all the rest to be there.
                 self._folder.write_json("summary.json", result.to_json())
                 return result
@@ -266,7 +267,9 @@ class _Run:
         if len(self.by_products.warnings) == len(result.warnings):
             return result
         result = dataclasses.replace(result, warnings=tuple(self.by_products.warnings))
-        self._folder.write_json("summary.json", result.to_json())
+        with contextlib.suppress(EngineError, OSError):
+            self._presence.check()
+            self._folder.write_json("summary.json", result.to_json())
         return result
 
     def _say(self, text: str) -> None:

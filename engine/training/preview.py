@@ -121,6 +121,7 @@ def preview(recipe: Recipe, run_dir: str | Path | None = None, resume: Resume = 
         recipe.seed,
         companions=getattr(recipe.method, "companions", "none"),
         before_decoding=network_check(recipe),
+        check=False,
     )
     try:
         check_batches(recipe, source.facts)

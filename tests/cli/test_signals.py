@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -86,6 +87,8 @@ def _told(work: str, *numbers: signal.Signals, patience: float) -> tuple[int, li
         for place, number in enumerate(numbers):
             if place and work is TAKEN_OVER:
                 lines.append(process.stdout.readline().strip())
+            elif place:
+                time.sleep(0.7)  # two that come at once are one
             process.send_signal(number)
         output = process.stdout.read()
         return process.wait(), lines + output.splitlines()

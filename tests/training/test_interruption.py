@@ -17,13 +17,21 @@ import pytest
 
 import engine
 from engine.tracking import read_metrics
-from engine.training.interruption import Interruption
+from engine.training.interruption import ONE_EVENT_SECONDS, Interruption
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
+@pytest.fixture
+def every_signal_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let signals that come close together be two."""
+    monkeypatch.setattr("engine.training.interruption.ONE_EVENT_SECONDS", 0.0)
+
+
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_first_signal_is_remembered_and_the_second_raises(number: signal.Signals) -> None:
+def test_the_first_signal_is_remembered_and_the_second_raises(
+    number: signal.Signals, every_signal_counts: None
+) -> None:
     before = signal.getsignal(number)
     with Interruption() as interruption:
         assert not interruption.requested
@@ -34,11 +42,19 @@ def test_the_first_signal_is_remembered_and_the_second_raises(number: signal.Sig
     assert signal.getsignal(number) is before
 
 
-def test_one_of_each_is_two() -> None:
+def test_one_of_each_is_two(every_signal_counts: None) -> None:
     with Interruption():
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_two_that_come_at_once_are_one() -> None:
+    """As bash and the kernel both say it when a terminal is closed."""
+    with Interruption() as interruption:
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+        assert interruption.requested
 
 
 def test_handlers_are_put_back_after_an_error() -> None:
@@ -166,6 +182,7 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
         os.kill(process.pid, signal.SIGINT)
         assert process.stdout is not None
         assert process.stdout.readline() == "finishing\n"
+        time.sleep(ONE_EVENT_SECONDS)
         os.kill(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode != 0

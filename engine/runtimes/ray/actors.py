@@ -185,7 +185,8 @@ class LearnerActors:
 
         It does not grow while a learner, or the Ray between, hangs.
         """
-        if not is_waiting_for_ray():
+        # What learners on other nodes compute cannot be seen from here: a second signal ends those that hang.
+        if not is_waiting_for_ray() or len(self._watched) < len(self.places):
             return None
         seconds = 0.0
         for name in self._watched:

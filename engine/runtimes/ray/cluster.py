@@ -12,6 +12,7 @@ import ray
 import torch
 
 from engine.errors import PlanError
+from engine.reading import first_line
 from engine.recipes import Plan
 from engine.runtimes.ray.address import check_answers
 from engine.runtimes.ray.placement import check_store_bytes, choose_store
@@ -85,9 +86,9 @@ def connect(plan: Plan, needed_store_bytes: int, transport: Literal["direct", "o
     try:
         with connecting(on_loopback=False):
             ray.init(address=plan.address, job_config=safe_job(), log_to_driver=False, logging_level=logging.WARNING)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # Ray raises what it likes
         raise PlanError(
-            f"plan.address={plan.address}: no Ray answers there ({str(error).splitlines()[0]}); start one with "
+            f"plan.address={plan.address}: no Ray answers there ({first_line(error)}); start one with "
             "`ray start --head` or `ray up cluster.yaml`, or leave plan.address out for a private Ray"
         ) from error
     try:

@@ -67,6 +67,8 @@ def _reason_against(folder: Path) -> str | None:
     length = len(os.fsencode(folder))
     if length > _most_bytes():
         return f"has {length} bytes, and sockets below it would have too long names"
+    if os.pathsep in str(folder):
+        return f"holds {os.pathsep!r}, which separates folders in PYTHONPATH"
     if not folder.is_dir():
         return "is no folder"
     return None if os.access(folder, os.W_OK | os.X_OK) else "cannot be written to"

@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -31,6 +32,7 @@ _PR_SET_CHILD_SUBREAPER = 36  # From linux/prctl.h.
 _PAUSE_SECONDS = 0.2
 _KILLING_SECONDS = 5.0
 _SHOWN_LINES = 3
+_MOST_OPEN_FILES = 65536
 
 
 def main() -> int:
@@ -92,6 +94,10 @@ def _start(wanted: dict[str, Any]) -> Any:
     from ray._private.node import Node
     from ray._private.parameter import RayParams
 
+    # As ray.init does for what it starts.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _MOST_OPEN_FILES)), hard))
     # Ray listens on 127.0.0.1 alone where clusters are switched off, as by default on macOS; elsewhere on every
     # interface, also when it is told that the node's address is 127.0.0.1.
     ray_constants.ENABLE_RAY_CLUSTER = False

@@ -22,6 +22,7 @@ import psutil
 import ray
 
 from engine.errors import PlanError
+from engine.reading import first_line
 from engine.runtimes.child import python_command
 from engine.runtimes.ray.private.folder import PrivateFolder
 from engine.runtimes.ray.private.surroundings import (
@@ -83,6 +84,9 @@ class PrivateRay:
                     "ray_folder": str(self._folder.ray),
                 }
             )
+        except OSError as error:
+            self._folder.remove()
+            raise PlanError(f"a private Ray does not start: {error.strerror or error}; {_REMEDY}") from error
         except BaseException:
             self._folder.remove()
             raise
@@ -128,9 +132,11 @@ class PrivateRay:
     def _read(self, seconds: float) -> dict[str, str] | None:
         """Return the next line of the process that holds Ray, or its end as an error; None if neither comes in time."""
         assert self._process.stdout is not None
+        # Not select.select, which takes no descriptors from 1,024 on.
+        poll = select.poll()
+        poll.register(self._process.stdout, select.POLLIN)
         while b"\n" not in self._unread:
-            readable, _, _ = select.select([self._process.stdout], [], [], seconds)
-            if not readable:
+            if not poll.poll(seconds * 1000):
                 return None
             piece = os.read(self._process.stdout.fileno(), 1 << 16)
             if not piece:
@@ -153,8 +159,8 @@ class PrivateRay:
                     log_to_driver=False,
                     logging_level=logging.WARNING,
                 )
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            why = self.lost or str(error).strip().splitlines()[0]
+        except Exception as error:  # Ray raises what it likes
+            why = self.lost or first_line(error)
             raise PlanError(f"a private Ray does not start: {why}; {_REMEDY}") from error
         self._connected = True
 
@@ -174,6 +180,11 @@ class PrivateRay:
             if self._connected and not ray.is_initialized():
                 self._end()
                 return
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was closed, or ended because this process has disconnected from it."""
+        return self._closed
 
     def kill(self) -> None:
         """Let all its processes be ended at once, also those that hang; what waits for them then fails."""
@@ -283,7 +294,9 @@ def current_private_ray() -> PrivateRay | None:
 def close_private_ray() -> None:
     """Disconnect from a Ray, whichever it is, and end it if it is a private one of this process."""
     global _current
-    if _current is None:
+    # Somebody may have disconnected from a private one, which then has ended, and connected to another.
+    if _current is None or _current.has_ended:
+        _current = None
         ray.shutdown()
         return
     try:

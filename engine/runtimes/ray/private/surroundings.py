@@ -10,6 +10,7 @@ import contextlib
 import importlib.metadata
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,8 @@ def environment_of_head(folder: PrivateFolder) -> dict[str, str]:
     """Return the environment of a private Ray's processes and learners."""
     environment = {name: value for name, value in os.environ.items() if name not in _OF_OTHER_RAYS}
     # A name that is relative means the current folder of this process, which is not that of the learners.
-    path = [os.path.abspath(part) for part in environment.get("PYTHONPATH", "").split(os.pathsep) if part]
+    given = "" if sys.flags.ignore_environment else environment.get("PYTHONPATH", "")
+    path = [os.path.abspath(part) for part in given.split(os.pathsep) if part]
     return {
         # No usage reports, and no lower priority for the learners than for the driver.
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -64,7 +66,14 @@ def environment_of_head(folder: PrivateFolder) -> dict[str, str]:
     }
 
 
-_OF_OTHER_RAYS = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_TMPDIR", "RAY_REDIS_ADDRESS", RAY_JOB_CONFIG_JSON_ENV_VAR)
+_OF_OTHER_RAYS = (
+    "RAY_ADDRESS",
+    "RAY_AUTH_TOKEN",
+    "RAY_GCS_SERVER_PORT",
+    "RAY_TMPDIR",
+    "RAY_REDIS_ADDRESS",
+    RAY_JOB_CONFIG_JSON_ENV_VAR,
+)
 
 
 def _known_to_both(folder: PrivateFolder) -> dict[str, str]:
@@ -113,6 +122,8 @@ def connecting(on_loopback: bool) -> Iterator[None]:
     changed: list[tuple[Any, str, Any]] = [
         (ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False),
         (ray_utils, "set_sigterm_handler", lambda handler: None),
+        # Its C++ would take over SIGTERM behind Python's back, and abort.
+        (ray_constants, "RAY_DISABLE_FAILURE_SIGNAL_HANDLER", True),
     ]
     if on_loopback:
         changed.append((ray_constants, "ENABLE_RAY_CLUSTER", False))
