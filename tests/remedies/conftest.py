@@ -101,7 +101,7 @@ def follow() -> Callable[..., None]:
 def opened(tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, list[str]], int]:
     """A function: open a set with these words, read its first batch, and return how many training images it has."""
 
-    def run(root: Path, words: list[str]) -> int:
+    def run(root: Path, words: list[str], strict_counts: bool = True) -> int:
         fields = {
             "name": "folder",
             "train_limit": None,
@@ -116,7 +116,7 @@ def opened(tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) 
                 surroundings.setenv(*word.split("="))
                 words = [other for other in words if other != word]
             recipe, _ = apply_overrides(recipe, Plan(), words)
-            source = open_source(recipe.data, 0)
+            source = open_source(recipe.data, 0, strict_counts=strict_counts)
             try:
                 source.batch(0, 0)
                 return source.facts.sizes["train"]
@@ -137,27 +137,28 @@ def repair(opened: Callable[..., int], tmp_path: Path) -> Callable[..., None]:
 
     Its arguments are the whole set, words of the recipe, what a shell does to the copy before, and the remedies: what
     the message says, a command of the shell or a word that does it, in which "{0}" is the first group, and how many
-    training images there must be then.
+    training images there must be then. Named arguments are those of `opened`.
     """
 
-    def run(whole: Path, words: str, before: str, remedies: Sequence[tuple[str, str, int]]) -> None:
+    def run(whole: Path, words: str, before: str, remedies: Sequence[tuple[str, str, int]], **named: bool) -> None:
         for number, (says, meant, images) in enumerate(remedies):
             root = tmp_path / f"{number}" / "set"
             shutil.copytree(whole, root)
             _shell(before, root)
             given = words.format(root=root).split()
             with pytest.raises(InputError) as refused:
-                opened(root, given)
+                opened(root, given, **named)
             message = str(refused.value)
             found = re.search(says, message)
             assert found, f"the message no longer says {says!r}: {message}"
             remedy = meant.format(*found.groups(), root=root)
             if re.match(r"[\w.]+=", remedy):
-                given = [word for word in given if word.partition("=")[0] != remedy.partition("=")[0]] + [remedy]
+                replaced = {word.partition("=")[0] for word in remedy.split()}
+                given = [word for word in given if word.partition("=")[0] not in replaced] + remedy.split()
             else:
                 _shell(remedy, root)
             try:
-                left = opened(root, given)
+                left = opened(root, given, **named)
             except InputError as error:
                 raise AssertionError(f"{message}\nwas followed by {remedy}, which is refused: {error}") from error
             assert left == images, f"{message}\nwas followed by {remedy}"
