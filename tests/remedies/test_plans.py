@@ -127,6 +127,7 @@ def needed(tiny_recipe: Callable[..., Recipe]) -> Callable[..., int]:
 FEWER = ["plan.window=1", "data.batch_size=2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fewer", FEWER)
 def test_a_store_that_is_smaller_than_the_messages(fewer: str, needed: Callable[..., int]) -> None:
     stated = Plan(object_store_bytes=max(80 * 2**20, *map(needed, FEWER)))

@@ -21,7 +21,7 @@ from engine.search.space import check_space
 from engine.search.trials import SweepFolder
 
 Changes = dict[str, Any]
-Check = Callable[..., Sweep]
+Check = Callable[..., None]
 
 WEIGHT = "method.reconstruction_weight"
 SETTINGS = {WEIGHT: 0.5}
@@ -37,19 +37,28 @@ def refused(words: str, call: Callable[[], Any]) -> re.Match[str]:
 
 
 @pytest.fixture
-def accepted(tiny_recipe: Callable[..., Recipe]) -> Check:
-    """A function: see all that is looked at before Ray starts accept a search with these changes, and return it."""
+def define(tiny_recipe: Callable[..., Recipe]) -> Callable[..., Sweep]:
+    """A function: a search with these changes."""
 
-    def run(plan: Plan | None = None, **changes: Any) -> Sweep:
+    def make(**changes: Any) -> Sweep:
         recipe = tiny_recipe(epochs=4, data={"validation_fraction": 0.2})
         usual: Changes = {"name": "tiny", "recipe": recipe, "space": {WEIGHT: tune.loguniform(0.1, 10.0)}}
-        definition = Sweep(**{**usual, **changes})
+        return Sweep(**{**usual, **changes})
+
+    return make
+
+
+@pytest.fixture
+def accepted(define: Callable[..., Sweep]) -> Check:
+    """A function: see all that is looked at before Ray starts accept a search with these changes."""
+
+    def run(plan: Plan | None = None, **changes: Any) -> None:
+        definition = define(**changes)
         base, plan = definition.base(), plan or Plan(executor="process")
         check_space(definition, base)
         if definition.scheduler == "pbt":
             steps_between_copies(definition, recipe_with(base, definition, {}), plan)
         Needs(definition, recipe_with(base, definition, {}), plan)
-        return definition
 
     return run
 
@@ -192,11 +201,11 @@ def test_a_file_of_a_search(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def opened(accepted: Check) -> Callable[..., SweepFolder]:
+def opened(define: Callable[..., Sweep]) -> Callable[..., SweepFolder]:
     """A function: open the folder of a search in which one trial has ended, and let go of it again."""
 
     def run(folder: Path, resume: Any = "auto", **changes: Any) -> SweepFolder:
-        definition = accepted(**changes)
+        definition = define(**changes)
         found = SweepFolder(definition, definition.base(), folder, resume)
         if not found.trials:
             found.note(Trial(0, SETTINGS, "finished", 4, {"validation/accuracy": 0.5}))
@@ -271,7 +280,9 @@ def test_a_file_in_the_place_of_a_folder(opened: Callable[..., SweepFolder], tmp
     assert opened(tmp_path / "folder").trials
 
 
-def test_how_many_trials_there_are_at_once(accepted: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_many_trials_there_are_at_once(
+    define: Callable[..., Sweep], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Accepted(Exception):
         """Trials would be started next."""
 
@@ -280,7 +291,7 @@ def test_how_many_trials_there_are_at_once(accepted: Check, tmp_path: Path, monk
 
     monkeypatch.setattr("engine.search.driver._searched", begin)
     words = "expected at least 1, or leave it out"
-    refused(words, lambda: sweep(accepted(), run_dir=tmp_path / "s", max_concurrent=0))
+    refused(words, lambda: sweep(define(), run_dir=tmp_path / "s", max_concurrent=0))
     for number in (1, None):
         with pytest.raises(Accepted):
-            sweep(accepted(), run_dir=tmp_path / "s", max_concurrent=number)
+            sweep(define(), run_dir=tmp_path / "s", max_concurrent=number)
