@@ -247,3 +247,23 @@ def test_a_teacher_whose_weights_are_others(tiny_recipe: TinyRecipe, tmp_path: P
     shutil.copy(teachers[0], file)
     assert engine.train(recipe, PLAN, folder).status == "finished"
     assert "(step 4 of 8)" in (folder / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("steps", [4, None])
+def test_a_damaged_line_among_the_metrics(
+    steps: int | None, tiny_recipe: TinyRecipe, tmp_path: Path, refused: Refused
+) -> None:
+    recipe, folder = tiny_recipe(), tmp_path / "run"
+    plan = dataclasses.replace(PLAN, report_every_steps=1)
+    engine.train(recipe, plan, folder, until_step=steps)
+    metrics = folder / "metrics.jsonl"
+    lines = metrics.read_text().splitlines(keepends=True)
+    metrics.write_text("".join([lines[0], "{damaged\n", *lines[1:]]))
+    found = refused(r"line (\d+): .*remove that line", lambda: engine.load(folder).metrics())
+    lines.insert(1, "")
+    assert lines.pop(int(found[1]) - 1) == ""
+    metrics.write_text("".join(lines))
+    assert len(engine.load(folder).metrics()) == len(lines)
+    result = engine.train(recipe, plan, folder)
+    assert result.weights_sha256 == engine.train(recipe, plan, tmp_path / "straight").weights_sha256
+    assert len(engine.load(folder).metrics()) == len(engine.load(tmp_path / "straight").metrics())
