@@ -16,6 +16,7 @@ import engine
 from engine.data import Source, open_source
 from engine.errors import EngineError
 from engine.recipes import GKT, Distillation, Recipe
+from engine.search import begin_from
 from engine.training.export import export_network
 from engine.training.holding import hold, release
 
@@ -267,3 +268,14 @@ def test_a_damaged_line_among_the_metrics(
     result = engine.train(recipe, plan, folder)
     assert result.weights_sha256 == engine.train(recipe, plan, tmp_path / "straight").weights_sha256
     assert len(engine.load(folder).metrics()) == len(engine.load(tmp_path / "straight").metrics())
+
+
+def test_a_run_that_cannot_begin_from_another(tiny_recipe: TinyRecipe, tmp_path: Path, refused: Refused) -> None:
+    recipe = tiny_recipe(seed=7)
+    engine.train(tiny_recipe(), PLAN, tmp_path / "donor", until_step=4)
+    engine.train(recipe, PLAN, tmp_path / "run", until_step=2)
+    before = content(tmp_path / "run")
+    refused("give another folder", lambda: begin_from(tmp_path / "donor", recipe, tmp_path / "run"))
+    begin_from(tmp_path / "donor", recipe, tmp_path / "other")
+    assert content(tmp_path / "run") == before
+    assert engine.train(recipe, PLAN, tmp_path / "other").status == "finished"
