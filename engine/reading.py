@@ -204,7 +204,9 @@ def _check_text(text: str) -> None:
         raise ValueError("a text in it holds the character NUL")
 
 
-def checked(values: Any, shape: TypeAdapter[_Shape], place: Path | str, error: type[InputError]) -> _Shape:
+def checked(
+    values: Any, shape: TypeAdapter[_Shape], place: Path | str, error: type[InputError], *, advice: str = ""
+) -> _Shape:
     """Return plain JSON values as what they claim to be, such as a dataclass or a typed dictionary.
 
     Args:
@@ -212,6 +214,7 @@ def checked(values: Any, shape: TypeAdapter[_Shape], place: Path | str, error: t
         shape: what they must be; build the adapter once, at the top of a module.
         place: where they come from, for the message.
         error: what is raised; it names the first three fields that are wrong.
+        advice: what to do, put behind the cause.
     """
     # Whoever has a shape has it already; a command's help reads no file, and is not to wait for it.
     from pydantic import ValidationError
@@ -220,10 +223,9 @@ def checked(values: Any, shape: TypeAdapter[_Shape], place: Path | str, error: t
         return shape.validate_python(values)
     except (ValidationError, RecursionError) as cause:
         if not isinstance(cause, ValidationError):
-            raise error(f"{place}: is damaged: it is nested too deep") from cause
+            raise error(f"{place}: is damaged: it is nested too deep{_behind(advice)}") from cause
         found = [f"{'.'.join(map(str, one['loc'])) or 'the whole'}: {one['msg']}" for one in cause.errors()[:3]]
         more = cause.error_count() - len(found)
         listed = "; ".join(found) + (f"; and {more} more" if more > 0 else "")
-        raise error(
-            f"{place}: is not what was expected: {listed.encode('ascii', 'backslashreplace').decode()}"
-        ) from cause
+        shown = listed.encode("ascii", "backslashreplace").decode()
+        raise error(f"{place}: is not what was expected: {shown}{_behind(advice)}") from cause

@@ -8,8 +8,10 @@ memory is taken for them.
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,8 @@ _OVERHEAD_BYTES = 1 << 20
 _RESIZED_PIXELS = 1 << 25
 _TILE_TAGS = (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)
 _REPLACE = "replace or remove it"
+_AS_IT_IS = Fraction(1)
+_WEBP_COST = Fraction(3, 2)
 
 
 class PictureError(DataError):
@@ -131,7 +135,7 @@ def _opened(picture: Picture) -> Image.Image:
     content = encoded(picture)
     limit = pixel_limit()
     # The reader of WebP takes memory for all pixels as soon as it opens a file.
-    _check_pixels(picture, _webp_size(content), limit * 2 // 3)
+    _check_pixels(picture, _webp_size(content), limit, _WEBP_COST)
     if Image.MAX_IMAGE_PIXELS is not None and limit > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = limit
     try:
@@ -144,7 +148,7 @@ def _opened(picture: Picture) -> Image.Image:
         raise PictureError(picture.where, cause, _REPLACE) from error
     except Image.DecompressionBombError as error:
         found = re.search(r"\d+", str(error))
-        raise _too_large(picture, limit, f"{int(found[0]) if found else 0:,} pixels") from error
+        raise _too_large(picture, "", int(found[0]) if found else 0, limit) from error
     except Exception as error:
         raise _damaged(picture, error) from error
     _check_pixels(picture, image.size, limit)
@@ -174,17 +178,18 @@ def _number(value: object) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _check_pixels(picture: Picture, size: tuple[int, ...], limit: int) -> None:
+def _check_pixels(picture: Picture, size: tuple[int, ...], limit: int, cost: Fraction = _AS_IT_IS) -> None:
     width, height = size
-    if width * height > limit:
-        raise _too_large(picture, limit, f"{width:,} x {height:,} = {width * height:,} pixels")
+    if width * height * cost > limit:
+        raise _too_large(picture, f"{width:,} x {height:,} = ", width * height, limit, cost)
 
 
-def _too_large(picture: Picture, limit: int, found: str) -> PictureError:
+def _too_large(picture: Picture, sides: str, number: int, limit: int, cost: Fraction = _AS_IT_IS) -> PictureError:
     return PictureError(
         picture.where,
-        f"has {found}, more than the {limit:,} that are decoded",
-        f"set the environment variable {PIXELS_VARIABLE} to a larger number, or make the picture smaller",
+        f"has {sides}{number:,} pixels, more than the {math.floor(limit / cost):,} that are decoded, and takes "
+        f"{PIXELS_VARIABLE}={math.ceil(number * cost)}",
+        "set this environment variable so high, or make the picture smaller",
     )
 
 

@@ -103,7 +103,7 @@ def _classes(folder: Path, leavings: Leavings) -> Classes:
             endings = ", ".join(ending for endings in ENDINGS.values() for ending in endings)
             raise DataError(
                 f"{printable(str(folder / name), None)} holds no pictures, expected at least one ({endings}); "
-                f"remove the empty class or fill it"
+                f"fill it, or remove the class from every split"
             )
     return found
 
@@ -114,7 +114,10 @@ def _check_ids(root: Path, train: Classes) -> None:
     if listed.is_file():
         expected = {readable(word) for line in text_lines(listed) for word in line.split()}
         if set(train) != expected:
-            raise DataError(f"{root / 'train'} and {listed} disagree: {difference(set(train), expected)}")
+            raise DataError(
+                f"{root / 'train'} and {listed} disagree: {difference(set(train), expected)}; bring back the folders, "
+                "or correct the list"
+            )
 
 
 def _match(folder: Path, found: Classes, train: Classes) -> Classes:

@@ -206,7 +206,7 @@ def _labels(shard: _Shard, names: tuple[str, ...], table: tuple[str, ...] | None
     if unknown:
         raise DataError(
             f"{shard.path}: {_listed(tuple(unknown))} {'are' if len(unknown) > 1 else 'is'} no class of the training "
-            f"images, which have {_listed(names)}"
+            f"images, which have {_listed(names)}; correct its labels, or remove its rows"
         )
     return np.array([place[str(value)] for value in shard.values], dtype=np.int64)[shard.places]
 

@@ -41,7 +41,8 @@ _REMEDIES = {
     "abfs": "check the account and container, the network, and this machine's credentials (a managed identity, or "
     "AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET)",
     "hdfs": "check the name node, and that this machine has libhdfs (HADOOP_HOME, JAVA_HOME, CLASSPATH)",
-    "file": "check that the folder exists on this machine and may be read and written",
+    "file": "give the path of the folder instead, without file://, and check that it exists on this machine and may be "
+    "read and written",
 }
 _SAME_AS = {"gcs": "gs", "abfss": "abfs", "viewfs": "hdfs"}
 

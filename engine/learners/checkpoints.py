@@ -187,5 +187,8 @@ def require_checkpoint(folder: Path) -> Checkpoint:
     checkpoint, skipped = newest_checkpoint(folder)
     if checkpoint is None:
         found = "; ".join(skipped) or "none was written yet"
-        raise RunError(f"{folder}: holds no complete checkpoint ({found}); train the recipe first")
+        raise RunError(
+            f"{folder}: holds no complete checkpoint ({found}); train the recipe first, or, where its run is finished, "
+            "once more with --resume never"
+        )
     return replace(checkpoint, skipped=tuple(skipped))

@@ -23,7 +23,7 @@ from engine.search.trial import Stage, Status, Trial
 LOG_BYTES = 256 * 2**20
 """The largest trials.jsonl that is read, in bytes."""
 
-_ADVICE = "remove the folder, or give another --run-dir"
+_ADVICE = "bring back a whole copy of it, or give another --run-dir, or --resume never to start a new search beside it"
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -58,7 +58,7 @@ def read_trials(log: Path, sweep: Sweep) -> dict[int, Trial]:
     content = _mended(log)
     for place, line in enumerate(content.splitlines(), 1):
         where = f"{log}: line {place}"
-        values = checked(parse_json(line, where, RunError, advice=_ADVICE), _LINE, where, RunError)
+        values = checked(parse_json(line, where, RunError, advice=_ADVICE), _LINE, where, RunError, advice=_ADVICE)
         _check_settings(values["settings"], sweep, where)
         for stage in values["lineage"]:
             _check_settings(stage["settings"], sweep, where)

@@ -27,7 +27,7 @@ from engine.training.folder import Resume, free_folder
 from engine.training.holding import hold, release
 
 _CONTENT, _LOG, _TRIALS, _SCRATCH = "sweep.json", "trials.jsonl", "trials", ".tune"
-_ADVICE = "remove the folder, or give another --run-dir"
+_ADVICE = "bring back a whole copy of it, or give another --run-dir, or --resume never to start a new search beside it"
 
 
 @with_config(ConfigDict(extra="forbid", strict=True))
@@ -108,7 +108,7 @@ class SweepFolder:
 
     def _check_same(self, content: dict[str, Any]) -> None:
         values = read_json(self.path / _CONTENT, RunError, follow_links=False, advice=_ADVICE)
-        found = checked(values, _CONTENT_SHAPE, self.path / _CONTENT, RunError)
+        found = checked(values, _CONTENT_SHAPE, self.path / _CONTENT, RunError, advice=_ADVICE)
         earlier: dict[str, Any] = {**found}
         if earlier != content:
             changed = sorted(name for name in {**content, **earlier} if earlier.get(name) != content.get(name))
@@ -126,7 +126,9 @@ class SweepFolder:
             names = [each for each in entries if re.fullmatch(r"trial-\d+(-from-epoch-\d+)?", each.name)]
             wrong = next((each.path for each in names if not each.is_dir(follow_symlinks=False)), None)
         if trials.is_symlink() or wrong is not None:
-            raise RunError(f"{wrong or trials}: is no folder, or a symbolic link to one; remove it, or {_ADVICE}")
+            raise RunError(
+                f"{wrong or trials}: is no folder, or a symbolic link to one; remove it, or give another --run-dir"
+            )
 
     @property
     def scratch(self) -> Path:

@@ -167,7 +167,7 @@ def _records(path: Path) -> Iterator[Record]:
                     return  # The writer was killed, or still writes, in the middle of the last line.
                 raise RunError(
                     f"{path}, line {number}: expected one JSON object with the fields of a record, found {line[:80]!r} "
-                    f"({first_line(error)}); remove that line, or start the run afresh"
+                    f"({first_line(error)}); remove that line; the run goes on without it"
                 ) from error
             yield record
 

@@ -12,20 +12,21 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from engine.atomic import replace_file
 from engine.data import Facts
 from engine.errors import InputError, RunError
 from engine.learners.checkpoints import Checkpoint, newest_checkpoint
 from engine.methods import assemble, method_of, weights_sha256
 from engine.reading import read_json
-from engine.recipes import Recipe, recipe_identity
+from engine.recipes import Recipe, recipe_identity, recipe_to_json
 from engine.tracking.metrics import mend_parquet
-from engine.training.folder import SUMMARY
+from engine.training.folder import SUMMARY, read_recipe
 from engine.training.reports import mean_test_accuracy
 from engine.training.result import Result
 
 
 def finished_result(folder: Path, recipe: Recipe, tell: Callable[[str], None]) -> Result | None:
-    """Return the result of a run that is finished; metrics.parquet, if it is damaged, is written anew.
+    """Return the result of a run that is finished; damaged metrics.parquet and recipe.json are written anew.
 
     Args:
         folder: the run folder, which need not exist.
@@ -60,10 +61,23 @@ def finished_result(folder: Path, recipe: Recipe, tell: Callable[[str], None]) -
     if contradictions:
         tell(f"{path}: is damaged: {'; '.join(contradictions)}; it is made anew from {checkpoint.path}")
         return None
-    mended = mend_parquet(folder)
-    if mended is not None:
-        tell(mended)
+    for mended in (mend_parquet(folder), _mend_recipe(folder, recipe)):
+        if mended is not None:
+            tell(mended)
     return result
+
+
+def _mend_recipe(folder: Path, recipe: Recipe) -> str | None:
+    """Write recipe.json anew where it cannot be read; returns what was done."""
+    try:
+        read_recipe(folder)
+        return None
+    except InputError as error:
+        try:
+            replace_file(folder / "recipe.json", recipe_to_json(recipe).encode())
+        except OSError as failure:
+            return f"{error}; it could not be written anew: {failure.strerror or failure}"
+        return f"{error}; it was written anew"
 
 
 def _contradictions(result: Result, checkpoint: Checkpoint, recipe: Recipe) -> list[str]:

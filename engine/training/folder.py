@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from engine.atomic import open_appending, replace_file, write_error
-from engine.errors import RunError
+from engine.errors import InputError, RunError
+from engine.learners.checkpoints import newest_checkpoint
 from engine.reading import naming, read_json
 from engine.recipes import (
     Plan,
@@ -48,15 +49,31 @@ def choose_folder(recipe: Recipe, run_dir: Path | None, resume: Resume) -> Path:
         return free_folder(folder)
     # A run that ended before it had written its recipe leaves a lock, a log, and perhaps half a recipe aside.
     if any(name != "log.txt" and not name.startswith(".") for name in names_in(folder)):
-        if not (folder / "recipe.json").is_file():
-            raise RunError(f"{folder}: holds files but no recipe.json, so it is no run folder; give another --run-dir")
-        earlier = load_recipe(folder / "recipe.json")
+        try:
+            earlier = read_recipe(folder)
+        except InputError as error:
+            checkpoint, _ = newest_checkpoint(folder / "checkpoints")
+            if checkpoint is not None and checkpoint.values["recipe"] == recipe_identity(recipe):
+                # It knows of what recipe it is, so nothing that was trained is lost; the file is written anew.
+                return folder
+            raise RunError(f"{error}; give another --run-dir") from error
         if recipe_identity(earlier) != recipe_identity(recipe):
             raise RunError(
                 f"{folder}: holds a run of another recipe ({_differences(earlier, recipe)}); give another --run-dir, "
                 "or --resume never to start a new run beside it"
             )
     return folder
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """Return the recipe in a run folder.
+
+    Raises:
+        RunError, RecipeError: there is none, or it cannot be read.
+    """
+    if not (folder / "recipe.json").is_file():
+        raise RunError(f"{folder}: holds files but no recipe.json, so it is no run folder")
+    return load_recipe(folder / "recipe.json")
 
 
 def names_in(folder: Path) -> list[str]:

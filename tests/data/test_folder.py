@@ -62,7 +62,7 @@ def test_hidden_and_other_files_are_ignored(root: Path) -> None:
 
 def test_empty_and_duplicate_class(writers: Any, root: Path) -> None:
     (root / "train" / "cat").mkdir()
-    with pytest.raises(DataError, match=r"train/cat holds no pictures.*remove the empty class"):
+    with pytest.raises(DataError, match=r"train/cat holds no pictures.*remove the class from every split"):
         open_folder(root)
     (root / "train" / "cat").rmdir()
     (root / "train" / "Ant").mkdir()

@@ -305,7 +305,7 @@ def test_progress_is_told_by_share_of_the_bytes(root: Path) -> None:
             "ftp://host/set",
             r"Unrecognized filesystem type.*expected a URI that begins with one of s3://, gs://, abfs://",
         ),
-        ("file:///nowhere/at/all", "there is nothing at this address; check that the folder exists"),
+        ("file:///nowhere/at/all", "there is nothing at this address; .* check that it exists"),
         ("file:///with a space", r"Cannot parse URI"),
         ("s3:///set", "Missing bucket name"),
         ("s3://key:geheim@bucket/set", "holds a password or key, which would be stored"),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -89,6 +93,75 @@ def follow() -> Callable[..., None]:
                 take(changed)
             except InputError as error:
                 raise AssertionError(f"{message}\nwas followed to {changed}, which is refused: {error}") from error
+
+    return run
+
+
+@pytest.fixture
+def opened(tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, list[str]], int]:
+    """A function: open a set with these words, read its first batch, and return how many training images it has."""
+
+    def run(root: Path, words: list[str], strict_counts: bool = True) -> int:
+        fields = {
+            "name": "folder",
+            "train_limit": None,
+            "test_limit": None,
+            "batch_size": 2,
+            "evaluation_batch_size": 2,
+        }
+        recipe = tiny_recipe(data={**fields, "root": str(root)})
+        with monkeypatch.context() as surroundings:
+            surroundings.setenv("LOCAL_LEARNING_CACHE", str(root.parent / "cache"))
+            for word in [word for word in words if not word.startswith("data.")]:
+                surroundings.setenv(*word.split("="))
+                words = [other for other in words if other != word]
+            recipe, _ = apply_overrides(recipe, Plan(), words)
+            source = open_source(recipe.data, 0, strict_counts=strict_counts)
+            try:
+                source.batch(0, 0)
+                return source.facts.sizes["train"]
+            finally:
+                source.close()
+
+    return run
+
+
+def _shell(command: str, folder: Path) -> None:
+    """Do what a user would."""
+    subprocess.run(["sh", "-ec", command], cwd=folder, check=True, env={"PATH": os.environ["PATH"]})
+
+
+@pytest.fixture
+def repair(opened: Callable[..., int], tmp_path: Path) -> Callable[..., None]:
+    """A function: see a data set refused, and do each thing that the message says, on a copy of its own.
+
+    Its arguments are the whole set, words of the recipe, what a shell does to the copy before, and the remedies: what
+    the message says, a command of the shell or a word that does it, in which "{0}" is the first group, and how many
+    training images there must be then. Named arguments are those of `opened`.
+    """
+
+    def run(whole: Path, words: str, before: str, remedies: Sequence[tuple[str, str, int]], **named: bool) -> None:
+        for number, (says, meant, images) in enumerate(remedies):
+            root = tmp_path / f"{number}" / "set"
+            shutil.copytree(whole, root)
+            _shell(before, root)
+            given = words.format(root=root).split()
+            with pytest.raises(InputError) as refused:
+                opened(root, given, **named)
+            message = str(refused.value)
+            found = re.search(says, message)
+            assert found, f"the message no longer says {says!r}: {message}"
+            remedy = meant.format(*found.groups(), root=root)
+            if re.match(r"[\w.]+=", remedy):
+                replaced = {word.partition("=")[0] for word in remedy.split()}
+                given = [word for word in given if word.partition("=")[0] not in replaced] + remedy.split()
+            else:
+                _shell(remedy, root)
+            try:
+                left = opened(root, given, **named)
+            except InputError as error:
+                raise AssertionError(f"{message}\nwas followed by {remedy}, which is refused: {error}") from error
+            assert left == images, f"{message}\nwas followed by {remedy}"
 
     return run
 

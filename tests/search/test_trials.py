@@ -126,7 +126,8 @@ def test_a_damaged_line_in_the_middle_is_refused(opened: Callable[..., SweepFold
     whole = log.read_text()
     lines = whole.splitlines()
     log.write_text("\n".join([lines[0], lines[1][:-5], *lines[2:]]) + "\n")
-    with pytest.raises(RunError, match=r"trials\.jsonl: line 2: is damaged: .*; remove the folder, or give another"):
+    words = r"trials\.jsonl: line 2: is damaged: .*; bring back a whole copy of it, or give another"
+    with pytest.raises(RunError, match=words):
         opened()
     # The refusal lets go of the folder.
     log.write_text(whole)

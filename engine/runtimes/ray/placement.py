@@ -6,8 +6,8 @@ Pure arithmetic on node descriptions; an impossible request that reaches Ray wou
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from engine.errors import PlanError
 from engine.methods import Team
@@ -75,7 +75,9 @@ def choose_placement(plan: Plan, recipe: Recipe, actors: int, nodes: Sequence[Ma
     if cpus is None:
         cpus = _largest_share("CPU", {"GPU": gpus} if gpus else {}, strategy, actors, nodes)
     placement = Placement(actors, cpus, gpus, strategy, choose_window(plan, actors))
-    _check(placement, nodes)
+    rooms = [_room(node, placement.bundle) for node in nodes]
+    if not _fits(strategy, rooms, actors):
+        raise _does_not_fit(placement, rooms, nodes, _remedies(plan, recipe, placement, nodes))
     return placement
 
 
@@ -133,22 +135,36 @@ def _most(strategy: str, rooms: Sequence[int]) -> str:
     return f"{sum(rooms)} such actors"
 
 
-def _check(placement: Placement, nodes: Sequence[Mapping[str, float]]) -> None:
-    rooms = [_room(node, placement.bundle) for node in nodes]
-    if _fits(placement.strategy, rooms, placement.actors):
-        return
+def _remedies(plan: Plan, recipe: Recipe, placement: Placement, nodes: Sequence[Mapping[str, float]]) -> list[str]:
+    """Return what to change in a plan that does not fit; each alone is enough."""
+
+    def fits(**changes: Any) -> bool:
+        try:
+            choose_placement(replace(plan, **changes), recipe, placement.actors, nodes)
+        except PlanError:
+            return False
+        return True
+
+    remedies = []
+    looser = placement.strategy.removeprefix("STRICT_")
+    if looser != placement.strategy and fits(placement=looser):
+        remedies.append(f"set plan.placement={looser}")
+    if placement.gpus and not any(node.get("GPU", 0.0) for node in nodes):
+        besides = "" if fits(gpus_per_learner=0) else " and lower plan.cpus_per_learner"
+        remedies.append(f"set plan.gpus_per_learner=0{besides}")
+    else:
+        remedies.append("lower plan.cpus_per_learner or plan.gpus_per_learner (fractions are allowed)")
+    return [*remedies, "lower method.num_segments or the number of method.peers"]
+
+
+def _does_not_fit(
+    placement: Placement, rooms: Sequence[int], nodes: Sequence[Mapping[str, float]], remedies: Sequence[str]
+) -> PlanError:
     there = "; ".join(
         f"node {index + 1}: {node.get('CPU', 0.0):g} CPU, {node.get('GPU', 0.0):g} GPU"
         for index, node in enumerate(nodes)
     )
-    remedies = ["lower method.num_segments or the number of method.peers"]
-    if placement.gpus and not any(node.get("GPU", 0.0) for node in nodes):
-        remedies.insert(0, "set plan.gpus_per_learner=0")
-    else:
-        remedies.insert(0, "lower plan.cpus_per_learner or plan.gpus_per_learner (fractions are allowed)")
-    if placement.strategy.startswith("STRICT"):
-        remedies.insert(0, f"set plan.placement={placement.strategy.removeprefix('STRICT_')}")
-    raise PlanError(
+    return PlanError(
         f"the plan does not fit: it asks for {placement.describe()}, but there is room for "
         f"{_most(placement.strategy, rooms)} ({there or 'no node is alive'}); {', '.join(remedies)}, or add nodes"
     )
@@ -228,10 +244,14 @@ def choose_store(
             "file on disk; on direct links little passes through it",
         )
     gigabytes = -(-(wanted + wanted // 10) // 10**9)
+    # Fewer messages change nothing while the plan says the size.
+    smaller = "lower plan.window or data.batch_size"
+    if stated is not None:
+        smaller = f"leave plan.object_store_bytes out{'' if least <= shared_memory_free else f' and {smaller}'}"
     raise PlanError(
         f"the object store needs {wanted if stated is not None else least:,} bytes, but shared memory has "
-        f"{shared_memory_free:,} free; set plan.transport=direct, which needs little of it, lower plan.window or "
-        f"data.batch_size, or give this machine or container more shared memory (docker run --shm-size={gigabytes}g)"
+        f"{shared_memory_free:,} free; set plan.transport=direct, which needs little of it, {smaller}, or give this "
+        f"machine or container more shared memory (docker run --shm-size={gigabytes}g)"
     )
 
 
