@@ -41,8 +41,8 @@ _REMEDIES = {
     "abfs": "check the account and container, the network, and this machine's credentials (a managed identity, or "
     "AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET)",
     "hdfs": "check the name node, and that this machine has libhdfs (HADOOP_HOME, JAVA_HOME, CLASSPATH)",
-    "file": "give the path of the folder instead, without file://, and check that it exists on this machine and may be "
-    "read and written",
+    "file": "give the path of the folder instead, without file://, and check that it exists and may be read and "
+    "written",
 }
 _SAME_AS = {"gcs": "gs", "abfss": "abfs", "viewfs": "hdfs"}
 
@@ -169,7 +169,9 @@ def without_secret(uri: str) -> str:
 
 
 def _remedy(uri: str) -> str:
-    scheme = uri.partition("://")[0].lower() if is_uri(uri) else "file"
+    if not is_uri(uri):
+        return "check that the folder exists on this machine and may be read and written"
+    scheme = uri.partition("://")[0].lower()
     known = _REMEDIES.get(_SAME_AS.get(scheme, scheme))
     return known or f"expected a URI that begins with one of {', '.join(f'{name}://' for name in _REMEDIES)}"
 

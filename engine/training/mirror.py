@@ -113,7 +113,7 @@ class Mirror:
         here = list(checkpoints_in(self._folder))
         if not there or (here and step_of(here[-1]) >= step_of(there[-1])):
             return
-        if (self._folder / _RECIPE).exists():
+        if here or (self._folder / _RECIPE).exists():
             raise RunError(
                 f"plan.mirror={self._name}: is further ({there[-1]}) than {self._folder} "
                 f"({here[-1] if here else 'no checkpoint'}); move that folder away to go on from the mirror, or give "

@@ -55,12 +55,17 @@ def test_a_new_run_beside_one_with_a_mirror(tiny_recipe: TinyRecipe, tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_mirror_that_is_further_than_its_run(tiny_recipe: TinyRecipe, tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_recipe", [True, False])
+def test_a_mirror_that_is_further_than_its_run(has_recipe: bool, tiny_recipe: TinyRecipe, tmp_path: Path) -> None:
     recipe, folder, mirror = tiny_recipe(), tmp_path / "run", tmp_path / "mirror"
     engine.train(recipe, mirrored(mirror), folder, until_step=4)
     engine.train(recipe, PLAN, tmp_path / "behind", until_step=2)
+    if not has_recipe:
+        (tmp_path / "behind" / "recipe.json").unlink()
+    before = sorted((tmp_path / "behind").rglob("*"))
     words = "move that folder away to go on from the mirror, or give another plan.mirror"
     refused(words, lambda: engine.train(recipe, mirrored(mirror), tmp_path / "behind"))
+    assert sorted((tmp_path / "behind").rglob("*")) == before
     other = engine.train(recipe, mirrored(tmp_path / "other"), tmp_path / "behind")
     (tmp_path / "behind").rename(tmp_path / "away")
     result = engine.train(recipe, mirrored(mirror), tmp_path / "behind")
