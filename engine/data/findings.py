@@ -14,7 +14,7 @@ from engine.data.entries import DamagedEntry
 from engine.data.parts import Picture, Progress
 from engine.errors import DataError
 
-_NAMED = 20
+_NAMED = 100
 
 
 @dataclass

@@ -205,8 +205,8 @@ class _Run:
     def _check_same_run(self, checkpoint: Checkpoint) -> None:
         if checkpoint.values["recipe"] != recipe_identity(self._recipe):
             raise RunError(
-                f"{checkpoint.path}: belongs to another recipe than {self._folder.path / 'recipe.json'}; remove it, or "
-                "give another --run-dir"
+                f"{checkpoint.path}: belongs to another recipe than {self._folder.path / 'recipe.json'}; move it "
+                "away, or give another --run-dir"
             )
         facts = Facts.from_json(checkpoint.values["facts"])
         if facts.fingerprint != self._source.facts.fingerprint:
