@@ -152,7 +152,7 @@ def test_a_checkpoint_of_another_recipe(tiny_recipe: TinyRecipe, tmp_path: Path,
     engine.train(dataclasses.replace(recipe, seed=7), PLAN, folder, until_step=2)
     (folder / "recipe.json").write_text(json.dumps(engine.recipes.recipe_to_dict(recipe)))
     found = refused(
-        r"(\S+): belongs to another recipe .*remove it, or give another", lambda: engine.train(recipe, PLAN, folder)
+        r"(\S+): belongs to another recipe .*move it away, or give another", lambda: engine.train(recipe, PLAN, folder)
     )
     assert engine.train(recipe, PLAN, tmp_path / "other").status == "finished"
     shutil.move(found[1], tmp_path / "aside")
