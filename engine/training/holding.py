@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import stat
 import signal
 import socket
 import time
@@ -91,6 +92,10 @@ def refuse_held(folder: Path, doing: str) -> None:
         descriptor = os.open(folder / _LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         # There is none yet, or it is not ours to read, as in the finished run of another user.
+        return
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        # Whoever takes the lock says what is wrong with it.
+        os.close(descriptor)
         return
     with os.fdopen(descriptor) as lock:
         _wait(folder, lock, fcntl.LOCK_SH, doing)

@@ -133,7 +133,7 @@ def test_a_training_does_not_begin_before_all_pictures_were_checked_and_goes_on_
 ) -> None:
     """Case L1: the damaged picture would be met in the second epoch at the latest, behind several checkpoints."""
     ordinary = batches.open_images
-    monkeypatch.setattr(batches, "open_images", lambda *arguments: ordinary(*arguments[:-1], AHEAD))
+    monkeypatch.setattr(batches, "open_images", lambda *arguments: ordinary(*arguments[:4], AHEAD, arguments[5]))
     data = {"name": "folder", "root": str(root), "batch_size": 4, "image_size": 8}
     data |= {"train_limit": None, "test_limit": None}
     recipe, plan = tiny_recipe(data=data), Plan(executor="process", checkpoint_every_steps=1)
@@ -156,7 +156,7 @@ def test_a_picture_that_is_damaged_during_a_training_does_not_cost_the_run(
     root: Path, tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ordinary = batches.open_images
-    monkeypatch.setattr(batches, "open_images", lambda *arguments: ordinary(*arguments[:-1], AHEAD))
+    monkeypatch.setattr(batches, "open_images", lambda *arguments: ordinary(*arguments[:4], AHEAD, arguments[5]))
     data = {"name": "folder", "root": str(root), "batch_size": 4, "image_size": 8}
     recipe, plan = tiny_recipe(data=data | {"train_limit": None, "test_limit": None}), Plan(executor="process")
     straight = train(recipe, plan, tmp_path / "straight")
