@@ -10,9 +10,9 @@ import contextlib
 import fcntl
 import json
 import os
-import stat
 import signal
 import socket
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path

@@ -6,9 +6,7 @@ import os
 import stat
 import subprocess
 import sys
-import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,7 @@ import psutil
 import pytest
 import ray
 
-import engine
 from engine.errors import PlanError
-from engine.recipes import Greedy, Recipe
 from engine.runtimes import python_command
 from engine.runtimes.ray import disconnect, start_private_ray
 from engine.runtimes.ray.private import folder as private_folder
@@ -189,22 +185,3 @@ def test_a_ray_that_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     with pytest.raises(PlanError, match=r"a private Ray does not start: .*no port is free; .*--on process"):
         lifetime.PrivateRay(1, 0)
     assert set(choose_temporary_folder().glob("local_learning_ray_*")) <= before
-
-
-@pytest.mark.slow
-def test_nothing_is_left_of_ten_trainings_in_one_process(
-    tiny_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ray itself keeps a little of the first ones in a process: what counts is that it does not grow."""
-    recipe = tiny_recipe(method=Greedy(num_segments=2), epochs=1)
-    with tempfile.TemporaryDirectory(prefix="ten_") as parent:
-        monkeypatch.setenv("TMPDIR", parent)
-        assert str(choose_temporary_folder()) == parent
-        counts = []
-        for number in range(10):
-            result = engine.train(recipe, engine.Plan(executor="ray"), tmp_path / str(number))
-            assert result.status == "finished"
-            assert psutil.Process().children(recursive=True) == []
-            counts.append((len(os.listdir("/proc/self/fd")), threading.active_count()))
-        assert os.listdir(parent) == []
-    assert all(last <= third for last, third in zip(counts[9], counts[2], strict=True)), counts
