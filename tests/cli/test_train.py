@@ -190,4 +190,4 @@ def test_a_recipe_and_a_network_of_ones_own(command: Any) -> None:
 def test_the_default_folder_is_the_engines(command: Any) -> None:
     answer = command("train", *TINY, *ON, "--dry-run", "--json")
     recipe, _ = engine.apply_overrides(engine.load_recipe("infopro_digits"), engine.Plan(), TINY[1:])
-    assert answer.json["run_dir"] == str(default_folder(recipe))
+    assert answer.json["run_dir"] == str(default_folder(recipe).absolute())
