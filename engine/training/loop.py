@@ -74,6 +74,7 @@ def train(
     """
     started = time.monotonic()
     recipe, plan = with_absolute_paths(recipe), plan_with_absolute_paths(plan or Plan())
+    is_shown = console is not None
     console = console or open_console(sys.stderr, quiet=True)
     wanted = absolute(run_dir, "--run-dir", RunError) if run_dir is not None else None
     folder_path = absolute(choose_folder(recipe, wanted, resume), "--run-dir", RunError)
@@ -107,7 +108,7 @@ def train(
         folder = RunFolder(folder_path, recipe, plan, describe_environment())
         opened.callback(folder.close)
         folder.write_json("data.json", source.inventory.to_json())
-        for line in source.inventory.lines():
+        for line in source.inventory.lines() if is_shown else ():
             console.message(line)
         if recipe.data.labelled_fraction is not None or recipe.data.labelled_indices is not None:
             folder.write_lines("labelled_indices.txt", source.labelled_indices())
