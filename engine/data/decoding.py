@@ -11,6 +11,8 @@ import io
 import math
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from engine.data.parts import Picture
+from engine.data.pixel_budget import PixelBudget
 from engine.errors import DataError
 from engine.reading import first_line, read_bytes
 
@@ -38,6 +41,7 @@ BACKGROUND = (255, 255, 255)
 Box = tuple[float, float, float, float]
 """Left, upper, right and lower edge, in pixels."""
 
+_budget = PixelBudget()
 _OVERHEAD_BYTES = 1 << 20
 _RESIZED_PIXELS = 1 << 25
 _TILE_TAGS = (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)
@@ -83,17 +87,23 @@ def decode(picture: Picture) -> Image.Image:
         PictureError: the picture is damaged, too large, no picture, or has more than 8 bits per channel.
         DataError: its file cannot be read.
     """
-    return decode_composed(picture)[0]
+    with decoded(picture) as (image, _):
+        return image
 
 
-def decode_composed(picture: Picture) -> tuple[Image.Image, bool]:
-    """Return what `decode` does, and whether any of it was transparent."""
-    with _opened(picture) as image:
+@contextmanager
+def decoded(picture: Picture) -> Iterator[tuple[Image.Image, bool]]:
+    """Give what `decode` returns, and whether any of it was transparent.
+
+    Threads that are inside at the same time have no more pixels than one picture may have.
+    """
+    with _opened_in_turn(picture) as image:
         try:
             image.load()
-            return _rgb(image)
+            found = _rgb(image)
         except Exception as error:
             raise _damaged(picture, error) from error
+        yield found
 
 
 def check(picture: Picture) -> bool:
@@ -102,7 +112,7 @@ def check(picture: Picture) -> bool:
     Returns:
         Whether any of it is transparent.
     """
-    with _opened(picture) as image:
+    with _opened_in_turn(picture) as image:
         try:
             # A JPEG is read to its end as ever, but only every eighth pixel is computed.
             image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
@@ -115,7 +125,7 @@ def check(picture: Picture) -> bool:
 def num_pixels(picture: Picture) -> int:
     """Return how many pixels a picture says that it has; `pixel_limit` for one that cannot be used."""
     try:
-        with _opened(picture) as image:
+        with _opened(picture, encoded(picture)) as image:
             return max(1, image.width * image.height)
     except DataError:
         return pixel_limit()
@@ -131,10 +141,21 @@ def pixel_limit() -> int:
     return int(given)
 
 
-def _opened(picture: Picture) -> Image.Image:
-    content = encoded(picture)
+@contextmanager
+def _opened_in_turn(picture: Picture) -> Iterator[Image.Image]:
+    content, limit = encoded(picture), pixel_limit()
+    # The reader of WebP takes memory for all pixels as soon as it opens a file, the others when they load it.
+    at_once = math.prod(_webp_size(content))
+    if at_once > 1:
+        with _budget.taken(at_once, limit), _opened(picture, content) as image:
+            yield image
+    else:
+        with _opened(picture, content) as image, _budget.taken(image.width * image.height, limit):
+            yield image
+
+
+def _opened(picture: Picture, content: bytes) -> Image.Image:
     limit = pixel_limit()
-    # The reader of WebP takes memory for all pixels as soon as it opens a file.
     _check_pixels(picture, _webp_size(content), limit, _WEBP_COST)
     if Image.MAX_IMAGE_PIXELS is not None and limit > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = limit

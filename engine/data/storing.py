@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from engine.data.cache import check_room
-from engine.data.decoding import decode_composed, fit, fit_block, num_pixels, pixel_limit, pixels
+from engine.data.decoding import decoded, fit, fit_block, num_pixels, pixel_limit, pixels
 from engine.data.entries import Entry
 from engine.data.findings import Findings
 from engine.data.normalisation import statistics, value_sums
@@ -35,6 +35,7 @@ Shape = tuple[int, int, int]
 
 _PICTURES_AT_ONCE = 128
 _BYTES_AT_ONCE = 32 << 20
+_BYTES_AHEAD = 512 << 20
 
 
 def content_hash(shape: tuple[int, ...], blocks: Iterable[np.ndarray], labels: np.ndarray) -> str:
@@ -154,8 +155,10 @@ def _decoded_blocks(
         return
     expected: list[tuple[Shape, str]] = []
     seen = 0
-    pictures = groups(part.pictures(), _pictures_at_once(part, sizes))
-    for block, found in in_order(lambda group: _decode_block(group, sizes), pictures, pool):
+    at_once, bytes_of_one = _pictures_at_once(part, sizes)
+    pictures = groups(part.pictures(), at_once)
+    ahead = max(1, _BYTES_AHEAD // (at_once * bytes_of_one))
+    for block, found in in_order(lambda group: _decode_block(group, sizes), pictures, pool, ahead):
         findings.add(found)
         seen += len(block) + len(found.faults)
         if findings.faults:
@@ -173,22 +176,23 @@ def _decoded_blocks(
         yield np.stack([image for image, _ in block])
 
 
-def _pictures_at_once(part: EncodedPart, sizes: Sizes | None) -> int:
-    """Return how many pictures are decoded to one block, so that its bytes are bounded."""
+def _pictures_at_once(part: EncodedPart, sizes: Sizes | None) -> tuple[int, int]:
+    """Return how many pictures are decoded to one block, so that its bytes are bounded, and the bytes of one."""
     if sizes is not None:
         pixels_of_one = sizes[0] ** 2
     else:
         # The others must have its size, or are refused.
         first = next(iter(part.pictures()), None)
         pixels_of_one = num_pixels(first) if first is not None else 1
-    return max(1, min(_PICTURES_AT_ONCE, _BYTES_AT_ONCE // (3 * pixels_of_one)))
+    bytes_of_one = 3 * pixels_of_one
+    return max(1, min(_PICTURES_AT_ONCE, _BYTES_AT_ONCE // bytes_of_one)), bytes_of_one
 
 
 def _decode_block(pictures: list[Picture], sizes: Sizes | None) -> tuple[list[tuple[np.ndarray, str]], Findings]:
     images, found = [], Findings()
     for picture in pictures:
         with found.noting(picture):
-            image, transparent = decode_composed(picture)
+            with decoded(picture) as (image, transparent):
+                images.append((pixels(image if sizes is None else fit(image, *sizes)), picture.where))
             found.transparent += transparent
-            images.append((pixels(image if sizes is None else fit(image, *sizes)), picture.where))
     return images, found

@@ -29,13 +29,24 @@ def groups(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
         yield group
 
 
-def in_order(work: Callable[[_Item], _Result], items: Iterable[_Item], pool: ThreadPoolExecutor) -> Iterator[_Result]:
-    """Yield the results in order, with a bounded number of them under way, so that memory stays small."""
+def in_order(
+    work: Callable[[_Item], _Result], items: Iterable[_Item], pool: ThreadPoolExecutor, ahead: int | None = None
+) -> Iterator[_Result]:
+    """Yield the results in order, with a bounded number of them under way, so that memory stays small.
+
+    Args:
+        work: what is done with each item, in a thread.
+        items: as they come.
+        pool: the threads.
+        ahead: how many results may wait to be taken, at most three for each thread.
+    """
+    most = _AHEAD_PER_THREAD * num_threads()
+    most = most if ahead is None else min(ahead, most)
     waiting: deque[Future[_Result]] = deque()
     try:
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) > _AHEAD_PER_THREAD * num_threads():
+            if len(waiting) > most:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

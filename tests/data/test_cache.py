@@ -40,13 +40,13 @@ def entries() -> list[Path]:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collect the places of all pictures that are decoded."""
     places: list[str] = []
-    ordinary = storing.decode_composed
+    ordinary = storing.decoded
 
     def watched(picture: Any) -> Any:
         places.append(picture.where)
         return ordinary(picture)
 
-    monkeypatch.setattr(storing, "decode_composed", watched)
+    monkeypatch.setattr(storing, "decoded", watched)
     return places
 
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from engine.data import decoding, open_source
-from engine.data.decoding import PICTURE_FORMATS, PictureError, check, decode, decode_composed, fit
+from engine.data.decoding import PICTURE_FORMATS, PictureError, check, decode, decoded, fit
 from engine.data.parts import Picture
 from engine.errors import DataError
 from engine.recipes.data import Data
@@ -136,7 +136,7 @@ def test_the_remedy_for_too_many_pixels_works(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("LOCAL_LEARNING_PICTURE_PIXELS", "200000000")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 89_478_485)
     bilevel = Picture("y.png", png_of_zeros(14_000, 14_000, 1, 0))
-    with decoding._opened(bilevel) as image:
+    with decoding._opened_in_turn(bilevel) as image:
         assert image.size == (14_000, 14_000)
 
 
@@ -193,8 +193,8 @@ def test_ordinary_pictures_are_resized_as_a_whole_as_ever() -> None:
 def test_what_is_transparent_is_white() -> None:
     layered = noise(6, 4, 4)
     layered[..., 3] = [0, 255, 128, 0, 255, 1]
-    image, composed = decode_composed(Picture("x", saved(Image.fromarray(layered), "PNG")))
-    found = np.asarray(image).astype(int)
+    with decoded(Picture("x", saved(Image.fromarray(layered), "PNG"))) as (image, composed):
+        found = np.asarray(image).astype(int)
     assert composed
     assert (found[:, [0, 3]] == 255).all()
     np.testing.assert_array_equal(found[:, [1, 4]], layered[:, [1, 4], :3])
@@ -210,9 +210,9 @@ def test_transparent_palettes_greys_and_key_colours_are_white() -> None:
     palette.putpalette([9, 9, 9, 20, 30, 40, 50, 60, 70])
     seen = [[255] * 3, [20, 30, 40], [50, 60, 70], [255] * 3]
     for kind, options in (("PNG", {"transparency": 0}), ("GIF", {"transparency": 0}), ("PNG", {"transparency": b"\0"})):
-        image, composed = decode_composed(Picture("x", saved(palette, kind, **options)))
-        assert composed
-        np.testing.assert_array_equal(np.asarray(image)[0], seen)
+        with decoded(Picture("x", saved(palette, kind, **options))) as (image, composed):
+            assert composed
+            np.testing.assert_array_equal(np.asarray(image)[0], seen)
     grey = Image.fromarray(np.array([[[10, 255], [20, 0]]], dtype=np.uint8), "LA")
     np.testing.assert_array_equal(np.asarray(decode(Picture("x", saved(grey, "PNG"))))[0], [[10] * 3, [255] * 3])
     colours = Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], dtype=np.uint8))
@@ -224,8 +224,7 @@ def test_transparent_palettes_greys_and_key_colours_are_white() -> None:
 def test_pictures_that_are_not_transparent_are_converted_as_ever(mode: str) -> None:
     image = Image.fromarray(noise(9, 7)).convert(mode)
     content = saved(image, "TIFF" if mode == "CMYK" else "PNG")
-    with Image.open(io.BytesIO(content)) as expected:
-        found, composed = decode_composed(Picture("x", content))
+    with Image.open(io.BytesIO(content)) as expected, decoded(Picture("x", content)) as (found, composed):
         np.testing.assert_array_equal(np.asarray(found), np.asarray(expected.convert("RGB")))
     assert not composed
 
