@@ -78,24 +78,16 @@ def encoded(picture: Picture) -> bytes:
     return read_bytes(Path(picture.where), DataError, 4 * pixel_limit() + _OVERHEAD_BYTES)
 
 
-def decode(picture: Picture) -> Image.Image:
-    """Return a picture as RGB: grey becomes three equal channels; EXIF rotation is ignored.
+@contextmanager
+def decoded(picture: Picture) -> Iterator[tuple[Image.Image, bool]]:
+    """Give a picture as RGB, and whether any of it was transparent, which shows `BACKGROUND`.
 
-    What is transparent shows `BACKGROUND`.
+    Grey becomes three equal channels; EXIF rotation is ignored. Threads that are inside at the same time have no more
+    pixels than one picture may have.
 
     Raises:
         PictureError: the picture is damaged, too large, no picture, or has more than 8 bits per channel.
         DataError: its file cannot be read.
-    """
-    with decoded(picture) as (image, _):
-        return image
-
-
-@contextmanager
-def decoded(picture: Picture) -> Iterator[tuple[Image.Image, bool]]:
-    """Give what `decode` returns, and whether any of it was transparent.
-
-    Threads that are inside at the same time have no more pixels than one picture may have.
     """
     with _opened_in_turn(picture) as image:
         try:
@@ -107,7 +99,7 @@ def decoded(picture: Picture) -> Iterator[tuple[Image.Image, bool]]:
 
 
 def check(picture: Picture) -> bool:
-    """Find out whether a picture can be decoded, in less time where its format allows; raises as `decode`.
+    """Find out whether a picture can be decoded, in less time where its format allows; raises as `decoded`.
 
     Returns:
         Whether any of it is transparent.

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
 import torch
 from PIL import Image
 
-from engine.data.decoding import PictureError, crop_and_resize, decode, fit, pixels
+from engine.data.decoding import PictureError, crop_and_resize, decoded, fit, pixels
 from engine.data.draws import crop_boxes, draw
 from engine.data.parts import Picture
 from engine.data.threads import num_threads
@@ -104,9 +105,11 @@ class EncodedImages:
     def _map(self, work: Callable[..., np.ndarray], *arguments: np.ndarray | torch.Tensor) -> np.ndarray:
         return np.stack(list(self._pool.map(work, *arguments)))
 
-    def _decoded(self, position: int) -> Image.Image:
+    @contextmanager
+    def _decoded(self, position: int) -> Iterator[Image.Image]:
         try:
-            return decode(self.picture(int(position)))
+            with decoded(self.picture(int(position))) as (image, _):
+                yield image
         except PictureError as error:
             remedy = (
                 "it could be decoded before the training began, so the disk or somebody has changed it since: put the "
@@ -115,10 +118,11 @@ class EncodedImages:
             raise PictureError(error.where, error.cause, remedy) from error
 
     def _centre(self, position: int, resize_size: int) -> np.ndarray:
-        return pixels(fit(self._decoded(position), self._image_size, resize_size))
+        with self._decoded(position) as image:
+            return pixels(fit(image, self._image_size, resize_size))
 
     def _crop(self, position: int, crop: torch.Tensor) -> np.ndarray:
-        image = self._decoded(position)
-        width, height = (torch.tensor([float(length)], dtype=torch.float64) for length in image.size)
-        left, upper, right, lower = crop_boxes(crop[:, None], height, width)[0].tolist()
-        return pixels(crop_and_resize(image, (left, upper, right, lower), self._image_size))
+        with self._decoded(position) as image:
+            width, height = (torch.tensor([float(length)], dtype=torch.float64) for length in image.size)
+            left, upper, right, lower = crop_boxes(crop[:, None], height, width)[0].tolist()
+            return pixels(crop_and_resize(image, (left, upper, right, lower), self._image_size))

@@ -15,10 +15,15 @@ import pytest
 from PIL import Image
 
 from engine.data import decoding, open_source
-from engine.data.decoding import PICTURE_FORMATS, PictureError, check, decode, decoded, fit
+from engine.data.decoding import PICTURE_FORMATS, PictureError, check, decoded, fit
 from engine.data.parts import Picture
 from engine.errors import DataError
 from engine.recipes.data import Data
+
+
+def decode(picture: Picture) -> Image.Image:
+    with decoded(picture) as (image, _):
+        return image
 
 
 def saved(image: Image.Image, kind: str, **options: Any) -> bytes:

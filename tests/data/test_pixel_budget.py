@@ -10,9 +10,14 @@ import pytest
 from PIL import Image
 
 from engine.data import decoding
-from engine.data.decoding import PIXELS_VARIABLE, decode, decoded
+from engine.data.decoding import PIXELS_VARIABLE, decoded
 from engine.data.parts import Picture
 from engine.data.pixel_budget import PixelBudget
+
+
+def decode(picture: Picture) -> Image.Image:
+    with decoded(picture) as (image, _):
+        return image
 
 
 def test_no_more_than_the_budget_is_in_at_once() -> None:
