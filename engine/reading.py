@@ -112,24 +112,6 @@ def open_regular(path: Path, error: type[InputError], *, follow_links: bool = Tr
             os.close(descriptor)
 
 
-def read_text(
-    path: Path, error: type[InputError], limit: int = JSON_BYTES, *, encoding_errors: str = "surrogateescape"
-) -> str:
-    """Return a UTF-8 text file, with or without a byte-order mark, with plain line ends.
-
-    Args:
-        path: the file.
-        error: what is raised.
-        limit: the largest size that is read, in bytes.
-        encoding_errors: what becomes of bytes that are no UTF-8, as `bytes.decode` takes it. Unless given they are
-            kept as the operating system keeps them in file names, so that a list of such names fits its files.
-    """
-    content = read_bytes(path, error, limit)
-    with naming(path, error):
-        text = content.decode("utf-8-sig", encoding_errors)
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
 def read_json(
     path: Path, error: type[InputError], *, limit: int = JSON_BYTES, follow_links: bool = True, advice: str = ""
 ) -> Any:

@@ -10,14 +10,13 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from engine.errors import RunError
-from engine.reading import checked, naming, parse_json, read_bytes, read_json, read_text
+from engine.reading import checked, naming, parse_json, read_bytes, read_json
 
 
 def test_what_is_whole_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(b'\xef\xbb\xbf{"a": [1, "\xc3\xa9"]}\r\n')
     assert read_json(path, RunError) == {"a": [1, "é"]}
-    assert read_text(path, RunError) == '{"a": [1, "é"]}\n'
 
 
 @pytest.mark.parametrize(

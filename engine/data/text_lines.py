@@ -6,7 +6,7 @@ import codecs
 from pathlib import Path
 
 from engine.errors import DataError
-from engine.reading import JSON_BYTES, naming, read_bytes, read_text
+from engine.reading import JSON_BYTES, naming, read_bytes
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -20,8 +20,7 @@ def text_lines(path: Path, limit: int = JSON_BYTES) -> list[str]:
         DataError: it is missing, no regular file, larger than `limit` bytes, or may not be read.
     """
     content = read_bytes(path, DataError, limit)
-    if not content.startswith(_UTF16):
-        return read_text(path, DataError, limit).split("\n")
     with naming(path, DataError):
-        text = content.decode("utf-16")
+        utf16 = content.startswith(_UTF16)
+        text = content.decode("utf-16") if utf16 else content.decode("utf-8-sig", "surrogateescape")
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
