@@ -18,9 +18,9 @@ SMALL = (
 )
 METHODS = {
     "dhm_branch_learners": ("dhm", "method.branch_learners=true", "method.directions=sampled"),
-    "infopro_with_branches": ("infopro", "method.branches.kind=dhm"),
 }
 FURTHER = {
+    "infopro_with_branches": ("infopro", "method.branches.kind=dhm"),
     "dhm": ("dhm",),
     "dsn": ("dsn", "method.decay=stop", "method.stop_at=0.5"),
     "dsl_branch_learners": ("dsl", "method.branch_learners=true"),

@@ -118,7 +118,7 @@ def test_a_replica_that_fails_is_named_and_nobody_waits_for_it(tmp_path: Path) -
         engine.train(recipe, plan, tmp_path)
 
 
-@pytest.mark.parametrize("dead", [0, 1])
+@pytest.mark.parametrize("dead", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_replica_that_died_is_named_and_not_the_one_that_waited_for_it(dead: int) -> None:
     recipe, plan = _recipe(*METHODS["end_to_end"], "plan.replicas=2")
     source = open_source(recipe.data, recipe.seed)
