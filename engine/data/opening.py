@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from engine.data import packed
-from engine.data.boundary import naming_files
 from engine.data.cache import cached
-from engine.data.cifar import find_cifar, missing_cifar
 from engine.data.class_names import printable
 from engine.data.decoding import fit_block
 from engine.data.digits import load_digits
-from engine.data.download import DOWNLOADABLE, download
-from engine.data.folder import find_folder
+from engine.data.download import DOWNLOADABLE
+from engine.data.formats import find_files
 from engine.data.images import EncodedImages, Images, StoredImages
 from engine.data.inventory import Inventory, Survey, take_inventory
 from engine.data.normalisation import IMAGENET, Statistics, statistics, value_sums
-from engine.data.parquet import find_parquet
 from engine.data.parts import EncodedPart, Found, Loaded, PixelPart, Progress
-from engine.data.remote import fetched
-from engine.data.stl10 import find_stl10, missing_stl10
 from engine.data.storing import Sizes, content_hash, open_stored, store
-from engine.data.svhn import find_svhn, missing_svhn
 from engine.data.synthetic import DEFAULT_SIDE, SyntheticImages
-from engine.data.uris import is_uri, without_secret
 from engine.errors import DataError, RecipeError
-from engine.paths import absolute
 from engine.recipes.data import Data
 
 STORED_LIMIT_BYTES = 8 * 1024**3
@@ -109,7 +99,7 @@ def _open(
         return _open_synthetic(data)
     if data.name == "digits":
         return _open_digits(data)
-    found = _find(data, strict_counts, progress)
+    found = find_files(data, strict_counts, progress)
     if before_decoding is not None and found.num_pictures is not None and data.image_size is not None:
         before_decoding(found.load().class_names, (3, data.image_size, data.image_size))
     if _too_large(found, data.image_size, stored_limit_bytes):
@@ -152,46 +142,6 @@ def _check_fields(data: Data) -> None:
             f"data.resize_size={data.resize_size} is smaller than data.image_size={data.image_size}, expected at least "
             f"that: the image is cropped out of the resized picture"
         )
-
-
-def _find(data: Data, strict: bool, progress: Progress) -> Found:
-    if data.root is None:
-        raise RecipeError(f"data.root is missing: {data.name} is read from a folder; give it as data.root=DIR")
-    if not is_uri(data.root):
-        folder = absolute(data.root, "data.root", DataError)
-        with naming_files(folder):
-            return _find_below(folder, data, strict)
-    if data.download:
-        raise RecipeError(
-            f"data.download=true puts files into a folder, found data.root={without_secret(data.root)}: give a folder, "
-            "or set data.download=false"
-        )
-    root = fetched(data.root, progress)
-    try:
-        return _find_below(root, data, strict)
-    except DataError as error:
-        raise DataError(f"{error}. {root} was fetched from data.root={without_secret(data.root)}") from error
-
-
-def _find_below(root: Path, data: Data, strict: bool) -> Found:
-    if data.name == "folder":
-        return find_folder(root)
-    if data.name == "parquet":
-        return find_parquet(root, data.image_column, data.label_column)
-    finders: dict[str, tuple[Callable[[Path, bool], Found | None], Callable[[Path], DataError]]] = {
-        "cifar10": (functools.partial(find_cifar, "cifar10"), functools.partial(missing_cifar, "cifar10")),
-        "cifar100": (functools.partial(find_cifar, "cifar100"), functools.partial(missing_cifar, "cifar100")),
-        "svhn": (find_svhn, missing_svhn),
-        "stl10": (find_stl10, missing_stl10),
-    }
-    find, missing = finders[data.name]
-    found = find(root, strict)
-    if found is None and data.download:
-        download(data.name, root)
-        found = find(root, strict)
-    if found is None:
-        raise missing(root)
-    return found
 
 
 def _training_sizes(data: Data) -> Sizes | None:

@@ -43,6 +43,15 @@ def assemble(network: Network, facts: Facts, states: Mapping[str, LearnerState])
     return module.eval()
 
 
+def networks_sha256(networks: Mapping[str, Network], facts: Facts, states: Mapping[str, LearnerState]) -> str:
+    """Return the digest of what a run deploys: `weights_sha256` of each of its networks, joined by a dash.
+
+    Raises:
+        RunError: as `assemble`.
+    """
+    return "-".join(weights_sha256(assemble(each, facts, states).state_dict()) for each in networks.values())
+
+
 def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
     """Return the sha256 over name, dtype, shape and bytes of all tensors, in name order."""
     digest = hashlib.sha256()

@@ -82,6 +82,16 @@ class Team:
         return tuple((program, f"{counts[key]:,} of {cycle:,} steps") for key, program in found.items())
 
     @property
+    def deployed_parameters(self) -> int:
+        """Number of trained values in the bodies of all learners."""
+        return sum(learner.parameters for learner in self.learners)
+
+    @property
+    def trained_parameters(self) -> int:
+        """Number of trained values in bodies, heads and decoders of all learners."""
+        return self.deployed_parameters + sum(learner.auxiliary_parameters for learner in self.learners)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of all learners."""
         return tuple(learner.name for learner in self.learners)

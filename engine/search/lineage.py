@@ -32,7 +32,7 @@ from engine.atomic import replace_file, write_error
 from engine.errors import RunError
 from engine.learners import LearnerState
 from engine.learners.checkpoints import newest_checkpoint, save_checkpoint
-from engine.methods import weights_sha256
+from engine.methods import networks_sha256
 from engine.reading import checked, read_json
 from engine.recipes import Plan, Recipe, load_recipe, recipe_from_dict, recipe_identity, recipe_to_dict, recipe_to_json
 from engine.recipes.problems import describe_problems, field_names
@@ -87,7 +87,7 @@ def begin_from(donor: str | Path, recipe: Recipe, run_dir: str | Path) -> None:
     stage = {
         "run": run.path.name,
         "step": checkpoint.step,
-        "weights_sha256": "-".join(weights_sha256(run.network(name).state_dict()) for name in run.networks),
+        "weights_sha256": networks_sha256(run.networks, run.facts, checkpoint.states),
         "recipe": recipe_to_dict(run.recipe),
     }
     copied = {

@@ -104,7 +104,7 @@ def compared_recipe(
         test_accuracies=_known({seed: result.test_accuracy for seed, result in results.items()}),
         validation_accuracies=_known(validation),
         failures=dict(failures),
-        parameters=sum(learner.parameters + learner.auxiliary_parameters for learner in team.learners),
+        parameters=team.trained_parameters,
         flops_per_image=flops_per_image,
         images_per_second=statistics.median(rates) if rates else None,
         peak_memory_bytes=max(peaks, default=None),

@@ -16,7 +16,7 @@ from engine.atomic import replace_file
 from engine.data import Facts
 from engine.errors import InputError, RunError
 from engine.learners.checkpoints import Checkpoint, newest_checkpoint
-from engine.methods import assemble, method_of, weights_sha256
+from engine.methods import method_of, networks_sha256
 from engine.reading import read_json
 from engine.recipes import Recipe, recipe_identity, recipe_to_json
 from engine.tracking.metrics import mend_parquet
@@ -87,15 +87,12 @@ def _contradictions(result: Result, checkpoint: Checkpoint, recipe: Recipe) -> l
     latest: Mapping[str, float] = checkpoint.values["latest"]
     departed = {name: state.extra.get("departure") for name, state in checkpoint.states.items()}
     departures = {name: reason for name, reason in departed.items() if reason is not None}
-    states = checkpoint.states
-    digests = [weights_sha256(assemble(network, facts, states).state_dict()) for network in team.networks.values()]
-    deployed = sum(learner.parameters for learner in team.learners)
-    trained = sum(learner.parameters + learner.auxiliary_parameters for learner in team.learners)
+    deployed, trained = team.deployed_parameters, team.trained_parameters
     found = {
         "recipe": (recipe_identity(recipe), checkpoint.values["recipe"]),
         "steps": (result.steps, checkpoint.step),
         "epochs": (result.epochs, recipe.epochs),
-        "weights_sha256": (result.weights_sha256, "-".join(digests)),
+        "weights_sha256": (result.weights_sha256, networks_sha256(team.networks, facts, checkpoint.states)),
         "metrics": (_comparable(result.metrics), _comparable(latest)),
         "test_accuracy": (
             _number(result.test_accuracy),

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.atomic import remove_unfinished, write_error
-from engine.data import Facts, Source, open_source
+from engine.data import Source, open_source
 from engine.errors import EngineError, LearnerError, RunError
 from engine.learners import LearnerState
-from engine.learners.checkpoints import Checkpoint, newest_checkpoint, save_checkpoint
-from engine.methods import Team, assemble, method_of, weights_sha256
+from engine.learners.checkpoints import save_checkpoint
+from engine.methods import Team, method_of, networks_sha256
 from engine.paths import absolute, check_writable
 from engine.recipes import (
     Plan,
@@ -44,6 +44,7 @@ from engine.training.ray_log import ray_log
 from engine.training.recalibration import recalibrate
 from engine.training.reports import Progress, Questions, mean_test_accuracy
 from engine.training.result import Result, Status
+from engine.training.resuming import newest_of_run
 
 
 def train(
@@ -191,31 +192,16 @@ class _Run:
                     self._metrics.close()
 
     def _resume(self) -> int:
-        checkpoint, skipped = newest_checkpoint(self._folder.checkpoints, self._team.names)
-        for line in skipped:
-            self._say(line)
+        checkpoint = newest_of_run(
+            self._folder.checkpoints, self._recipe, self._source.facts, self._team.names, self._say
+        )
         if checkpoint is None:
             return 0
-        self._check_same_run(checkpoint)
         self._runtime.restore(checkpoint.states)
         self._progress.latest.update(checkpoint.values["latest"])
         self._states = checkpoint.states
         self._say(f"goes on from {checkpoint.path} (step {checkpoint.step} of {self._total})")
         return checkpoint.step
-
-    def _check_same_run(self, checkpoint: Checkpoint) -> None:
-        if checkpoint.values["recipe"] != recipe_identity(self._recipe):
-            raise RunError(
-                f"{checkpoint.path}: belongs to another recipe than {self._folder.path / 'recipe.json'}; move it "
-                "away, or give another --run-dir"
-            )
-        facts = Facts.from_json(checkpoint.values["facts"])
-        if facts.fingerprint != self._source.facts.fingerprint:
-            raise RunError(
-                f"{checkpoint.path}: was trained on other images than data.root={self._recipe.data.root} holds now "
-                f"({facts.describe()} then, {self._source.facts.describe()} now); give the same images and labels, or "
-                "another --run-dir"
-            )
 
     def _steps(self, step: int, interruption: Interruption) -> int:
         """Run steps from ``step`` on; returns how many are finished."""
@@ -295,10 +281,6 @@ class _Run:
         choices = recipe_to_dict(self._recipe) if status == "finished" else None
         scores = {name: value for name, value in self._progress.latest.items() if value == value}
         self.by_products.finish(self._metrics, self._recipe.name, choices, scores)
-        digests = {
-            name: weights_sha256(assemble(network, self._source.facts, self._states).state_dict())
-            for name, network in self._team.networks.items()
-        }
         return Result(
             run_dir=self._folder.path,
             status=status,
@@ -310,11 +292,9 @@ class _Run:
             waiting_share=self._progress.waiting_shares(),
             peak_memory_bytes={name: parts["total"] for name, parts in self._memory.items()},
             memory_parts=self._memory,
-            deployed_parameters=sum(learner.parameters for learner in self._team.learners),
-            trained_parameters=sum(
-                learner.parameters + learner.auxiliary_parameters for learner in self._team.learners
-            ),
-            weights_sha256="-".join(digests.values()),
+            deployed_parameters=self._team.deployed_parameters,
+            trained_parameters=self._team.trained_parameters,
+            weights_sha256=networks_sha256(self._team.networks, self._source.facts, self._states),
             departures=self._departures.reasons,
             seconds=time.monotonic() - started,
             warnings=tuple(self.by_products.warnings),

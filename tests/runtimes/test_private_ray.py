@@ -19,6 +19,7 @@ from engine.runtimes import python_command
 from engine.runtimes.ray import disconnect, start_private_ray
 from engine.runtimes.ray.private import folder as private_folder
 from engine.runtimes.ray.private import lifetime
+from engine.runtimes.ray.private.current import current_private_ray
 from engine.runtimes.ray.private.folder import PrivateFolder, check_is_private, choose_temporary_folder
 from engine.runtimes.ray.private.surroundings import TokenOf, connecting, environment_of_head
 
@@ -37,7 +38,7 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]
         patch.setattr(sys, "argv", [str(hostile / "script.py")])
         patch.syspath_prepend(str(hostile))
         start_private_ray(num_cpus=1)
-        private = lifetime.current_private_ray()
+        private = current_private_ray()
         assert private is not None
         holder, folder = private._process.pid, private._folder.path
         try:

@@ -18,7 +18,7 @@ from engine.runtimes.ray.actor import OVERLAPPING, THREADS, Builder, LearnerActo
 from engine.runtimes.ray.cluster import disconnect
 from engine.runtimes.ray.failures import LostStep, as_engine_error, is_death, original_error
 from engine.runtimes.ray.placement import Placement
-from engine.runtimes.ray.private.lifetime import current_private_ray
+from engine.runtimes.ray.private.current import current_private_ray
 from engine.runtimes.ray.processes import WatchedProcess
 from engine.runtimes.ray.waiting import check_after, get_while_alive, is_waiting_for_ray
 

@@ -16,8 +16,8 @@ from engine.reading import first_line
 from engine.recipes import Plan
 from engine.runtimes.ray.address import check_answers
 from engine.runtimes.ray.placement import check_store_bytes, choose_store
+from engine.runtimes.ray.private.current import close_private_ray, open_private_ray
 from engine.runtimes.ray.private.folder import check_token_of_clusters
-from engine.runtimes.ray.private.lifetime import close_private_ray, open_private_ray
 from engine.runtimes.ray.private.surroundings import connecting, keep_output_clean, safe_job
 
 

@@ -187,7 +187,7 @@ def store_bytes_needed(team: Team, plan: Plan, transport: Literal["direct", "obj
     else:
         batch = max(program.messages[BATCH].bytes for program in programs)
         in_flight = max(batch * (window + 1), 3 * (CHUNK_BYTES + batch))
-    parameters = sum(learner.parameters + learner.auxiliary_parameters for learner in team.learners)
+    parameters = team.trained_parameters
     return in_flight + parameters * _STATE_BYTES_PER_PARAMETER
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 
 from engine.runtimes.ray.failures import RayEnded
-from engine.runtimes.ray.private.lifetime import current_private_ray
+from engine.runtimes.ray.private.current import current_private_ray
 
 _SLICE_SECONDS = 1.0
 _PAUSE_SECONDS = 0.05

@@ -1,0 +1,45 @@
+"""Which checkpoint does a run go on from, and is it one of the same run?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from engine.data import Facts
+from engine.errors import RunError
+from engine.learners.checkpoints import Checkpoint, newest_checkpoint
+from engine.recipes import Recipe, recipe_identity
+
+
+def newest_of_run(
+    folder: Path, recipe: Recipe, facts: Facts, learners: Collection[str], say: Callable[[str], None]
+) -> Checkpoint | None:
+    """Return the newest whole checkpoint of a run; None where there is none yet.
+
+    Args:
+        folder: of the checkpoints.
+        recipe: that is trained.
+        facts: of the images that are there now.
+        learners: names of the team.
+        say: told which damaged checkpoints are passed over, and why.
+
+    Raises:
+        RunError: it belongs to another recipe, or was trained on other images.
+    """
+    checkpoint, skipped = newest_checkpoint(folder, learners)
+    for line in skipped:
+        say(line)
+    if checkpoint is None:
+        return None
+    if checkpoint.values["recipe"] != recipe_identity(recipe):
+        raise RunError(
+            f"{checkpoint.path}: belongs to another recipe than {folder.parent / 'recipe.json'}; move it away, or give "
+            "another --run-dir"
+        )
+    then = Facts.from_json(checkpoint.values["facts"])
+    if then.fingerprint != facts.fingerprint:
+        raise RunError(
+            f"{checkpoint.path}: was trained on other images than data.root={recipe.data.root} holds now "
+            f"({then.describe()} then, {facts.describe()} now); give the same images and labels, or another --run-dir"
+        )
+    return checkpoint
