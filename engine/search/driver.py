@@ -130,7 +130,7 @@ def _searched(
         folder = SweepFolder(definition, base, path, "auto")
         at_once = needs.at_once(max_concurrent)
         with stop.held():
-            started_ray = connect(plan, at_once * needs.store_bytes) or started_ray
+            started_ray = connect(plan, at_once * needs.store_bytes, needs.transport) or started_ray
         stop.raise_if_requested()
         console.message(f"{definition.name}: {needs.describe()}; {at_once} at once; {folder.path}")
         watcher = Watcher(definition, base, plan, folder, console, stop, started_ray)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray import tune
@@ -14,6 +14,7 @@ from engine.errors import PlanError, RecipeError
 from engine.recipes import Plan, Recipe, recipe_to_dict
 from engine.runtimes.ray.cluster import node_resources, private_node
 from engine.runtimes.ray.placement import choose_placement, store_bytes_needed
+from engine.runtimes.ray.transport import choose_transport
 from engine.search.definition import Sweep
 from engine.search.settings import Settings, examples, recipe_with
 from engine.training.preview import preview
@@ -24,6 +25,7 @@ class Needs:
 
     Attributes:
         epochs: of the longest trial.
+        transport: how messages travel in a trial: on direct links, or in one process, little is in the object store.
         store_bytes: of object store that a trial needs at most.
 
     Raises:
@@ -36,6 +38,11 @@ class Needs:
         # Before a private Ray has started, this machine is known without it.
         self._nodes = node_resources() if ray.is_initialized() else [private_node()]
         self._home = _home() if ray.is_initialized() else {}
+        # As runtimes choose it before they know where actors are.
+        in_process = plan.executor == "process"
+        self.transport: Literal["direct", "object_store"] = (
+            "direct" if in_process else choose_transport(plan, len(self._nodes), on_gpus=False).kind
+        )
         self._sizes: set[tuple[tuple[str, float], ...]] = set()
         self.epochs, self.store_bytes = 0, 0
         for settings in examples(definition):
@@ -77,7 +84,7 @@ class Needs:
         if key not in self._learners:
             team = preview(recipe, resume="never").team
             self._learners[key] = len(team.learners)
-            self.store_bytes = max(self.store_bytes, store_bytes_needed(team, self._plan))
+            self.store_bytes = max(self.store_bytes, store_bytes_needed(team, self._plan, self.transport))
         return self._learners[key]
 
     def _total(self, factory: Any) -> dict[str, float]:
