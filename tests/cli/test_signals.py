@@ -47,12 +47,12 @@ except Interrupted:
 """
 # exec() of a text: Python would remember a plain KeyboardInterrupt, and end with the signal.
 IN_TEXT = """exec("print('begun', flush=True); time.sleep(600)")"""
-# A read that is started anew after a signal without a look at Python, as code outside of Python waits.
+# Code outside of Python that waits on after a signal. It says itself that it waits: a signal that comes before would
+# still find Python. What it waits for ends with the process.
 DEAF = """
-        for number in signals.SIGNALS:
-            signal.siginterrupt(number, False)
-        print("begun", flush=True)
-        ctypes.CDLL(None).read(os.pipe()[0], ctypes.create_string_buffer(1), 1)
+        reading, writing = os.pipe()
+        os.set_inheritable(reading, True)
+        ctypes.CDLL(None).system(f"echo begun; exec cat <&{reading} >&2".encode())
 """
 # Somebody else takes the signals over, as a training that finishes its step does.
 TAKEN_OVER = """
