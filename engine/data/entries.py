@@ -1,8 +1,8 @@
 """Is a kept entry what was once written? Every file has a digest, which is compared when the entry is opened.
 
-sha256, because the processors of the last years have instructions for it (150 MB take 0.1 s on one core, as long as
-they take to be read into memory) and because it is the digest of everything else that is kept. Files are digested in
-blocks, by several threads. A process looks at an entry again only when a file has another size, time or inode.
+sha256, because the processors of the last years have instructions for it (its time: docs/results/data-pipeline.md)
+and because it is the digest of everything else that is kept. Files are digested in blocks, by several threads. A
+process looks at an entry again only when a file has another size, time or inode.
 """
 
 from __future__ import annotations
