@@ -1,0 +1,24 @@
+"""A number by which an evaluation is judged: its name, which direction is better, and how it is printed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of an evaluation.
+
+    Attributes:
+        name: in the records and results, such as ``accuracy`` of ``test/accuracy``.
+        higher_is_better: whether more of it is better.
+        is_share: whether it lies in [0, 1] and is printed in per cent.
+    """
+
+    name: str
+    higher_is_better: bool = True
+    is_share: bool = True
+
+
+ACCURACY = Metric("accuracy")
+"""Share of the images whose class is predicted."""
