@@ -16,9 +16,9 @@ from engine.errors import RecipeError
 from engine.paths import absolute, check_writable
 
 if TYPE_CHECKING:
-    from engine.planning import Measurement
+    from engine.benchmarking import Measurement
 
-_PEERS = "gpipe,1f1b,ddp,fsdp,checkpoint"
+_BASELINES = "gpipe,1f1b,ddp,fsdp,checkpoint"
 
 EPILOG = f"""examples:
   {PROGRAM} measure infopro_digits
@@ -38,7 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "fields", metavar="field=value", nargs="*", default=[], help="changes, such as data.batch_size=256"
     )
     parser.add_argument("--k", metavar="K,K", help="numbers of segments; 1 and the recipe's own unless given")
-    parser.add_argument("--against", metavar="PEER,PEER", default=_PEERS, help=f"peers; {_PEERS} unless given, or none")
+    parser.add_argument(
+        "--against",
+        metavar="BASELINE,BASELINE",
+        default=_BASELINES,
+        help=f"baselines; {_BASELINES} unless given, or none",
+    )
     parser.add_argument("--steps", metavar="N", type=int, default=10, help="steps that are timed in a round (10)")
     parser.add_argument("--rounds", metavar="R", type=int, default=3, help="how often each way takes its turn (3)")
     parser.add_argument("--out", metavar="DIR", help="folder for the results; runs/measure-NAME unless given")
@@ -53,7 +58,7 @@ def run(options: argparse.Namespace) -> Outcome:
 
     recipe, plan = apply_overrides(load_recipe(options.recipe), Plan(), options.fields)
     recipe = with_absolute_paths(recipe)
-    from engine.planning import measure
+    from engine.benchmarking import measure, write_measurement
     from engine.tracking import open_console
     from engine.training.folder import free_folder
 
@@ -68,7 +73,7 @@ def run(options: argparse.Namespace) -> Outcome:
     with open_console(sys.stderr, quiet=False) as console:
         try:
             found = measure(recipe, plan, ks, against, options.steps, options.rounds, console.message)
-            files = found.write(folder, console.message)
+            files = write_measurement(found, folder, console.message)
         except BaseException:
             with contextlib.suppress(OSError):
                 folder.rmdir()
@@ -92,7 +97,7 @@ def numbers_of_segments(text: str | None) -> tuple[int, ...] | None:
 
 
 def _lines(found: Measurement, folder: Path, files: list[str]) -> list[str]:
-    from engine.planning.measure_tables import measured_table, notes, simulated_lines, verdicts, warnings
+    from engine.benchmarking.report import measured_table, notes, simulated_lines, verdicts, warnings
 
     where = shlex.quote(str(folder))
     written = [f"{where}/{file}" for file in files]

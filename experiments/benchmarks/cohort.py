@@ -24,9 +24,9 @@ from typing import Any
 
 import ray
 
+from engine.benchmarking.timeline import calls_of, ends_of_steps
 from engine.data import Source, open_source
 from engine.methods import method_of
-from engine.planning.timeline import calls_of, ends_of_steps
 from engine.recipes import DML, Backbone, Data, Numerics, Peer, Plan, Recipe
 from engine.runtimes import open_runtime
 from engine.runtimes.ray import start_private_ray

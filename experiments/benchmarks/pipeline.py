@@ -26,10 +26,10 @@ from typing import Any
 import ray
 import torch
 
+from engine.benchmarking.timeline import calls_of, ends_of_steps
 from engine.data import Source, open_source
 from engine.learners import numerics_applied
 from engine.methods import Team, method_of
-from engine.planning.timeline import calls_of, ends_of_steps
 from engine.recipes import (
     Backbone,
     Data,

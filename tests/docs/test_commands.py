@@ -71,8 +71,8 @@ def _check_compare(options: Any) -> None:
 
 
 def _check_measure(options: Any) -> None:
+    from engine.benchmarking.baseline_cases import TITLES
     from engine.cli.measure import numbers_of_segments
-    from engine.planning.peer_ways import TITLES
 
     numbers_of_segments(options.k)
     assert set(options.against.split(",")) <= {*TITLES, "none"}

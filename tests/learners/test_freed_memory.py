@@ -17,7 +17,7 @@ import os
 import resource
 import torch
 from engine.learners import numerics_applied
-from engine.planning.resident_memory import resident_bytes
+from engine.benchmarking.resident_memory import resident_bytes
 from engine.recipes import Numerics
 
 def fill():

@@ -15,11 +15,11 @@ import pytest
 import torch
 
 import engine
+from engine.benchmarking.benchmark import measure
 from engine.errors import EngineError
 from engine.learners.numerics import choose_device
 from engine.methods import method_of
 from engine.planning.known_images import known_facts
-from engine.planning.measure import measure
 from engine.recipes import Numerics, Plan, Recipe, apply_overrides
 from engine.runtimes.ray.address import check_answers
 from engine.runtimes.ray.placement import check_store_bytes, choose_placement, choose_store, store_bytes_needed
@@ -209,7 +209,7 @@ def begin(tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -
         raise Accepted
 
     # The function of this name hides its module.
-    monkeypatch.setattr(importlib.import_module("engine.planning.measure"), "PeerWays", accept)
+    monkeypatch.setattr(importlib.import_module("engine.benchmarking.benchmark"), "BaselineCases", accept)
 
     def run(words: str = "", **named: Any) -> None:
         recipe, _ = planned(words, tiny_recipe())

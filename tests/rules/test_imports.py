@@ -1,6 +1,6 @@
 """Do imports point one way, and is nothing loaded that could run code?
 
-    cli -> search, planning, analysis -> training -> runtimes, tracking -> methods -> learners
+    cli -> benchmarking -> search, planning, analysis -> training -> runtimes, tracking -> methods -> learners
         -> objectives, knowledge -> backbones, tasks, data -> recipes
 
 Every room may use errors.py, streams.py, atomic.py, paths.py and reading.py. program.py is known to methods and
@@ -29,6 +29,7 @@ LAYERS = (
     {"runtimes", "tracking"},
     {"training"},
     {"search", "planning", "analysis"},
+    {"benchmarking"},
     {"cli"},
 )
 RANKS = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
@@ -242,6 +243,8 @@ UPWARD = [
     ("runtimes/a.py", "from engine.training import train"),
     ("training/a.py", "from engine.cli.main import main"),
     ("planning/a.py", "from engine.analysis import x"),
+    ("planning/a.py", "from engine.benchmarking import measure"),
+    ("search/a.py", "from engine.benchmarking import measure"),
     ("data/a.py", "from engine import load_recipe"),
     ("data/a.py", "from .batches import Batch"),
     ("data/a.py", "from engine.unknown import x"),

@@ -1,0 +1,109 @@
+"""One process of a job: it is told over standard input what to do, and answers over standard output.
+
+A line of JSON each way: first the job, then requests such as ``{"do": "run", "case": "ddp", "steps": 10}``. Between
+requests the process waits in a read and uses no processor. It ends when standard input does, and with its parent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import signal
+import sys
+import traceback
+from typing import Any, TextIO
+
+_STDOUT, _STDERR = 1, 2
+_PR_SET_PDEATHSIG = 1  # From linux/prctl.h.
+
+
+def main() -> int:
+    """Serve one job; returns the exit code."""
+    # Whatever else is printed goes where errors go.
+    answers = os.fdopen(os.dup(_STDOUT), "w")
+    os.dup2(_STDERR, _STDOUT)
+    # Ctrl-C on a terminal is the parent's business: it reaches neither this process nor those that it starts.
+    os.setpgrp()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    first = sys.stdin.readline()
+    if not first:
+        return 0
+    try:
+        _serve(json.loads(first), answers)
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        _answer(answers, _failure(error))
+        return 1
+    return 0
+
+
+def _end_with_parent(how: int) -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, how)
+
+
+def _serve(values: dict[str, Any], answers: TextIO) -> None:
+    from engine.benchmarking.baselines.job import Job
+    from engine.learners import numerics_applied
+
+    job = Job.from_json(values)
+    is_engine = job.kind == "engine"
+    # This engine may have started a Ray, which ends in good order when Python does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    _end_with_parent(signal.SIGTERM if is_engine else signal.SIGKILL)
+    module = importlib.import_module(f"engine.benchmarking.baselines.{'this_engine' if is_engine else job.kind}")
+    with contextlib.ExitStack() as settings:
+        if not is_engine:
+            settings.enter_context(numerics_applied(job.recipe.numerics))
+        cases = module.open_cases(job)
+        _answer(answers, {"ready": True})
+        for line in sys.stdin:
+            request = json.loads(line)
+            case = cases[request["case"]]
+            try:
+                answer = _do(case, request)
+            except Exception as error:
+                answer = _failure(error)
+            _give_memory_back()
+            _answer(answers, answer)
+        for case in cases.values():
+            case.close()
+
+
+def _do(case: Any, request: dict[str, Any]) -> dict[str, Any]:
+    if request["do"] == "prepare":
+        prepared: dict[str, Any] = case.prepare()
+        return prepared
+    if request["do"] == "digests":
+        return {"weights": case.digests()}
+    found: dict[str, Any] = case.run(request["steps"])
+    return found
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    from engine.errors import EngineError
+    from engine.learners import explain
+
+    traceback.print_exc()
+    return {"error": str(error) if isinstance(error, EngineError) else explain(error)}
+
+
+def _give_memory_back() -> None:
+    """Let the processes that wait hold little, since there are many of them."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def _answer(answers: TextIO, values: dict[str, Any]) -> None:
+    answers.write(json.dumps(values) + "\n")
+    answers.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

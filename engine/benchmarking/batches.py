@@ -1,0 +1,135 @@
+"""The batches on which all cases are measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engine.data import Batch, Facts, open_source
+from engine.errors import DataError, EngineError
+from engine.planning.known_images import known_facts
+from engine.recipes import Data, Recipe
+
+# More would change nothing: what a step costs does not depend on what the images show.
+_MOST_BATCHES = 4
+_EPOCHS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Batches:
+    """A few full training batches, over which all cases go again and again.
+
+    Attributes:
+        images: uint8 [n, B, C, H, W].
+        labels: int64 [n, B].
+        indices: int64 [n, B].
+        steps_per_epoch: of the recipe.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    indices: np.ndarray
+    steps_per_epoch: int
+
+    @property
+    def batch_size(self) -> int:
+        """Images in each batch, B; with companions, as many as a batch holds."""
+        return int(self.labels.shape[1])
+
+    def batch(self, number: int) -> Batch:
+        """Return the batch of a training step, counted from 0; its epoch and step are those of the step."""
+        which = number % len(self.images)
+        epoch, step = divmod(number, self.steps_per_epoch)
+        return Batch(self.images[which], self.labels[which], self.indices[which], "train", epoch, step)
+
+    def write(self, path: Path) -> None:
+        """Write a file that `read` opens."""
+        np.savez(path, **dataclasses.asdict(self))
+
+    @classmethod
+    def read(cls, path: str | Path) -> Batches:
+        """Return the batches of a file."""
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in ("images", "labels", "indices")}
+            return cls(**arrays, steps_per_epoch=int(file["steps_per_epoch"]))
+
+
+@dataclass(frozen=True)
+class Images:
+    """What all cases are measured on.
+
+    Attributes:
+        recipe: as given, but for epochs without end; with random images in place of those that are missing.
+        facts: of the images.
+        batches: some of them.
+        described: in words, what they are.
+    """
+
+    recipe: Recipe
+    facts: Facts
+    batches: Batches
+    described: str
+
+
+def read_images(recipe: Recipe) -> Images:
+    """Return a few batches of a recipe, of random images of the same shape if its own are not there.
+
+    Raises:
+        DataError: the images are missing, and nothing says what shape they have.
+        RecipeError: fields that do not go together.
+    """
+    # A schedule that came to its end in the middle of the measurement might have no learning rate for the next step.
+    recipe = dataclasses.replace(recipe, epochs=max(recipe.epochs, _EPOCHS))
+    described = f"the recipe's own batches ({recipe.data.name})"
+    try:
+        facts, batches = _read(recipe)
+    except DataError as error:
+        instead = _random_instead(recipe)
+        if instead is None:
+            raise
+        recipe, (facts, batches) = instead, _read(instead)
+        shape = " x ".join(map(str, facts.image_shape))
+        described = f"random images of {shape}, because the recipe's own are not there ({str(error).splitlines()[0]})"
+    return Images(recipe, facts, batches, described)
+
+
+def _read(recipe: Recipe) -> tuple[Facts, Batches]:
+    source = open_source(recipe.data, recipe.seed, companions=getattr(recipe.method, "companions", "none"), check=False)
+    try:
+        # The last batch of an epoch may be smaller.
+        full = min(_MOST_BATCHES, max(1, source.facts.sizes["train"] // recipe.data.batch_size))
+        found = [source.batch(0, step) for step in range(full)]
+        batches = Batches(
+            np.stack([batch.images for batch in found]),
+            np.stack([batch.labels for batch in found]),
+            np.stack([batch.indices for batch in found]),
+            source.steps_per_epoch(),
+        )
+        return source.facts, batches
+    finally:
+        source.close()
+
+
+def _random_instead(recipe: Recipe) -> Recipe | None:
+    """Return the recipe with random images of the shape of those that are missing; None if no others can stand in."""
+    data = recipe.data
+    if data.name in ("digits", "synthetic"):
+        return None
+    try:
+        facts, _ = known_facts(recipe)
+    except EngineError:
+        return None
+    random = Data(
+        name="synthetic",
+        batch_size=data.batch_size,
+        num_classes=facts.num_classes,
+        image_size=facts.image_shape[1],
+        synthetic_images=max(_MOST_BATCHES * data.batch_size, facts.num_classes),
+        mean=facts.mean,
+        std=facts.std,
+        augmentation=data.augmentation,
+    )
+    return dataclasses.replace(recipe, data=random)

@@ -1,0 +1,97 @@
+"""What came out of a measurement, and its JSON values."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.benchmarking.case_results import CaseResult, efficiency, faster, find, to_json
+from engine.benchmarking.cases import Machine
+from engine.benchmarking.resident_memory import PINNED
+from engine.benchmarking.simulation import Simulated
+from engine.recipes import Recipe, recipe_to_dict
+
+BUSY_BESIDE = 0.05
+"""Share of one core that others may use before a figure is doubtful."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """All cases of a measurement.
+
+    Attributes:
+        recipe: what was trained.
+        images: in words, what the cases were measured on.
+        batch_size: images of a step.
+        machine: what it was measured on.
+        steps: timed in each round.
+        rows: in the order of the table.
+        reference: end to end on one device with the threads of one worker.
+        simulated: what a device for each segment would bring.
+        left_out: reasons, by what was not measured.
+    """
+
+    recipe: Recipe
+    images: str
+    batch_size: int
+    machine: Machine
+    steps: int
+    rows: Sequence[CaseResult]
+    reference: CaseResult
+    simulated: Sequence[Simulated]
+    left_out: dict[str, str]
+
+    @property
+    def rounds(self) -> int:
+        """How often each case was timed."""
+        return len(self.reference.seconds)
+
+    def alone(self, row: CaseResult) -> CaseResult | None:
+        """Return the same work in one process: of baselines end to end, of a cut network the learners in turn."""
+        if row.case.family == "ray" and row.case.num_segments != 1:
+            return find(self.rows, family="process", num_segments=row.case.num_segments)
+        return row if row.case.family == "process" else self.reference
+
+    def efficiency(self, row: CaseResult) -> float | None:
+        """Return the share of the devices' time that did the work itself; see `case_results.efficiency`."""
+        if row.case.family == "end_to_end" and row is not self.reference:
+            return self.reference.step / (row.step * row.case.threads / self.reference.case.threads)
+        return efficiency(row, self.alone(row), self.machine.at_once(row.case.threads))
+
+    def shares_cores(self, row: CaseResult) -> bool:
+        """Return whether a case has more workers than this machine keeps busy at once."""
+        return row.case.workers > self.machine.at_once(row.case.threads)
+
+    def doubtful(self) -> list[CaseResult]:
+        """Return the cases beside which others used a processor."""
+        return [row for row in self.rows if (row.others or 0.0) > BUSY_BESIDE]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return {
+            "recipe": recipe_to_dict(self.recipe),
+            "images": self.images,
+            "batch_size": self.batch_size,
+            "machine": dataclasses.asdict(self.machine),
+            "steps": self.steps,
+            "rounds": self.rounds,
+            "baseline": self.reference.case.name,
+            "allocator_of_resident_memory": PINNED,
+            "ways": [
+                {
+                    **to_json(row),
+                    "images_per_second": self.batch_size / row.step,
+                    "times_end_to_end": dataclasses.asdict(faster(row, self.reference)),
+                    "efficiency": self.efficiency(row),
+                    "shares_cores": self.shares_cores(row),
+                    "same_initial_weights": row.weights == self.reference.weights,
+                }
+                for row in self.rows
+            ],
+            "simulated": [
+                dataclasses.asdict(each) | {"times_pipelines": each.against_pipelines} for each in self.simulated
+            ],
+            "left_out": self.left_out,
+        }

@@ -1,0 +1,123 @@
+"""Is what can be measured chosen, and what cannot be left out with its reason?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.benchmarking.baseline_cases import BASELINES, BaselineCases, check_baselines
+from engine.benchmarking.baselines.pipelines import stage_bounds
+from engine.benchmarking.batches import Batches, read_images
+from engine.benchmarking.cases import EngineCases, Machine
+from engine.errors import DataError, RecipeError
+from engine.recipes import DML, Augmentation, Backbone, Data, Greedy, Numerics, Peer, Plan, Recipe
+
+TinyRecipe = Callable[..., Recipe]
+TWO_CORES = Machine(cores=2, gpus=0)
+
+
+def names(recipe: Recipe, ks: tuple[int, ...] | None = None, executor: Any = "ray") -> list[tuple[str, int]]:
+    cases = EngineCases(read_images(recipe), Plan(executor=executor), ks, TWO_CORES)
+    return [(case.name, case.workers) for group in cases.groups for case in group.cases]
+
+
+def test_every_k_is_measured_in_process_and_on_ray_beside_end_to_end(tiny_recipe: TinyRecipe) -> None:
+    assert names(tiny_recipe(method=Greedy(num_segments=2)), (1, 2)) == [
+        ("end to end, one device, 1 thread", 1),
+        ("end to end, one device, 2 threads", 1),
+        ("greedy, K = 2, in process", 1),
+        ("greedy, K = 4, in process", 1),
+        ("greedy, K = 1, on Ray", 1),
+        ("greedy, K = 2, on Ray", 2),
+    ]
+
+
+def test_more_threads_than_cores_are_never_used(tiny_recipe: TinyRecipe) -> None:
+    recipe = tiny_recipe(method=Greedy(num_segments=4), numerics=Numerics(threads=2))
+    threads = {
+        case.threads
+        for group in EngineCases(read_images(recipe), Plan(), None, TWO_CORES).groups
+        for case in group.cases
+    }
+    assert threads == {2}
+
+
+def test_a_team_without_segments_is_measured_as_it_is(tiny_recipe: TinyRecipe) -> None:
+    recipe = tiny_recipe(method=DML(peers=(Peer(), Peer())))
+    assert names(recipe)[-2:] == [("dml, in process", 1), ("dml, on Ray", 2)]
+    with pytest.raises(RecipeError, match=r"--k 1,2: method.kind=dml does not cut"):
+        names(recipe, (1, 2))
+    found = BaselineCases(read_images(recipe), tuple(BASELINES), [2], TWO_CORES)
+    assert not found.groups
+    assert found.left_out["DDP"] == "method.kind=dml trains several networks, a baseline only one"
+
+
+def test_more_segments_than_blocks_are_refused(tiny_recipe: TinyRecipe) -> None:
+    with pytest.raises(RecipeError, match="method.num_segments=9, but resnet14 has 7 blocks"):
+        names(tiny_recipe(), (1, 9))
+
+
+def test_without_ray_its_rows_are_left_out_and_named(tiny_recipe: TinyRecipe) -> None:
+    cases = EngineCases(read_images(tiny_recipe()), Plan(executor="process"), (2,), TWO_CORES)
+    assert cases.left_out["this engine on Ray"] == "plan.executor=process"
+
+
+def test_an_unknown_baseline_is_refused_with_the_nearest() -> None:
+    with pytest.raises(RecipeError, match=r"--against gpip: there is no such baseline; did you mean 'gpipe'\?"):
+        check_baselines(["ddp", "gpip"])
+
+
+def test_what_does_not_divide_a_batch_is_left_out(tiny_recipe: TinyRecipe) -> None:
+    found = BaselineCases(read_images(tiny_recipe()), tuple(BASELINES), [2, 4, 8], TWO_CORES)
+    measured = [case.name for group in found.groups for case in group.cases]
+    # A batch has 12 images, the network 8 blocks with its classifier.
+    assert "GPipe, 2 workers, 4 micro-batches" in measured
+    assert "equal parts" in found.left_out["GPipe, 2 workers, 8 micro-batches"]
+    assert "equal parts" in found.left_out["DDP, 8 workers"]
+    assert "at least as many micro-batches" in found.left_out["1F1B, 4 workers, 2 micro-batches"]
+    assert "7 blocks that can end a stage" in found.left_out["GPipe, 8 workers, 2 micro-batches"]
+
+
+def test_with_one_gpu_several_workers_of_others_are_left_out(tiny_recipe: TinyRecipe) -> None:
+    found = BaselineCases(read_images(tiny_recipe()), ("checkpoint", "ddp"), [2], Machine(cores=2, gpus=1))
+    assert {group.kind for group in found.groups} == {"checkpointing"}
+    assert found.left_out["DDP, 2 workers"] == "each of 2 workers needs a GPU of its own, and there is 1"
+
+
+@pytest.mark.parametrize("stages", [1, 2, 3, 5])
+def test_stages_are_balanced_and_keep_the_classifier_with_the_last_block(stages: int) -> None:
+    seconds = [3.0, 1.0, 1.0, 1.0, 2.0, 1.0]
+    bounds = stage_bounds(seconds, stages)
+    assert bounds[0] == 0 and bounds[-1] == len(seconds) and len(bounds) == stages + 1
+    assert bounds[-2] <= len(seconds) - 2 or stages == 1
+    largest = max(sum(seconds[a:b]) for a, b in pairwise(bounds))
+    assert largest == {1: 9.0, 2: 5.0, 3: 3.0, 5: 3.0}[stages]
+
+
+def test_missing_images_are_replaced_by_random_ones_of_their_shape_and_it_is_said(tmp_path: Path) -> None:
+    data = Data(name="cifar100", root=str(tmp_path), batch_size=8, augmentation=Augmentation(flip=True))
+    found = read_images(Recipe(name="a", method=Greedy(), backbone=Backbone(name="resnet8"), data=data))
+    assert found.described.startswith("random images of 3 x 32 x 32, because the recipe's own are not there")
+    assert found.facts.num_classes == 100
+    assert found.batches.images.shape == (4, 8, 3, 32, 32)
+    assert found.recipe.data.augmentation == data.augmentation
+
+
+def test_images_of_unknown_shape_are_still_missed(tmp_path: Path) -> None:
+    data = Data(name="folder", root=str(tmp_path / "nowhere"), batch_size=8)
+    with pytest.raises(DataError):
+        read_images(Recipe(name="a", method=Greedy(), backbone=Backbone(name="resnet8"), data=data))
+
+
+def test_batches_come_back_from_their_file_and_are_numbered_like_steps(tiny_recipe: TinyRecipe, tmp_path: Path) -> None:
+    found = read_images(tiny_recipe())
+    found.batches.write(tmp_path / "batches.npz")
+    again = Batches.read(tmp_path / "batches.npz")
+    assert again.batch_size == 12
+    batch = again.batch(6)
+    assert (batch.epoch, batch.step) == (1, 2)
+    assert (batch.images == found.batches.images[0]).all(), "three full batches, again and again"
