@@ -14,7 +14,7 @@ from engine.errors import PlanError
 
 if TYPE_CHECKING:
     from engine.data import Facts
-    from engine.planning.estimate import CutEstimate, TeamEstimate
+    from engine.planning import CutEstimate, TeamEstimate
     from engine.recipes import Plan, Recipe
 
 EPILOG = f"""examples:

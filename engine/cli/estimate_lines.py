@@ -10,7 +10,7 @@ from engine.cli.outcome import aligned
 
 if TYPE_CHECKING:
     from engine.data import Facts
-    from engine.planning.estimate import CutEstimate, TeamEstimate
+    from engine.planning import CutEstimate, TeamEstimate
     from engine.recipes import Recipe
 
 _MEBIBYTE = 1 << 20

@@ -17,7 +17,7 @@ from engine.learners.memory import MemoryMeter
 from engine.learners.role import Role
 from engine.learners.taps import Taps, statistics_untracked
 from engine.learners.teaching.passes import FIRST, Pass, Passes, Teaching
-from engine.objectives import Context, Objective
+from engine.objectives import Context, Objective, ObjectiveValue
 from engine.streams import seeded
 
 
@@ -80,8 +80,11 @@ class Propagation:
         if replica:
             self._role = replace(self._role, stream=f"{self._role.stream} replica {replica}")
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Return a block in which the networks compute in the recipe's precision."""
+        # Devices without autocast exist: the planner runs a step on the meta device.
+        if not torch.amp.is_autocast_available(self._device.type):
+            return contextlib.nullcontext()
         return torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32)
 
     def _stream(self, batch: Batch, phase: str) -> Any:
@@ -102,6 +105,14 @@ class Propagation:
             predictions = self._objective.predict(output) if stated else None
         return Pending(batch, None, None, output, predictions, tapped)
 
+    def value(self, pending: Pending, context: Context, factors: Mapping[str, float] | None = None) -> ObjectiveValue:
+        """Return the objective's value of a forward pass, with its graph; arguments as those of `learn`."""
+        batch = pending.batch
+        context = replace(context, tapped=pending.tapped, epoch=batch.epoch, step=batch.step)
+        with self._stream(batch, "update"), self.autocast():
+            found: ObjectiveValue = self._objective(pending.output, context, factors)
+        return found
+
     def learn(
         self, pending: Pending, context: Context, factors: Mapping[str, float] | None = None, share: float = 1.0
     ) -> Learned:
@@ -116,11 +127,8 @@ class Propagation:
         Raises:
             NotFinite: a loss is not finite; its gradients are not added.
         """
-        batch = pending.batch
-        context = replace(context, tapped=pending.tapped, epoch=batch.epoch, step=batch.step)
-        with self._stream(batch, "update"), self.autocast():
-            value = self._objective(pending.output, context, factors)
-        losses = finite_losses(value.losses, value.total, batch)
+        value = self.value(pending, context, factors)
+        losses = finite_losses(value.losses, value.total, pending.batch)
         self.scaler.scale(value.total if share == 1.0 else value.total * share).backward()
         return Learned(losses, value.logits, value.observed)
 

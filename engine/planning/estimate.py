@@ -1,4 +1,4 @@
-"""What would a training need and how fast could it be, for each number of segments, before anything is trained?"""
+"""Estimates of what a training would need and how fast it could be, for each number of segments."""
 
 from __future__ import annotations
 
@@ -21,113 +21,14 @@ from engine.methods.balancing import balance
 from engine.methods.costs import Ledger
 from engine.methods.segments import build_network
 from engine.planning.pipeline import grouped, step_seconds
-from engine.planning.sizes import LearnerSize, team_sizes, without_files
+from engine.planning.sizes import team_sizes, without_files
+from engine.planning.team_estimate import TeamEstimate
 from engine.program import BATCH
 from engine.recipes import DML, Plan, Recipe, Segmented
 from engine.runtimes.replicated import replicate
 
 BALANCES = ("balanced_layers", "balanced_memory", "balanced_time")
 _USUAL = (1, 2, 4, 8)
-
-
-@dataclass(frozen=True)
-class TeamEstimate:
-    """A team with one number of segments.
-
-    Attributes:
-        num_segments: K; None for a method that does not cut.
-        cuts: the rule, or the names of the blocks, that it is cut by.
-        sizes: of its learners.
-        groups: names of the learners on each device.
-        seconds: modelled, from one step to the next in a full pipeline.
-        messages: bytes of each message of a step but the batch, by name.
-        givers: which learner gives each of them.
-        batch: bytes of the batch's message.
-        window: steps in flight at once.
-        at_work: who makes each call of a step, and which others are in the middle of theirs.
-    """
-
-    num_segments: int | None
-    cuts: str
-    sizes: tuple[LearnerSize, ...]
-    groups: tuple[tuple[str, ...], ...]
-    seconds: float
-    messages: dict[str, int]
-    givers: dict[str, str]
-    batch: int
-    window: int
-    at_work: tuple[tuple[str, frozenset[str]], ...]
-
-    @property
-    def device_bytes(self) -> int:
-        """The most that a device needs: its learners as actors, all of them at work."""
-        by_name = {size.name: size for size in self.sizes}
-        return max(sum(by_name[name].peak for name in group) for group in self.groups)
-
-    @property
-    def in_turn_bytes(self) -> int:
-        """What one device needs for all learners in turn, in one process.
-
-        Peers see a batch before one of them learns from it, so while one goes backward the others keep their graphs.
-        """
-        by_name = {size.name: size for size in self.sizes}
-        return sum(size.lasting for size in self.sizes) + max(
-            by_name[own].transient + sum(by_name[other].body_activations for other in others)
-            for own, others in self.at_work
-        )
-
-    @property
-    def needed(self) -> int:
-        """The most that a device needs; all learners on one device take turns."""
-        return self.in_turn_bytes if len(self.groups) == 1 else self.device_bytes
-
-    @property
-    def total_seconds(self) -> float:
-        """Modelled work of a step, on one device."""
-        return sum(size.seconds for size in self.sizes)
-
-    @property
-    def efficiency(self) -> float:
-        """Share of the time that devices are at work, 0 to 1."""
-        return self.total_seconds / (len(self.groups) * self.seconds)
-
-    @property
-    def parameter_overhead(self) -> float:
-        """Parameters of auxiliary networks over those of the bodies."""
-        auxiliary = sum(size.auxiliary_parameters for size in self.sizes)
-        return auxiliary / max(sum(size.parameters for size in self.sizes) - auxiliary, 1)
-
-    @property
-    def mac_overhead(self) -> float:
-        """Multiply-accumulates of auxiliary networks over those of the bodies, forward."""
-        return sum(size.auxiliary_macs for size in self.sizes) / max(sum(size.macs for size in self.sizes), 1)
-
-    @property
-    def in_flight_bytes(self) -> int:
-        """Bytes of the messages of all steps in flight."""
-        return self.window * (self.batch + sum(self.messages.values()))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        learners = [
-            {**dataclasses.asdict(size), "peak": size.peak, "time_share": size.seconds / self.total_seconds}
-            for size in self.sizes
-        ]
-        return {
-            "num_segments": self.num_segments,
-            "cuts": self.cuts,
-            "learners": learners,
-            "devices": [list(group) for group in self.groups],
-            "device_bytes": self.device_bytes,
-            "in_turn_bytes": self.in_turn_bytes,
-            "messages": {BATCH: self.batch, **self.messages},
-            "window": self.window,
-            "in_flight_bytes": self.in_flight_bytes,
-            "parameter_overhead": self.parameter_overhead,
-            "mac_overhead": self.mac_overhead,
-            "efficiency": self.efficiency,
-            "modelled_step_seconds": self.seconds,
-        }
 
 
 @dataclass(frozen=True)

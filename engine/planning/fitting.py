@@ -1,4 +1,4 @@
-"""Which number of segments, or which batch, fits into a device's memory?"""
+"""The number of segments, or the batch, that fits into a device's memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from engine.data import Facts
-from engine.planning.estimate import TeamEstimate, estimate_team
+from engine.planning.estimate import estimate_team
+from engine.planning.team_estimate import TeamEstimate
 from engine.recipes import Plan, Recipe
 
 # Memory grows with the batch in a nearly straight line, so few looks are enough.

@@ -1,4 +1,4 @@
-"""What is known of a recipe's images before any of them is on the disk?"""
+"""What is known of a recipe's images before any of them is on the disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long does a step of a team take once its pipeline is full, if its learners have so many devices?
+"""The bound of a full pipeline: the step of a team whose learners have so many devices.
 
 The calls of several steps are laid over time as a runtime runs them: each learner in the order of the program, a call
 as soon as its device is free and what it takes has been given. Messages take no time here.

@@ -1,4 +1,4 @@
-"""What does each learner of a team need, in bytes and in work, without a byte allocated?
+"""The sizes of a team's learners: what each needs in bytes and in work, found without a byte allocated.
 
 The learners are those that training builds, by the same code, on the meta device; one step of each is run there. What
 a step allocates and frees is followed storage by storage, so its peak is the device's own, up to what kernels need for
@@ -18,9 +18,9 @@ from torch import Tensor
 
 from engine.data import Batch, Facts
 from engine.learners import Learner, Role, SideBranch, Trunk
-from engine.learners.memory import tensor_bytes
+from engine.learners.memory import MemoryMeter, tensor_bytes
 from engine.learners.numerics import DTYPES
-from engine.learners.taps import Taps
+from engine.learners.propagation import Propagation
 from engine.learners.teaching.last_batch import LastBatch
 from engine.methods import Team, method_of
 from engine.methods.balanced_cuts import modelled_seconds
@@ -167,13 +167,17 @@ def _size(recipe: Recipe, facts: Facts, team: Team, summary: LearnerSummary) -> 
 
 
 class _Step:
-    """One step of a learner on the meta device, as `Learner.forward` and `Learner.update` run it."""
+    """One step of a learner on the meta device, by the forward and backward passes of the learner itself."""
 
     def __init__(self, learner: Learner, recipe: Recipe, facts: Facts, team: Team) -> None:
         body, objective, rows = learner.body.train(), learner.objective.train(), recipe.data.batch_size
         self.ledger = Ledger()
         ends = self._ends_of_forks(learner, recipe, facts)
-        taps = Taps(body, objective.taps)
+        propagation = Propagation(
+            Role(learner.name, recipe.seed, learner.name), body, objective, torch.float32, _META, MemoryMeter(())
+        )
+        # Not step 0, in which some methods measure more.
+        batch = Batch(np.empty(0), np.empty(0), np.empty(0), "train", 0, 1)
         kept = SavedStorages([*body.parameters(), *body.buffers(), *objective.parameters(), *objective.buffers()])
         features = [message for message in _messages(team, learner.name, "forward") if message.name != BATCH]
         heard = [*_messages(team, learner.name, "update"), *_messages(team, learner.name, "learn")]
@@ -188,22 +192,21 @@ class _Step:
             if not objective.needs_pixels:
                 pixels = None
             before = self._seconds()
-            with taps.recording() as tapped:
-                output = body(inputs)
+            pending = propagation.run(batch, inputs)
             del inputs
             self.body_activations, self.macs = kept.bytes, self.ledger.macs
             self.forward_seconds = self._seconds() - before
             self.trunk = (max(ends) - before) / self.forward_seconds if ends else 1.0
             labels = torch.empty(rows, dtype=torch.int64, device=_META)
             messages = {message.name: _tensor(message) for message in heard}
-            # Not step 0, in which some methods measure more.
-            context = Context(labels, pixels, messages, tapped=tapped, step=1)
-            value = objective(output, context)
+            context = Context(labels, pixels, messages)
+            value = propagation.value(pending, context)
             self.auxiliary_activations = kept.bytes - self.body_activations
             value.total.backward()
         lowered = in_precision(DTYPES[recipe.numerics.precision])
-        with Ledger(), lowered, torch.no_grad(), layer_macs(objective.eval()) as macs:
-            objective(output, context)
+        objective.eval()
+        with Ledger(), lowered, torch.no_grad(), layer_macs(objective) as macs:
+            propagation.value(pending, context)
         self.auxiliary_macs = sum(macs)
 
     def _seconds(self) -> float:

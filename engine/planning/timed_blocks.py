@@ -1,4 +1,4 @@
-"""How long do the blocks and auxiliary networks of a network really take on this machine?"""
+"""Blocks and auxiliary networks of a network, timed on this machine."""
 
 from __future__ import annotations
 
