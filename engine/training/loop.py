@@ -65,7 +65,7 @@ def train(
             without it goes on.
 
     Raises:
-        RecipeError, PlanError, DataError, RunError: the input cannot be used; nothing was trained.
+        RecipeError, PlanError, DataError, RunError, VersionError: the input cannot be used; nothing was trained.
         LearnerError: a learner failed; the newest checkpoint is whole.
     """
     started = time.monotonic()

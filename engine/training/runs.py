@@ -82,6 +82,7 @@ def load(run_dir: str | Path) -> Run:
 
     Raises:
         RunError: it is no run folder, or holds no complete checkpoint.
+        VersionError: a newer engine has written it.
     """
     path = absolute(run_dir, "run_dir", RunError)
     with naming(path, RunError):
