@@ -29,7 +29,16 @@ _HOMES = {
     ),
     "engine.training": ("Comparison", "Result", "Run", "compare", "evaluate", "load", "train"),
     "engine.search": ("Sweep", "SweepResult", "load_sweep", "sweep"),
-    "engine.errors": ("DataError", "EngineError", "InputError", "LearnerError", "PlanError", "RecipeError", "RunError"),
+    "engine.errors": (
+        "DataError",
+        "EngineError",
+        "InputError",
+        "LearnerError",
+        "PlanError",
+        "RecipeError",
+        "RunError",
+        "VersionError",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -52,6 +61,7 @@ __all__ = [
     "RunError",
     "Sweep",
     "SweepResult",
+    "VersionError",
     "apply_overrides",
     "compare",
     "evaluate",
@@ -63,7 +73,16 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from engine.errors import DataError, EngineError, InputError, LearnerError, PlanError, RecipeError, RunError
+    from engine.errors import (
+        DataError,
+        EngineError,
+        InputError,
+        LearnerError,
+        PlanError,
+        RecipeError,
+        RunError,
+        VersionError,
+    )
     from engine.recipes import Augmentation, Backbone, Data, Numerics, Plan, Recipe, apply_overrides, load_recipe
     from engine.search import Sweep, SweepResult, load_sweep, sweep
     from engine.training import Comparison, Result, Run, compare, evaluate, load, train

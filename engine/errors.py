@@ -40,6 +40,10 @@ class RunError(InputError):
     """A run folder or checkpoint cannot be used."""
 
 
+class VersionError(InputError):
+    """A file was written by a newer engine, in a form that this one does not know."""
+
+
 class LearnerError(EngineError):
     """A learner failed while it worked.
 

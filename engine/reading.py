@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from engine.errors import InputError
+from engine.errors import InputError, VersionError
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -211,3 +211,33 @@ def checked(
         listed = "; ".join(found) + (f"; and {more} more" if more > 0 else "")
         shown = listed.encode("ascii", "backslashreplace").decode()
         raise error(f"{place}: is not what was expected: {shown}{_behind(advice)}") from cause
+
+
+def without_version(values: Any, known: int, place: Path | str, error: type[InputError]) -> Any:
+    """Return the values of a JSON file without the ``version`` of its form, once it is one that can be read.
+
+    The version says what the fields of such a file are and mean; it is raised when an engine that knows the one before
+    would misread the file. Files without one were written before there were any, and are of version 0.
+
+    Args:
+        values: what `read_json` returned.
+        known: the newest version that this engine reads; it reads all earlier ones, too.
+        place: where they come from, for the message.
+        error: what is raised if the version is no number.
+
+    Raises:
+        VersionError: a newer engine has written the file.
+        InputError: of the class `error`: the version is no whole number from 0.
+    """
+    if not isinstance(values, dict) or "version" not in values:
+        return values
+    found = values["version"]
+    if type(found) is not int or found < 0:
+        shown = ascii(found)[:100]
+        raise error(f"{place}: is damaged: version is {shown}, expected a whole number from 0 to {known}")
+    if found > known:
+        raise VersionError(
+            f"{place}: was written by a newer engine: its version is {found}, and this engine knows the versions 0 to "
+            f"{known}; install an engine that is at least as new as the one that wrote it"
+        )
+    return {name: value for name, value in values.items() if name != "version"}

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data import Batch, Facts, open_source
+from engine.data import Batch, Facts
 from engine.errors import DataError, EngineError
 from engine.planning.known_images import known_facts
-from engine.recipes import Data, Recipe
+from engine.recipes import Data, Plan, Recipe
+from engine.training.session import Session
 
 # More would change nothing: what a step costs does not depend on what the images show.
 _MOST_BATCHES = 4
@@ -97,8 +98,8 @@ def read_images(recipe: Recipe) -> Images:
 
 
 def _read(recipe: Recipe) -> tuple[Facts, Batches]:
-    source = open_source(recipe.data, recipe.seed, companions=getattr(recipe.method, "companions", "none"), check=False)
-    try:
+    with Session(recipe, Plan()) as session:
+        source = session.source
         # The last batch of an epoch may be smaller.
         full = min(_MOST_BATCHES, max(1, source.facts.sizes["train"] // recipe.data.batch_size))
         found = [source.batch(0, step) for step in range(full)]
@@ -109,8 +110,6 @@ def _read(recipe: Recipe) -> tuple[Facts, Batches]:
             source.steps_per_epoch(),
         )
         return source.facts, batches
-    finally:
-        source.close()
 
 
 def _random_instead(recipe: Recipe) -> Recipe | None:

@@ -5,7 +5,7 @@ What a run folder holds of one:
     checkpoints/step-000123/
       LEARNER.safetensors   every tensor that training changes, see `LearnerState`
       LEARNER.knowledge-000100.safetensors ...   pieces of its knowledge store, see `knowledge_files`
-      state.json            step, digest of the recipe, fingerprint of the images, counters of each learner
+      state.json            version, step, digest of the recipe, fingerprint of the images, counters of each learner
       MANIFEST.json         sha256 and size of each file, written last
 """
 
@@ -29,7 +29,10 @@ from engine.learners import LearnerState
 from engine.learners.contradictions import DOCUMENT, STATE, check_facts, check_files, check_state
 from engine.learners.knowledge_files import read_pieces, write_pieces
 from engine.learners.manifests import MANIFEST, Manifest, entry_of, read_listed, read_manifest
-from engine.reading import checked, naming, parse_json
+from engine.reading import checked, naming, parse_json, without_version
+
+CHECKPOINT_VERSION = 1
+"""Of the form of a checkpoint: raised when an engine that knows the one before would misread it."""
 
 _STEP = re.compile(r"step-([0-9]{1,18})")
 
@@ -73,7 +76,7 @@ def save_checkpoint(
         contents = {f"{name}.safetensors": safetensors.torch.save(state.tensors) for name, state in states.items()}
         counts = {name: len(state.tensors) for name, state in states.items()}
         learners = {name: state.extra for name, state in states.items()}
-        document = {"step": step, "learners": learners, "tensors": counts, **values}
+        document = {"version": CHECKPOINT_VERSION, "step": step, "learners": learners, "tensors": counts, **values}
         contents[STATE] = json.dumps(document, indent=2).encode()
         for name, content in contents.items():
             write_synced(aside / name, content)
@@ -129,6 +132,7 @@ def newest_checkpoint(folder: Path, learners: Collection[str] | None = None) -> 
 
     Raises:
         RunError: the folder may not be read.
+        VersionError: a newer engine has written the newest complete one.
     """
     skipped: list[str] = []
     for path in reversed(_folders(folder)):
@@ -155,7 +159,9 @@ def _read(path: Path, learners: Collection[str] | None) -> Checkpoint:
     if STATE not in manifest:
         raise RunError(f"{MANIFEST} names no {STATE}")
     contents = {name: read_listed(path, name, entry) for name, entry in manifest.items()}
-    document = checked(parse_json(contents[STATE], STATE, RunError), DOCUMENT, STATE, RunError)
+    # A newer one is not passed over as a damaged one would be: what was trained since would be lost.
+    found = without_version(parse_json(contents[STATE], STATE, RunError), CHECKPOINT_VERSION, path / STATE, RunError)
+    document = checked(found, DOCUMENT, STATE, RunError)
     values: dict[str, Any] = {**document}
     step, extras, counts = values.pop("step"), values.pop("learners"), values.pop("tensors", None)
     if step != _step_of(path):
@@ -183,6 +189,7 @@ def require_checkpoint(folder: Path) -> Checkpoint:
 
     Raises:
         RunError: there is none; names the damaged ones.
+        VersionError: a newer engine has written it.
     """
     checkpoint, skipped = newest_checkpoint(folder)
     if checkpoint is None:

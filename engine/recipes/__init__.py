@@ -48,7 +48,7 @@ from engine.recipes.optimizer import (
     Step,
 )
 from engine.recipes.overrides import apply_overrides
-from engine.recipes.plan import Plan, plan_from_dict, plan_to_dict, plan_with_absolute_paths
+from engine.recipes.plan import Plan, plan_from_dict, plan_to_dict, plan_to_json, plan_with_absolute_paths
 from engine.recipes.problems import nearest
 from engine.recipes.recipe import (
     Classification,
@@ -123,6 +123,7 @@ __all__ = [
     "nearest",
     "plan_from_dict",
     "plan_to_dict",
+    "plan_to_json",
     "plan_with_absolute_paths",
     "recipe_from_dict",
     "recipe_identity",

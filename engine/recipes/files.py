@@ -14,11 +14,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from engine.errors import InputError, RecipeError
-from engine.reading import naming, open_regular, read_json
+from engine.reading import naming, open_regular, read_json, without_version
 from engine.recipes.problems import describe_problems, field_names, nearest, settings_classes
 from engine.recipes.recipe import Recipe, recipe_from_dict, recipe_to_dict
 
 RecipeFunction = Callable[[], Recipe]
+
+RECIPE_VERSION = 1
+"""Of the form of a recipe.json: raised when a field is renamed, removed, or means something else."""
 
 _CODE = re.compile(r"(.+\.py):\w+", re.DOTALL)
 _CODE_BYTES = 16 * 2**20
@@ -87,6 +90,7 @@ def load_recipe(which: str | Path) -> Recipe:
 
     Raises:
         RecipeError: it does not exist, does not import, or does not describe a recipe.
+        VersionError: a newer engine has written the recipe.json.
     """
     text = str(which)
     if "\0" in text:
@@ -133,6 +137,7 @@ def _from_json(path: Path) -> Recipe:
     values = read_json(path, RecipeError)
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: holds a {type(values).__name__}, expected an object with the fields of a recipe")
+    values = without_version(values, RECIPE_VERSION, path, RecipeError)
     _check_code(values, path)
     try:
         return recipe_from_dict(values)
@@ -162,5 +167,5 @@ def _check_code(values: Any, path: Path) -> None:
 
 
 def recipe_to_json(recipe: Recipe) -> str:
-    """Return the text of a recipe.json."""
-    return json.dumps(recipe_to_dict(recipe), indent=2) + "\n"
+    """Return the text of a recipe.json, which `load_recipe` reads."""
+    return json.dumps({"version": RECIPE_VERSION, **recipe_to_dict(recipe)}, indent=2) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
@@ -74,11 +75,19 @@ class Plan:
 
 _ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)
 
+PLAN_VERSION = 1
+"""Of the form of a plan.json: raised when a field is renamed, removed, or means something else."""
+
 
 def plan_to_dict(plan: Plan) -> dict[str, Any]:
     """Return a plan as plain JSON values; `plan_from_dict` is the inverse."""
     dumped: dict[str, Any] = _ADAPTER.dump_python(plan, mode="json")
     return dumped
+
+
+def plan_to_json(plan: Plan) -> str:
+    """Return the text of a plan.json."""
+    return json.dumps({"version": PLAN_VERSION, **plan_to_dict(plan)}, indent=2) + "\n"
 
 
 def plan_from_dict(values: dict[str, Any]) -> Plan:

@@ -33,13 +33,16 @@ from engine.errors import RunError
 from engine.learners import LearnerState
 from engine.learners.checkpoints import newest_checkpoint, save_checkpoint
 from engine.methods import networks_sha256
-from engine.reading import checked, read_json
+from engine.reading import checked, read_json, without_version
 from engine.recipes import Plan, Recipe, load_recipe, recipe_from_dict, recipe_identity, recipe_to_dict, recipe_to_json
 from engine.recipes.problems import describe_problems, field_names
 from engine.training import Result, load, train
 from engine.training.folder import choose_folder
 
 LINEAGE = "lineage.json"
+LINEAGE_VERSION = 1
+"""Of the form of a lineage.json: raised when an engine that knows the one before would misread it."""
+
 _ADVICE = "without it, what came before this run is not known"
 _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}(-[0-9a-f]{64})*$")]
 
@@ -94,7 +97,7 @@ def begin_from(donor: str | Path, recipe: Recipe, run_dir: str | Path) -> None:
         "folder": str(checkpoint.path),
         "manifest_sha256": hashlib.sha256((checkpoint.path / "MANIFEST.json").read_bytes()).hexdigest(),
     }
-    lineage = {"stages": [*stages_of(run.path), stage], "checkpoint": copied}
+    lineage = {"version": LINEAGE_VERSION, "stages": [*stages_of(run.path), stage], "checkpoint": copied}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # The recipe first: with it the folder is a run folder, whatever follows.
@@ -119,11 +122,13 @@ def stages_of(run_dir: str | Path) -> list[dict[str, Any]]:
 
     Raises:
         RunError: its lineage.json is damaged.
+        VersionError: a newer engine has written it.
     """
     path = Path(run_dir) / LINEAGE
     if not os.path.lexists(path):
         return []
-    lineage = checked(read_json(path, RunError, follow_links=False, advice=_ADVICE), _LINEAGE, path, RunError)
+    values = read_json(path, RunError, follow_links=False, advice=_ADVICE)
+    lineage = checked(without_version(values, LINEAGE_VERSION, path, RunError), _LINEAGE, path, RunError)
     stages: list[dict[str, Any]] = [dict(stage) for stage in lineage["stages"]]
     for place, stage in enumerate(stages):
         try:

@@ -18,7 +18,7 @@ from typing_extensions import NotRequired, TypedDict
 from engine.atomic import replace_file, replacing, write_error
 from engine.errors import RunError
 from engine.paths import absolute
-from engine.reading import checked, read_json
+from engine.reading import checked, read_json, without_version
 from engine.recipes import Recipe, recipe_identity
 from engine.search.definition import Sweep
 from engine.search.trial import Trial
@@ -27,6 +27,9 @@ from engine.training.folder import Resume, free_folder
 from engine.training.holding import hold, release
 
 _CONTENT, _LOG, _TRIALS, _SCRATCH = "sweep.json", "trials.jsonl", "trials", ".tune"
+SWEEP_VERSION = 1
+"""Of the form of a search's folder, said in its sweep.json: raised when the one before would be misread."""
+
 _ADVICE = "bring back a whole copy of it, or give another --run-dir, or --resume never to start a new search beside it"
 
 
@@ -81,6 +84,7 @@ class SweepFolder:
 
     Raises:
         RunError: the folder holds something else, a file in it is damaged, or another process drives a search in it.
+        VersionError: a newer engine has written it.
     """
 
     def __init__(self, sweep: Sweep, base: Recipe, run_dir: Path | None, resume: Resume) -> None:
@@ -98,8 +102,8 @@ class SweepFolder:
         self._lock: IO[str] = hold(self.path, "searching")
         try:
             self._check_no_links()
-            if is_new:
-                replace_file(self.path / _CONTENT, (json.dumps(content, indent=2) + "\n").encode())
+            versioned = {"version": SWEEP_VERSION, **content}
+            replace_file(self.path / _CONTENT, (json.dumps(versioned, indent=2) + "\n").encode())
             self.trials = read_trials(self.path / _LOG, sweep)
             self._remove_scratch()
         except BaseException:
@@ -107,8 +111,10 @@ class SweepFolder:
             raise
 
     def _check_same(self, content: dict[str, Any]) -> None:
-        values = read_json(self.path / _CONTENT, RunError, follow_links=False, advice=_ADVICE)
-        found = checked(values, _CONTENT_SHAPE, self.path / _CONTENT, RunError, advice=_ADVICE)
+        path = self.path / _CONTENT
+        values = read_json(path, RunError, follow_links=False, advice=_ADVICE)
+        values = without_version(values, SWEEP_VERSION, path, RunError)
+        found = checked(values, _CONTENT_SHAPE, path, RunError, advice=_ADVICE)
         earlier: dict[str, Any] = {**found}
         if earlier != content:
             changed = sorted(name for name in {**content, **earlier} if earlier.get(name) != content.get(name))

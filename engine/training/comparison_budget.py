@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from engine.data import open_source
-from engine.recipes import Recipe, recipe_to_dict
+from engine.recipes import Plan, Recipe, recipe_to_dict
 from engine.tracking import Console, Preparation
+from engine.training.session import Session
 
 VALIDATION_FRACTION = 0.1
 
@@ -28,12 +28,9 @@ def with_validation(recipe: Recipe, console: Console) -> Recipe:
     """
     if recipe.data.validation_fraction:
         return recipe
-    source = open_source(recipe.data, recipe.seed, Preparation(console.message), check=False)
-    try:
-        if source.facts.sizes.get("validation"):
+    with Session(recipe, Plan(), Preparation(console.message)) as session:
+        if session.source.facts.sizes.get("validation"):
             return recipe
-    finally:
-        source.close()
     return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, validation_fraction=VALIDATION_FRACTION))
 
 

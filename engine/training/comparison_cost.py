@@ -6,11 +6,10 @@ import dataclasses
 
 from torch.utils.flop_counter import FlopCounterMode
 
-from engine.data import Companions, Source, open_source
+from engine.data import Companions
 from engine.errors import LearnerError
-from engine.methods import Team, method_of
-from engine.recipes import Recipe
-from engine.runtimes import ProcessRuntime
+from engine.recipes import Plan, Recipe
+from engine.training.session import Session
 
 _FEW_STEPS = 6
 _MANY_STEPS = 24
@@ -38,24 +37,18 @@ def training_flops_per_image(recipe: Recipe) -> float | None:
     numerics = dataclasses.replace(recipe.numerics, device="cpu", compile=False, precision=precision)
     recipe = dataclasses.replace(recipe, numerics=numerics)
     companions: Companions = getattr(recipe.method, "companions", "none")
-    source = open_source(recipe.data, recipe.seed, companions=companions, check=False)
-    try:
-        team = method_of(recipe).team(recipe, source.facts)
-        runtime = ProcessRuntime(recipe, source.facts, team, source.steps_per_epoch())
-        total = recipe.epochs * source.steps_per_epoch()
+    with Session(recipe, Plan(executor="process")) as session:
+        session.start()
+        total = recipe.epochs * session.source.steps_per_epoch()
         try:
             # Not counted: a method that learns from the batch before does less in a run's first step.
-            _count(runtime, team, source, 0)
-            counted = [_count(runtime, team, source, step) for step in _spread(_FEW_STEPS, total)]
+            _count(session, 0)
+            counted = [_count(session, step) for step in _spread(_FEW_STEPS, total)]
             shares = [operations / images for operations, images in counted]
             if max(shares) > (1 + _SAME_WORK) * min(shares):
-                counted += [_count(runtime, team, source, step) for step in _spread(_MANY_STEPS, total)]
+                counted += [_count(session, step) for step in _spread(_MANY_STEPS, total)]
         except LearnerError:
             return None
-        finally:
-            runtime.close()
-    finally:
-        source.close()
     images = sum(images for _, images in counted)
     return sum(operations for operations, _ in counted) / (images if companions == "none" else images / 2)
 
@@ -65,9 +58,9 @@ def _spread(number: int, total: int) -> list[int]:
     return sorted({round(index * (total - 1) / (number - 1)) for index in range(number)})
 
 
-def _count(runtime: ProcessRuntime, team: Team, source: Source, step: int) -> tuple[int, int]:
+def _count(session: Session, step: int) -> tuple[int, int]:
     """Train a step; returns its operations and the images that were read for it."""
-    batch = source.batch(*divmod(step, source.steps_per_epoch()))
+    batch = session.source.batch(*divmod(step, session.source.steps_per_epoch()))
     with FlopCounterMode(display=False) as counter:
-        runtime.submit(team.program(step), batch)
+        session.runtime.submit(session.team.program(step), batch)
     return int(counter.get_total_flops()), len(batch.labels)

@@ -16,10 +16,13 @@ from typing_extensions import TypedDict
 
 from engine.atomic import replace_file, write_error
 from engine.errors import RunError
-from engine.reading import checked, read_json
+from engine.reading import checked, read_json, without_version
 from engine.recipes import Recipe, recipe_identity, recipe_to_dict
 from engine.training.folder import Resume, free_folder, names_in
 from engine.training.holding import hold, release
+
+COMPARISON_VERSION = 1
+"""Of the form of a comparison.json: raised when an engine that knows the one before would misread it."""
 
 _CONTENT = "comparison.json"
 _COSTS = "costs.json"
@@ -62,6 +65,7 @@ def choose_comparison_folder(content: Mapping[str, Any], run_dir: Path | None, r
 
     Raises:
         RunError: the folder holds another comparison, or something else.
+        VersionError: a newer engine has written it.
     """
     folder = run_dir if run_dir is not None else Path("runs") / f"compare-{_digest(content)}"
     if resume == "never":
@@ -99,7 +103,7 @@ class ComparisonFolder:
             raise write_error(path, error) from error
         self._lock: IO[str] = hold(path, "comparing")
         try:
-            self.write(_CONTENT, json.dumps(content, indent=2) + "\n")
+            self.write(_CONTENT, json.dumps({"version": COMPARISON_VERSION, **content}, indent=2) + "\n")
         except BaseException:
             release(self._lock)
             raise
@@ -142,7 +146,8 @@ def _check_same(folder: Path, content: Mapping[str, Any]) -> None:
         raise RunError(f"{folder}: holds files but no {_CONTENT}, so it is no comparison; give another --run-dir")
     remedy = "give another --run-dir, or --resume never to start a new one beside it"
     try:
-        earlier = checked(read_json(path, RunError), _COMPARED, path, RunError)
+        values = without_version(read_json(path, RunError), COMPARISON_VERSION, path, RunError)
+        earlier = checked(values, _COMPARED, path, RunError)
     except RunError as error:
         raise RunError(f"{error}; {remedy}") from error
     if _compared(earlier) != _compared(content):

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from engine.atomic import open_appending, replace_file, write_error
-from engine.errors import InputError, RunError
+from engine.errors import InputError, RunError, VersionError
 from engine.learners.checkpoints import newest_checkpoint
 from engine.reading import naming, read_json
 from engine.recipes import (
     Plan,
     Recipe,
     load_recipe,
-    plan_to_dict,
+    plan_to_json,
     recipe_identity,
     recipe_to_dict,
     recipe_to_json,
@@ -43,6 +43,7 @@ def choose_folder(recipe: Recipe, run_dir: Path | None, resume: Resume) -> Path:
 
     Raises:
         RunError: the folder belongs to another recipe, or is no run folder.
+        VersionError: a newer engine has written it.
     """
     folder = run_dir if run_dir is not None else default_folder(recipe)
     if resume == "never":
@@ -51,6 +52,8 @@ def choose_folder(recipe: Recipe, run_dir: Path | None, resume: Resume) -> Path:
     if any(name != "log.txt" and not name.startswith(".") for name in names_in(folder)):
         try:
             earlier = read_recipe(folder)
+        except VersionError:
+            raise
         except InputError as error:
             checkpoint, _ = newest_checkpoint(folder / "checkpoints")
             if checkpoint is not None and checkpoint.values["recipe"] == recipe_identity(recipe):
@@ -124,7 +127,7 @@ class RunFolder:
         self._lock: IO[str] = hold(path, "training")
         try:
             replace_file(path / "recipe.json", recipe_to_json(recipe).encode())
-            self.write_json("plan.json", plan_to_dict(plan))
+            replace_file(path / "plan.json", plan_to_json(plan).encode())
             self.write_json("environment.json", environment)
             self.checkpoints.mkdir(exist_ok=True)
             self._log: IO[str] = open_appending(path / "log.txt")

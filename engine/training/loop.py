@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from engine.atomic import remove_unfinished, write_error
-from engine.data import Source, open_source
 from engine.errors import EngineError, LearnerError, RunError
 from engine.learners import LearnerState
 from engine.learners.checkpoints import save_checkpoint
-from engine.methods import Team, method_of, networks_sha256
+from engine.methods import networks_sha256
 from engine.paths import absolute, check_writable
 from engine.recipes import (
     Plan,
@@ -27,24 +24,22 @@ from engine.recipes import (
     recipe_to_dict,
     with_absolute_paths,
 )
-from engine.runtimes import Runtime, open_runtime
-from engine.tracking import Console, MetricsLog, Preparation, Record, open_console
-from engine.training.by_products import ByProducts
+from engine.tracking import Console, Preparation, open_console
 from engine.training.departures import Departures
 from engine.training.environment import describe_environment
 from engine.training.finished import finished_result
 from engine.training.folder import Resume, RunFolder, choose_folder
-from engine.training.foresight import network_check
 from engine.training.holding import refuse_held
 from engine.training.interruption import Interruption
-from engine.training.mirror import Mirror, open_mirror
-from engine.training.presence import Presence
+from engine.training.mirror import open_mirror
 from engine.training.preview import check_batches
 from engine.training.ray_log import ray_log
 from engine.training.recalibration import recalibrate
 from engine.training.reports import Progress, Questions, mean_test_accuracy
 from engine.training.result import Result, Status
 from engine.training.resuming import newest_of_run
+from engine.training.run_record import RunRecord
+from engine.training.session import Session
 
 
 def train(
@@ -70,7 +65,7 @@ def train(
             without it goes on.
 
     Raises:
-        RecipeError, PlanError, DataError, RunError: the input cannot be used; nothing was trained.
+        RecipeError, PlanError, DataError, RunError, VersionError: the input cannot be used; nothing was trained.
         LearnerError: a learner failed; the newest checkpoint is whole.
     """
     started = time.monotonic()
@@ -89,23 +84,15 @@ def train(
         return finished
     check_writable(folder_path, "--run-dir", RunError)
     with contextlib.ExitStack() as opened:
-        source = open_source(
-            recipe.data,
-            recipe.seed,
-            Preparation(console.message),
-            companions=getattr(recipe.method, "companions", "none"),
-            before_decoding=network_check(recipe),
-        )
-        opened.callback(source.close)
-        team = method_of(recipe).team(recipe, source.facts)
+        session = opened.enter_context(Session(recipe, plan, Preparation(console.message), check=True))
+        source = session.source
         check_batches(recipe, source.facts)
         try:
-            runtime = open_runtime(recipe, source.facts, team, source.steps_per_epoch(), plan)
+            session.start()
         except LearnerError as error:
             # There is no run folder yet whose log could keep them.
             console.message(error.details)
             raise
-        opened.callback(runtime.close)
         folder = RunFolder(folder_path, recipe, plan, describe_environment())
         opened.callback(folder.close)
         folder.write_json("data.json", source.inventory.to_json())
@@ -113,65 +100,62 @@ def train(
             console.message(line)
         if recipe.data.labelled_fraction is not None or recipe.data.labelled_indices is not None:
             folder.write_lines("labelled_indices.txt", source.labelled_indices())
-        run = _Run(recipe, plan, source, team, runtime, folder, console, mirror, until_step)
+        record = RunRecord(folder, console, mirror, started)
         try:
-            result = run.train(started)
+            for caution in cautions(recipe):
+                record.say(caution)
+            result = Training(session, record, until_step).run()
         except BaseException:
-            run.by_products.mirror_the_end()
+            record.by_products.mirror_the_end()
             raise
-        return run.mirrored(result)
+        return record.mirrored(result)
 
 
-class _Run:
-    """One training while it lasts."""
+class Training:
+    """One way through the training loop: from the newest checkpoint to the end, an interruption or a failure.
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        plan: Plan,
-        source: Source,
-        team: Team,
-        runtime: Runtime,
-        folder: RunFolder,
-        console: Console,
-        mirror: Mirror | None,
-        until_step: int | None,
-    ) -> None:
-        self._recipe, self._plan, self._source, self._team = recipe, plan, source, team
-        self._runtime, self._folder, self._console = runtime, folder, console
-        self._steps_per_epoch = source.steps_per_epoch()
-        self._total = recipe.epochs * self._steps_per_epoch
+    After a failure another one goes on, with the same record and learners that were started anew.
+
+    Args:
+        session: whose learners have just been started.
+        record: of the run.
+        until_step: stops after so many steps of the whole run; at its end unless given.
+    """
+
+    def __init__(self, session: Session, record: RunRecord, until_step: int | None = None) -> None:
+        self._recipe, self._plan = session.recipe, session.plan
+        self._source, self._team, self._runtime = session.source, session.team, session.runtime
+        self._record, self._folder = record, record.folder
+        self._steps_per_epoch = self._source.steps_per_epoch()
+        self._total = self._recipe.epochs * self._steps_per_epoch
         self._last = self._total if until_step is None else min(until_step, self._total)
-        self._questions = Questions(runtime)
-        self._progress = Progress(self._emit)
-        self._presence = Presence(folder.path)
-        self.by_products = ByProducts(folder.path, mirror, self._tell)
-        self._metrics: MetricsLog | None = None
+        self._questions = Questions(self._runtime)
+        self._progress = Progress(record.write)
         self._states: dict[str, LearnerState] = {}
         self._memory: dict[str, dict[str, int]] = {}
-        self._departures = Departures(team.networks.values(), self._say)
+        self._departures = Departures(self._team.networks.values(), record.say)
 
-    def train(self, started: float) -> Result:
-        """Train from the newest checkpoint to the end, or to an interruption."""
+    def run(self) -> Result:
+        """Train; returns what came of it, which the folder then holds.
+
+        Raises:
+            LearnerError: a learner failed; the newest checkpoint is whole.
+            RunError: the checkpoint is of another run, or the folder cannot be written to.
+        """
         try:
             # A process that was killed while it wrote one leaves it behind.
             remove_unfinished(self._folder.path)
-            for caution in cautions(self._recipe):
-                self._say(caution)
             step = self._resume()
-            self._metrics = MetricsLog(self._folder.path, step or None)
-            self.by_products.open(step or None)
+            self._record.begin(step)
             for learner, place in self._runtime.describe().items():
                 self._folder.log(f"{learner} lives in {place}")
             with ray_log(self._folder.path), Interruption(self._runtime) as interruption:
-                self._console.start(self._recipe.name, self._team.names, self._total, step)
+                self._record.console.start(self._recipe.name, self._team.names, self._total, step)
                 step = self._steps(step, interruption)
                 status: Status = "finished" if step == self._total else "interrupted"
-                self._presence.check()
-                result = self._concluded(step, status, started)
-                self._presence.check()
-                # Last, because whoever reads it takes all the rest to be there.
-                self._folder.write_json("summary.json", result.to_json())
+                self._record.check_presence()
+                result = self._concluded(step, status)
+                self._record.write_result(result)
                 return result
         except EngineError as error:
             # A disk that is full as well must not hide it.
@@ -179,28 +163,24 @@ class _Run:
                 self._folder.log(f"failed: {error}\n{getattr(error, 'details', '')}")
             self._questions.salvage()
             if isinstance(error, RunError):
-                self._presence.check()
+                self._record.check_presence()
             raise
         except OSError as error:
-            self._presence.check()
+            self._record.check_presence()
             raise write_error(Path(os.fsdecode(error.filename or self._folder.path)), error) from error
         finally:
-            self.by_products.close()
-            if self._metrics is not None:
-                # What comes here has failed already, and says so itself.
-                with contextlib.suppress(Exception):
-                    self._metrics.close()
+            self._record.end()
 
     def _resume(self) -> int:
         checkpoint = newest_of_run(
-            self._folder.checkpoints, self._recipe, self._source.facts, self._team.names, self._say
+            self._folder.checkpoints, self._recipe, self._source.facts, self._team.names, self._record.say
         )
         if checkpoint is None:
             return 0
         self._runtime.restore(checkpoint.states)
         self._progress.latest.update(checkpoint.values["latest"])
         self._states = checkpoint.states
-        self._say(f"goes on from {checkpoint.path} (step {checkpoint.step} of {self._total})")
+        self._record.say(f"goes on from {checkpoint.path} (step {checkpoint.step} of {self._total})")
         return checkpoint.step
 
     def _steps(self, step: int, interruption: Interruption) -> int:
@@ -236,7 +216,7 @@ class _Run:
     def _checkpoint(self, step: int) -> None:
         def save(states: dict[str, Any]) -> None:
             self._states = states
-            self._presence.check()
+            self._record.check_presence()
             values = {
                 "recipe": recipe_identity(self._recipe),
                 "facts": self._source.facts.to_json(),
@@ -244,43 +224,14 @@ class _Run:
             }
             save_checkpoint(self._folder.checkpoints, step, states, values, self._plan.keep_checkpoints)
             self._folder.log(f"checkpoint after step {step}")
-            self.by_products.mirror(step)
+            self._record.by_products.mirror(step)
 
         self._questions.ask("state", save)
 
-    def mirrored(self, result: Result) -> Result:
-        """Send the mirror the end of a run; returns its result with what went wrong with that, too."""
-        self.by_products.mirror_the_end()
-        if len(self.by_products.warnings) == len(result.warnings):
-            return result
-        result = dataclasses.replace(result, warnings=tuple(self.by_products.warnings))
-        with contextlib.suppress(EngineError, OSError):
-            self._presence.check()
-            self._folder.write_json("summary.json", result.to_json())
-        return result
-
-    def _say(self, text: str) -> None:
-        self._console.message(text)
-        self._folder.log(text)
-
-    def _tell(self, warning: str) -> None:
-        self._console.message(warning)
-        # The disk that is full may be the log's.
-        with contextlib.suppress(EngineError):
-            self._folder.log(f"warning: {warning}")
-
-    def _emit(self, step: int, epoch: int, records: Sequence[Record]) -> None:
-        self._presence.check()
-        assert self._metrics is not None
-        self._metrics.write(records)
-        self.by_products.write(records)
-        self._console.update(step, epoch, records)
-
-    def _concluded(self, step: int, status: Status, started: float) -> Result:
-        assert self._metrics is not None
+    def _concluded(self, step: int, status: Status) -> Result:
         choices = recipe_to_dict(self._recipe) if status == "finished" else None
         scores = {name: value for name, value in self._progress.latest.items() if value == value}
-        self.by_products.finish(self._metrics, self._recipe.name, choices, scores)
+        self._record.finish(self._recipe.name, choices, scores)
         return Result(
             run_dir=self._folder.path,
             status=status,
@@ -296,6 +247,6 @@ class _Run:
             trained_parameters=self._team.trained_parameters,
             weights_sha256=networks_sha256(self._team.networks, self._source.facts, self._states),
             departures=self._departures.reasons,
-            seconds=time.monotonic() - started,
-            warnings=tuple(self.by_products.warnings),
+            seconds=time.monotonic() - self._record.started,
+            warnings=tuple(self._record.by_products.warnings),
         )

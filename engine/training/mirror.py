@@ -20,7 +20,7 @@ import pyarrow
 from pyarrow.fs import LocalFileSystem
 
 from engine.data.uris import Place, connect, download, first_words, is_uri, list_files, storage_errors, without_secret
-from engine.errors import PlanError, RecipeError, RunError
+from engine.errors import PlanError, RecipeError, RunError, VersionError
 from engine.learners.manifests import MANIFEST
 from engine.recipes import Recipe, load_recipe, recipe_identity
 from engine.training.folder import Resume
@@ -250,7 +250,7 @@ class Mirror:
             copy.write_bytes(self._place.read(_RECIPE))
             try:
                 earlier = load_recipe(copy)
-            except RecipeError as error:
+            except (RecipeError, VersionError) as error:
                 found = str(error).replace(f"{scratch}{os.sep}", "")
                 raise RunError(f"plan.mirror={self._name}: its {found}; give another plan.mirror") from error
         if recipe_identity(earlier) != recipe_identity(recipe):

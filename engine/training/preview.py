@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.data import Facts, Inventory, open_source
+from engine.data import Facts, Inventory
 from engine.errors import RecipeError, RunError
 from engine.learners.checkpoints import newest_checkpoint
-from engine.methods import Team, method_of
+from engine.methods import Team
 from engine.paths import absolute
 from engine.program import Program
-from engine.recipes import Recipe, with_absolute_paths
+from engine.recipes import Plan, Recipe, with_absolute_paths
 from engine.training.folder import Resume, choose_folder, read_summary
-from engine.training.foresight import network_check
+from engine.training.session import Session
 
 
 @dataclass(frozen=True)
@@ -116,20 +116,11 @@ def preview(recipe: Recipe, run_dir: str | Path | None = None, resume: Resume = 
     recipe = with_absolute_paths(recipe)
     wanted = absolute(run_dir, "--run-dir", RunError) if run_dir is not None else None
     folder = absolute(choose_folder(recipe, wanted, resume), "--run-dir", RunError)
-    source = open_source(
-        recipe.data,
-        recipe.seed,
-        companions=getattr(recipe.method, "companions", "none"),
-        before_decoding=network_check(recipe),
-        check=False,
-    )
-    try:
+    with Session(recipe, Plan()) as session:
+        source = session.source
         check_batches(recipe, source.facts)
-        steps_per_epoch = source.steps_per_epoch()
-        team = method_of(recipe).team(recipe, source.facts)
-        return Preview(recipe, source.facts, source.inventory, team, steps_per_epoch, folder, _finished_steps(folder))
-    finally:
-        source.close()
+        steps, finished = source.steps_per_epoch(), _finished_steps(folder)
+        return Preview(recipe, source.facts, source.inventory, session.team, steps, folder, finished)
 
 
 def _finished_steps(folder: Path) -> int:

@@ -10,17 +10,17 @@ from pathlib import Path
 
 from torch import nn
 
-from engine.data import Facts, open_source
+from engine.data import Facts
 from engine.errors import RunError
 from engine.learners.checkpoints import Checkpoint, require_checkpoint
 from engine.methods import Network, assemble, method_of
 from engine.paths import absolute
 from engine.reading import naming
 from engine.recipes import Plan, Recipe, load_recipe, with_absolute_paths
-from engine.runtimes import open_runtime
 from engine.tracking import Record, read_metrics
 from engine.training.recalibration import recalibrate
 from engine.training.reports import score_name, scores_by_network
+from engine.training.session import Session
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ def load(run_dir: str | Path) -> Run:
 
     Raises:
         RunError: it is no run folder, or holds no complete checkpoint.
+        VersionError: a newer engine has written it.
     """
     path = absolute(run_dir, "run_dir", RunError)
     with naming(path, RunError):
@@ -114,34 +115,26 @@ def evaluate(run: Run, data_root: str | None = None) -> dict[str, float]:
         recipe = dataclasses.replace(recipe, method=dataclasses.replace(recipe.method, knowledge_folder=None))
     if data_root is not None:
         recipe = with_absolute_paths(dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=data_root)))
-    source = open_source(recipe.data, recipe.seed, check=False)
-    try:
+    with Session(recipe, Plan(executor="process")) as session:
+        source = session.source
         if source.facts.fingerprint != run.facts.fingerprint:
             raise RunError(
                 f"{run.path}: was trained on other images than data.root={recipe.data.root} holds "
                 f"({run.facts.describe()} then, {source.facts.describe()} now); give the same images and labels"
             )
-        team = method_of(recipe).team(recipe, source.facts)
-        runtime = open_runtime(recipe, source.facts, team, source.steps_per_epoch(), Plan(executor="process"))
-        try:
-            missing = [name for name in team.names if name not in run.checkpoint.states]
-            if missing:
-                raise RunError(
-                    f"{run.checkpoint.path}: holds no state of {', '.join(missing)}; it is of another recipe"
-                )
-            # Nothing is learned here, so nothing need be remembered, which may be gigabytes.
-            runtime.restore({n: dataclasses.replace(s, knowledge={}) for n, s in run.checkpoint.states.items()})
-            scores: dict[str, float] = {}
-            recalibrate(runtime, team, source)
-            for split in ("validation", "test"):
-                if not source.facts.sizes.get(split):
-                    continue
-                for batch in source.evaluation_batches(split):
-                    runtime.submit(team.evaluation, batch)
-                for network, values in scores_by_network(runtime.ask("score").result()).items():
-                    scores |= {score_name(network, split, name): value for name, value in values.items()}
-            return scores
-        finally:
-            runtime.close()
-    finally:
-        source.close()
+        team, runtime = session.team, session.start()
+        missing = [name for name in team.names if name not in run.checkpoint.states]
+        if missing:
+            raise RunError(f"{run.checkpoint.path}: holds no state of {', '.join(missing)}; it is of another recipe")
+        # Nothing is learned here, so nothing need be remembered, which may be gigabytes.
+        runtime.restore({n: dataclasses.replace(s, knowledge={}) for n, s in run.checkpoint.states.items()})
+        scores: dict[str, float] = {}
+        recalibrate(runtime, team, source)
+        for split in ("validation", "test"):
+            if not source.facts.sizes.get(split):
+                continue
+            for batch in source.evaluation_batches(split):
+                runtime.submit(team.evaluation, batch)
+            for network, values in scores_by_network(runtime.ask("score").result()).items():
+                scores |= {score_name(network, split, name): value for name, value in values.items()}
+        return scores

@@ -68,7 +68,7 @@ class Fate:
             self.runtime = open_runtime(*arguments)
             return self.runtime
 
-        monkeypatch.setattr("engine.training.loop.open_runtime", opened)
+        monkeypatch.setattr("engine.training.session.open_runtime", opened)
 
     def update(self, step: int, epoch: int, records: Sequence[Record]) -> None:
         if step < 20 or self.died_at:

@@ -8,7 +8,19 @@ from pathlib import Path
 import pytest
 
 import engine
-from engine.recipes import DML, SGD, Backbone, Distillation, InfoPro, Peer, Recipe, load_recipe, with_absolute_paths
+from engine.recipes import (
+    DML,
+    SGD,
+    Backbone,
+    Distillation,
+    InfoPro,
+    Peer,
+    Recipe,
+    load_recipe,
+    recipe_from_dict,
+    recipe_to_dict,
+    with_absolute_paths,
+)
 
 
 def changed(*words: str) -> Recipe:
@@ -31,7 +43,7 @@ def changed(*words: str) -> Recipe:
 def test_a_cohort_in_one_word(text: str, expected: tuple[Peer, ...]) -> None:
     recipe = changed(f"method.peers={text}")
     assert recipe.method.peers == expected
-    assert engine.recipes.recipe_from_dict(json.loads(engine.recipes.recipe_to_json(recipe))) == recipe
+    assert recipe_from_dict(json.loads(json.dumps(recipe_to_dict(recipe)))) == recipe
 
 
 def test_what_a_peer_does_inside_is_chosen_by_its_kind() -> None:

@@ -67,7 +67,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch) -> Broken:
             monkeypatch.setattr(source, "batch", batch)
             return source
 
-        monkeypatch.setattr("engine.training.loop.open_source", opened)
+        monkeypatch.setattr("engine.training.session.open_source", opened)
 
     return arrange
 

@@ -41,7 +41,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None
             monkeypatch.setattr(source, "batch", batch)
             return source
 
-        monkeypatch.setattr("engine.training.loop.open_source", opened)
+        monkeypatch.setattr("engine.training.session.open_source", opened)
 
     return arrange
 

@@ -126,7 +126,7 @@ def test_the_record_is_no_by_product_also_before_the_first_step(
     tmp_path: Path, tiny_recipe: TinyRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("engine.training.loop.MetricsLog", fail(FAILURES["disk"]))
+        patched.setattr("engine.training.run_record.MetricsLog", fail(FAILURES["disk"]))
         with pytest.raises(engine.RunError, match=f"{tmp_path}.*the disk is full"):
             engine.train(tiny_recipe(epochs=1), IN_PROCESS, tmp_path / "run")
     assert engine.train(tiny_recipe(epochs=1), IN_PROCESS, tmp_path / "run").status == "finished"

@@ -117,7 +117,7 @@ def test_a_finished_run_is_returned_at_once(
     def refuse(*_: Any) -> None:
         raise AssertionError("images were opened")
 
-    monkeypatch.setattr("engine.training.loop.open_source", refuse)
+    monkeypatch.setattr("engine.training.session.open_source", refuse)
     assert engine.train(tiny_recipe(), IN_PROCESS, tmp_path) == first
     assert _contents(tmp_path) == before
 
@@ -156,7 +156,7 @@ def test_a_second_process_is_told_who_trains_in_a_folder_before_it_reads_images(
         def refuse(*_: Any, **__: Any) -> None:
             raise AssertionError("images were opened")
 
-        patched.setattr("engine.training.loop.open_source", refuse)
+        patched.setattr("engine.training.session.open_source", refuse)
         with pytest.raises(engine.RunError) as caught:
             engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
         found = re.fullmatch(
@@ -245,7 +245,7 @@ def test_a_run_that_was_killed_before_its_recipe_was_there_starts_again(
 
 def test_the_lock_ends_with_the_training(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("engine.training.loop._Run.train", lambda *_: 1 / 0)
+        patched.setattr("engine.training.loop.Training.run", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
     assert engine.train(tiny_recipe(), IN_PROCESS, tmp_path).status == "finished"
@@ -304,7 +304,7 @@ def test_a_disk_that_gets_full_at_a_report(
 
     plan = engine.Plan(executor="process", report_every_steps=3, checkpoint_every_steps=2)
     with monkeypatch.context() as patched:
-        patched.setattr("engine.training.loop.MetricsLog.write", full)
+        patched.setattr("engine.training.run_record.MetricsLog.write", full)
         with pytest.raises(engine.RunError, match="the disk is full") as caught:
             engine.train(tiny_recipe(), plan, tmp_path)
     assert str(tmp_path) in str(caught.value)

@@ -1,0 +1,92 @@
+"""The record of a run: its folder, its metrics, what is said of it, and the by-products beside them.
+
+It lasts as long as the command, however often training is begun anew in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.errors import EngineError
+from engine.tracking import Console, MetricsLog, Record
+from engine.training.by_products import ByProducts
+from engine.training.folder import RunFolder
+from engine.training.mirror import Mirror
+from engine.training.presence import Presence
+from engine.training.result import Result
+
+
+class RunRecord:
+    """What one command writes and says of a run.
+
+    Args:
+        folder: the run folder.
+        console: where progress is shown.
+        mirror: the folder's copy elsewhere, if there is one.
+        started: when the command began, as `time.monotonic`.
+    """
+
+    def __init__(self, folder: RunFolder, console: Console, mirror: Mirror | None, started: float) -> None:
+        self.folder, self.console, self.started = folder, console, started
+        self.by_products = ByProducts(folder.path, mirror, self._warn)
+        self._presence = Presence(folder.path)
+        self._metrics: MetricsLog | None = None
+
+    def begin(self, step: int) -> None:
+        """Begin to record what comes after ``step``; what was recorded of later steps is forgotten."""
+        self._metrics = MetricsLog(self.folder.path, step or None)
+        self.by_products.open(step or None)
+
+    def write(self, step: int, epoch: int, records: Sequence[Record]) -> None:
+        """Record, and show, what was measured."""
+        self.check_presence()
+        assert self._metrics is not None
+        self._metrics.write(records)
+        self.by_products.write(records)
+        self.console.update(step, epoch, records)
+
+    def say(self, text: str) -> None:
+        """Tell the console and the log."""
+        self.console.message(text)
+        self.folder.log(text)
+
+    def _warn(self, warning: str) -> None:
+        self.console.message(warning)
+        # The disk that is full may be the log's.
+        with contextlib.suppress(EngineError):
+            self.folder.log(f"warning: {warning}")
+
+    def check_presence(self) -> None:
+        """Raise RunError if the folder has been moved, deleted or replaced by another."""
+        self._presence.check()
+
+    def finish(self, title: str, choices: Mapping[str, Any] | None, scores: Mapping[str, float]) -> None:
+        """Make what is made at the end; as `ByProducts.finish`."""
+        assert self._metrics is not None
+        self.by_products.finish(self._metrics, title, choices, scores)
+
+    def end(self) -> None:
+        """Close what `begin` has opened; after `finish` this does nothing."""
+        self.by_products.close()
+        if self._metrics is not None:
+            # What comes here has failed already, and says so itself.
+            with contextlib.suppress(Exception):
+                self._metrics.close()
+
+    def write_result(self, result: Result) -> None:
+        """Write summary.json, the last file of a run: whoever reads it takes all the rest to be there."""
+        self.check_presence()
+        self.folder.write_json("summary.json", result.to_json())
+
+    def mirrored(self, result: Result) -> Result:
+        """Send the mirror the end of a run; returns its result with what went wrong with that, too."""
+        self.by_products.mirror_the_end()
+        if len(self.by_products.warnings) == len(result.warnings):
+            return result
+        result = dataclasses.replace(result, warnings=tuple(self.by_products.warnings))
+        with contextlib.suppress(EngineError, OSError):
+            self.write_result(result)
+        return result

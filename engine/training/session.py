@@ -1,0 +1,95 @@
+"""A session: the source, the team and the runtime of a recipe, opened in this order and closed in any case."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable
+from types import TracebackType
+
+from engine.data import Source, open_source
+from engine.methods import Team, method_of
+from engine.recipes import Plan, Recipe
+from engine.runtimes import Runtime, open_runtime
+from engine.training.foresight import network_check
+
+
+class Session:
+    """What a recipe is trained, scored or looked at with.
+
+    Entered, it has its images. Learners and programs are planned when they are first asked for, and live from `start`
+    on. All that was opened is closed when it is left, by an error too; it is entered once.
+
+    Args:
+        recipe: what is trained.
+        plan: where its learners live.
+        progress: told what is done to prepare the images, and the fraction that is done; nobody unless given.
+        check: whether all pictures are looked at first, to find damaged ones; for a training alone.
+
+    Attributes:
+        source: of the images.
+    """
+
+    source: Source
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        plan: Plan,
+        progress: Callable[[str, float], None] | None = None,
+        *,
+        check: bool = False,
+    ) -> None:
+        self.recipe, self.plan = recipe, plan
+        self._progress, self._check = progress, check
+        self._opened = contextlib.ExitStack()
+        self._started = contextlib.ExitStack()
+        self._runtime: Runtime | None = None
+
+    def __enter__(self) -> Session:
+        """Open the images.
+
+        Raises:
+            RecipeError, DataError: they cannot be used.
+        """
+        self.source = open_source(
+            self.recipe.data,
+            self.recipe.seed,
+            self._progress,
+            companions=getattr(self.recipe.method, "companions", "none"),
+            before_decoding=network_check(self.recipe),
+            check=self._check,
+        )
+        self._opened.callback(self.source.close)
+        self._opened.callback(self._started.close)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._opened.close()
+
+    @functools.cached_property
+    def team(self) -> Team:
+        """Learners and programs of the recipe; RecipeError says why there can be none."""
+        return method_of(self.recipe).team(self.recipe, self.source.facts)
+
+    @property
+    def runtime(self) -> Runtime:
+        """The learners, which `start` has started."""
+        assert self._runtime is not None, "the session was not started"
+        return self._runtime
+
+    def start(self) -> Runtime:
+        """Start the learners, with their initial weights; those of an earlier start are let go first.
+
+        Raises:
+            RecipeError, PlanError: there can be no such learners, or not on this machine or cluster.
+            LearnerError: one could not be built.
+        """
+        self._started.close()
+        self._runtime = open_runtime(
+            self.recipe, self.source.facts, self.team, self.source.steps_per_epoch(), self.plan
+        )
+        self._started.callback(self._runtime.close)
+        return self._runtime
