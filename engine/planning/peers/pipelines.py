@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
 
 from engine.learners.taps import statistics_untracked
-from engine.methods.balancing import balance
+from engine.partition import balance
 from engine.planning.peers.job import Job
 from engine.planning.peers.live_activations import LiveActivations
 from engine.planning.peers.meeting import meet
