@@ -7,6 +7,15 @@ from engine.backbones.branches import BranchPlan, branch_plans, build_branch, fo
 from engine.backbones.building import build
 from engine.backbones.cuts import cut, cut_points
 from engine.backbones.inception_v1 import auxiliary_heads
+from engine.backbones.layouts import (
+    FeatureLayout,
+    LayoutError,
+    Maps,
+    Vectors,
+    feature_layout,
+    naming_block,
+    require_layout,
+)
 from engine.backbones.plain_names import load_plain_state, plain_state
 from engine.backbones.registry import Family, family, names
 from engine.backbones.residual import bypassable
@@ -18,7 +27,11 @@ from engine.backbones.weights import load_weights
 __all__ = [
     "BranchPlan",
     "Family",
+    "FeatureLayout",
+    "LayoutError",
+    "Maps",
     "SubNetworkSampler",
+    "Vectors",
     "auxiliary_heads",
     "branch_plans",
     "build",
@@ -28,14 +41,17 @@ __all__ = [
     "cut_points",
     "droppable_stages",
     "family",
+    "feature_layout",
     "feature_shapes",
     "forks_of",
     "load_plain_state",
     "load_weights",
     "names",
+    "naming_block",
     "parameter_counts",
     "plain_state",
     "require_droppable",
+    "require_layout",
     "run_without",
     "scaled_branches",
     "stages_of",

@@ -10,6 +10,7 @@ from torchvision.models.googlenet import BasicConv2d, InceptionAux
 
 from engine.backbones.adaptation import dropout_layer, is_imagenet_stem, take_channels
 from engine.backbones.initial_weights import initialise
+from engine.backbones.layouts import feature_layout
 from engine.backbones.registry import family
 from engine.backbones.shapes import feature_shapes
 from engine.backbones.stages import StageEnd
@@ -100,6 +101,6 @@ def auxiliary_heads(
     shapes = dict(zip(network._modules, feature_shapes(network, image_shape), strict=True))
     heads: dict[str, nn.Module] = {}
     for block in _HEADS_AFTER:
-        heads[block] = InceptionAux(shapes[block][0], num_classes)
+        heads[block] = InceptionAux(feature_layout(shapes[block]).channels, num_classes)
         initialise(heads[block])
     return heads

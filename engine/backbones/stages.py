@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from torch import nn
 
+from engine.backbones.layouts import Maps, feature_layout
 from engine.backbones.shapes import Shape, feature_shapes
 from engine.errors import RecipeError
 
@@ -52,7 +53,7 @@ def stages_by_shapes(network: nn.Sequential, image_shape: Shape, shapes: tuple[S
     starts = {
         index + ends_stage(block)
         for index, (block, (before, after)) in enumerate(zip(blocks, pairwise(inner), strict=True))
-        if ends_stage(block) or _lowers(before, after)
+        if ends_stage(block) or lowers(before, after)
     }
     stages = tuple(pairwise(sorted({0, *starts, len(blocks)})))
     if len(stages) == 1:
@@ -64,5 +65,7 @@ def stages_by_shapes(network: nn.Sequential, image_shape: Shape, shapes: tuple[S
     return stages if leading >= len(stages) - 1 else ((0, stages[leading][1]), *stages[leading + 1 :])
 
 
-def _lowers(before: Shape, after: Shape) -> bool:
-    return len(before) == len(after) == 3 and after[1] < before[1]
+def lowers(before: Shape, after: Shape) -> bool:
+    """Return whether a block that takes and gives features of these shapes lowers the height of feature maps."""
+    taken, given = feature_layout(before), feature_layout(after)
+    return isinstance(taken, Maps) and isinstance(given, Maps) and given.grid[0] < taken.grid[0]

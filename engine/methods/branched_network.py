@@ -28,9 +28,10 @@ from engine.errors import RecipeError
 from engine.learners import Learner, Role, SideBranch, Stated, Trunk
 from engine.methods.branches import branch_blocks, forks_of
 from engine.methods.chain import Chain
-from engine.methods.segments import Segment, build_network, refuse_auxiliary_heads, segments_of, summarise
+from engine.methods.segments import build_network, refuse_auxiliary_heads, summarise
 from engine.methods.team import LearnerSummary, Network, Team
 from engine.objectives import BranchMimicry, Classification, Objective, Term
+from engine.partition import Segment, whole_network
 from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message
 from engine.recipes import DHM, Recipe, RichBranches
 
@@ -72,7 +73,7 @@ class BranchedNetwork(Chain):
             )
         refuse_auxiliary_heads(recipe, "method.branch_learners=true")
         network = build_network(recipe, facts, recipe.seed)
-        (segment,) = segments_of(recipe, facts, network)
+        segment = whole_network(recipe, facts, network)
         forks = forks_of(method, facts, network)
         summaries = [summarise(_NETWORK, segment, network, self._objective(recipe, _NETWORK, forks))]
         for branch in forks:

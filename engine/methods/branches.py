@@ -9,7 +9,6 @@ from torch import nn
 from engine import backbones
 from engine.data import Facts
 from engine.errors import RecipeError
-from engine.methods.segments import Segment
 from engine.objectives import (
     Branches,
     BranchHead,
@@ -19,11 +18,9 @@ from engine.objectives import (
     Term,
     linear_head,
 )
+from engine.partition import Origin, Segment
 from engine.recipes import DHM, DSN, Branched, Recipe, RichBranches
 from engine.streams import seeded
-
-Origin = tuple[int, str]
-"""Seed and stream from which a learner's random numbers follow."""
 
 
 def branches_of(recipe: Recipe) -> Branched | None:
@@ -69,7 +66,13 @@ def branch_blocks(
             plan = next(plan for plan in plans if plan.name == branch)
             return backbones.build_branch(plan, recipe.backbone.name, network, facts.num_classes, facts.image_shape)
         shapes = dict(zip(network._modules, backbones.feature_shapes(network, facts.image_shape), strict=True))
-        return linear_head(shapes[fork], facts.num_classes)
+        there, otherwise = "", "choose method.kind=end_to_end"
+        if isinstance(settings, DSN):
+            there = "let branches leave (forks of the method) after blocks whose features it takes"
+        else:
+            otherwise = f"set method.shape=rich, or {otherwise}"
+        with backbones.naming_block(fork, network, facts.image_shape, there, otherwise):
+            return linear_head(shapes[fork], facts.num_classes)
 
 
 def classifier_term(recipe: Recipe) -> Term:

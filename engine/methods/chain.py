@@ -12,10 +12,11 @@ from engine import backbones
 from engine.data import Facts
 from engine.errors import RecipeError
 from engine.learners import Learner, Role
-from engine.methods.branches import Origin, branch_terms, classifier_term
-from engine.methods.segments import Segment, build_network, features_message, segments_of, summarise
+from engine.methods.branches import branch_terms, classifier_term
+from engine.methods.segments import build_network, features_message, summarise
 from engine.methods.team import Network, Team
 from engine.objectives import Objective, TappedClassification, Term
+from engine.partition import Origin, Segment, segments_of
 from engine.program import BATCH, SOURCE, Call, Program, batch_message
 from engine.recipes import Recipe
 from engine.streams import seeded
@@ -78,14 +79,19 @@ class Chain:
             final = classifier_term(recipe)
             objective = Objective({final.name: final}, {final.name: 1.0})
         else:
-            objective = self.local_objective(recipe, facts, segment)
+            block = list(network._modules)[segment.stop - 1]
+            there, otherwise = "cut after a block whose features it takes", "choose method.kind=end_to_end"
+            with backbones.naming_block(block, network, facts.image_shape, there, otherwise):
+                objective = self.local_objective(recipe, facts, segment)
         needs_all = [name for name in ("contrastive", "similarity") if name in objective.weights]
         if needs_all and facts.labelled_images < facts.sizes["train"]:
             raise RecipeError(
                 f"the {needs_all[0]} loss compares the labels of all images, but only {facts.labelled_images:,} of "
                 f"{facts.sizes['train']:,} have one: set data.unlabelled=drop, or choose another method or head"
             )
-        inside = [name for name, _ in network.named_children()][segment.start : segment.stop]
+        inside = list(network._modules)[segment.start : segment.stop]
+        if not inside:
+            return objective
         heads = backbones.auxiliary_heads(recipe.backbone, network, facts.num_classes, facts.image_shape)
         terms: Mapping[str, Term] = {
             f"cross_entropy_after_{block}": TappedClassification(block, head)
@@ -99,7 +105,7 @@ class Chain:
     def team(self, recipe: Recipe, facts: Facts) -> Team:
         """Return the segments as learners, and their programs."""
         network = build_network(recipe, facts, recipe.seed)
-        segments = segments_of(recipe, facts, network)
+        segments = segments_of(recipe, facts, network, self.objective)
         summaries = []
         for segment in segments:
             with torch.device("meta"):
@@ -114,7 +120,7 @@ class Chain:
     ) -> Learner:
         """Build the learner of one segment; the rest of the network is dropped at once."""
         network = build_network(recipe, facts, recipe.seed)
-        segment = next(s for s in segments_of(recipe, facts, network) if s.name == name)
+        segment = next(s for s in segments_of(recipe, facts, network, self.objective) if s.name == name)
         body = network[segment.start : segment.stop]
         with seeded(recipe.seed, segment.name, "auxiliary"):
             objective = self.objective(recipe, facts, segment, network, (recipe.seed, segment.name))

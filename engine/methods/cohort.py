@@ -11,7 +11,9 @@ from torch import nn
 from engine.data import Facts
 from engine.errors import RecipeError
 from engine.learners import Role, Stated
-from engine.methods.segments import Segment, build_network, segments_of
+from engine.methods.finding import chain_of
+from engine.methods.segments import build_network
+from engine.partition import Segment, segments_of
 from engine.recipes import Recipe
 
 
@@ -48,7 +50,7 @@ class Member:
 
     def segments(self, facts: Facts, network: nn.Sequential) -> tuple[Segment, ...]:
         """Return its segments; one if it learns end to end."""
-        return segments_of(self.recipe, facts, network)
+        return segments_of(self.recipe, facts, network, chain_of(self.recipe).objective)
 
     def learner(self, segment: Segment) -> str:
         """Return the name of the learner of a segment."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from engine.data import Facts
 from engine.methods.chain import Chain
-from engine.methods.segments import Segment
 from engine.objectives import AuxiliaryClassification, Objective, dgl_head
+from engine.partition import Segment
 from engine.recipes import Recipe
 
 

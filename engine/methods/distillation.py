@@ -15,9 +15,10 @@ from engine.data import Facts
 from engine.learners import Learner, Role, Teacher
 from engine.methods.networks import weights_sha256
 from engine.methods.pretrained import open_pretrained
-from engine.methods.segments import build_network, refuse_auxiliary_heads, segments_of, summarise
+from engine.methods.segments import build_network, refuse_auxiliary_heads, summarise
 from engine.methods.team import LearnerSummary, Network, Team
 from engine.objectives import Classification, Mimicry, Objective
+from engine.partition import whole_network
 from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message
 from engine.recipes import Recipe
 
@@ -33,7 +34,7 @@ class _Distillation:
         refuse_auxiliary_heads(recipe, "method.kind=distillation")
         teacher = open_pretrained(recipe, facts)
         student = build_network(recipe, facts, recipe.seed)
-        (segment,) = segments_of(recipe, facts, student)
+        segment = whole_network(recipe, facts, student)
         blocks = tuple(name for name, _ in teacher.named_children())
         # Neither trained here nor counted as such.
         summaries = (LearnerSummary(_TEACHER, blocks, 0, 0), summarise(_STUDENT, segment, student, _objective(recipe)))

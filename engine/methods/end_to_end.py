@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from engine.data import Facts
 from engine.methods.chain import Chain
-from engine.methods.segments import Segment
 from engine.objectives import Objective
+from engine.partition import Segment
 from engine.recipes import Recipe
 
 

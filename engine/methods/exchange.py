@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from engine.data import Facts
 from engine.learners import Stated
 from engine.methods.cohort import Member
-from engine.methods.segments import Segment, features_message
+from engine.methods.segments import features_message
+from engine.partition import Segment
 from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message
 from engine.recipes import DML, Recipe
 

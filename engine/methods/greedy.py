@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from engine.data import Facts
 from engine.methods.chain import Chain
-from engine.methods.segments import Segment
 from engine.objectives import EMBEDDING_SIZE, AuxiliaryClassification, Contrastive, Objective, linear_head
+from engine.partition import Segment
 from engine.recipes import Recipe
 
 

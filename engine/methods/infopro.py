@@ -13,7 +13,6 @@ from __future__ import annotations
 from engine.data import Facts
 from engine.errors import RecipeError
 from engine.methods.chain import Chain
-from engine.methods.segments import Segment
 from engine.objectives import (
     EMBEDDING_SIZE,
     AuxiliaryClassification,
@@ -24,6 +23,7 @@ from engine.objectives import (
     decoder_for,
     head_for,
 )
+from engine.partition import Segment
 from engine.recipes import Recipe
 
 

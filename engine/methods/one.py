@@ -9,11 +9,11 @@ their own. The last stage begins at the last block that lowers the resolution.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 
 from torch import nn
 
-from engine.backbones import feature_shapes
+from engine.backbones import Maps, feature_layout, feature_shapes, naming_block, require_layout
+from engine.backbones.stages import lowers
 from engine.data import Facts
 from engine.errors import RecipeError
 from engine.methods.segments import build_network
@@ -26,17 +26,17 @@ from engine.recipes import Recipe
 def _last_stage(recipe: Recipe, facts: Facts, network: nn.Sequential) -> tuple[int, int]:
     """Return the first block of the last stage, and the channels of the features that it takes."""
     shapes = (facts.image_shape, *feature_shapes(network, facts.image_shape))
-    starts = [
-        block
-        for block, (before, after) in enumerate(itertools.pairwise(shapes))
-        if block and len(after) == 3 and after[1] < before[1]
-    ]
+    starts = [block for block in range(1, len(network)) if lowers(shapes[block], shapes[block + 1])]
     if not starts:
+        for name, shape in list(zip(network._modules, shapes[1:], strict=True))[:-1]:
+            remedy = "choose another backbone, such as resnet20, or method.kind=end_to_end"
+            with naming_block(name, network, facts.image_shape, "", remedy):
+                require_layout(shape, "method.kind=one, which copies the last stage,", Maps)
         raise RecipeError(
             f"method.kind=one copies the last stage, from the last block that lowers the resolution, but no block of "
             f"{recipe.backbone.name} behind the first one does so: choose another backbone, such as resnet20"
         )
-    return starts[-1], shapes[starts[-1]][0]
+    return starts[-1], feature_layout(shapes[starts[-1]]).channels
 
 
 def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objective:

@@ -1,52 +1,17 @@
-"""What is cut: a network, its segments, and what their learners hold and hand on?"""
+"""What a network's learners hold and hand on: the backbone of a recipe, and sizes of segments and messages."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 from torch import nn
 
 from engine import backbones
 from engine.data import Facts
 from engine.errors import RecipeError
-from engine.methods.balanced_cuts import balanced_cuts
 from engine.methods.team import LearnerSummary
 from engine.objectives import Objective
+from engine.partition import Segment
 from engine.program import Message
-from engine.recipes import Recipe, Segmented
-
-_known_shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Consecutive blocks [start, stop) of a backbone.
-
-    Attributes:
-        index: j = 0..K-1.
-        count: K.
-        start: first block.
-        stop: block after the last.
-        features: shape of its output without the batch axis: (C, H, W), or (classes,) for the last.
-        final_channels: channels of the last features before the classifier.
-    """
-
-    index: int
-    count: int
-    start: int
-    stop: int
-    features: tuple[int, ...]
-    final_channels: int
-
-    @property
-    def name(self) -> str:
-        """Name of the learner that trains it, and of its random stream."""
-        return f"segment{self.index}"
-
-    @property
-    def is_last(self) -> bool:
-        """Whether it ends with the classifier."""
-        return self.index == self.count - 1
+from engine.recipes import Recipe
 
 
 def build_network(recipe: Recipe, facts: Facts, seed: int, peer: int = 0) -> nn.Sequential:
@@ -70,35 +35,6 @@ def refuse_auxiliary_heads(recipe: Recipe, trainer: str) -> None:
             "backbone.auxiliary_heads=false, here and in what you compare with, or choose method.kind=end_to_end, dml, "
             "or one that cuts"
         )
-
-
-def segments_of(recipe: Recipe, facts: Facts, network: nn.Sequential) -> tuple[Segment, ...]:
-    """Return the segments that a recipe cuts a network into; one if its method does not cut.
-
-    Raises:
-        RecipeError: there are fewer blocks than segments, or no such published cuts.
-    """
-    method = recipe.method
-    count, rule = (method.num_segments, method.cuts) if isinstance(method, Segmented) else (1, "balanced_layers")
-    if rule in ("balanced_memory", "balanced_time") and 1 < count < len(network):
-        rule = balanced_cuts(recipe, facts, network, count, rule)
-    ranges = backbones.cut(network, count, rule, recipe.backbone.name, facts.image_shape)
-    shapes = _feature_shapes(recipe, facts, network)
-    return tuple(
-        Segment(index, len(ranges), start, stop, shapes[stop - 1], shapes[-2][0])
-        for index, (start, stop) in enumerate(ranges)
-    )
-
-
-def _feature_shapes(recipe: Recipe, facts: Facts, network: nn.Sequential) -> tuple[tuple[int, ...], ...]:
-    """Return the shapes of all blocks' outputs; each backbone is looked at once."""
-    if ":" in recipe.backbone.name:
-        # A file of one's own may change while the process lasts.
-        return backbones.feature_shapes(network, facts.image_shape)
-    key = repr((recipe.backbone, facts.num_classes, facts.image_shape))
-    if key not in _known_shapes:
-        _known_shapes[key] = backbones.feature_shapes(network, facts.image_shape)
-    return _known_shapes[key]
 
 
 def summarise(name: str, segment: Segment, network: nn.Sequential, objective: Objective) -> LearnerSummary:

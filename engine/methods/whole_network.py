@@ -11,9 +11,10 @@ from torch import nn
 from engine.data import Facts
 from engine.learners import Bystander, Learner, Role
 from engine.learners.teaching.passes import Teaching
-from engine.methods.segments import build_network, refuse_auxiliary_heads, segments_of, summarise
+from engine.methods.segments import build_network, refuse_auxiliary_heads, summarise
 from engine.methods.team import Network, Team
 from engine.objectives import Objective
+from engine.partition import whole_network
 from engine.program import BATCH, SOURCE, Call, Program, batch_message
 from engine.recipes import Recipe
 from engine.streams import seeded
@@ -57,7 +58,7 @@ class WholeNetwork:
         """Return the one learner, and its programs."""
         refuse_auxiliary_heads(recipe, f"method.kind={recipe.method.kind}")
         network = build_network(recipe, facts, recipe.seed)
-        (segment,) = segments_of(recipe, facts, network)
+        segment = whole_network(recipe, facts, network)
         with torch.device("meta"):
             objective = self.objective(recipe, facts, network)
         companions = 1 if getattr(recipe.method, "companions", "none") == "none" else 2

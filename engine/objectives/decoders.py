@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from torch import nn
 
+from engine.backbones import Maps, require_layout
 from engine.objectives.convolutions import Convolution, UpsampledConvolution
 from engine.objectives.initialisation import initialise
 from engine.objectives.recomputation import RecomputedSequence
-from engine.objectives.shapes import feature_map, is_large
+from engine.objectives.shapes import is_large
 
 # Channels that enter the 3x3 convolution at image size, at half of it, and at a quarter or less, as published.
 _CHANNELS_BY_HALVINGS = (12, 32, 128)
@@ -40,10 +41,10 @@ def cifar_decoder(feature_shape: tuple[int, ...], image_shape: tuple[int, int, i
     Raises:
         RecipeError: the features are not a feature map.
     """
-    channels, *resolution = feature_map(feature_shape, "the decoder")
+    maps = require_layout(feature_shape, "the decoder", Maps)
     size = image_shape[1:]
     layers = [
-        *_resized_convolution(channels, width, (resolution[0], resolution[1]), size),
+        *_resized_convolution(maps.channels, width, maps.grid, size),
         *_activation(width),
         Convolution(width, image_shape[0], kernel_size=3, padding=1),
     ]
@@ -60,7 +61,8 @@ def imagenet_decoder(feature_shape: tuple[int, ...], image_shape: tuple[int, int
     Raises:
         RecipeError: the features are not a feature map ``[C, H, W]``.
     """
-    channels, height, width = feature_map(feature_shape, "the decoder")
+    maps = require_layout(feature_shape, "the decoder", Maps)
+    channels, (height, width) = maps.channels, maps.grid
     sizes = [image_shape[1:]]
     while sizes[0][0] > 2 * height or sizes[0][1] > 2 * width:
         sizes.insert(0, (-(-sizes[0][0] // 2), -(-sizes[0][1] // 2)))

@@ -11,12 +11,13 @@ import math
 
 from torch import nn
 
+from engine.backbones import Maps, Vectors, require_layout
 from engine.errors import RecipeError
 from engine.objectives.convolutions import Convolution, MeanOfPositions
 from engine.objectives.initialisation import initialise
 from engine.objectives.pooling import AveragePool, GlobalAveragePool
 from engine.objectives.recomputation import RecomputedSequence
-from engine.objectives.shapes import feature_map, is_large
+from engine.objectives.shapes import is_large
 
 _HIDDEN_SIZE = 128
 
@@ -42,10 +43,9 @@ def linear_head(feature_shape: tuple[int, ...], outputs: int) -> nn.Sequential:
     Raises:
         RecipeError: the features are neither ``[C]`` nor ``[C, H, W]``.
     """
-    if len(feature_shape) == 1:
-        return nn.Sequential(nn.Linear(feature_shape[0], outputs))
-    channels, _, _ = feature_map(feature_shape, "the linear head")
-    return nn.Sequential(GlobalAveragePool(), nn.Linear(channels, outputs))
+    features = require_layout(feature_shape, "the linear head", Maps, Vectors)
+    pool = [GlobalAveragePool()] if isinstance(features, Maps) else []
+    return nn.Sequential(*pool, nn.Linear(features.channels, outputs))
 
 
 def conv_head(
@@ -66,7 +66,7 @@ def conv_head(
     Raises:
         RecipeError: the features are not a feature map.
     """
-    channels, _, _ = feature_map(feature_shape, "InfoPro's head")
+    channels = require_layout(feature_shape, "InfoPro's head", Maps).channels
     layers: list[nn.Module] = []
     strided = channels < final_channels
     for index in range(convolutions):
@@ -93,7 +93,8 @@ def dgl_head(feature_shape: tuple[int, ...], outputs: int) -> nn.Sequential:
     Raises:
         RecipeError: the features are not a feature map ``[C, H, W]``.
     """
-    channels, height, width = feature_map(feature_shape, "the DGL head")
+    maps = require_layout(feature_shape, "the DGL head", Maps)
+    channels, (height, width) = maps.channels, maps.grid
     quarter = (math.ceil(height / 4), math.ceil(width / 4))
     flat = 4 * channels
     layers: list[nn.Module] = [AveragePool((height, width), quarter)]
@@ -112,7 +113,7 @@ def imagenet_head(feature_shape: tuple[int, ...], outputs: int) -> nn.Sequential
     Raises:
         RecipeError: the features are not a feature map ``[C, H, W]``.
     """
-    channels, _, _ = feature_map(feature_shape, "InfoPro's ImageNet head")
+    channels = require_layout(feature_shape, "InfoPro's ImageNet head", Maps).channels
     layers = [
         *_convolution(channels, 128, kernel_size=1),
         *_convolution(128, 256, kernel_size=3, stride=2),
@@ -136,7 +137,8 @@ def prediction_head(feature_shape: tuple[int, ...], outputs: int, dim_in: int) -
     Raises:
         RecipeError: the features are not a feature map ``[C, H, W]``, or have more than ``dim_in`` channels.
     """
-    channels, height, width = feature_map(feature_shape, "the PredSim head")
+    maps = require_layout(feature_shape, "the PredSim head", Maps)
+    channels, (height, width) = maps.channels, maps.grid
     if channels > dim_in:
         raise RecipeError(
             f"method.prediction_features={dim_in} is the most inputs of the PredSim head, but the segment gives "

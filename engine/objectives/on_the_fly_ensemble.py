@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from engine.objectives.classification import cross_entropy_loss
 from engine.objectives.objective import Context, Term, TermValue, full_precision
+from engine.objectives.pooling import GlobalAveragePool
 
 # Added to the ensemble's probabilities in the released code.
 _OFFSET = 1e-7
@@ -71,6 +72,7 @@ class OnTheFlyEnsemble(Term):
         self.taps = (block,)
         self.branches = nn.ModuleList(branches)
         count = len(branches) + 1
+        self.pool = GlobalAveragePool()
         self.gate = nn.Sequential(nn.Linear(channels, count), nn.BatchNorm1d(count), nn.ReLU(), nn.Softmax(dim=1))
         self.weight = weight
         self.temperature = temperature
@@ -86,7 +88,7 @@ class OnTheFlyEnsemble(Term):
         """Return the loss."""
         assert context.predictions is not None, "the ensemble was called without the learner's predictions"
         shared = context.tapped[self.taps[0]]
-        gate = self.gate(shared.mean(dim=(2, 3)))
+        gate = self.gate(self.pool(shared))
         others = [branch(shared) for branch in self.branches]
         with full_precision(shared):
             logits = torch.stack([context.predictions.float(), *(each.float() for each in others)])

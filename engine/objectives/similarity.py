@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.backbones import Maps, require_layout
 from engine.objectives.objective import Context, Term, TermValue, full_precision
-from engine.objectives.shapes import feature_map
 
 _LEAST_NORM = 1e-8
 
@@ -64,7 +64,7 @@ class SimilarityMatching(Term):
 
     def __init__(self, feature_shape: tuple[int, ...], num_classes: int) -> None:
         super().__init__()
-        channels, _, _ = feature_map(feature_shape, "similarity matching")
+        channels = require_layout(feature_shape, "similarity matching", Maps).channels
         self.num_classes = num_classes
         self.convolution = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
 

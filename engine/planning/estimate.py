@@ -16,10 +16,9 @@ from engine.data import Facts
 from engine.errors import PlanError, RecipeError
 from engine.learners import replica_name
 from engine.methods import method_of
-from engine.methods.balanced_cuts import CostProfile
-from engine.methods.balancing import balance
-from engine.methods.costs import Ledger
+from engine.methods.finding import chain_of
 from engine.methods.segments import build_network
+from engine.partition import CostProfile, Ledger, balance
 from engine.planning.pipeline import grouped, step_seconds
 from engine.planning.sizes import team_sizes, without_files
 from engine.planning.team_estimate import TeamEstimate
@@ -178,7 +177,7 @@ def compare_cuts(recipe: Recipe, facts: Facts, num_segments: int, measured: Seco
         recipe: whose method cuts.
         facts: what is known of the images.
         num_segments: K.
-        measured: measured seconds of a segment, as `engine.methods.balancing.Cost`; a fourth cut balances these, and
+        measured: measured seconds of a segment, as `engine.partition.Cost`; a fourth cut balances these, and
             they decide all bounds.
     """
     recipe = without_files(recipe)
@@ -186,7 +185,7 @@ def compare_cuts(recipe: Recipe, facts: Facts, num_segments: int, measured: Seco
     assert inside is not None
     own = dataclasses.replace(recipe, method=dataclasses.replace(inside, num_segments=num_segments))
     network = planned_network(own, facts)
-    profile = CostProfile(own, facts, network, num_segments)
+    profile = CostProfile(own, facts, network, num_segments, chain_of(own).objective)
     seconds = measured or profile.seconds
     layers = backbones.cut(network, num_segments, "balanced_layers", own.backbone.name, facts.image_shape)
     found = {

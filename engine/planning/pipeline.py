@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from engine.methods import Team
-from engine.methods.balancing import balance
+from engine.partition import balance
 from engine.planning.sizes import LearnerSize
 from engine.program import SOURCE
 

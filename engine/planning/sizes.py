@@ -23,13 +23,12 @@ from engine.learners.numerics import DTYPES
 from engine.learners.propagation import Propagation
 from engine.learners.teaching.last_batch import LastBatch
 from engine.methods import Team, method_of
-from engine.methods.balanced_cuts import modelled_seconds
 from engine.methods.branches import forks_of
-from engine.methods.costs import Ledger, SavedStorages, in_precision, layer_macs
 from engine.methods.segments import build_network
 from engine.methods.team import LearnerSummary
 from engine.methods.whole_network import Training, WholeNetwork
 from engine.objectives import Context
+from engine.partition import Ledger, SavedStorages, in_precision, layer_macs, modelled_seconds
 from engine.program import BATCH, Message
 from engine.recipes import Backbone, Recipe
 

@@ -15,8 +15,9 @@ from engine.data import Facts
 from engine.learners import choose_device, numerics_applied
 from engine.learners.numerics import DTYPES
 from engine.methods.finding import chain_of
-from engine.methods.segments import Segment, build_network
+from engine.methods.segments import build_network
 from engine.objectives import Context, Objective
+from engine.partition import segment_of
 from engine.planning.estimate import segmented
 from engine.planning.sizes import without_files
 from engine.recipes import Recipe
@@ -78,8 +79,9 @@ class TimedBlocks:
         for count in counts:
             for part in range(count - 1):
                 for features in dict.fromkeys(self._shapes[: self.units - 1]):
-                    # Before the first block, so that no branch leaves inside.
-                    segment = Segment(part, count, 0, 0, features, self._shapes[-2][0])
+                    stop = self._shapes.index(features) + 1
+                    # Without blocks, so that no branch leaves inside.
+                    segment = segment_of(self._shapes, part, count, stop, stop)
                     objective = chain.objective(self._recipe, self._facts, segment, network, (0, segment.name))
                     name = f"objective {sorted(objective.terms)} on {features}"
                     self._names[count, part, features] = name

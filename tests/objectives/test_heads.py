@@ -203,7 +203,7 @@ def test_flat_features_are_taken_by_the_linear_head_only() -> None:
         lambda: linear_head((7, 3), 3),
     ]
     for build in builders:
-        with pytest.raises(RecipeError, match="channels, height, width"):
+        with pytest.raises(RecipeError, match=r"takes maps \[C, H, W\].*(7,)"):
             build()
 
 

@@ -92,5 +92,5 @@ def test_half_precision_features_under_autocast() -> None:
 
 
 def test_flat_features_are_refused() -> None:
-    with pytest.raises(RecipeError, match=r"similarity matching.*\(64,\).*method.cuts"):
+    with pytest.raises(RecipeError, match=r"similarity matching takes maps.*\(64,\)"):
         SimilarityMatching((64,), num_classes=10)

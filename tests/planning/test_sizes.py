@@ -12,7 +12,7 @@ import torch
 from engine import Plan, apply_overrides, load_recipe
 from engine.data import Batch, Facts
 from engine.methods import method_of
-from engine.methods.costs import Ledger
+from engine.partition import Ledger
 from engine.planning.estimate import estimate_team
 from engine.planning.known_images import known_facts
 from engine.planning.sizes import LearnerSize, team_sizes
@@ -81,7 +81,7 @@ def test_learners_in_turn_need_what_they_hold_for_one_another(words: str, monkey
     team = estimate_team(recipe, facts, Plan(), 1)
     lasting = sum(size.lasting for size in team.sizes)
     # Those of the meta device compute nothing.
-    monkeypatch.setattr("engine.methods.costs._SHORT_WAYS", {})
+    monkeypatch.setattr("engine.partition.cost_counter._SHORT_WAYS", {})
     assert team.in_turn_bytes == pytest.approx(lasting + peak_in_turn(recipe, facts), rel=0.07)
 
 

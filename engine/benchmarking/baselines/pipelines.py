@@ -29,7 +29,7 @@ from engine.benchmarking.baselines.training import (
     whole_network,
 )
 from engine.learners.taps import statistics_untracked
-from engine.methods.balancing import balance
+from engine.partition import balance
 
 _SCHEDULES = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}
 _TIMED = 3

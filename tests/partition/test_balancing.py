@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from engine import Plan, apply_overrides, load_recipe
 from engine.methods import method_of
-from engine.methods.balanced_cuts import CostProfile
-from engine.methods.balancing import Cost, balance
-from engine.methods.costs import Ledger, SavedStorages
+from engine.methods.finding import chain_of
+from engine.partition import Cost, CostProfile, Ledger, SavedStorages, balance
 from engine.planning.estimate import planned_network
 from engine.planning.known_images import known_facts
 from engine.planning.sizes import team_sizes
@@ -61,7 +60,7 @@ def recipe_of(name: str, *fields: str) -> Recipe:
 def profile_of(name: str, num_segments: int, *fields: str) -> CostProfile:
     recipe = recipe_of(name, "data.batch_size=128", *fields)
     facts, _ = known_facts(recipe)
-    return CostProfile(recipe, facts, planned_network(recipe, facts), num_segments)
+    return CostProfile(recipe, facts, planned_network(recipe, facts), num_segments, chain_of(recipe).objective)
 
 
 @pytest.mark.parametrize(("num_segments", "share"), [(2, 0.547), (3, 0.374), (4, 0.303), (8, 0.171)])
@@ -117,7 +116,7 @@ def test_summed_costs_are_those_of_whole_segments(fields: tuple[str, ...], num_s
     recipe = recipe_of("infopro_cifar10_resnet32", "data.batch_size=32", *cuts, *fields)
     facts, _ = known_facts(recipe)
     network = planned_network(recipe, facts)
-    profile = CostProfile(recipe, facts, network, num_segments)
+    profile = CostProfile(recipe, facts, network, num_segments, chain_of(recipe).objective)
     inner = balance(profile.saved, profile.units, num_segments)
     sizes = team_sizes(recipe, facts, method_of(recipe).team(recipe, facts))
     for part, (size, each) in enumerate(zip(sizes, pairwise((0, *inner, profile.units)), strict=True)):

@@ -1,4 +1,4 @@
-"""Which division of a sequence into consecutive parts makes the costliest part as cheap as possible?"""
+"""The division of a sequence into consecutive parts whose costliest part is as cheap as possible."""
 
 from __future__ import annotations
 

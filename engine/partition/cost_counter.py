@@ -1,4 +1,4 @@
-"""What does a piece of training cost in bytes and in work, without a byte allocated?
+"""Counters of the bytes that autograd keeps and of the work of operations, without a byte allocated.
 
 Everything here runs on meta tensors, which have shapes and no values.
 """

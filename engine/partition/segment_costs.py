@@ -1,43 +1,35 @@
-"""Where is a network cut so that its segments need equal memory, or equal time, auxiliary networks included?
+"""Costs of any segment of a network, its auxiliary networks included, from one look at each block.
 
 Saved bytes of a segment of the units [a, b), a unit being a block and the last one the classifier, too:
 
     S(a, b) = sum of u_i - sum of the boundary tensors that both of their neighbours save + A(b)
 
 where u_i are the saved bytes of unit i alone and A(b) those of head and decoder behind it. Times add up likewise.
-Both follow from the recipe alone, so that every learner finds the same cut wherever it lives.
+A(b) is measured, by running the objective that the method makes for a segment which ends there. Both follow from the
+recipe alone, so that every learner finds the same cut wherever it lives.
 """
 
 from __future__ import annotations
 
-import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from engine.backbones import cut_points, feature_shapes
+from engine.backbones import feature_shapes
 from engine.backbones.shapes import meta_copy
 from engine.data import Facts
 from engine.learners.numerics import DTYPES
-from engine.methods.balancing import balance
-from engine.methods.costs import Ledger, SavedStorages, in_precision
 from engine.objectives import Context, Objective
-from engine.recipes import Ramp, Recipe
-
-if TYPE_CHECKING:
-    from engine.methods.chain import Chain
+from engine.partition.cost_counter import Ledger, SavedStorages, in_precision
+from engine.partition.segment import SegmentObjective, segment_of
+from engine.recipes import Recipe
 
 # One core of an AMD EPYC with AVX-512, float32, fitted to the measured times of ResNet-32's blocks at batch 128: 15 of
 # 16 within 10 %. Only their ratio matters for a cut.
 _SECONDS_PER_MAC = 4.6e-12
 _SECONDS_PER_BYTE = 1.5e-10
-
-Ranges = tuple[tuple[int, int], ...]
-
-_found: dict[str, tuple[str, ...]] = {}
 
 
 def modelled_seconds(macs: float, moved: float) -> float:
@@ -89,20 +81,26 @@ class CostProfile:
         recipe: whose method cuts the network; of a cohort, the peer's own.
         facts: what is known of the data.
         network: the whole network; on any device, and left as it is.
-        num_segments: K, which decides the weights of local losses.
+        num_segments: K, which may decide what the local losses are.
+        objective: of its segments.
+
+    Raises:
+        RecipeError: as ``objective`` does; so do the methods, where it cannot stand behind some block.
     """
 
-    def __init__(self, recipe: Recipe, facts: Facts, network: nn.Sequential, num_segments: int) -> None:
+    def __init__(
+        self, recipe: Recipe, facts: Facts, network: nn.Sequential, num_segments: int, objective: SegmentObjective
+    ) -> None:
         self.units = len(network) - 1
         self.num_segments = num_segments
-        self._recipe, self._facts = recipe, facts
+        self._recipe, self._facts, self._make = recipe, facts, objective
         self._network = meta_copy(network).train()
         # The ledger is not read: under it the meta device is quicker.
         with Ledger():
             self._shapes = feature_shapes(network, facts.image_shape)
-        self._auxiliaries: dict[tuple[object, ...], Auxiliary] = {}
-        # The method's file imports this room's other files, and so, through them, this one.
-        self._chain: Chain = importlib.import_module(f"engine.methods.{recipe.method.kind}").METHOD
+        self._auxiliaries: dict[tuple[int, tuple[int, ...], bool], Auxiliary] = {}
+        # Behind most blocks of most segments stands the same.
+        self._measured: dict[tuple[object, ...], Auxiliary] = {}
         self._output_saved: list[bool] = []
         saved, seconds, shared = self._profile()
         self._shared = list(accumulate(shared))
@@ -123,25 +121,21 @@ class CostProfile:
         if stop == self.units:
             return Auxiliary(0, 0.0)
         features, saved = self._shapes[stop - 1], self._output_saved[stop - 1]
-        key = (self.terms(part), features, saved)
-        if key not in self._auxiliaries:
-            self._auxiliaries[key] = self._cost_of(self._objective(part, stop, stop, features), features, saved)
-        return self._auxiliaries[key]
-
-    def terms(self, part: int) -> tuple[str, ...]:
-        """Return what the local objective of segment ``part`` has weights above 0 for, of those that change over depth.
-
-        Its place changes nothing else: terms of weight 0 are not built, and the other weights cost the same.
-        """
-        ramps = {name: value for name, value in vars(self._recipe.method).items() if isinstance(value, Ramp)}
-        return tuple(name for name, ramp in ramps.items() if ramp.at(part, self.num_segments) > 0)
+        place = (part, features, saved)
+        if place not in self._auxiliaries:
+            objective = self._objective(part, stop, stop)
+            alike = (repr(_likeness(objective)), features, saved)
+            if alike not in self._measured:
+                self._measured[alike] = self._cost_of(objective, features, saved)
+            self._auxiliaries[place] = self._measured[alike]
+        return self._auxiliaries[place]
 
     def _profile(self) -> tuple[list[int], list[float], list[int]]:
         """Return of each unit saved bytes, seconds, and the bytes that the unit before it saves, too."""
         features = torch.empty(self._recipe.data.batch_size, *self._facts.image_shape, device="meta")
         saved, seconds, shared = [], [], []
         classes, last = (self._facts.num_classes,), self.num_segments - 1
-        forks = self._objective(last, 0, self.units, classes).taps
+        forks = self._objective(last, 0, self.units).taps
         children = list(self._network.named_children())
         seen: dict[str, _Unit] = {}
         for number in range(self.units):
@@ -152,7 +146,7 @@ class CostProfile:
                 seen[alike] = self._look_at([block for _, block in blocks], features)
             unit, branches = seen[alike], Auxiliary(0, 0.0)
             if blocks[0][0] in forks:
-                objective = self._objective(last, number, number + 1, classes)
+                objective = self._objective(last, number, number + 1)
                 branches = self._cost_of(objective, classes, True, blocks[0][0], unit.output_saved)
             saved.append(unit.saved + branches.saved)
             seconds.append(unit.seconds + branches.seconds)
@@ -174,12 +168,12 @@ class CostProfile:
         seconds = modelled_seconds(ledger.macs, ledger.moved)
         return _Unit(kept.bytes, seconds, input_saved, output_saved, output.detach())
 
-    def _objective(self, part: int, start: int, stop: int, features: tuple[int, ...]) -> Objective:
-        from engine.methods.segments import Segment
-
-        segment = Segment(part, self.num_segments, start, stop, features, self._shapes[-2][0])
+    def _objective(self, part: int, start: int, stop: int) -> Objective:
+        segment = segment_of(self._shapes, part, self.num_segments, start, stop)
+        if segment.is_last:
+            segment = replace(segment, features=self._shapes[-1])
         with torch.device("meta"):
-            return self._chain.objective(self._recipe, self._facts, segment, self._network, (0, segment.name))
+            return self._make(self._recipe, self._facts, segment, self._network, (0, segment.name))
 
     def _cost_of(
         self,
@@ -206,35 +200,10 @@ class CostProfile:
         return Auxiliary(kept.bytes, modelled_seconds(ledger.macs, ledger.moved))
 
 
-def _likeness(block: nn.Module) -> list[object]:
-    """Return all that tells a block from others in what it costs: kinds, settings and sizes of its modules."""
+def _likeness(whole: nn.Module) -> list[object]:
+    """Return all that tells a module from others in what it costs: kinds, settings and sizes of its parts."""
     plain = (bool, int, float, str, tuple, type(None))
     return [
         (type(module), {name: value for name, value in vars(module).items() if isinstance(value, plain)})
-        for module in block.modules()
-    ] + [tuple(weight.shape) for weight in block.parameters()]
-
-
-def balanced_cuts(
-    recipe: Recipe, facts: Facts, network: nn.Sequential, num_segments: int, rule: str
-) -> tuple[str, ...]:
-    """Return the K - 1 names of the blocks after which ``balanced_memory`` or ``balanced_time`` cuts a network.
-
-    Args:
-        recipe: of the network, or of the peer.
-        facts: what is known of the data.
-        network: the whole backbone.
-        num_segments: K, from 1 to the number of blocks.
-        rule: one of the two.
-
-    Raises:
-        RecipeError: the method's local objective cannot stand behind some block.
-    """
-    key = repr((rule, num_segments, recipe.method, recipe.backbone, recipe.data.batch_size, recipe.numerics.precision))
-    key += repr((facts.image_shape, facts.num_classes, [tuple(weight.shape) for weight in network.parameters()]))
-    if key not in _found:
-        profile = CostProfile(recipe, facts, network, num_segments)
-        cost = profile.saved if rule == "balanced_memory" else profile.seconds
-        points = cut_points(network)
-        _found[key] = tuple(points[stop - 1] for stop in balance(cost, profile.units, num_segments))
-    return _found[key]
+        for module in whole.modules()
+    ] + [tuple(weight.shape) for weight in whole.parameters()]

@@ -1,0 +1,73 @@
+"""The segments of a recipe's network: cut by count, by a published table, by name, or where memory or time balances."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from engine import backbones
+from engine.data import Facts
+from engine.partition.balancing import balance
+from engine.partition.segment import Segment, SegmentObjective, segment_of
+from engine.partition.segment_costs import CostProfile
+from engine.recipes import Recipe, Segmented
+
+_known_shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
+_found: dict[str, tuple[str, ...]] = {}
+
+
+def segments_of(
+    recipe: Recipe, facts: Facts, network: nn.Sequential, objective: SegmentObjective
+) -> tuple[Segment, ...]:
+    """Return the segments that a recipe cuts a network into; one if its method does not cut.
+
+    Every learner finds the same ones wherever it lives, since they follow from the recipe alone.
+
+    Args:
+        recipe: of the network, or of the peer.
+        facts: what is known of the data.
+        network: the whole backbone.
+        objective: of its segments, whose auxiliary networks count where memory or time is balanced.
+
+    Raises:
+        RecipeError: there are fewer blocks than segments, or no such published cuts, or the local objective cannot
+            stand behind some block.
+    """
+    method = recipe.method
+    if not isinstance(method, Segmented):
+        return (whole_network(recipe, facts, network),)
+    count, rule = method.num_segments, method.cuts
+    if rule in ("balanced_memory", "balanced_time") and 1 < count < len(network):
+        rule = _balanced(recipe, facts, network, objective)
+    ranges = backbones.cut(network, count, rule, recipe.backbone.name, facts.image_shape)
+    shapes = _feature_shapes(recipe, facts, network)
+    return tuple(segment_of(shapes, index, len(ranges), *each) for index, each in enumerate(ranges))
+
+
+def whole_network(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Segment:
+    """Return the only segment of a network that is not cut."""
+    return segment_of(_feature_shapes(recipe, facts, network), 0, 1, 0, len(network))
+
+
+def _balanced(recipe: Recipe, facts: Facts, network: nn.Sequential, objective: SegmentObjective) -> tuple[str, ...]:
+    """Return the K - 1 names of the blocks after which ``balanced_memory`` or ``balanced_time`` cuts a network."""
+    method = recipe.method
+    rule, count = method.cuts, method.num_segments
+    key = repr((rule, count, method, recipe.backbone, recipe.data.batch_size, recipe.numerics.precision))
+    key += repr((facts.image_shape, facts.num_classes, [tuple(weight.shape) for weight in network.parameters()]))
+    if key not in _found:
+        profile = CostProfile(recipe, facts, network, count, objective)
+        cost = profile.saved if rule == "balanced_memory" else profile.seconds
+        points = backbones.cut_points(network)
+        _found[key] = tuple(points[stop - 1] for stop in balance(cost, profile.units, count))
+    return _found[key]
+
+
+def _feature_shapes(recipe: Recipe, facts: Facts, network: nn.Sequential) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of all blocks' outputs; each backbone is looked at once."""
+    if ":" in recipe.backbone.name:
+        # A file of one's own may change while the process lasts.
+        return backbones.feature_shapes(network, facts.image_shape)
+    key = repr((recipe.backbone, facts.num_classes, facts.image_shape))
+    if key not in _known_shapes:
+        _known_shapes[key] = backbones.feature_shapes(network, facts.image_shape)
+    return _known_shapes[key]
