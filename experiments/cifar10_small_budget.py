@@ -17,7 +17,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 import engine
-from engine.tracking import ComparisonRow, Record, comparison_table, open_console, plot_comparison
+from engine.comparison import ComparisonRow, comparison_table, plot_comparison
+from engine.tracking import Record, open_console
 
 RECIPES = {
     "end-to-end": "end_to_end_cifar10_resnet32",

@@ -21,9 +21,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import engine
+from engine.comparison import ComparisonRow, comparison_table, plot_comparison
 from engine.errors import EXIT_INTERRUPTED
 from engine.runtimes.ray import start_private_ray
-from engine.tracking import ComparisonRow, comparison_table, plot_comparison, spared
+from engine.tracking import spared
 
 SEEDS = (0, 1, 2)
 

@@ -1,8 +1,6 @@
 """The training loop, checkpoints, run folders, evaluation and export."""
 
 from engine.methods import weights_sha256
-from engine.training.comparison import compare
-from engine.training.comparison_result import Comparison
 from engine.training.environment import describe_environment
 from engine.training.export import export_network
 from engine.training.folder import Resume
@@ -12,11 +10,9 @@ from engine.training.result import Result
 from engine.training.runs import Run, evaluate, load
 
 __all__ = [
-    "Comparison",
     "Result",
     "Resume",
     "Run",
-    "compare",
     "describe_environment",
     "evaluate",
     "export_network",

@@ -15,15 +15,16 @@ import pytest
 from PIL import Image
 
 import engine
+from engine.comparison.budget import budget_warnings
+from engine.comparison.cost import training_flops_per_image
+from engine.comparison.folder import run_folder_names
+from engine.comparison.runs import free_slots
 from engine.data import open_source
 from engine.errors import LearnerError
 from engine.recipes import DML, SGD, EndToEnd, Greedy, Recipe
 from engine.tracking import open_console
-from engine.training.comparison_budget import budget_warnings, with_validation
-from engine.training.comparison_cost import training_flops_per_image
-from engine.training.comparison_folder import run_folder_names
-from engine.training.comparison_runs import free_slots
 from engine.training.folder import read_summary
+from engine.training.held_out import with_validation
 
 PLAN = engine.Plan(executor="process")
 
@@ -53,8 +54,8 @@ class Runner:
 def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
     found = Runner()
     # The picture takes longer than the training, and has its own tests.
-    monkeypatch.setattr("engine.training.comparison.plot_compared", lambda rows, seeds, path, title: path.touch())
-    monkeypatch.setattr("engine.training.comparison.run_jobs", found)
+    monkeypatch.setattr("engine.comparison.driver.plot_compared", lambda rows, seeds, path, title: path.touch())
+    monkeypatch.setattr("engine.comparison.driver.run_jobs", found)
     return found
 
 
@@ -279,7 +280,7 @@ def test_operations_are_counted_once(recipes: Any, runner: Runner, tmp_path: Pat
     runner.stop_after = 0
     engine.compare(recipes, PLAN, (0,), tmp_path / "c")
     monkeypatch.setattr(
-        "engine.training.comparison.training_flops_per_image", lambda recipe: pytest.fail("counted again")
+        "engine.comparison.driver.training_flops_per_image", lambda recipe: pytest.fail("counted again")
     )
     found = engine.compare(recipes, PLAN, (0,), tmp_path / "c")
     assert {row.label: row.flops_per_image for row in found.rows} == json.loads(
@@ -320,5 +321,5 @@ def test_only_one_process_compares_in_a_folder(recipes: Any, tmp_path: Path, mon
             engine.compare(recipes, PLAN, (0,), tmp_path / "c")
         return False
 
-    monkeypatch.setattr("engine.training.comparison.run_jobs", compare_again)
+    monkeypatch.setattr("engine.comparison.driver.run_jobs", compare_again)
     assert engine.compare(recipes, PLAN, (0,), tmp_path / "c").status == "interrupted"

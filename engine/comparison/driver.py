@@ -8,20 +8,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from engine.comparison.budget import budget_warnings
+from engine.comparison.cost import training_flops_per_image
+from engine.comparison.folder import ComparisonFolder, choose_comparison_folder, comparison_content
+from engine.comparison.picture import plot_compared
+from engine.comparison.result import Comparison, compared_recipe
+from engine.comparison.runs import Job, free_slots, run_jobs
+from engine.comparison.tables import compared_csv, compared_markdown
 from engine.errors import DataError, InputError, PlanError, RecipeError, RunError
 from engine.methods import Team
 from engine.paths import absolute
 from engine.recipes import Plan, Recipe, with_absolute_paths
 from engine.tracking import Console, format_seconds, format_share, open_console, spared
-from engine.tracking.compared_picture import plot_compared
-from engine.tracking.compared_tables import compared_csv, compared_markdown
-from engine.training.comparison_budget import budget_warnings, with_validation
-from engine.training.comparison_cost import training_flops_per_image
-from engine.training.comparison_folder import ComparisonFolder, choose_comparison_folder, comparison_content
-from engine.training.comparison_result import Comparison, compared_recipe
-from engine.training.comparison_runs import Job, free_slots, run_jobs
 from engine.training.finished import finished_result
 from engine.training.folder import Resume, choose_folder
+from engine.training.held_out import with_validation
 from engine.training.preview import preview
 from engine.training.result import Result
 

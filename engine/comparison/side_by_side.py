@@ -1,19 +1,48 @@
-"""What the picture of several methods side by side looks like."""
+"""A table and a picture of methods side by side, for experiments that train them by themselves."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.tracking.figures import FAINT, INK, PALE, STRONG, TEXT_SIZE, byte_scale, dress, open_figure, write_figure
-from engine.tracking.tables import ComparisonRow, format_accuracy, format_bytes, format_rate, mean_and_deviation
+from engine.tracking.tables import format_accuracy, format_bytes, format_rate, mean_and_deviation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_MISSING = "-"
 _HEIGHT_OF_LEARNER = 0.17  # Of a row whose height is 1 for up to a few learners.
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """What is compared of one method.
+
+    Attributes:
+        label: what readers know the method by.
+        accuracies: final test accuracy in [0, 1], one per seed.
+        memory_bytes: peak memory by learner.
+        images_per_second: training speed of the whole team.
+    """
+
+    label: str
+    accuracies: tuple[float, ...]
+    memory_bytes: dict[str, int]
+    images_per_second: float
+
+
+def comparison_table(rows: Sequence[ComparisonRow]) -> str:
+    """Aligned plain text, one line per method: learners, accuracy over the seeds, largest learner's memory, speed."""
+    header = ("method", "learners", "accuracy", "seeds", "largest peak memory of a learner", "images/s")
+    cells = [header, *map(_cells, rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    lines = ["  ".join(_aligned(row, widths)).rstrip() for row in cells]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
 
 
 def plot_comparison(rows: Sequence[ComparisonRow], path: Path, title: str) -> None:
@@ -101,3 +130,20 @@ def _draw_nothing(axes: Axes, middle: float) -> None:
     axes.text(
         0.02, middle, "no result", transform=axes.get_yaxis_transform(), va="center", fontsize=TEXT_SIZE, color=FAINT
     )
+
+
+def _cells(row: ComparisonRow) -> tuple[str, ...]:
+    return (
+        row.label,
+        str(len(row.memory_bytes)) if row.memory_bytes else _MISSING,
+        format_accuracy(row.accuracies),
+        str(len(row.accuracies)),
+        format_bytes(max(row.memory_bytes.values(), default=math.nan)),
+        format_rate(row.images_per_second),
+    )
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """Words to the left, numbers to the right."""
+    first, *others = zip(row, widths, strict=True)
+    return [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]

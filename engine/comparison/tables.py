@@ -1,4 +1,4 @@
-"""How does a comparison of recipes look as text, as Markdown and as CSV?"""
+"""The table of a comparison as text, as Markdown and as CSV."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Sequence
 
-from engine.tracking.compared import COSTS, ComparedRecipe, best_on_validation, paired_gains, relative_costs
+from engine.comparison.result import COSTS, ComparedRecipe, best_on_validation, paired_gains, relative_costs
 from engine.tracking.intervals import mean_and_half_width
 from engine.tracking.tables import format_accuracy, mean_and_deviation
 

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from engine.tracking.compared import ComparedRecipe, best_on_validation, paired_gains, relative_costs
-from engine.tracking.compared_picture import plot_compared
-from engine.tracking.compared_tables import compared_csv, compared_markdown, compared_text, format_gain
+from engine.comparison.picture import plot_compared
+from engine.comparison.result import ComparedRecipe, best_on_validation, paired_gains, relative_costs
+from engine.comparison.tables import compared_csv, compared_markdown, compared_text, format_gain
 
 SEEDS = (0, 1, 2)
 BASELINE = ComparedRecipe(

@@ -1,4 +1,4 @@
-"""The picture of several methods: it grows with them, and missing results do not stop it."""
+"""The table of several methods is aligned; their picture grows with them, and missing results do not stop it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.tracking import ComparisonRow, plot_comparison
+from engine.comparison import ComparisonRow, comparison_table, plot_comparison
 
 GIB = 2**30
 WHOLE = ComparisonRow("end to end", (0.93, 0.94, 0.935), {"network": 3 * GIB}, 2000.0)
@@ -40,3 +40,25 @@ def test_more_methods_and_more_learners_need_more_room(tmp_path: Path) -> None:
         plot_comparison(rows, tmp_path / "comparison.png", "title")
         heights.append(size_and_colours(tmp_path / "comparison.png")[0][1])
     assert heights[0] < heights[1] < heights[2]
+
+
+def test_the_comparison_is_aligned() -> None:
+    table = comparison_table(
+        [
+            ComparisonRow("end to end", (0.93, 0.94), {"network": 3 * 2**30}, 2000.0),
+            ComparisonRow("InfoPro with a long name", (0.92,), {"segment0": 5, "segment1": 2**20}, 31234.0),
+            ComparisonRow("", (), {}, math.nan),
+        ]
+    )
+    header, rule, *rows = table.splitlines()
+    assert rows[0].split("  ")[0] == "end to end"
+    assert rows[0].split() == ["end", "to", "end", "1", "93.50", "±", "0.71", "%", "2", "3.00", "GiB", "2,000"]
+    assert rows[1].split() == ["InfoPro", "with", "a", "long", "name", "2", "92.00", "%", "1", "1.00", "MiB", "31,234"]
+    assert rows[2].split() == ["-", "-", "0", "-", "-"]
+    assert len({len(line) for line in (header, rule, *rows)}) == 1
+    gaps = [index for index, mark in enumerate(rule) if mark == " "]
+    assert all(line[index] == " " for line in (header, *rows) for index in gaps)
+
+
+def test_a_comparison_of_nothing_is_its_header() -> None:
+    assert len(comparison_table([]).splitlines()) == 2

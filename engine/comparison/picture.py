@@ -1,4 +1,4 @@
-"""What does the picture of a comparison of recipes look like: accuracy, paired gain, and what training takes?"""
+"""The picture of a comparison: scores, paired gains, and what training takes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.tracking.compared import COSTS, ComparedRecipe, best_on_validation, paired_gains, relative_costs
-from engine.tracking.compared_tables import format_gain, format_ratio
+from engine.comparison.result import COSTS, ComparedRecipe, best_on_validation, paired_gains, relative_costs
+from engine.comparison.tables import format_gain, format_ratio
 from engine.tracking.figures import FAINT, INK, STRONG, TEXT_SIZE, colours, dress, open_figure, write_figure
 from engine.tracking.intervals import mean_and_half_width
 from engine.tracking.tables import format_accuracy, mean_and_deviation
