@@ -157,7 +157,7 @@ def _lines(comparison: Comparison, resume: str) -> list[str]:
 
     rows, seeds = comparison.rows, comparison.seeds
     folder = shlex.quote(str(comparison.run_dir))
-    total, finished = len(rows) * len(seeds), sum(len(row.test_accuracies) for row in rows)
+    total, finished = len(rows) * len(seeds), sum(len(row.test_scores) for row in rows)
     if comparison.status == "interrupted":
         command = "the same command" if resume == "auto" else f"the same command with --run-dir {folder} --resume auto"
         return [f"interrupted with {finished} of {total} runs finished; {command} goes on", f"folder  {folder}"]
@@ -169,7 +169,7 @@ def _lines(comparison: Comparison, resume: str) -> list[str]:
         "run folders": "runs",
     }
     return [
-        compared_text(rows, seeds),
+        compared_text(rows, seeds, comparison.headline),
         "",
         *comparison.notes,
         *comparison.warnings,

@@ -7,6 +7,7 @@ from engine.tracking.curves import plot_curves
 from engine.tracking.metrics import MetricsLog, read_metrics
 from engine.tracking.preparation import Preparation
 from engine.tracking.records import ENSEMBLE, Record
+from engine.tracking.scores import format_score, format_scores
 from engine.tracking.sparing import spared
 from engine.tracking.tables import (
     format_bytes,
@@ -27,6 +28,8 @@ __all__ = [
     "format_bytes",
     "format_nats",
     "format_points",
+    "format_score",
+    "format_scores",
     "format_seconds",
     "format_share",
     "open_console",

@@ -17,16 +17,6 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def format_accuracy(accuracies: Sequence[float]) -> str:
-    """Accuracies in [0, 1] as mean ± sample standard deviation in percent: "91.20 ± 0.15 %"."""
-    if not accuracies:
-        return _MISSING
-    mean, deviation = mean_and_deviation(accuracies)
-    if math.isnan(mean):
-        return "nan"
-    return format_share(mean) if deviation is None else f"{100 * mean:.2f} ± {format_share(deviation)}"
-
-
 def format_share(share: float, decimals: int = 2) -> str:
     """A share in [0, 1] in percent: "91.20 %"."""
     return f"{100 * share:.{decimals}f} %"

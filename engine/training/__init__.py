@@ -5,7 +5,7 @@ from engine.training.environment import describe_environment
 from engine.training.export import export_network
 from engine.training.folder import Resume
 from engine.training.loop import train
-from engine.training.reports import mean_test_accuracy
+from engine.training.reports import mean_score
 from engine.training.result import Result
 from engine.training.runs import Run, evaluate, load
 
@@ -17,7 +17,7 @@ __all__ = [
     "evaluate",
     "export_network",
     "load",
-    "mean_test_accuracy",
+    "mean_score",
     "train",
     "weights_sha256",
 ]

@@ -28,6 +28,7 @@ from engine.recipes import (
     with_absolute_paths,
 )
 from engine.runtimes import Runtime, open_runtime
+from engine.tasks import headline_of
 from engine.tracking import Console, MetricsLog, Preparation, Record, open_console
 from engine.training.by_products import ByProducts
 from engine.training.departures import Departures
@@ -42,7 +43,7 @@ from engine.training.presence import Presence
 from engine.training.preview import check_batches
 from engine.training.ray_log import ray_log
 from engine.training.recalibration import recalibrate
-from engine.training.reports import Progress, Questions, mean_test_accuracy
+from engine.training.reports import Progress, Questions, mean_score
 from engine.training.result import Result, Status
 from engine.training.resuming import newest_of_run
 
@@ -139,13 +140,14 @@ class _Run:
     ) -> None:
         self._recipe, self._plan, self._source, self._team = recipe, plan, source, team
         self._runtime, self._folder, self._console = runtime, folder, console
+        self._headline = headline_of(recipe)
         self._steps_per_epoch = source.steps_per_epoch()
         self._total = recipe.epochs * self._steps_per_epoch
         self._last = self._total if until_step is None else min(until_step, self._total)
         self._questions = Questions(runtime)
         self._progress = Progress(self._emit)
         self._presence = Presence(folder.path)
-        self.by_products = ByProducts(folder.path, mirror, self._tell)
+        self.by_products = ByProducts(folder.path, mirror, self._headline, self._tell)
         self._metrics: MetricsLog | None = None
         self._states: dict[str, LearnerState] = {}
         self._memory: dict[str, dict[str, int]] = {}
@@ -164,7 +166,7 @@ class _Run:
             for learner, place in self._runtime.describe().items():
                 self._folder.log(f"{learner} lives in {place}")
             with ray_log(self._folder.path), Interruption(self._runtime) as interruption:
-                self._console.start(self._recipe.name, self._team.names, self._total, step)
+                self._console.start(self._recipe.name, self._team.names, self._total, step, self._headline)
                 step = self._steps(step, interruption)
                 status: Status = "finished" if step == self._total else "interrupted"
                 self._presence.check()
@@ -286,7 +288,8 @@ class _Run:
             status=status,
             epochs=step // self._steps_per_epoch,
             steps=step,
-            test_accuracy=mean_test_accuracy(self._progress.latest, self._team.networks, self._departures.reasons),
+            headline=self._headline.name,
+            test_score=mean_score(self._progress.latest, self._team.networks, self._departures.reasons, self._headline),
             metrics=dict(self._progress.latest),
             images_per_second=self._progress.images_per_second(),
             waiting_share=self._progress.waiting_shares(),

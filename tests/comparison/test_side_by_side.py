@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from engine.comparison import ComparisonRow, comparison_table, plot_comparison
+from engine.tasks import ACCURACY
 
 GIB = 2**30
 WHOLE = ComparisonRow("end to end", (0.93, 0.94, 0.935), {"network": 3 * GIB}, 2000.0)
@@ -27,7 +28,7 @@ def size_and_colours(path: Path) -> tuple[tuple[int, int], int]:
     "rows", [[], [WHOLE], [EMPTY], [CUT, EMPTY], [ComparisonRow("$x$", (math.nan,), {"a": 0}, 0.0)]]
 )
 def test_any_rows_are_drawn(tmp_path: Path, rows: list[ComparisonRow]) -> None:
-    plot_comparison(rows, tmp_path / "comparison.png", "title")
+    plot_comparison(rows, tmp_path / "comparison.png", "title", ACCURACY)
     (width, height), shades = size_and_colours(tmp_path / "comparison.png")
     assert width == 1800 and height >= 240 and shades > 10
     assert [found.name for found in tmp_path.iterdir()] == ["comparison.png"]
@@ -37,7 +38,7 @@ def test_more_methods_and_more_learners_need_more_room(tmp_path: Path) -> None:
     heights = []
     many = ComparisonRow("InfoPro, K = 16", (0.9,), {f"segment{k}": GIB for k in range(16)}, 1.0)
     for rows in ([WHOLE], [WHOLE, CUT], [WHOLE, many]):
-        plot_comparison(rows, tmp_path / "comparison.png", "title")
+        plot_comparison(rows, tmp_path / "comparison.png", "title", ACCURACY)
         heights.append(size_and_colours(tmp_path / "comparison.png")[0][1])
     assert heights[0] < heights[1] < heights[2]
 
@@ -48,7 +49,8 @@ def test_the_comparison_is_aligned() -> None:
             ComparisonRow("end to end", (0.93, 0.94), {"network": 3 * 2**30}, 2000.0),
             ComparisonRow("InfoPro with a long name", (0.92,), {"segment0": 5, "segment1": 2**20}, 31234.0),
             ComparisonRow("", (), {}, math.nan),
-        ]
+        ],
+        ACCURACY,
     )
     header, rule, *rows = table.splitlines()
     assert rows[0].split("  ")[0] == "end to end"
@@ -61,4 +63,4 @@ def test_the_comparison_is_aligned() -> None:
 
 
 def test_a_comparison_of_nothing_is_its_header() -> None:
-    assert len(comparison_table([]).splitlines()) == 2
+    assert len(comparison_table([], ACCURACY).splitlines()) == 2

@@ -7,13 +7,15 @@ import statistics
 
 import pytest
 
+from engine.tasks import ACCURACY
 from engine.tracking import (
     format_bytes,
     format_nats,
     format_points,
     format_seconds,
 )
-from engine.tracking.tables import format_accuracy, format_rate
+from engine.tracking.scores import format_scores
+from engine.tracking.tables import format_rate
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def test_differences_of_shares_are_points_and_divergences_nats() -> None:
 def test_accuracy_is_mean_and_sample_deviation() -> None:
     values = (0.91, 0.92, 0.95)
     expected = f"{100 * sum(values) / 3:.2f} ± {100 * statistics.stdev(values):.2f} %"
-    assert format_accuracy(values) == expected == "92.67 ± 2.08 %"
-    assert format_accuracy((0.5,)) == "50.00 %"
-    assert format_accuracy(()) == "-"
-    assert format_accuracy((0.5, math.nan)) == "nan"
+    assert format_scores(ACCURACY, values) == expected == "92.67 ± 2.08 %"
+    assert format_scores(ACCURACY, (0.5,)) == "50.00 %"
+    assert format_scores(ACCURACY, ()) == "-"
+    assert format_scores(ACCURACY, (0.5, math.nan)) == "nan"
