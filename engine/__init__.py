@@ -27,7 +27,8 @@ _HOMES = {
         "apply_overrides",
         "load_recipe",
     ),
-    "engine.training": ("Comparison", "Result", "Run", "compare", "evaluate", "load", "train"),
+    "engine.training": ("Result", "Run", "evaluate", "load", "train"),
+    "engine.comparison": ("Comparison", "compare"),
     "engine.search": ("Sweep", "SweepResult", "load_sweep", "sweep"),
     "engine.errors": (
         "DataError",
@@ -73,6 +74,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from engine.comparison import Comparison, compare
     from engine.errors import (
         DataError,
         EngineError,
@@ -85,7 +87,7 @@ if TYPE_CHECKING:
     )
     from engine.recipes import Augmentation, Backbone, Data, Numerics, Plan, Recipe, apply_overrides, load_recipe
     from engine.search import Sweep, SweepResult, load_sweep, sweep
-    from engine.training import Comparison, Result, Run, compare, evaluate, load, train
+    from engine.training import Result, Run, evaluate, load, train
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 import engine
-from engine.tracking import ComparisonRow, Record, comparison_table, open_console, plot_comparison
+from engine.comparison import ComparisonRow, comparison_table, plot_comparison
+from engine.tasks import ACCURACY
+from engine.tracking import Record, open_console
 
 RECIPES = {
     "end-to-end": "end_to_end_cifar10_resnet32",
@@ -82,19 +84,19 @@ def main() -> None:
             if result.status != "finished":
                 sys.exit(f"interrupted; the same command goes on from {result.run_dir}")
             results[label].append(result)
-            print(f"{label} seed {seed}: {result.test_accuracy:.2%}, {result.seconds:.0f} s", flush=True)
+            print(f"{label} seed {seed}: {result.test_score:.2%}, {result.seconds:.0f} s", flush=True)
     rows = [
         ComparisonRow(
             label=label,
-            accuracies=tuple(result.test_accuracy or 0.0 for result in runs),
+            scores=tuple(result.test_score or 0.0 for result in runs),
             memory_bytes=runs[0].peak_memory_bytes,
             images_per_second=statistics.median(result.images_per_second or 0.0 for result in runs),
         )
         for label, runs in results.items()
     ]
-    print(comparison_table(rows))
+    print(comparison_table(rows, ACCURACY))
     plot_learning(results, FOLDER / "learning.png")
-    plot_comparison(rows, FOLDER / "comparison.png", "CIFAR-10, ResNet-32, 5000 images, 6 epochs")
+    plot_comparison(rows, FOLDER / "comparison.png", "CIFAR-10, ResNet-32, 5000 images, 6 epochs", ACCURACY)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import engine
+from engine.comparison import ComparisonRow, comparison_table, plot_comparison
 from engine.errors import EXIT_INTERRUPTED
 from engine.runtimes.ray import start_private_ray
-from engine.tracking import ComparisonRow, comparison_table, plot_comparison, spared
+from engine.tasks import ACCURACY
+from engine.tracking import spared
 
 SEEDS = (0, 1, 2)
 
@@ -67,7 +69,7 @@ def leave_interrupts_to_training() -> None:
 
 def show(label: str, results: Sequence[engine.Result]) -> None:
     """Tell that all seeds of a setting are done."""
-    accuracies = ", ".join(f"{result.test_accuracy:.2%}" for result in results)
+    accuracies = ", ".join(f"{result.test_score:.2%}" for result in results)
     print(f"  {label}: test accuracy {accuracies}", flush=True)
 
 
@@ -109,7 +111,7 @@ def as_row(label: str, results: Sequence[engine.Result]) -> ComparisonRow:
     """Return one row of the table: all seeds of one setting."""
     return ComparisonRow(
         label=label,
-        accuracies=tuple(result.test_accuracy or 0.0 for result in results),
+        scores=tuple(result.test_score or 0.0 for result in results),
         memory_bytes=results[0].peak_memory_bytes,
         images_per_second=statistics.median(result.images_per_second or 0.0 for result in results),
     )
@@ -136,14 +138,14 @@ def main() -> int:
     digests = [(r.weights_sha256, p.weights_sha256) for r, p in zip(on_ray, in_process["InfoPro K=2"], strict=True)]
     equal = all(ray_digest == process_digest for ray_digest, process_digest in digests)
 
-    print(f"\n{comparison_table(rows)}\n")
+    print(f"\n{comparison_table(rows, ACCURACY)}\n")
     for seed, (ray_digest, process_digest) in zip(SEEDS, digests, strict=True):
         sign = "==" if ray_digest == process_digest else "!="
         print(f"seed {seed}: weights on Ray {ray_digest[:16]} {sign} in process {process_digest[:16]}")
     print(f"\nweights of the Ray runs {'equal' if equal else 'DIFFER FROM'} those of the runs in one process")
     picture = folder / "comparison.png"
     with spared("comparison.png", lambda warning: print(warning, file=sys.stderr)):
-        plot_comparison(rows, picture, "Handwritten digits, ResNet-14 (4, 8, 16), 15 epochs, 3 seeds")
+        plot_comparison(rows, picture, "Handwritten digits, ResNet-14 (4, 8, 16), 15 epochs, 3 seeds", ACCURACY)
     print(f"run folders    {folder.resolve()}")
     print(f"TensorBoard    .venv/bin/tensorboard --logdir {folder}")
     print(f"plot           {picture.resolve()}")

@@ -19,8 +19,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 import engine
-from engine.tracking import open_console
-from engine.tracking.tables import format_accuracy
+from engine.tasks import ACCURACY
+from engine.tracking import format_scores, open_console
 
 ARMS = ("independent", "independent_scaled", "dml")
 BUDGET = (
@@ -84,13 +84,12 @@ def main() -> None:
     }
     print(f"{'arm':20}  {'peers':>16}  {'gain':>16}  {'ensemble':>16}  {'KL':>6}  {'disagree':>8}")
     for arm in ARMS:
-        gain = format_accuracy(gains[arm]) if arm in gains else ""
-        ensemble = format_accuracy(scores(arm, "ensemble", "accuracy"))
+        gain = format_scores(ACCURACY, gains[arm]) if arm in gains else ""
+        ensemble = format_scores(ACCURACY, scores(arm, "ensemble", "accuracy"))
         kl = statistics.mean(scores(arm, "ensemble", "kl_between_peers"))
         disagreement = statistics.mean(scores(arm, "ensemble", "disagreement"))
-        print(
-            f"{arm:20}  {format_accuracy(peers[arm]):>16}  {gain:>16}  {ensemble:>16}  {kl:6.3f}  {disagreement:8.3f}"
-        )
+        own = format_scores(ACCURACY, peers[arm])
+        print(f"{arm:20}  {own:>16}  {gain:>16}  {ensemble:>16}  {kl:6.3f}  {disagreement:8.3f}")
     plot_gains(gains, FOLDER / "gains.png")
     print(f"gains: {FOLDER / 'gains.png'}")
 

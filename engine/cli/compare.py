@@ -14,8 +14,8 @@ from engine.cli.words import PROGRAM
 from engine.errors import EXIT_INTERRUPTED, EXIT_LEARNER_FAILED, EXIT_SUCCESS, PlanError, RecipeError
 
 if TYPE_CHECKING:
+    from engine.comparison import Comparison
     from engine.recipes import Plan, Recipe
-    from engine.training import Comparison
 
 EPILOG = f"""examples:
   {PROGRAM} compare end_to_end_digits greedy_digits infopro_digits
@@ -57,8 +57,8 @@ def run(options: argparse.Namespace) -> Outcome:
     """Train all recipes with all seeds, and return their table."""
     seeds = seeds_of(options.seeds)
     recipes, plan = recipes_and_plan(options.words, options.on, options.address)
+    from engine.comparison import compare
     from engine.tracking import open_console
-    from engine.training import compare
 
     with open_console(sys.stderr, quiet=False) as console:
         comparison = compare(recipes, plan, seeds, options.run_dir, options.resume, options.max_concurrent, console)
@@ -153,11 +153,11 @@ def _label(name: str, own: Sequence[str], taken: dict[str, Recipe], word: str) -
 
 
 def _lines(comparison: Comparison, resume: str) -> list[str]:
-    from engine.tracking.compared_tables import compared_text
+    from engine.comparison.tables import compared_text
 
     rows, seeds = comparison.rows, comparison.seeds
     folder = shlex.quote(str(comparison.run_dir))
-    total, finished = len(rows) * len(seeds), sum(len(row.test_accuracies) for row in rows)
+    total, finished = len(rows) * len(seeds), sum(len(row.test_scores) for row in rows)
     if comparison.status == "interrupted":
         command = "the same command" if resume == "auto" else f"the same command with --run-dir {folder} --resume auto"
         return [f"interrupted with {finished} of {total} runs finished; {command} goes on", f"folder  {folder}"]
@@ -169,7 +169,7 @@ def _lines(comparison: Comparison, resume: str) -> list[str]:
         "run folders": "runs",
     }
     return [
-        compared_text(rows, seeds),
+        compared_text(rows, seeds, comparison.headline),
         "",
         *comparison.notes,
         *comparison.warnings,

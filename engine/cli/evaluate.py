@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from engine.cli.outcome import Outcome, aligned
+
+if TYPE_CHECKING:
+    from engine.tasks import Metric
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,40 +21,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Outcome:
     """Score the newest complete checkpoint of the run."""
     from engine.cli.summary import departure_rows
-    from engine.training import evaluate, load, mean_test_accuracy
+    from engine.tasks import headline_of
+    from engine.training import evaluate, load, mean_score
 
     opened = load(options.run)
     metrics = evaluate(opened, options.data_root)
-    step = opened.checkpoint.step
+    step, headline = opened.checkpoint.step, headline_of(opened.recipe)
     values = {
         "run_dir": str(opened.path),
         "step": step,
-        "test_accuracy": mean_test_accuracy(metrics, opened.networks, opened.departures),
+        "headline": headline.name,
+        "test_score": mean_score(metrics, opened.networks, opened.departures, headline),
         "metrics": metrics,
     }
-    lines = _score_lines(metrics) + [f"  {label}: {reason}" for label, reason in departure_rows(opened.departures)]
+    lines = _score_lines(metrics, headline) + [
+        f"  {label}: {reason}" for label, reason in departure_rows(opened.departures)
+    ]
     return Outcome([*opened.checkpoint.skipped, f"{opened.path} after step {step:,}:", *lines], values)
 
 
-def _score_lines(metrics: Mapping[str, float]) -> list[str]:
+def _score_lines(metrics: Mapping[str, float], headline: Metric) -> list[str]:
     """Return a line for each score of one network, or for each of several networks a line with all its scores."""
     from engine.cli.summary import score_in_words, scores_of
 
     scores = scores_of(metrics)
     lines = aligned(
         [
-            (f"{split} {name}", score_in_words(name, value))
+            (f"{split} {name}", score_in_words(headline, name, value))
             for split, networks in scores.items()
             for name, value in networks.get(None, {}).items()
         ]
     )
     for split, networks in scores.items():
         if None not in networks:
-            lines += aligned(_table(split, networks))
+            lines += aligned(_table(split, networks, headline))
     return lines
 
 
-def _table(split: str, networks: Mapping[str | None, Mapping[str, float]]) -> list[tuple[str, ...]]:
+def _table(split: str, networks: Mapping[str | None, Mapping[str, float]], headline: Metric) -> list[tuple[str, ...]]:
     """Return the cells for several networks: a row for each, then one for each score that compares them."""
     from engine.cli.summary import label_of, score_in_words
     from engine.tracking import ENSEMBLE
@@ -58,10 +66,10 @@ def _table(split: str, networks: Mapping[str | None, Mapping[str, float]]) -> li
     names = list(dict.fromkeys(name for owner in networks if owner != ENSEMBLE for name in networks[owner]))
     table = [(split, *(name.replace("_", " ") for name in names))]
     for network, scores in networks.items():
-        cells = (score_in_words(name, scores[name]) if name in scores else "-" for name in names)
+        cells = (score_in_words(headline, name, scores[name]) if name in scores else "-" for name in names)
         table.append((str(network), *cells))
     nothing = ("",) * (len(names) - 1)
     for name, value in networks.get(ENSEMBLE, {}).items():
         if name not in names:
-            table.append((label_of(name), score_in_words(name, value), *nothing))
+            table.append((label_of(name), score_in_words(headline, name, value), *nothing))
     return table

@@ -10,30 +10,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.cli.outcome import aligned
-from engine.tracking import ENSEMBLE, format_bytes, format_nats, format_points, format_seconds, format_share
+from engine.tracking import (
+    ENSEMBLE,
+    format_bytes,
+    format_nats,
+    format_points,
+    format_score,
+    format_seconds,
+    format_share,
+)
 
 if TYPE_CHECKING:
+    from engine.tasks import Metric
     from engine.training import Result
 
 _MOST_LEARNERS = 8
+# Beside the scores of single networks: what compares peers, and counts.
 _FORMS: dict[str, Callable[[float], str]] = {
-    "accuracy": format_share,
-    "top5_accuracy": format_share,
     "disagreement": format_share,
     "accuracy_gap": format_points,
     "kl_between_peers": format_nats,
     "images": "{:,.0f}".format,
 }
-_IN_SUMMARY = ("accuracy", "top5_accuracy")
+_BESIDE_HEADLINE = "top5_accuracy"
 _BETWEEN_PEERS_IN_SUMMARY = ("accuracy_gap", "kl_between_peers")
 
 
-def summary_lines(result: Result) -> list[str]:
-    """Return the result in a few aligned lines; of a cohort one for each network."""
+def summary_lines(result: Result, headline: Metric) -> list[str]:
+    """Return the result in a few aligned lines; of a cohort one for each network, with its headline score."""
     shown = _from_here(result.run_dir)
     folder = shlex.quote(str(shown))
     rows: list[tuple[str, str]] = [(result.status, f"{result.epochs:,} epochs, {result.steps:,} steps")]
-    rows += _accuracies(result.metrics)
+    rows += _scores(result.metrics, headline)
     rows += departure_rows(result.departures)
     if result.images_per_second is not None:
         rows.append(("images/s", f"{result.images_per_second:,.0f}"))
@@ -70,11 +78,16 @@ def scores_of(metrics: Mapping[str, float]) -> dict[str, dict[str | None, dict[s
     }
 
 
-def score_in_words(name: str, value: float) -> str:
+def score_in_words(headline: Metric, name: str, value: float) -> str:
     """Return a score with its unit, such as ``91.20 %`` or ``1.25 points``."""
+    from engine.tasks import SCORES, Metric
+
     if not math.isfinite(value):
         return str(value)
-    return _FORMS.get(name, "{:.4f}".format)(value)
+    if name in _FORMS:
+        return _FORMS[name](value)
+    known = {**SCORES, headline.name: headline}
+    return format_score(known.get(name, Metric(name, is_share=False)), value)
 
 
 def label_of(name: str) -> str:
@@ -87,22 +100,22 @@ def departure_rows(departures: Mapping[str, str | None]) -> list[tuple[str, str]
     return [(f"{learner} left", reason) for learner, reason in departures.items() if reason is not None]
 
 
-def _accuracies(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
+def _scores(metrics: Mapping[str, float], headline: Metric) -> list[tuple[str, str]]:
     scores = scores_of(metrics)
     rows: dict[str, list[str]] = {}
     for split, networks in scores.items():
         for network, values in networks.items():
             if network is None:
-                named = {f"{split} {name}": name for name in _IN_SUMMARY if name in values}
-                rows |= {label: [score_in_words(name, values[name])] for label, name in named.items()}
+                named = {f"{split} {name}": name for name in (headline.name, _BESIDE_HEADLINE) if name in values}
+                rows |= {label: [score_in_words(headline, name, values[name])] for label, name in named.items()}
                 continue
-            if "accuracy" in values:
-                words = f"{split} {score_in_words('accuracy', values['accuracy']):>7}"
-                rows.setdefault(f"accuracy of {network}", []).append(words)
+            if headline.name in values:
+                words = f"{split} {score_in_words(headline, headline.name, values[headline.name]):>7}"
+                rows.setdefault(f"{label_of(headline.name)} of {network}", []).append(words)
     for split, networks in scores.items():
         for name in _BETWEEN_PEERS_IN_SUMMARY:
             if name in (together := networks.get(ENSEMBLE, {})):
-                rows.setdefault(label_of(name), []).append(f"{split} {score_in_words(name, together[name])}")
+                rows.setdefault(label_of(name), []).append(f"{split} {score_in_words(headline, name, together[name])}")
     return [(label, ", ".join(words)) for label, words in rows.items()]
 
 

@@ -51,13 +51,14 @@ def run(options: argparse.Namespace) -> Outcome:
 
         return describe(recipe, plan, folder, options.resume)
     from engine.cli.summary import summary_lines
+    from engine.tasks import headline_of
     from engine.tracking import open_console
     from engine.training import train
 
     with open_console(sys.stderr, quiet=False) as console:
         result = train(recipe, plan, folder, options.resume, console)
     interrupted = result.status == "interrupted"
-    lines = summary_lines(result) + ([_how_to_go_on(result, options)] if interrupted else [])
+    lines = summary_lines(result, headline_of(recipe)) + ([_how_to_go_on(result, options)] if interrupted else [])
     return Outcome(lines, result.to_json(), EXIT_INTERRUPTED if interrupted else EXIT_SUCCESS)
 
 

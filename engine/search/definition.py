@@ -12,16 +12,15 @@ from engine.errors import RecipeError
 from engine.paths import absolute
 from engine.recipes import Recipe, load_recipe, nearest
 from engine.recipes.files import file_error, import_file
+from engine.tasks import SCORES, Metric, headline_of
 
 Searcher = Literal["random", "grid", "tpe"]
 Scheduler = Literal["asha", "pbt", "none"]
 
-SMALLER_IS_BETTER = ("loss", "memory_bytes", "expected_calibration_error")
-"""Ends of the names of metrics that a search makes small; all others it makes large."""
-
-SCORES = ("accuracy", "top5_accuracy", "loss", "expected_calibration_error")
-METRICS = (*(f"validation/{name}" for name in SCORES), "memory_bytes", "images_per_second")
-"""What trials are measured by."""
+_COSTS = (
+    Metric("memory_bytes", higher_is_better=False, is_share=False),
+    Metric("images_per_second", higher_is_better=True, is_share=False),
+)
 
 MOST_TRIALS = 10_000
 """The most trials of one search."""
@@ -39,7 +38,8 @@ class Sweep:
         space: what each searched field may be, by its dotted name, such as ``{"method.weight": tune.loguniform(0.1,
             10)}``: a domain of ``ray.tune``, or ``tune.grid_search([...])``.
         fields: fixed changes of the recipe, such as ``("epochs=5",)``.
-        metric: what is to be best, such as ``validation/accuracy``; of several networks, their mean.
+        metric: what is to be best, such as ``validation/loss``; of several networks, their mean. The score by which
+            the recipe's task judges networks unless given: ``validation/accuracy`` of classification.
         against: further metrics, such as ``memory_bytes``, the peak of the learner that holds most, or
             ``images_per_second``: with them trials are compared by their Pareto front, too.
         searcher: ``random`` and ``grid`` draw settings beforehand, ``tpe`` (Optuna's) learns from earlier trials.
@@ -51,6 +51,7 @@ class Sweep:
         reduction_factor: ASHA keeps one of so many trials at each of its looks.
         perturb_every_epochs: epochs between two moments at which the members of a population copy each other.
         seed: origin of what is drawn; the seed of every trial's recipe is the recipe's.
+        measures: what trials can be measured by, by name.
 
     Raises:
         RecipeError: a field of the definition cannot be used.
@@ -60,7 +61,7 @@ class Sweep:
     recipe: str | Path | Recipe
     space: Mapping[str, Any]
     fields: tuple[str, ...] = ()
-    metric: str = "validation/accuracy"
+    metric: str = ""
     against: tuple[str, ...] = field(default=())
     searcher: Searcher = "random"
     scheduler: Scheduler = "none"
@@ -69,15 +70,22 @@ class Sweep:
     reduction_factor: int = 3
     perturb_every_epochs: int = 1
     seed: int = 0
+    measures: Mapping[str, Metric] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Check what can be checked without looking at the recipe."""
+        """Check what can be checked without looking at the recipe's fields."""
         self._check_types()
+        headline = headline_of(self.base())
+        scores = {**SCORES, headline.name: headline}
+        measures = {f"validation/{name}": score for name, score in scores.items()}
+        object.__setattr__(self, "measures", measures | {cost.name: cost for cost in _COSTS})
+        if not self.metric:
+            object.__setattr__(self, "metric", f"validation/{headline.name}")
         for name, value, known in (
             ("searcher", self.searcher, ("random", "grid", "tpe")),
             ("scheduler", self.scheduler, ("asha", "pbt", "none")),
-            ("metric", self.metric, METRICS),
-            *(("against", metric, METRICS) for metric in self.against),
+            ("metric", self.metric, tuple(self.measures)),
+            *(("against", metric, tuple(self.measures)) for metric in self.against),
         ):
             if value not in known:
                 raise RecipeError(f"sweep {self.name}: {name}={value!r}{nearest(value, known)}")
@@ -132,7 +140,7 @@ class Sweep:
     @property
     def mode(self) -> Literal["min", "max"]:
         """Whether the metric is to be small or large."""
-        return "min" if self.metric.endswith(SMALLER_IS_BETTER) else "max"
+        return "max" if self.measures[self.metric].higher_is_better else "min"
 
     def base(self) -> Recipe:
         """Return the recipe whose fields are searched."""

@@ -28,8 +28,8 @@ from engine.search.watching import Watcher
 from engine.search.winners import best_trial, pareto_front
 from engine.tracking import spared
 from engine.training import evaluate, load
-from engine.training.comparison_budget import with_validation
 from engine.training.folder import Resume
+from engine.training.held_out import with_validation
 from engine.training.holding import refuse_held
 
 Ending = Literal["finished", "failed", "interrupted", "lost"]

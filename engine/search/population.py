@@ -45,7 +45,7 @@ def donors(sweep: Sweep, members: Sequence[Trial], epoch: int) -> dict[int, int]
 
     def good(trial: Trial) -> float:
         known = math.isfinite(trial.metrics.get(sweep.metric, math.nan))
-        return goodness(sweep.metric, trial) if known else -math.inf
+        return goodness(sweep, sweep.metric, trial) if known else -math.inf
 
     ranked = sorted(members, key=lambda trial: (-good(trial), trial.number))
     count = min(math.ceil(SELECTED * len(ranked)), len(ranked) // 2)

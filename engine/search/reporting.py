@@ -19,11 +19,11 @@ from engine.tracking.figures import FAINT, INK, STRONG, TEXT_SIZE, colours, dres
 _ALARM = "#d55e00"
 
 
-def value_in_words(name: str, value: float | None) -> str:
-    """Return a metric with its unit, such as ``91.20 %`` or ``1.5 MiB``."""
+def value_in_words(sweep: Sweep, name: str, value: float | None) -> str:
+    """Return a metric of a trial with its unit, such as ``91.20 %`` or ``1.5 MiB``."""
     if value is None or math.isnan(value):
         return ""
-    if name.endswith("accuracy"):
+    if sweep.measures[name.replace("test/", "validation/")].is_share:
         return format_share(value)
     return format_bytes(int(value)) if name.endswith("bytes") else f"{value:,.4g}"
 
@@ -48,7 +48,7 @@ def table_rows(sweep: Sweep, trials: Sequence[Trial], front: Sequence[int]) -> t
                 trial.name,
                 *(setting_in_words(trial.settings.get(name)) for name in sweep.space),
                 str(trial.epochs),
-                *(value_in_words(name, trial.metrics.get(name)) for name in (*metrics, tested)),
+                *(value_in_words(sweep, name, trial.metrics.get(name)) for name in (*metrics, tested)),
                 state,
             ]
         )
@@ -139,7 +139,7 @@ def _over_field(axes: Any, sweep: Sweep, name: str, title: str, trials: Sequence
         values = [trial.settings[name] for trial in trials]
         if max(values) / min(values) > 20:
             axes.set_xscale("log")
-    dress(axes, title, name, sweep.metric)
+    dress(axes, title, name, _label(sweep))
 
 
 def _over_epochs(axes: Any, sweep: Sweep, name: str, trials: Sequence[Trial]) -> None:
@@ -177,7 +177,7 @@ def _curves(axes: Any, sweep: Sweep, trials: Sequence[Trial], folder: Path) -> N
         if points:
             style = "-" if trial.status == "finished" else ":"
             axes.plot(*zip(*points, strict=True), style, color=found[trial.name], linewidth=1.2)
-    dress(axes, "learning curves; dotted: not finished", "epoch", sweep.metric)
+    dress(axes, "learning curves; dotted: not finished", "epoch", _label(sweep))
 
 
 def _against(axes: Any, sweep: Sweep, name: str, trials: Sequence[Trial], front: Sequence[int]) -> None:
@@ -191,4 +191,8 @@ def _against(axes: Any, sweep: Sweep, name: str, trials: Sequence[Trial], front:
         axes.annotate(words, point, (4, 3), textcoords="offset points", fontsize=TEXT_SIZE - 2.5, color=INK)
     across = f"{name.removesuffix('_bytes')} (MiB)" if unit > 1 else name
     axes.margins(x=0.16, y=0.1)
-    dress(axes, "orange: Pareto front", across, sweep.metric)
+    dress(axes, "orange: Pareto front", across, _label(sweep))
+
+
+def _label(sweep: Sweep) -> str:
+    return sweep.metric if sweep.mode == "max" else f"{sweep.metric} (lower is better)"

@@ -15,6 +15,7 @@ from typing_extensions import Self
 from engine.errors import RecipeError
 from engine.learners.checkpoints import newest_checkpoint
 from engine.recipes import plan_from_dict, recipe_from_dict
+from engine.tasks import Metric
 from engine.tracking import ENSEMBLE, Record, read_metrics
 from engine.tracking.records import IMAGES_PER_SECOND, MEMORY_BYTES
 from engine.training import Result, train
@@ -132,7 +133,7 @@ class _TrialConsole:
         self._reports = reports
         self.held: Sequence[Record] = ()
 
-    def start(self, title: str, learners: Sequence[str], total_steps: int, first_step: int) -> None:
+    def start(self, title: str, learners: Sequence[str], total_steps: int, first_step: int, headline: Metric) -> None:
         """Do nothing."""
 
     def update(self, step: int, epoch: int, records: Sequence[Record]) -> None:

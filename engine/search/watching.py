@@ -147,7 +147,7 @@ class Watcher(tune.Callback):
         stopped = f"{'pauses' if population else 'stopped'} after {known.epochs} of {self.recipe(known).epochs} epochs"
         self._console.message(
             f"{known.name} {'finished' if finished else stopped}: "
-            f"{self._definition.metric} {value_in_words(self._definition.metric, value)}"
+            f"{self._definition.metric} {value_in_words(self._definition, self._definition.metric, value)}"
         )
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

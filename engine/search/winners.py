@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from engine.search.definition import SMALLER_IS_BETTER, Sweep
+from engine.search.definition import Sweep
 from engine.search.trial import Trial
 
 
 def best_trial(sweep: Sweep, trials: Sequence[Trial]) -> Trial | None:
     """Return the finished trial with the best metric, the earliest of equals; None if no trial finished."""
     known = _comparable(trials, (sweep.metric,))
-    return max(known, key=lambda trial: (goodness(sweep.metric, trial), -trial.number), default=None)
+    return max(known, key=lambda trial: (goodness(sweep, sweep.metric, trial), -trial.number), default=None)
 
 
 def ranked(sweep: Sweep, trials: Sequence[Trial]) -> list[Trial]:
@@ -21,7 +21,7 @@ def ranked(sweep: Sweep, trials: Sequence[Trial]) -> list[Trial]:
 
     def order(trial: Trial) -> tuple[bool, float, int, float, int]:
         value = trial.metrics.get(sweep.metric, math.nan)
-        good = -math.inf if math.isnan(value) else goodness(sweep.metric, trial)
+        good = -math.inf if math.isnan(value) else goodness(sweep, sweep.metric, trial)
         if trial.number in finished:
             return False, -good, 0, 0.0, trial.number
         return True, 0.0, -trial.epochs, -good, trial.number
@@ -38,7 +38,7 @@ def pareto_front(sweep: Sweep, trials: Sequence[Trial]) -> tuple[int, ...]:
         return ()
     names = (sweep.metric, *sweep.against)
     known = _comparable(trials, names)
-    goods = {trial.number: tuple(goodness(name, trial) for name in names) for trial in known}
+    goods = {trial.number: tuple(goodness(sweep, name, trial) for name in names) for trial in known}
     return tuple(
         number
         for number, own in goods.items()
@@ -54,7 +54,7 @@ def _comparable(trials: Sequence[Trial], names: Sequence[str]) -> list[Trial]:
     ]
 
 
-def goodness(name: str, trial: Trial) -> float:
+def goodness(sweep: Sweep, name: str, trial: Trial) -> float:
     """Return a trial's value of a metric, with its sign turned where smaller is better."""
     value = trial.metrics[name]
-    return -value if name.endswith(SMALLER_IS_BETTER) else value
+    return value if sweep.measures[name].higher_is_better else -value

@@ -2,6 +2,15 @@
 
 from engine.tasks.classification import CALIBRATION_BINS, ClassificationScore
 from engine.tasks.cohort import CohortScore
-from engine.tasks.metric import ACCURACY, Metric
+from engine.tasks.headline import headline_of
+from engine.tasks.metric import ACCURACY, SCORES, Metric
 
-__all__ = ["ACCURACY", "CALIBRATION_BINS", "ClassificationScore", "CohortScore", "Metric"]
+__all__ = [
+    "ACCURACY",
+    "CALIBRATION_BINS",
+    "SCORES",
+    "ClassificationScore",
+    "CohortScore",
+    "Metric",
+    "headline_of",
+]

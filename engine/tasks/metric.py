@@ -22,3 +22,15 @@ class Metric:
 
 ACCURACY = Metric("accuracy")
 """Share of the images whose class is predicted."""
+
+TOP5_ACCURACY = Metric("top5_accuracy")
+"""Share of the images whose class is among the five predicted first."""
+
+LOSS = Metric("loss", higher_is_better=False, is_share=False)
+"""Mean loss of the deployed networks on the images, in nats where it is a cross-entropy."""
+
+CALIBRATION_ERROR = Metric("expected_calibration_error", higher_is_better=False, is_share=False)
+"""How far confidence and accuracy are apart, 0 to 1."""
+
+SCORES = {metric.name: metric for metric in (ACCURACY, TOP5_ACCURACY, LOSS, CALIBRATION_ERROR)}
+"""What evaluations of single networks measure, by name."""

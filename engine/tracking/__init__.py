@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from engine.tracking.comparison import plot_comparison
 from engine.tracking.console import Console, open_console
 from engine.tracking.curves import plot_curves
 from engine.tracking.metrics import MetricsLog, read_metrics
 from engine.tracking.preparation import Preparation
 from engine.tracking.records import ENSEMBLE, Record
+from engine.tracking.scores import format_score, format_scores
 from engine.tracking.sparing import spared
 from engine.tracking.tables import (
-    ComparisonRow,
-    comparison_table,
     format_bytes,
     format_nats,
     format_points,
@@ -22,20 +20,19 @@ from engine.tracking.tensorboard import TensorBoardLog
 
 __all__ = [
     "ENSEMBLE",
-    "ComparisonRow",
     "Console",
     "MetricsLog",
     "Preparation",
     "Record",
     "TensorBoardLog",
-    "comparison_table",
     "format_bytes",
     "format_nats",
     "format_points",
+    "format_score",
+    "format_scores",
     "format_seconds",
     "format_share",
     "open_console",
-    "plot_comparison",
     "plot_curves",
     "read_metrics",
     "spared",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from typing_extensions import Self
 
@@ -14,12 +14,15 @@ from engine.tracking.output import Output
 from engine.tracking.plain import PlainConsole
 from engine.tracking.records import Record
 
+if TYPE_CHECKING:
+    from engine.tasks import Metric
+
 
 class Console(Protocol):
     """Shows the progress of one training; a context manager that leaves the terminal as it found it."""
 
-    def start(self, title: str, learners: Sequence[str], total_steps: int, first_step: int) -> None:
-        """Say what is trained, by whom, for how many steps, and how many of them are done already."""
+    def start(self, title: str, learners: Sequence[str], total_steps: int, first_step: int, headline: Metric) -> None:
+        """Say what is trained, by whom, for how many steps, how many of them are done, and what judges them."""
 
     def update(self, step: int, epoch: int, records: Sequence[Record]) -> None:
         """Take in that `step` steps are finished, and what was measured since the last call."""

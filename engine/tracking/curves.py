@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from engine.tracking.figures import FAINT, INK, TEXT_SIZE, import_matplotlib, open_figure, write_figure
 from engine.tracking.panels import EVALUATION_STYLES, panels
-from engine.tracking.records import ACCURACY, ENSEMBLE, TRAIN, Record
+from engine.tracking.records import ENSEMBLE, TRAIN, Record
+from engine.tracking.scores import format_score
 from engine.tracking.series import RunSeries
-from engine.tracking.tables import format_share
 
 if TYPE_CHECKING:
     from matplotlib.lines import Line2D
+
+    from engine.tasks import Metric
 
 # Leaves the fewest gaps.
 _MOST_PANELS_IN_A_ROW = {1: 1, 2: 2, 3: 3, 4: 2, 5: 3, 6: 3, 7: 4, 8: 4, 9: 3, 13: 5, 14: 5, 15: 5}
@@ -23,13 +25,13 @@ _LEGEND_LETTER = 0.075
 _LEGEND_MARGIN = 0.65
 
 
-def plot_curves(records: Sequence[Record], path: Path, title: str) -> None:
-    """Draw the course of one run into a PNG file: accuracy, each loss term, rates, and memory, by learner.
+def plot_curves(records: Sequence[Record], path: Path, title: str, headline: Metric) -> None:
+    """Draw the course of one run into a PNG file: headline score, each loss term, rates, and memory, by learner.
 
-    Of a cohort it shows each network's accuracy beside that of the ensemble, in ink, and how far the peers are from
+    Of a cohort it shows each network's score beside that of the ensemble, in ink, and how far the peers are from
     one another. A network that left its cohort is drawn as far as it was trained.
     """
-    run = RunSeries(records)
+    run = RunSeries(records, headline)
     drawings = panels(run)
     across = _MOST_PANELS_IN_A_ROW.get(len(drawings), 4)
     down = math.ceil(len(drawings) / across)
@@ -54,7 +56,7 @@ def _keys(run: RunSeries) -> list[Line2D]:
     import_matplotlib()
     from matplotlib.lines import Line2D
 
-    keys, final = [], _final_accuracies(run)
+    keys, final = [], _final_scores(run)
     for network, learners in run.networks.items():
         # Of a peer that is cut the colour of the whole is explained, too.
         names = learners if learners == [network] or network not in final else [network, *learners]
@@ -65,20 +67,22 @@ def _keys(run: RunSeries) -> list[Line2D]:
         keys.append(Line2D([], [], color=INK, linewidth=3, label=ENSEMBLE + final[ENSEMBLE]))
     if any(run.measured(name, split, None) for split in (TRAIN, *EVALUATION_STYLES) for name in run.names(split)):
         keys.append(Line2D([], [], color=INK, linewidth=3, label="whole team"))
-    if run.series(ACCURACY) and not run.is_cohort:
+    if run.series(run.headline.name) and not run.is_cohort:
         keys.append(Line2D([], [], color=FAINT, linewidth=0.9, label=TRAIN))
     for split, style in EVALUATION_STYLES.items():
-        if run.series(ACCURACY, split):
+        if run.series(run.headline.name, split):
             keys.append(Line2D([], [], color=FAINT, linewidth=style.thickness, linestyle=style.pattern, label=split))
     return keys
 
 
-def _final_accuracies(run: RunSeries) -> dict[str, str]:
-    """What the legend says of each network of a cohort, and of the ensemble: its last accuracy, or that it left."""
+def _final_scores(run: RunSeries) -> dict[str, str]:
+    """What the legend says of each network of a cohort, and of the ensemble: its last score, or that it left."""
     found: dict[str, str] = {}
     for split in EVALUATION_STYLES:
-        for series in run.series(ACCURACY, split):
+        for series in run.series(run.headline.name, split):
             if series.learner is not None:
                 end = series.last()
-                found[series.learner] = f" ({split} {format_share(end[1])})" if end else f" ({split} not finite)"
+                found[series.learner] = (
+                    f" ({split} {format_score(run.headline, end[1])})" if end else f" ({split} not finite)"
+                )
     return found | dict.fromkeys(run.left, " (left)")

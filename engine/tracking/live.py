@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console as Terminal
     from rich.live import Live
 
+    from engine.tasks import Metric
+
 _REFRESHES_PER_SECOND = 2.0
 
 
@@ -36,12 +38,12 @@ class LiveConsole:
         self._live: Live | None = None
         self._progress: Progress | None = None
 
-    def start(self, title: str, learners: Sequence[str], total_steps: int, first_step: int) -> None:
+    def start(self, title: str, learners: Sequence[str], total_steps: int, first_step: int, headline: Metric) -> None:
         """Show the table; it is refreshed by a thread of its own, so that a slow step does not look like a hang."""
         from rich.live import Live
 
         self.close()
-        self._progress = Progress(title, learners, total_steps, first_step, time.monotonic())
+        self._progress = Progress(title, learners, total_steps, first_step, headline, time.monotonic())
         screen = Screen(self._progress, self._lock, time.monotonic)
         self._live = Live(
             console=self._terminal,

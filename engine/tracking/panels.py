@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 
 from engine.tracking.figures import ALARM, INK, TEXT_SIZE, byte_scale, dress
 from engine.tracking.records import (
-    ACCURACY,
     ACCURACY_GAP,
     DISAGREEMENT,
     ENSEMBLE,
@@ -21,10 +20,13 @@ from engine.tracking.records import (
     LOSS_TOTAL,
     WAITING_SHARE,
 )
+from engine.tracking.scores import axis_label, best_first, drawn_factor, format_score, words_of
 from engine.tracking.series import RunSeries, Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from engine.tasks import Metric
 
 _FEW_POINTS = 25
 _LOGARITHMIC_FROM = 30.0  # Ratio of the largest to the smallest loss, or of one learner's rate to another's.
@@ -59,14 +61,16 @@ EVALUATION_STYLES = {"validation": Style(1.6, "--", "#777777"), "test": Style(2.
 def panels(run: RunSeries) -> list[Callable[[Axes], None]]:
     """One drawing function for each panel that has something to show."""
     found: list[Callable[[Axes], None]] = []
-    splits = [split for split in EVALUATION_STYLES if run.series(ACCURACY, split)]
+    headline = run.headline
+    splits = [split for split in EVALUATION_STYLES if run.series(headline.name, split)]
     if run.is_cohort:
-        title = f"{' and '.join(splits)} accuracy"
-        found.append(partial(_draw_evaluation, run=run, name=ACCURACY, title=title, unit="accuracy (%)", factor=100.0))
-        if run.series(ACCURACY):
-            found.append(partial(_draw_training_accuracy, run=run))
-    elif splits or run.series(ACCURACY):
-        found.append(partial(_draw_accuracy, run=run))
+        title = f"{' and '.join(splits)} {words_of(headline)}"
+        unit, factor = axis_label(headline), drawn_factor(headline)
+        found.append(partial(_draw_evaluation, run=run, name=headline.name, title=title, unit=unit, factor=factor))
+        if run.series(headline.name):
+            found.append(partial(_draw_training_score, run=run))
+    elif splits or run.series(headline.name):
+        found.append(partial(_draw_score, run=run))
     for name, title, unit, factor in _BETWEEN_PEERS:
         if any(run.series(name, split) for split in EVALUATION_STYLES):
             found.append(partial(_draw_evaluation, run=run, name=name, title=title, unit=unit, factor=factor))
@@ -79,25 +83,26 @@ def panels(run: RunSeries) -> list[Callable[[Axes], None]]:
     return found
 
 
-def _draw_accuracy(axes: Axes, run: RunSeries) -> None:
-    dress(axes, "accuracy", "epoch", "accuracy (%)")
-    _training_lines(axes, run, ACCURACY, 100.0, scale=0.75)
-    _evaluation_lines(axes, run, ACCURACY, 100.0)
-    final = run.series(ACCURACY)
+def _draw_score(axes: Axes, run: RunSeries) -> None:
+    name, factor = run.headline.name, drawn_factor(run.headline)
+    dress(axes, words_of(run.headline), "epoch", axis_label(run.headline))
+    _training_lines(axes, run, name, factor, scale=0.75)
+    _evaluation_lines(axes, run, name, factor)
+    final = run.series(name)
     for split in EVALUATION_STYLES:
-        final = [series for series in run.series(ACCURACY, split) if series.last()] or final
-    _annotate_final(axes, final)
+        final = [series for series in run.series(name, split) if series.last()] or final
+    _annotate_final(axes, run.headline, final)
 
 
-def _draw_training_accuracy(axes: Axes, run: RunSeries) -> None:
-    dress(axes, "training accuracy", "epoch", "accuracy (%)")
-    _training_lines(axes, run, ACCURACY, 100.0)
+def _draw_training_score(axes: Axes, run: RunSeries) -> None:
+    dress(axes, f"training {words_of(run.headline)}", "epoch", axis_label(run.headline))
+    _training_lines(axes, run, run.headline.name, drawn_factor(run.headline))
 
 
 def _draw_evaluation(axes: Axes, run: RunSeries, name: str, title: str, unit: str, factor: float) -> None:
     dress(axes, title, "epoch", unit)
     _evaluation_lines(axes, run, name, factor)
-    if name != ACCURACY:
+    if name != run.headline.name:
         axes.set_ylim(bottom=0)
 
 
@@ -218,21 +223,22 @@ def _line(
     )
 
 
-def _annotate_final(axes: Axes, final: Sequence[Series]) -> None:
-    """Write the team's final accuracy, or those of its learners, next to the end of the best line."""
+def _annotate_final(axes: Axes, headline: Metric, final: Sequence[Series]) -> None:
+    """Write the team's final score, or those of its learners, next to the end of the best line."""
     ends = {series.learner: end for series in final if (end := series.last()) is not None}
     if not ends:
         return
-    best_first = sorted(ends, key=lambda learner: -ends[learner][1])
+    in_order = best_first(headline, {learner: value for learner, (_, value) in ends.items()})
+    words = {learner: format_score(headline, value) for learner, (_, value) in ends.items()}
     if None in ends:
-        lines, marked = [f"{100 * ends[None][1]:.2f} %"], ends[None]
+        lines, marked = [words[None]], ends[None]
     else:
-        lines, marked = [f"{learner} {100 * ends[learner][1]:.2f} %" for learner in best_first], ends[best_first[0]]
+        lines, marked = [f"{learner} {words[learner]}" for learner in in_order], ends[in_order[0]]
     if len(lines) > _MOST_FINAL_NUMBERS:
         lines = [*lines[: _MOST_FINAL_NUMBERS - 1], f"and {len(lines) - _MOST_FINAL_NUMBERS + 1} more"]
     axes.annotate(
         "\n".join([final[0].split, *lines]),
-        (marked[0], 100 * marked[1]),
+        (marked[0], drawn_factor(headline) * marked[1]),
         xytext=(5, 6),
         textcoords="offset points",
         va="top",

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from typing_extensions import Self
 
 from engine.tracking.output import Output
 from engine.tracking.progress import Progress
 from engine.tracking.records import (
-    ACCURACY,
     ACCURACY_GAP,
     ENSEMBLE,
     KL_BETWEEN_PEERS,
@@ -22,6 +22,7 @@ from engine.tracking.records import (
     TRAIN,
     Record,
 )
+from engine.tracking.scores import format_score, words_of
 from engine.tracking.tables import (
     format_bytes,
     format_nats,
@@ -30,6 +31,9 @@ from engine.tracking.tables import (
     format_seconds,
     format_share,
 )
+
+if TYPE_CHECKING:
+    from engine.tasks import Metric
 
 _SHORTEST_PAUSE = 5.0
 _LONGEST_PAUSE = 60.0
@@ -55,9 +59,9 @@ class PlainConsole:
         self._progress: Progress | None = None
         self._last_line_at: float | None = None
 
-    def start(self, title: str, learners: Sequence[str], total_steps: int, first_step: int) -> None:
+    def start(self, title: str, learners: Sequence[str], total_steps: int, first_step: int, headline: Metric) -> None:
         """Say what is going to be trained."""
-        self._progress = Progress(title, learners, total_steps, first_step, self._clock())
+        self._progress = Progress(title, learners, total_steps, first_step, headline, self._clock())
         self._last_line_at = None
         if self._show_progress:
             count = "1 learner" if len(learners) == 1 else f"{len(learners)} learners"
@@ -77,7 +81,7 @@ class PlainConsole:
         if due or (trained and step >= self._progress.total_steps):
             self._last_line_at = now
             self._write(progress_line(self._progress, now))
-        for line in evaluation_lines(records):
+        for line in evaluation_lines(records, self._progress.headline):
             self._write(line)
 
     def message(self, text: str) -> None:
@@ -106,11 +110,12 @@ class PlainConsole:
 
 
 def progress_line(progress: Progress, now: float) -> str:
-    """One line: where the run is, total loss and accuracy by learner, speed, largest memory, time left."""
+    """One line: where the run is, total loss and headline score by learner, speed, largest memory, time left."""
     share = f" ({format_share(progress.step / progress.total_steps, 0)})" if progress.total_steps else ""
     parts = [f"epoch {progress.epoch}", f"step {progress.step}/{progress.total_steps}{share}"]
+    headline = progress.headline
     parts += _by_learner(progress, LOSS_TOTAL, "loss", "{:.4f}".format)
-    parts += _by_learner(progress, ACCURACY, "accuracy", format_share)
+    parts += _by_learner(progress, headline.name, words_of(headline), partial(format_score, headline))
     if (speed := progress.images_per_second()) is not None:
         parts.append(f"{format_rate(speed)} images/s")
     if memory := _newest_in_training(progress, MEMORY_BYTES):
@@ -120,8 +125,8 @@ def progress_line(progress: Progress, now: float) -> str:
     return "  ".join(parts)
 
 
-def evaluation_lines(records: Sequence[Record]) -> list[str]:
-    """One line for each split that was evaluated: the team's accuracy, then that of each network.
+def evaluation_lines(records: Sequence[Record], headline: Metric) -> list[str]:
+    """One line for each split that was evaluated: the team's headline score, then that of each network.
 
     For several networks that of their ensemble comes first, and at the end how far they are from one another.
     """
@@ -132,18 +137,18 @@ def evaluation_lines(records: Sequence[Record]) -> list[str]:
             found[record.learner, record.name] = record.value
     lines = []
     for (split, epoch, step), found in measured.items():
-        accuracies = {learner: value for (learner, name), value in found.items() if name == ACCURACY}
+        scores = {learner: value for (learner, name), value in found.items() if name == headline.name}
         together = [
-            f"{learner or ''} {format_share(accuracies.pop(learner))}".strip()
+            f"{learner or ''} {format_score(headline, scores.pop(learner))}".strip()
             for learner in (None, ENSEMBLE)
-            if learner in accuracies
+            if learner in scores
         ]
-        if accuracies:
-            networks = _by_name(accuracies, format_share, "peers")
+        if scores:
+            networks = _by_name(scores, partial(format_score, headline), "peers")
             together.append(f"({networks})" if together else networks)
         if not together:
             continue
-        parts = [f"epoch {epoch}", f"step {step}", f"{split} accuracy {' '.join(together)}"]
+        parts = [f"epoch {epoch}", f"step {step}", f"{split} {words_of(headline)} {' '.join(together)}"]
         if (gap := found.get((ENSEMBLE, ACCURACY_GAP))) is not None:
             parts.append(f"gap {format_points(gap)}")
         if (divergence := found.get((ENSEMBLE, KL_BETWEEN_PEERS))) is not None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from engine.tracking.records import (
-    ACCURACY,
     ENSEMBLE,
     IMAGES_PER_SECOND,
     LOSS_PREFIX,
@@ -15,6 +15,9 @@ from engine.tracking.records import (
     Record,
     learners_by_network,
 )
+
+if TYPE_CHECKING:
+    from engine.tasks import Metric
 
 _SECONDS_BETWEEN_MARKS = 0.5
 _MARKS = 120  # With the spacing above the rate is that of the last minute, or of longer steps' last 120.
@@ -32,14 +35,18 @@ class Progress:
         learners: names in the order to show them; others are added when their first record comes.
         total_steps: steps of the whole run.
         first_step: steps that were finished before, 0 unless the run goes on from a checkpoint.
+        headline: the score by which the networks are judged.
         now: time of the start.
     """
 
-    def __init__(self, title: str, learners: Sequence[str], total_steps: int, first_step: int, now: float) -> None:
+    def __init__(
+        self, title: str, learners: Sequence[str], total_steps: int, first_step: int, headline: Metric, now: float
+    ) -> None:
         self.title = title
         self.learners = list(learners)
         self.total_steps = total_steps
         self.step = first_step
+        self.headline = headline
         self.epoch: int | None = None
         self._newest: dict[tuple[str | None, str, str], Record] = {}
         self._trained_until: dict[str | None, int] = {}
@@ -85,9 +92,11 @@ class Progress:
         return sorted(names, key=lambda name: name != LOSS_TOTAL)
 
     def evaluation_splits(self, learner: str | None) -> list[str]:
-        """Splits other than the training set on which this learner's accuracy was measured."""
+        """Splits other than the training set on which this learner's headline score was measured."""
         return sorted(
-            split for who, split, name in self._newest if who == learner and name == ACCURACY and split != TRAIN
+            split
+            for who, split, name in self._newest
+            if who == learner and name == self.headline.name and split != TRAIN
         )
 
     def images_per_second(self) -> float | None:

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 TRAIN = "train"
-ACCURACY = "accuracy"
 LEARNING_RATE = "learning_rate"
 IMAGES_PER_SECOND = "images_per_second"
 WAITING_SHARE = "waiting_share"
@@ -31,12 +30,12 @@ class Record:
         epoch: the epoch it belongs to.
         step: how many steps of the whole run were finished, so the first step is 1.
         learner: whose number it is: a learner's; in an evaluation of several networks also that of one of them, such
-            as "peer0", or of "ensemble", which is all of them together; None for the whole team, such as the accuracy
+            as "peer0", or of "ensemble", which is all of them together; None for the whole team, such as the score
             of the only network.
         split: which images it was measured on: "train", "validation" or "test".
         name: what was measured, such as "loss/total" or "accuracy".
-        value: the number. Accuracies and shares are in [0, 1], memory in bytes, losses and divergences in nats; NaN and
-            infinity are allowed.
+        value: the number. Accuracies and other shares are in [0, 1], memory in bytes, losses and divergences in nats;
+            NaN and infinity are allowed.
     """
 
     time: float

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from engine.tracking.progress import Progress
 from engine.tracking.records import (
-    ACCURACY,
     ACCURACY_GAP,
     ENSEMBLE,
     IMAGES_PER_SECOND,
@@ -23,6 +22,7 @@ from engine.tracking.records import (
     TRAIN,
     WAITING_SHARE,
 )
+from engine.tracking.scores import format_score, words_of
 from engine.tracking.tables import (
     format_bytes,
     format_nats,
@@ -37,10 +37,9 @@ if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType
 
 _GAP = 2
-_TOGETHER: tuple[tuple[str | None, str, str, Callable[[float], str]], ...] = (
-    (None, ACCURACY, "accuracy", format_share),
-    (ENSEMBLE, ACCURACY_GAP, "accuracy gap", format_points),
-    (ENSEMBLE, KL_BETWEEN_PEERS, "KL between peers", format_nats),
+_BETWEEN_PEERS = (
+    (ACCURACY_GAP, "accuracy gap", format_points),
+    (KL_BETWEEN_PEERS, "KL between peers", format_nats),
 )
 
 
@@ -96,7 +95,7 @@ class _Column:
 class _Row:
     label: str
     learner: str | None
-    evaluated: str | None  # Whose accuracy on other images stands in the row: a peer's with its last learner.
+    evaluated: str | None  # Whose score on other images stands in the row: a peer's with its last learner.
 
 
 def _rows(progress: Progress, names: Sequence[str]) -> list[_Row]:
@@ -115,8 +114,9 @@ def _rows(progress: Progress, names: Sequence[str]) -> list[_Row]:
 
 def _columns(progress: Progress) -> list[_Column]:
     """One column for each thing that at least one learner has measured."""
-    losses = progress.loss_names()
-    rows = _rows(progress, (*losses, ACCURACY, WAITING_SHARE, MEMORY_BYTES))
+    losses, headline = progress.loss_names(), progress.headline
+    words, form = words_of(headline), partial(format_score, headline)
+    rows = _rows(progress, (*losses, headline.name, WAITING_SHARE, MEMORY_BYTES))
 
     def column(header: str, split: str, name: str, form: Callable[[float], str], rank: int) -> _Column | None:
         owners = [row.learner if split == TRAIN else row.evaluated for row in rows]
@@ -133,10 +133,10 @@ def _columns(progress: Progress) -> list[_Column]:
     for name in losses:
         header, rank = ("loss", 1) if name == LOSS_TOTAL else (name[len(LOSS_PREFIX) :].replace("_", "\n"), 5)
         candidates.append(column(header, TRAIN, name, _loss, rank))
-    candidates.append(column("accuracy", TRAIN, ACCURACY, format_share, 3))
+    candidates.append(column(words, TRAIN, headline.name, form, 3))
     evaluated = [row.evaluated for row in rows if row.evaluated is not None]
     for split in sorted({split for network in evaluated for split in progress.evaluation_splits(network)}):
-        candidates.append(column(f"{split}\naccuracy", split, ACCURACY, format_share, 2))
+        candidates.append(column(f"{split}\n{words}", split, headline.name, form, 2))
     candidates.append(column("images/s", TRAIN, IMAGES_PER_SECOND, format_rate, 4))
     candidates.append(column("waiting", TRAIN, WAITING_SHARE, partial(format_share, decimals=0), 7))
     candidates.append(column("memory", TRAIN, MEMORY_BYTES, format_bytes, 3))
@@ -199,8 +199,12 @@ def _rates(progress: Progress, now: float) -> list[str]:
 
 def _evaluations(progress: Progress) -> list[str]:
     """What was measured of the whole team, and of all peers of a cohort together."""
-    found = []
-    for owner, name, words, form in _TOGETHER:
+    found, headline = [], progress.headline
+    shown: list[tuple[str | None, str, str, Callable[[float], str]]] = [
+        (None, headline.name, words_of(headline), partial(format_score, headline)),
+        *((ENSEMBLE, *score) for score in _BETWEEN_PEERS),
+    ]
+    for owner, name, words, form in shown:
         for split in progress.evaluation_splits(owner):
             if record := progress.newest(owner, split, name):
                 found.append(f"{split} {words} {form(record.value)} (epoch {record.epoch})")

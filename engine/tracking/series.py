@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from engine.tracking.figures import INK, colours, tints
 from engine.tracking.records import (
-    ACCURACY,
     ENSEMBLE,
     LOSS_PREFIX,
     LOSS_TOTAL,
@@ -17,6 +17,9 @@ from engine.tracking.records import (
     Record,
     learners_by_network,
 )
+
+if TYPE_CHECKING:
+    from engine.tasks import Metric
 
 _MOST_POINTS = 120  # More would draw the noise of single batches instead of the course of the training.
 
@@ -56,6 +59,7 @@ class RunSeries:
     """The records of a run, sorted into series.
 
     Attributes:
+        headline: the score by which the networks are judged.
         networks: the learners of each network, as `learners_by_network` gives them.
         colours: of each learner, each network, the ensemble, and None, which is the whole team. The learners of a peer
             that is cut are tints of its colour, and its last learner has that colour itself.
@@ -63,7 +67,8 @@ class RunSeries:
         is_cohort: whether networks were evaluated one by one.
     """
 
-    def __init__(self, records: Sequence[Record]) -> None:
+    def __init__(self, records: Sequence[Record], headline: Metric) -> None:
+        self.headline = headline
         self._steps_per_epoch = steps_per_epoch(records)
         self._grouped: dict[tuple[str, str], dict[str | None, list[Record]]] = {}
         for record in records:
@@ -78,7 +83,7 @@ class RunSeries:
         self.is_cohort = any(
             learner is not None
             for (name, split), found in self._grouped.items()
-            if name == ACCURACY and split != TRAIN
+            if name == headline.name and split != TRAIN
             for learner in found
         )
 

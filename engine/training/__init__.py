@@ -1,27 +1,23 @@
 """The training loop, checkpoints, run folders, evaluation and export."""
 
 from engine.methods import weights_sha256
-from engine.training.comparison import compare
-from engine.training.comparison_result import Comparison
 from engine.training.environment import describe_environment
 from engine.training.export import export_network
 from engine.training.folder import Resume
 from engine.training.loop import train
-from engine.training.reports import mean_test_accuracy
+from engine.training.reports import mean_score
 from engine.training.result import Result
 from engine.training.runs import Run, evaluate, load
 
 __all__ = [
-    "Comparison",
     "Result",
     "Resume",
     "Run",
-    "compare",
     "describe_environment",
     "evaluate",
     "export_network",
     "load",
-    "mean_test_accuracy",
+    "mean_score",
     "train",
     "weights_sha256",
 ]

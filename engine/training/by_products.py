@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.tasks import Metric
 from engine.tracking import MetricsLog, Record, TensorBoardLog, plot_curves, read_metrics, spared
 from engine.training.mirror import Mirror
 
@@ -23,14 +24,15 @@ class ByProducts:
     Args:
         folder: the run folder.
         mirror: its copy elsewhere, if there is one.
+        headline: the score by which its networks are judged.
         tell: told each warning, once; may not raise.
 
     Attributes:
         warnings: what could not be made, and why; one line each.
     """
 
-    def __init__(self, folder: Path, mirror: Mirror | None, tell: Callable[[str], None]) -> None:
-        self._folder, self._mirror, self._tell = folder, mirror, tell
+    def __init__(self, folder: Path, mirror: Mirror | None, headline: Metric, tell: Callable[[str], None]) -> None:
+        self._folder, self._mirror, self._headline, self._tell = folder, mirror, headline, tell
         self._tensorboard: TensorBoardLog | None = None
         self.warnings: list[str] = []
 
@@ -66,7 +68,7 @@ class ByProducts:
         with spared("metrics.parquet", self.warn):
             metrics.close()
         with spared("curves.png", self.warn):
-            plot_curves(read_metrics(self._folder), self._folder / "curves.png", title)
+            plot_curves(read_metrics(self._folder), self._folder / "curves.png", title, self._headline)
 
     def close(self) -> None:
         """Close TensorBoard's copy after a failure, which is told anyway; after `finish` this does nothing."""

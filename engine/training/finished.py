@@ -19,9 +19,10 @@ from engine.learners.checkpoints import Checkpoint, newest_checkpoint
 from engine.methods import method_of, networks_sha256
 from engine.reading import read_json
 from engine.recipes import Recipe, recipe_identity, recipe_to_json
+from engine.tasks import headline_of
 from engine.tracking.metrics import mend_parquet
 from engine.training.folder import SUMMARY, read_recipe
-from engine.training.reports import mean_test_accuracy
+from engine.training.reports import mean_score
 from engine.training.result import Result
 
 
@@ -87,6 +88,7 @@ def _contradictions(result: Result, checkpoint: Checkpoint, recipe: Recipe) -> l
     latest: Mapping[str, float] = checkpoint.values["latest"]
     departed = {name: state.extra.get("departure") for name, state in checkpoint.states.items()}
     departures = {name: reason for name, reason in departed.items() if reason is not None}
+    headline = headline_of(recipe)
     deployed, trained = team.deployed_parameters, team.trained_parameters
     found = {
         "recipe": (recipe_identity(recipe), checkpoint.values["recipe"]),
@@ -94,9 +96,10 @@ def _contradictions(result: Result, checkpoint: Checkpoint, recipe: Recipe) -> l
         "epochs": (result.epochs, recipe.epochs),
         "weights_sha256": (result.weights_sha256, networks_sha256(team.networks, facts, checkpoint.states)),
         "metrics": (_comparable(result.metrics), _comparable(latest)),
-        "test_accuracy": (
-            _number(result.test_accuracy),
-            _number(mean_test_accuracy(latest, team.networks, departures)),
+        "headline": (result.headline, headline.name),
+        "test_score": (
+            _number(result.test_score),
+            _number(mean_score(latest, team.networks, departures, headline)),
         ),
         "departures": (result.departures, departures),
         # Not counted yet when older summaries were written.

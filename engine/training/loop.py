@@ -24,6 +24,7 @@ from engine.recipes import (
     recipe_to_dict,
     with_absolute_paths,
 )
+from engine.tasks import headline_of
 from engine.tracking import Console, Preparation, open_console
 from engine.training.departures import Departures
 from engine.training.environment import describe_environment
@@ -35,7 +36,7 @@ from engine.training.mirror import open_mirror
 from engine.training.preview import check_batches
 from engine.training.ray_log import ray_log
 from engine.training.recalibration import recalibrate
-from engine.training.reports import Progress, Questions, mean_test_accuracy
+from engine.training.reports import Progress, Questions, mean_score
 from engine.training.result import Result, Status
 from engine.training.resuming import newest_of_run
 from engine.training.run_record import RunRecord
@@ -100,7 +101,7 @@ def train(
             console.message(line)
         if recipe.data.labelled_fraction is not None or recipe.data.labelled_indices is not None:
             folder.write_lines("labelled_indices.txt", source.labelled_indices())
-        record = RunRecord(folder, console, mirror, started)
+        record = RunRecord(folder, console, mirror, headline_of(recipe), started)
         try:
             for caution in cautions(recipe):
                 record.say(caution)
@@ -150,7 +151,9 @@ class Training:
             for learner, place in self._runtime.describe().items():
                 self._folder.log(f"{learner} lives in {place}")
             with ray_log(self._folder.path), Interruption(self._runtime) as interruption:
-                self._record.console.start(self._recipe.name, self._team.names, self._total, step)
+                self._record.console.start(
+                    self._recipe.name, self._team.names, self._total, step, self._record.headline
+                )
                 step = self._steps(step, interruption)
                 status: Status = "finished" if step == self._total else "interrupted"
                 self._record.check_presence()
@@ -237,7 +240,10 @@ class Training:
             status=status,
             epochs=step // self._steps_per_epoch,
             steps=step,
-            test_accuracy=mean_test_accuracy(self._progress.latest, self._team.networks, self._departures.reasons),
+            headline=self._record.headline.name,
+            test_score=mean_score(
+                self._progress.latest, self._team.networks, self._departures.reasons, self._record.headline
+            ),
             metrics=dict(self._progress.latest),
             images_per_second=self._progress.images_per_second(),
             waiting_share=self._progress.waiting_shares(),

@@ -11,6 +11,7 @@ from typing import Any
 from engine.errors import EngineError
 from engine.methods import Network
 from engine.runtimes import Answer, Runtime
+from engine.tasks import Metric
 from engine.tracking import Record
 
 # Questions whose answers may be outstanding: one is being computed while the next is asked.
@@ -103,12 +104,24 @@ class Progress:
         return {learner: statistics.median(values[1:] or values) for learner, values in self._waiting.items()}
 
 
-def mean_test_accuracy(
-    scores: Mapping[str, float], networks: Mapping[str, Network], departures: Collection[str]
+def mean_score(
+    scores: Mapping[str, float],
+    networks: Mapping[str, Network],
+    departures: Collection[str],
+    headline: Metric,
+    split: str = "test",
 ) -> float | None:
-    """Return the mean test accuracy of the networks that no learner has left; None if it is not known."""
+    """Return the mean headline score of the networks that no learner has left; None if it is not known.
+
+    Args:
+        scores: of all networks, by their full names, such as ``peer0/test/accuracy``.
+        networks: of the team.
+        departures: learners that have left their cohort.
+        headline: which score.
+        split: on which images.
+    """
     names = [name for name, network in networks.items() if not set(network.learners) & set(departures)]
-    wanted = [score_name(name if len(networks) > 1 else None, "test", "accuracy") for name in names]
+    wanted = [score_name(name if len(networks) > 1 else None, split, headline.name) for name in names]
     known = [scores[name] for name in wanted if name in scores]
     return statistics.fmean(known) if known else None
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.errors import EngineError
+from engine.tasks import Metric
 from engine.tracking import Console, MetricsLog, Record
 from engine.training.by_products import ByProducts
 from engine.training.folder import RunFolder
@@ -26,12 +27,15 @@ class RunRecord:
         folder: the run folder.
         console: where progress is shown.
         mirror: the folder's copy elsewhere, if there is one.
+        headline: the score by which its networks are judged.
         started: when the command began, as `time.monotonic`.
     """
 
-    def __init__(self, folder: RunFolder, console: Console, mirror: Mirror | None, started: float) -> None:
-        self.folder, self.console, self.started = folder, console, started
-        self.by_products = ByProducts(folder.path, mirror, self._warn)
+    def __init__(
+        self, folder: RunFolder, console: Console, mirror: Mirror | None, headline: Metric, started: float
+    ) -> None:
+        self.folder, self.console, self.headline, self.started = folder, console, headline, started
+        self.by_products = ByProducts(folder.path, mirror, headline, self._warn)
         self._presence = Presence(folder.path)
         self._metrics: MetricsLog | None = None
 

@@ -32,13 +32,13 @@ def test_the_score_is_the_trainings(command: Any, run_dir: Path) -> None:
     summary = json.loads((run_dir / "summary.json").read_text())
     answer = command("evaluate", str(run_dir), "--json")
     assert answer.code == 0
-    assert answer.json["test_accuracy"] == summary["test_accuracy"]
+    assert answer.json["test_score"] == summary["test_score"]
     assert answer.json["metrics"] == summary["metrics"]
     assert answer.json["step"] == summary["steps"]
 
 
 def test_the_score_in_words(command: Any, run_dir: Path) -> None:
-    accuracy = json.loads((run_dir / "summary.json").read_text())["test_accuracy"]
+    accuracy = json.loads((run_dir / "summary.json").read_text())["test_score"]
     answer = command("evaluate", str(run_dir))
     assert f"{100 * accuracy:.2f} %" in answer.out
     assert "test loss" in answer.out
@@ -67,7 +67,7 @@ def test_the_scores_of_a_cohort_are_the_trainings(command: Any, cohort: Result) 
     answer = command("evaluate", str(cohort.run_dir), "--json").json
     # The third peer has left.
     peers = [answer["metrics"][f"peer{index}/test/accuracy"] for index in range(2)]
-    assert answer["test_accuracy"] == cohort.test_accuracy == pytest.approx(sum(peers) / 2)
+    assert answer["test_score"] == cohort.test_score == pytest.approx(sum(peers) / 2)
     assert answer["metrics"].keys() == cohort.metrics.keys()
     assert answer["metrics"]["ensemble/test/loss"] == cohort.metrics["ensemble/test/loss"]
 

@@ -157,8 +157,8 @@ def test_pictures_need_no_display_backend_or_home(backend: str, tmp_path: Path) 
     surroundings = {key: value for key, value in os.environ.items() if key not in ("DISPLAY", "MPLCONFIGDIR")}
     root = Path(engine.__file__).resolve().parent.parent
     code = (
-        "from pathlib import Path\nfrom engine.tracking import Record, plot_curves\n"
-        "plot_curves([Record(0.0, 1, 1, 'a', 'train', 'loss/total', 1.0)], Path('curves.png'), 'x')\n"
+        "from pathlib import Path\nfrom engine.tracking import Record, plot_curves\nfrom engine.tasks import ACCURACY\n"
+        "plot_curves([Record(0.0, 1, 1, 'a', 'train', 'loss/total', 1.0)], Path('curves.png'), 'x', ACCURACY)\n"
         "import os\nassert os.environ['MPLBACKEND'] == " + repr(backend)
     )
     done = subprocess.run(

@@ -8,6 +8,7 @@ import pytest
 
 from engine import Result
 from engine.cli.summary import score_in_words, scores_of, summary_lines
+from engine.tasks import ACCURACY
 
 
 def result(metrics: dict[str, float], memory: dict[str, int], departures: dict[str, str] | None = None) -> Result:
@@ -16,7 +17,8 @@ def result(metrics: dict[str, float], memory: dict[str, int], departures: dict[s
         status="finished",
         epochs=2,
         steps=1200,
-        test_accuracy=0.5,
+        headline="accuracy",
+        test_score=0.5,
         metrics=metrics,
         images_per_second=2345.6,
         waiting_share={},
@@ -49,7 +51,9 @@ END = [
 
 
 def test_a_cohort_has_one_line_for_each_peer() -> None:
-    lines = summary_lines(result(cohort("test"), {"peer0": 2048, "peer1": 1024}, {"peer1": "its loss is nan"}))
+    lines = summary_lines(
+        result(cohort("test"), {"peer0": 2048, "peer1": 1024}, {"peer1": "its loss is nan"}), ACCURACY
+    )
     assert lines == [
         "finished              2 epochs, 1,200 steps",
         "accuracy of peer0     test 75.00 %",
@@ -66,7 +70,7 @@ def test_a_cohort_has_one_line_for_each_peer() -> None:
 
 
 def test_two_splits_share_a_line() -> None:
-    lines = summary_lines(result(cohort("validation", 0.125) | cohort("test"), {}))
+    lines = summary_lines(result(cohort("validation", 0.125) | cohort("test"), {}), ACCURACY)
     assert lines[1:6] == [
         "accuracy of peer0     validation 87.50 %, test 75.00 %",
         "accuracy of peer1     validation 18.75 %, test  6.25 %",
@@ -78,7 +82,7 @@ def test_two_splits_share_a_line() -> None:
 
 def test_one_network_is_told_as_before() -> None:
     metrics = {"validation/accuracy": 0.5, "test/accuracy": 0.75, "test/top5_accuracy": 1.0, "test/loss": 0.5}
-    lines = summary_lines(result(metrics, {"segment0": 2048}))
+    lines = summary_lines(result(metrics, {"segment0": 2048}), ACCURACY)
     assert [line.split("  ")[0] for line in lines[:6]] == [
         "finished",
         "validation accuracy",
@@ -92,7 +96,7 @@ def test_one_network_is_told_as_before() -> None:
 
 def test_many_learners_are_no_wall_of_numbers() -> None:
     memory = {f"peer{p}_segment{k}": 1024 * (k + 1) for p in range(4) for k in range(4)}
-    lines = summary_lines(result(cohort("test"), memory))
+    lines = summary_lines(result(cohort("test"), memory), ACCURACY)
     (told,) = [line for line in lines if "memory" in line]
     assert told.removeprefix("peak memory").strip() == "up to 4.00 KiB (peer0_segment3), over 16 learners"
 
@@ -113,7 +117,7 @@ def test_many_learners_are_no_wall_of_numbers() -> None:
     ],
 )
 def test_only_shares_are_percentages(name: str, value: float, words: str) -> None:
-    assert score_in_words(name, value) == words
+    assert score_in_words(ACCURACY, name, value) == words
 
 
 def test_scores_are_sorted_by_split_and_network_the_ensemble_last() -> None:

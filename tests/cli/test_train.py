@@ -34,8 +34,8 @@ def test_json_is_the_last_line_and_complete(command: Any) -> None:
     assert answer.code == 0
     assert result["run_dir"] == str(Path.cwd() / "mine")
     assert result["status"] == "finished"
-    assert 0 <= result["test_accuracy"] <= 1
-    assert result["metrics"]["test/accuracy"] == result["test_accuracy"]
+    assert 0 <= result["test_score"] <= 1
+    assert result["metrics"]["test/accuracy"] == result["test_score"]
     assert result["images_per_second"] > 0
     assert set(result["peak_memory_bytes"]) == {"segment0", "segment1"}
     assert len(result["weights_sha256"]) == 64
@@ -183,7 +183,7 @@ def test_a_recipe_and_a_network_of_ones_own(command: Any) -> None:
     assert answer.code == 0, answer.err
     run = answer.json["run_dir"]
     assert Path(run).name.startswith("own-")
-    assert command("evaluate", run, "--json").json["test_accuracy"] == answer.json["test_accuracy"]
+    assert command("evaluate", run, "--json").json["test_score"] == answer.json["test_score"]
     assert command("export", run, "--to", "own.safetensors").code == 0
 
 

@@ -198,7 +198,7 @@ def fetch(laptop: Laptop, expected: str) -> None:
     answer = json.loads(laptop.run("local-learning", "evaluate", str(fetched), "--json").splitlines()[-1])
     stated = json.loads((fetched / "summary.json").read_text())
     check(stated["weights_sha256"] == expected, "the fetched run has other weights")
-    laptop.say(f"the run folder is fetched; local-learning evaluate here says {answer['test_accuracy']:.4f}")
+    laptop.say(f"the run folder is fetched; local-learning evaluate here says {answer['test_score']:.4f}")
 
 
 def take_down(laptop: Laptop, machines: list[Host]) -> None:

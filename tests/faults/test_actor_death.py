@@ -21,6 +21,7 @@ from engine.recipes import Recipe
 from engine.runtimes import Runtime, open_runtime
 from engine.runtimes.ray import ObjectStoreRuntime, StreamRuntime, start_private_ray
 from engine.runtimes.ray.processes import WatchedProcess
+from engine.tasks import Metric
 from engine.tracking import Record, read_metrics
 
 EPOCHS = 40
@@ -83,7 +84,7 @@ class Fate:
         else:
             os.kill(self.process_id, signal.Signals[self.cause])
 
-    def start(self, title: str, learners: Sequence[str], total_steps: int, first_step: int) -> None:
+    def start(self, title: str, learners: Sequence[str], total_steps: int, first_step: int, _: Metric) -> None:
         assert total_steps == 4 * EPOCHS
 
     def message(self, text: str) -> None:

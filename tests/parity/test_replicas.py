@@ -63,7 +63,7 @@ def test_two_replicas_equal_one_device_up_to_rounding(case: str, transport: str,
         worst = max(differences, key=differences.__getitem__)
         # Without batch norms over all replicas it is 0.5.
         assert differences[worst] < 0.25, worst
-        assert shared.test_accuracy == pytest.approx(alone.test_accuracy, abs=0.05)
+        assert shared.test_score == pytest.approx(alone.test_score, abs=0.05)
         if differences[worst] < 1e-4:
             return
     pytest.fail(f"{worst} differs by {differences[worst]} with the last of three seeds")

@@ -99,7 +99,7 @@ def test_a_tiny_recipe_trains_an_epoch(name: str, tmp_path: Path) -> None:
     recipe = shipped_recipes()[name]()
     result = engine.train(recipe, engine.Plan(executor="process"), run_dir=tmp_path / "run")
     assert (result.status, result.epochs, result.steps) == ("finished", 1, 2)
-    assert result.test_accuracy is not None
+    assert result.test_score is not None
 
     run = engine.load(tmp_path / "run")
     assert run.recipe == recipe

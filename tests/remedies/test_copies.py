@@ -131,7 +131,7 @@ def compare(tiny_recipe: TinyRecipe, monkeypatch: pytest.MonkeyPatch) -> Callabl
     def begin(*_: Any) -> None:
         raise Accepted
 
-    monkeypatch.setattr("engine.training.comparison._costs", begin)
+    monkeypatch.setattr("engine.comparison.driver._costs", begin)
 
     def run(**changes: Any) -> None:
         recipes = {"first": tiny_recipe(), "second": tiny_recipe(epochs=1)}

@@ -144,7 +144,7 @@ def test_a_run_without_a_whole_checkpoint(
     words = "train the recipe first, or, where its run is finished, once more with --resume never"
     refused(words, lambda: engine.load(folder))
     again = engine.train(recipe, PLAN, folder, resume="auto" if steps else "never")
-    assert engine.evaluate(engine.load(again.run_dir))["test/accuracy"] == again.test_accuracy
+    assert engine.evaluate(engine.load(again.run_dir))["test/accuracy"] == again.test_score
 
 
 def test_a_checkpoint_of_another_recipe(tiny_recipe: TinyRecipe, tmp_path: Path, refused: Refused) -> None:

@@ -1,6 +1,6 @@
 """Do imports point one way, and is nothing loaded that could run code?
 
-    cli -> benchmarking -> search, planning, analysis -> training -> runtimes, tracking -> methods -> partition
+    cli -> benchmarking -> search, comparison, planning, analysis -> training -> runtimes, tracking -> methods -> partition
         -> learners -> objectives, knowledge -> backbones, tasks, data -> recipes
 
 Every room may use errors.py, streams.py, atomic.py, paths.py and reading.py. program.py is known to methods and
@@ -29,7 +29,7 @@ LAYERS = (
     {"methods"},
     {"runtimes", "tracking"},
     {"training"},
-    {"search", "planning", "analysis"},
+    {"search", "comparison", "planning", "analysis"},
     {"benchmarking"},
     {"cli"},
 )
@@ -45,7 +45,7 @@ RESTRICTED_UNPICKLER = "data/pickles.py"
 
 # What the top-level files, which belong to no room, may name.
 TOP_FILES = {
-    "__init__.py": {"recipes", "training", "search", "errors"},
+    "__init__.py": {"recipes", "training", "comparison", "search", "errors"},
     "__main__.py": {"cli"},
     "atomic.py": {"errors"},
     "errors.py": set(),

@@ -116,7 +116,7 @@ def test_a_trial_tells_every_epoch_and_at_its_end_what_its_summary_says(
     result = engine.train(run.recipe, PLAN, folder)
     assert told[-1]["memory_bytes"] == max(result.peak_memory_bytes.values())
     assert told[-1]["images_per_second"] == result.images_per_second
-    assert result.test_accuracy is None
+    assert result.test_score is None
 
 
 def test_peers_are_told_as_one(trial: Any, told: Any, tiny_recipe: TinyRecipe) -> None:

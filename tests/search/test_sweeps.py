@@ -123,7 +123,7 @@ def test_only_winners_have_test_scores(searched: SweepResult) -> None:
         records = read_metrics(folder)
         assert {record.split for record in records} == {"train", "validation"}
         summary = read_summary(folder)
-        assert summary is not None and summary["test_accuracy"] is None
+        assert summary is not None and summary["test_score"] is None
         assert not any("test" in name for name in summary["metrics"])
 
 

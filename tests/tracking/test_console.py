@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 import rich.console
 
+from engine.tasks import ACCURACY
 from engine.tracking import Record, open_console
 from engine.tracking.live import LiveConsole
 from engine.tracking.plain import PlainConsole, evaluation_lines
@@ -60,7 +61,7 @@ def test_the_table_is_for_terminals_only(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_plain_lines_come_at_most_every_few_seconds_and_for_each_evaluation(made_up_run: MadeUp) -> None:
     stream, clock = io.StringIO(), Clock()
     with PlainConsole(stream, clock=clock) as console:
-        console.start("InfoPro", ["segment0", "segment1"], 30, 0)
+        console.start("InfoPro", ["segment0", "segment1"], 30, 0, ACCURACY)
         for step, records in steps_of(made_up_run(2, epochs=3, steps_per_epoch=10)).items():
             clock.now += 1.0
             console.update(step, records[0].epoch, records)
@@ -86,7 +87,7 @@ def test_plain_lines_of_many_learners_stay_short_and_name_the_broken_one() -> No
     stream = io.StringIO()
     console = PlainConsole(stream, clock=Clock())
     names = [f"segment{index}" for index in range(16)]
-    console.start("title", names, 10, 0)
+    console.start("title", names, 10, 0, ACCURACY)
     console.update(1, 0, [Record(0, 0, 1, name, "train", "loss/total", float(i)) for i, name in enumerate(names)])
     assert "loss 0.0000 to 15.0000 over 16 learners" in stream.getvalue()
     later = {name: math.nan if name == "segment3" else float(i) for i, name in enumerate(names)}
@@ -98,7 +99,7 @@ def test_quiet_keeps_messages_and_summary(made_up_run: MadeUp) -> None:
     stream = io.StringIO()
     with open_console(stream, quiet=True) as console:
         console.message("resumed from step 4")
-        console.start("title", ["a"], 3, 0)
+        console.start("title", ["a"], 3, 0, ACCURACY)
         console.update(1, 0, made_up_run(1))
         console.finish(["accuracy 91 %", "runs/x"])
     assert stream.getvalue() == "resumed from step 4\naccuracy 91 %\nruns/x\n"
@@ -116,22 +117,22 @@ def test_evaluations_of_a_cohort_name_each_peer() -> None:
         measured("peer1", "test", 0.25),
         measured("peer0", "test", 1.5, "loss"),
     ]
-    assert evaluation_lines([*records, measured("peer0", "validation", math.nan)]) == [
+    assert evaluation_lines([*records, measured("peer0", "validation", math.nan)], ACCURACY) == [
         "epoch 2  step 7  test accuracy ensemble 62.50 % (peer0 50.00 %, peer1 25.00 %)  gap 25.00 points  "
         "KL between peers 0.1250 nats",
         "epoch 2  step 7  validation accuracy peer0 nan %",
     ]
     many = [measured(f"peer{index}", "test", index / 8) for index in range(8)]
-    assert evaluation_lines([*many, records[1]]) == [
+    assert evaluation_lines([*many, records[1]], ACCURACY) == [
         "epoch 2  step 7  test accuracy ensemble 62.50 % (0.00 % to 87.50 % over 8 peers)"
     ]
-    assert evaluation_lines([measured("peer0", "train", 0.5), measured("peer0", "test", 1.0, "loss")]) == []
+    assert evaluation_lines([measured("peer0", "train", 0.5), measured("peer0", "test", 1.0, "loss")], ACCURACY) == []
 
 
 def test_plain_lines_say_who_has_left(made_up_cohort: MadeUp) -> None:
     stream, clock = io.StringIO(), Clock()
     with PlainConsole(stream, clock=clock) as console:
-        console.start("DML", ["peer0", "peer1"], 15, 0)
+        console.start("DML", ["peer0", "peer1"], 15, 0, ACCURACY)
         for step, records in steps_of(made_up_cohort(2, peer1=7)).items():
             clock.now += 10.0
             console.update(step, records[0].epoch, records)
@@ -145,7 +146,7 @@ def test_plain_lines_say_who_has_left(made_up_cohort: MadeUp) -> None:
 @pytest.mark.parametrize("learners", [1, 3, 16])
 def test_the_table_fits_every_width(made_up_run: MadeUp, width: int, learners: int) -> None:
     records = made_up_run(learners)
-    progress = Progress("title [bold] :smile:", [f"segment{k}" for k in range(learners)], 15, 0, 0.0)
+    progress = Progress("title [bold] :smile:", [f"segment{k}" for k in range(learners)], 15, 0, ACCURACY, 0.0)
     assert "segment0" in drawn(progress, width)
     for step, found in steps_of(records).items():
         progress.advance(step, found[0].epoch, found, float(step))
@@ -159,7 +160,7 @@ def test_the_table_fits_every_width(made_up_run: MadeUp, width: int, learners: i
 
 
 def test_a_wide_table_shows_everything(made_up_run: MadeUp) -> None:
-    progress = Progress("title", ["segment0", "segment1"], 20, 0, 0.0)
+    progress = Progress("title", ["segment0", "segment1"], 20, 0, ACCURACY, 0.0)
     for step, found in steps_of(made_up_run(2)).items():
         progress.advance(step, found[0].epoch, found, float(step))
     text = drawn(progress, 100, now=15.0)
@@ -177,7 +178,7 @@ def test_a_wide_table_shows_everything(made_up_run: MadeUp) -> None:
 
 
 def table_of(records: list[Record], learners: list[str], width: int = 130) -> list[str]:
-    progress = Progress("title", learners, 15, 0, 0.0)
+    progress = Progress("title", learners, 15, 0, ACCURACY, 0.0)
     for step, found in steps_of(records).items():
         progress.advance(step, found[0].epoch, found, float(step))
     return drawn(progress, width).splitlines()
@@ -217,7 +218,7 @@ def test_live_console_shows_restores_and_keeps_the_summary(
         stream = Terminal()
         with LiveConsole(stream) as console:
             console.message("before [x]")
-            console.start("InfoPro", ["segment0"], 15, 0)
+            console.start("InfoPro", ["segment0"], 15, 0, ACCURACY)
             for step, records in steps_of(made_up_run(2)).items():
                 console.update(step, records[0].epoch, records)
             console.message("checkpoint [1] " + 80 * "x")
@@ -233,7 +234,7 @@ def test_live_console_shows_restores_and_keeps_the_summary(
 def test_the_terminal_is_restored_after_an_error(error: type[BaseException]) -> None:
     stream = Terminal()
     with pytest.raises(error), LiveConsole(stream) as console:
-        console.start("title", ["a"], 10, 0)
+        console.start("title", ["a"], 10, 0, ACCURACY)
         raise error
     assert stream.getvalue().rindex(SHOW_CURSOR) > stream.getvalue().rindex(HIDE_CURSOR)
     console.close()
@@ -241,6 +242,6 @@ def test_the_terminal_is_restored_after_an_error(error: type[BaseException]) -> 
 
 def test_results_on_a_standard_output_that_is_no_terminal_stay_there(capsys: pytest.CaptureFixture[str]) -> None:
     with LiveConsole(Terminal()) as console:
-        console.start("title", ["a"], 10, 0)
+        console.start("title", ["a"], 10, 0, ACCURACY)
         print("result")
     assert capsys.readouterr().out == "result\n"

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from engine.tasks import ACCURACY
 from engine.tracking import Record, plot_curves
 from engine.tracking.figures import INK, colours, tints
 from engine.tracking.panels import panels
@@ -36,13 +37,13 @@ def captured(records: list[Record], path: Path, monkeypatch: pytest.MonkeyPatch)
     """The figure that would be written."""
     found: list[Figure] = []
     monkeypatch.setattr("engine.tracking.curves.write_figure", lambda figure, _: found.append(figure))
-    plot_curves(records, path, "title")
+    plot_curves(records, path, "title", ACCURACY)
     return found[0]
 
 
 def panel(records: list[Record], title: str) -> Axes:
     """The panel of this title, drawn alone."""
-    for draw in panels(RunSeries(records)):
+    for draw in panels(RunSeries(records, ACCURACY)):
         axes = Figure().add_subplot()
         draw(axes)
         if axes.get_title(loc="left") == title:
@@ -59,7 +60,7 @@ def legend_of(figure: Figure) -> dict[str, str]:
 @pytest.mark.parametrize("learners", [1, 7, 16])
 def test_every_learner_is_seen_in_its_colour(made_up_run: MadeUp, tmp_path: Path, learners: int) -> None:
     path = tmp_path / "new" / "curves.png"
-    plot_curves(made_up_run(learners), path, "title with $ and $")
+    plot_curves(made_up_run(learners), path, "title with $ and $", ACCURACY)
     picture = pixels(path)
     assert picture.shape[0] > 600 and picture.shape[1] > 1200
     for colour in colours([f"segment{k}" for k in range(learners)]).values():
@@ -91,7 +92,7 @@ ODD = {
 @pytest.mark.parametrize("name", ODD)
 @pytest.mark.filterwarnings("error")
 def test_odd_records_are_drawn_too(tmp_path: Path, name: str) -> None:
-    plot_curves(ODD[name], tmp_path / "curves.png", name)
+    plot_curves(ODD[name], tmp_path / "curves.png", name, ACCURACY)
     assert len(np.unique(pixels(tmp_path / "curves.png").reshape(-1, 3), axis=0)) > 5
 
 
@@ -99,7 +100,7 @@ def test_a_failed_drawing_leaves_the_old_picture(made_up_run: MadeUp, tmp_path: 
     path = tmp_path / "curves.png"
     path.write_text("old")
     with pytest.raises(TypeError):
-        plot_curves([Record(0.0, 0, 1, "a", "train", "loss/total", None)], path, "title")  # type: ignore[arg-type]
+        plot_curves([Record(0.0, 0, 1, "a", "train", "loss/total", None)], path, "title", ACCURACY)  # type: ignore[arg-type]
     assert path.read_text() == "old"
 
 

@@ -7,15 +7,15 @@ import statistics
 
 import pytest
 
+from engine.tasks import ACCURACY
 from engine.tracking import (
-    ComparisonRow,
-    comparison_table,
     format_bytes,
     format_nats,
     format_points,
     format_seconds,
 )
-from engine.tracking.tables import format_accuracy, format_rate
+from engine.tracking.scores import format_scores
+from engine.tracking.tables import format_rate
 
 
 @pytest.mark.parametrize(
@@ -78,29 +78,7 @@ def test_differences_of_shares_are_points_and_divergences_nats() -> None:
 def test_accuracy_is_mean_and_sample_deviation() -> None:
     values = (0.91, 0.92, 0.95)
     expected = f"{100 * sum(values) / 3:.2f} ± {100 * statistics.stdev(values):.2f} %"
-    assert format_accuracy(values) == expected == "92.67 ± 2.08 %"
-    assert format_accuracy((0.5,)) == "50.00 %"
-    assert format_accuracy(()) == "-"
-    assert format_accuracy((0.5, math.nan)) == "nan"
-
-
-def test_the_comparison_is_aligned() -> None:
-    table = comparison_table(
-        [
-            ComparisonRow("end to end", (0.93, 0.94), {"network": 3 * 2**30}, 2000.0),
-            ComparisonRow("InfoPro with a long name", (0.92,), {"segment0": 5, "segment1": 2**20}, 31234.0),
-            ComparisonRow("", (), {}, math.nan),
-        ]
-    )
-    header, rule, *rows = table.splitlines()
-    assert rows[0].split("  ")[0] == "end to end"
-    assert rows[0].split() == ["end", "to", "end", "1", "93.50", "±", "0.71", "%", "2", "3.00", "GiB", "2,000"]
-    assert rows[1].split() == ["InfoPro", "with", "a", "long", "name", "2", "92.00", "%", "1", "1.00", "MiB", "31,234"]
-    assert rows[2].split() == ["-", "-", "0", "-", "-"]
-    assert len({len(line) for line in (header, rule, *rows)}) == 1
-    gaps = [index for index, mark in enumerate(rule) if mark == " "]
-    assert all(line[index] == " " for line in (header, *rows) for index in gaps)
-
-
-def test_a_comparison_of_nothing_is_its_header() -> None:
-    assert len(comparison_table([]).splitlines()) == 2
+    assert format_scores(ACCURACY, values) == expected == "92.67 ± 2.08 %"
+    assert format_scores(ACCURACY, (0.5,)) == "50.00 %"
+    assert format_scores(ACCURACY, ()) == "-"
+    assert format_scores(ACCURACY, (0.5, math.nan)) == "nan"

@@ -8,6 +8,7 @@ from typing import TextIO, cast
 
 import pytest
 
+from engine.tasks import ACCURACY
 from engine.tracking import Preparation, Record, open_console
 from engine.tracking.live import LiveConsole
 from engine.tracking.output import Output
@@ -42,7 +43,7 @@ RECORDS = [Record(0.0, 1, 1, "segment0", "train", "loss/total", 1.0)]
 def test_a_console_outlives_its_stream(kind: type[PlainConsole] | type[LiveConsole], error: Exception) -> None:
     with kind(Lost(error)) as console:
         console.message("before")
-        console.start("title — ±", ["segment0"], 2, 0)
+        console.start("title — ±", ["segment0"], 2, 0, ACCURACY)
         console.update(1, 1, RECORDS)
         console.message("between")
         console.finish(["finished"])
@@ -50,7 +51,7 @@ def test_a_console_outlives_its_stream(kind: type[PlainConsole] | type[LiveConso
 
 def test_a_process_without_standard_error_has_a_console() -> None:
     console = open_console(None, quiet=False)
-    console.start("title", ["segment0"], 2, 0)
+    console.start("title", ["segment0"], 2, 0, ACCURACY)
     console.update(2, 1, RECORDS)
     assert isinstance(console, PlainConsole)
 

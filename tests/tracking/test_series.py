@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from engine.tasks import ACCURACY
 from engine.tracking import Record
 from engine.tracking.figures import INK, colours
 from engine.tracking.records import learners_by_network
@@ -35,13 +36,13 @@ def test_learners_belong_to_networks(names: list[str], networks: dict[str, list[
 
 
 def test_a_chain_is_no_cohort_and_nobody_leaves_it(made_up_run: MadeUp) -> None:
-    run = RunSeries(made_up_run(2))
+    run = RunSeries(made_up_run(2), ACCURACY)
     assert not run.is_cohort and run.left == {}
     assert run.colours == {**colours(["segment0", "segment1"]), "ensemble": INK, None: INK}
 
 
 def test_a_network_leaves_with_the_first_of_its_learners(made_up_cohort: MadeUp) -> None:
-    run = RunSeries(made_up_cohort(2, segments=2, epochs=4, peer1_segment1=10))
+    run = RunSeries(made_up_cohort(2, segments=2, epochs=4, peer1_segment1=10), ACCURACY)
     assert run.is_cohort and run.left == {"peer1": 2.0}
     lengths = {series.learner: len(series.values) for series in run.series("accuracy", "test")}
     assert lengths == {"peer0": 4, "peer1": 2, "ensemble": 4}
@@ -50,7 +51,7 @@ def test_a_network_leaves_with_the_first_of_its_learners(made_up_cohort: MadeUp)
 
 
 def test_a_peer_that_never_trained_has_no_line(made_up_cohort: MadeUp) -> None:
-    run = RunSeries(made_up_cohort(2, peer1=0))
+    run = RunSeries(made_up_cohort(2, peer1=0), ACCURACY)
     assert run.left == {"peer1": 0.0}
     assert [series.learner for series in run.series("accuracy", "test")] == ["peer0", "ensemble"]
 
@@ -67,7 +68,7 @@ def test_steps_become_epochs_however_epochs_are_counted(first_epoch: int) -> Non
 
 def test_long_series_are_thinned_to_means() -> None:
     records = [Record(0.0, 0, s, "a", "train", "loss/total", math.nan if s == 7 else s % 2) for s in range(1, 10_001)]
-    (series,) = RunSeries(records).series("loss/total")
+    (series,) = RunSeries(records, ACCURACY).series("loss/total")
     epochs, values = series.thinned()
     assert len(epochs) == 120
     assert epochs == sorted(epochs)
@@ -76,6 +77,6 @@ def test_long_series_are_thinned_to_means() -> None:
 
 def test_a_total_of_one_term_gets_no_second_panel() -> None:
     same = [Record(0.0, 0, 1, "a", "train", name, 1.0) for name in ("loss/cross_entropy", "loss/total")]
-    assert RunSeries(same).losses() == ["loss/cross_entropy"]
+    assert RunSeries(same, ACCURACY).losses() == ["loss/cross_entropy"]
     other = [*same, Record(0.0, 0, 2, "a", "train", "loss/total", 2.0)]
-    assert RunSeries(other).losses() == ["loss/total", "loss/cross_entropy"]
+    assert RunSeries(other, ACCURACY).losses() == ["loss/total", "loss/cross_entropy"]

@@ -105,7 +105,7 @@ def test_peers_and_ensemble_are_scored_and_the_mean_of_the_peers_is_the_score(tw
         assert found == expected
         assert {f"{name}/{split}/{score}" for name, score in expected} <= two.metrics.keys()
     peers = [two.metrics[f"{name}/test/accuracy"] for name in ("peer0", "peer1")]
-    assert two.test_accuracy == statistics.fmean(peers)
+    assert two.test_score == statistics.fmean(peers)
     assert two.metrics["ensemble/test/accuracy_gap"] == pytest.approx(max(peers) - min(peers))
     assert two.metrics["ensemble/test/kl_between_peers"] > 0
     rates = {record.learner: record.value for record in records if record.name == "learning_rate"}

@@ -112,7 +112,7 @@ def test_the_others_finish(
         alone = {f"ensemble/test/{name}": result.metrics[f"{others[0]}/test/{name}"] for name in scores}
         assert together == pytest.approx(alone)
     accuracies = [result.metrics[f"{name}/test/accuracy"] for name in others]
-    assert result.test_accuracy == statistics.fmean(accuracies)
+    assert result.test_score == statistics.fmean(accuracies)
     assert json.dumps(evaluate(engine.load(tmp_path)), sort_keys=True) == json.dumps(result.metrics, sort_keys=True)
 
 
@@ -233,7 +233,7 @@ def test_every_summary_names_the_departure(tmp_path: Path, make: Make, interrupt
     (tmp_path / "summary.json").unlink()
     concluded = engine.train(make({}, WILD), IN_PROCESS, tmp_path)
     assert stopped.departures == finished.departures == concluded.departures
-    assert finished.test_accuracy == concluded.test_accuracy == finished.metrics["peer0/test/accuracy"]
+    assert finished.test_score == concluded.test_score == finished.metrics["peer0/test/accuracy"]
 
 
 @pytest.fixture(scope="module")

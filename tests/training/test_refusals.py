@@ -46,4 +46,4 @@ def test_a_run_is_scored_where_its_device_is_missing(tiny_recipe: Callable[..., 
     run = engine.load(result.run_dir)
     elsewhere = dataclasses.replace(run.recipe.numerics, device="cuda")
     scores = engine.evaluate(dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, numerics=elsewhere)))
-    assert scores["test/accuracy"] == result.test_accuracy
+    assert scores["test/accuracy"] == result.test_score

@@ -11,6 +11,8 @@ import pytest
 
 import engine
 from engine.recipes import EndToEnd, Recipe
+from engine.tasks.headline import HEADLINES
+from engine.tasks.metric import LOSS
 from engine.tracking import read_metrics
 from engine.training import evaluate, load, weights_sha256
 
@@ -20,7 +22,7 @@ IN_PROCESS = engine.Plan(executor="process")
 def test_a_finished_run(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> None:
     result = engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
     assert (result.status, result.epochs, result.steps, result.run_dir) == ("finished", 2, 8, tmp_path)
-    assert result.test_accuracy == result.metrics["test/accuracy"]
+    assert result.test_score == result.metrics["test/accuracy"]
     last = {record.name: record.value for record in read_metrics(tmp_path) if record.split == "test"}
     assert result.metrics == {f"test/{name}": value for name, value in last.items()}
     assert set(result.peak_memory_bytes) == set(result.waiting_share) == {"segment0", "segment1", "segment2"}
@@ -55,7 +57,7 @@ def test_an_interrupted_run(
 ) -> None:
     interrupt_at(3)
     result = engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
-    assert (result.status, result.epochs, result.steps, result.test_accuracy) == ("interrupted", 0, 3, None)
+    assert (result.status, result.epochs, result.steps, result.test_score) == ("interrupted", 0, 3, None)
     assert result.metrics == {}
     assert load(tmp_path).checkpoint.step == 3
     assert (tmp_path / "metrics.parquet").is_file()
@@ -67,10 +69,10 @@ def test_interrupted_after_an_epoch_has_its_score(
     interrupt_at(4)
     result = engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
     assert result.status == "interrupted"
-    assert result.test_accuracy is not None
+    assert result.test_score is not None
     interrupt_at(5)
     again = engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
-    assert again.test_accuracy == result.test_accuracy
+    assert again.test_score == result.test_score
 
 
 def test_the_seed_decides(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> None:
@@ -109,8 +111,48 @@ def pictures() -> None:
 
 def test_a_score_that_is_not_finite_is_null_in_json(tmp_path: Path) -> None:
     metrics = {"a": math.nan, "b": 0.5}
-    result = engine.Result(tmp_path, "finished", 1, 4, 0.5, metrics, None, {}, {}, {}, 9, 9, "0" * 64, {}, 1.5)
+    result = engine.Result(
+        tmp_path, "finished", 1, 4, "accuracy", 0.5, metrics, None, {}, {}, {}, 9, 9, "0" * 64, {}, 1.5
+    )
     stored = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert stored["metrics"] == {"a": None, "b": 0.5}
     again = engine.Result.from_json(stored, tmp_path).metrics
     assert math.isnan(again["a"]) and again["b"] == 0.5
+
+
+def test_a_summary_of_before_other_headlines_is_read(tmp_path: Path) -> None:
+    """As version 0.1.0 has written it."""
+    values = {
+        "run_dir": "/elsewhere",
+        "status": "finished",
+        "epochs": 2,
+        "steps": 8,
+        "test_accuracy": 0.75,
+        "metrics": {"test/accuracy": 0.75, "test/loss": 0.5},
+        "images_per_second": 812.5,
+        "waiting_share": {"segment0": 0.25},
+        "peak_memory_bytes": {"segment0": 4096},
+        "memory_parts": {"segment0": {"parameters": 4096, "total": 4096}},
+        "deployed_parameters": 1024,
+        "trained_parameters": 2048,
+        "weights_sha256": "0" * 64,
+        "departures": {},
+        "seconds": 3.5,
+        "warnings": [],
+    }
+    result = engine.Result.from_json(values, tmp_path)
+    assert (result.headline, result.test_score) == ("accuracy", 0.75)
+    assert (result.to_json()["headline"], result.to_json()["test_score"]) == ("accuracy", 0.75)
+    assert engine.Result.from_json({**values, "test_accuracy": None}, tmp_path).test_score is None
+    del values["test_accuracy"]
+    with pytest.raises(engine.RunError, match=r"summary\.json"):
+        engine.Result.from_json(values, tmp_path)
+
+
+def test_a_task_with_another_headline_is_judged_by_it(
+    tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(HEADLINES, "classification", LOSS)
+    result = engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
+    assert (result.headline, result.test_score) == ("loss", result.metrics["test/loss"])
+    assert engine.train(tiny_recipe(), IN_PROCESS, tmp_path) == result

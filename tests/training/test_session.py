@@ -16,6 +16,7 @@ import pytest
 import engine
 from engine.data import Batch
 from engine.recipes import Recipe
+from engine.tasks import ACCURACY
 from engine.tracking import open_console
 from engine.training.folder import RunFolder
 from engine.training.loop import Training
@@ -32,7 +33,7 @@ FAILS_AT = 6
 @contextlib.contextmanager
 def recording(folder: Path, recipe: Recipe, plan: engine.Plan) -> Iterator[RunRecord]:
     with contextlib.closing(RunFolder(folder, recipe, plan, {})) as opened, open(os.devnull, "w") as nowhere:
-        yield RunRecord(opened, open_console(nowhere, quiet=True), None, time.monotonic())
+        yield RunRecord(opened, open_console(nowhere, quiet=True), None, ACCURACY, time.monotonic())
 
 
 def fail_once(session: Session) -> None:
@@ -133,6 +134,7 @@ def test_everything_closes_what_it_opened(
     what: str, tmp_path: Path, tiny_recipe: TinyRecipe, opened: tuple[_Opened, _Opened]
 ) -> None:
     from engine.training.comparison_cost import training_flops_per_image
+
     from engine.training.preview import preview
 
     recipe = tiny_recipe(epochs=1)

@@ -15,6 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine.training.comparison_folder import (
+    COMPARISON_VERSION,
+    ComparisonFolder,
+    choose_comparison_folder,
+    comparison_content,
+)
 from ray import tune
 
 import engine
@@ -26,12 +32,6 @@ from engine.recipes.plan import PLAN_VERSION
 from engine.search.lineage import LINEAGE_VERSION, begin_from, stages_of
 from engine.search.trials import SWEEP_VERSION, SweepFolder
 from engine.tracking import read_metrics
-from engine.training.comparison_folder import (
-    COMPARISON_VERSION,
-    ComparisonFolder,
-    choose_comparison_folder,
-    comparison_content,
-)
 
 TinyRecipe = Callable[..., Recipe]
 BEFORE = Path(__file__).parent / "written_by_version_0"

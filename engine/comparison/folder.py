@@ -1,4 +1,4 @@
-"""The folder of a comparison: what is compared in it, and where do its runs and tables lie?"""
+"""The folder of a comparison: what is compared in it, and where its runs and tables lie."""
 
 from __future__ import annotations
 

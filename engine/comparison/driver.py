@@ -8,20 +8,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from engine.comparison.budget import budget_warnings
+from engine.comparison.cost import training_flops_per_image
+from engine.comparison.folder import ComparisonFolder, choose_comparison_folder, comparison_content
+from engine.comparison.picture import plot_compared
+from engine.comparison.result import Comparison, compared_recipe
+from engine.comparison.runs import Job, free_slots, run_jobs
+from engine.comparison.tables import compared_csv, compared_markdown
 from engine.errors import DataError, InputError, PlanError, RecipeError, RunError
 from engine.methods import Team
 from engine.paths import absolute
 from engine.recipes import Plan, Recipe, with_absolute_paths
-from engine.tracking import Console, format_seconds, format_share, open_console, spared
-from engine.tracking.compared_picture import plot_compared
-from engine.tracking.compared_tables import compared_csv, compared_markdown
-from engine.training.comparison_budget import budget_warnings, with_validation
-from engine.training.comparison_cost import training_flops_per_image
-from engine.training.comparison_folder import ComparisonFolder, choose_comparison_folder, comparison_content
-from engine.training.comparison_result import Comparison, compared_recipe
-from engine.training.comparison_runs import Job, free_slots, run_jobs
+from engine.tasks import Metric, headline_of
+from engine.tracking import Console, format_score, format_seconds, open_console, spared
+from engine.tracking.scores import words_of
 from engine.training.finished import finished_result
 from engine.training.folder import Resume, choose_folder
+from engine.training.held_out import with_validation
 from engine.training.preview import preview
 from engine.training.result import Result
 
@@ -58,6 +61,7 @@ def compare(
     plan = plan or Plan(executor="process")
     console = console or open_console(sys.stderr, quiet=True)
     _check(recipes, seeds, plan, max_concurrent)
+    headline = _headline(recipes)
     prepared, teams = _prepare(recipes, seeds[0], console)
     warnings = budget_warnings(prepared)
     for warning in warnings:
@@ -75,16 +79,22 @@ def compare(
             for seed in seeds
             for label, recipe in prepared.items()
         ]
-        progress = _Progress(jobs, console)
+        progress = _Progress(jobs, headline, console)
         complete = run_jobs(progress.unfinished, plan, slots, progress.started, progress.ended)
         rows = tuple(
-            compared_recipe(label, team, progress.results(label), progress.failures(label), costs[label])
+            compared_recipe(label, team, progress.results(label), progress.failures(label), costs[label], headline)
             for label, team in teams.items()
         )
         failed = any(row.failures for row in rows)
         ended: Literal["finished", "failed"] = "failed" if failed else "finished"
         comparison = Comparison(
-            path, ended if complete else "interrupted", tuple(seeds), rows, warnings, min(len(slots), len(jobs))
+            run_dir=path,
+            status=ended if complete else "interrupted",
+            seeds=tuple(seeds),
+            headline=headline,
+            rows=rows,
+            warnings=warnings,
+            runs_at_once=min(len(slots), len(jobs)),
         )
         if complete:
             _write(comparison, next(iter(prepared.values())), folder, console)
@@ -108,6 +118,19 @@ def _check(recipes: Mapping[str, Recipe], seeds: Sequence[int], plan: Plan, max_
             f"max_concurrent={max_concurrent}, but on Ray, where a run has all devices, runs come one after another; "
             "leave it out, or set plan.executor=process"
         )
+
+
+def _headline(recipes: Mapping[str, Recipe]) -> Metric:
+    """Return the score by which all recipes are judged; refuses recipes of tasks with different ones."""
+    (baseline, first), *others = recipes.items()
+    headline = headline_of(first)
+    for label, recipe in others:
+        if headline_of(recipe) != headline:
+            raise RecipeError(
+                f"{label}: task.kind={recipe.task.kind!r} is judged by {headline_of(recipe).name}, but {baseline} by "
+                f"{headline.name}: expected recipes of one task"
+            )
+    return headline
 
 
 def _prepare(recipes: Mapping[str, Recipe], seed: int, console: Console) -> tuple[dict[str, Recipe], dict[str, Team]]:
@@ -146,8 +169,8 @@ def _of(label: str, error: InputError) -> InputError:
 class _Progress:
     """What is known of the runs of a comparison, told as it becomes known."""
 
-    def __init__(self, jobs: Sequence[Job], console: Console) -> None:
-        self._jobs, self._console = jobs, console
+    def __init__(self, jobs: Sequence[Job], headline: Metric, console: Console) -> None:
+        self._jobs, self._headline, self._console = jobs, headline, console
         self._causes: dict[Path, str] = {}
         found = {job.run_dir: _finished(job, console) for job in jobs}
         self._results = {run_dir: result for run_dir, result in found.items() if result is not None}
@@ -172,8 +195,9 @@ class _Progress:
             self._console.message(f"{place} failed: {self._causes[job.run_dir]}")
             return
         self._results[job.run_dir] = result
-        accuracy = "unknown" if result.test_accuracy is None else format_share(result.test_accuracy)
-        self._console.message(f"{place} finished: test accuracy {accuracy}, {format_seconds(result.seconds)}")
+        score = "unknown" if result.test_score is None else format_score(self._headline, result.test_score)
+        words = f"test {words_of(self._headline)} {score}, {format_seconds(result.seconds)}"
+        self._console.message(f"{place} finished: {words}")
 
     def results(self, label: str) -> dict[int, Result]:
         return {
@@ -200,13 +224,14 @@ def _name(job: Job) -> str:
 
 
 def _write(comparison: Comparison, baseline: Recipe, folder: ComparisonFolder, console: Console) -> None:
-    rows, seeds = comparison.rows, comparison.seeds
+    rows, seeds, headline = comparison.rows, comparison.seeds, comparison.headline
     count = "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
     epochs = "1 epoch" if baseline.epochs == 1 else f"{baseline.epochs:,} epochs"
     title = f"{len(rows)} recipes on {baseline.data.name}, {baseline.backbone.name}, {epochs}, {count}"
     if comparison.warnings:
         title += " (not one budget)"
-    folder.write("comparison.md", compared_markdown(title, rows, seeds, comparison.warnings, comparison.notes))
-    folder.write("comparison.csv", compared_csv(rows, seeds))
+    page = compared_markdown(title, rows, seeds, headline, comparison.warnings, comparison.notes)
+    folder.write("comparison.md", page)
+    folder.write("comparison.csv", compared_csv(rows, seeds, headline))
     with spared("comparison.png", console.message):
-        plot_compared(rows, seeds, folder.path / "comparison.png", title)
+        plot_compared(rows, seeds, headline, folder.path / "comparison.png", title)

@@ -1,4 +1,4 @@
-"""How much does a training step of a recipe compute?"""
+"""The floating-point operations of a training step, counted."""
 
 from __future__ import annotations
 

@@ -15,15 +15,16 @@ import pytest
 from PIL import Image
 
 import engine
+from engine.comparison.budget import budget_warnings
+from engine.comparison.cost import training_flops_per_image
+from engine.comparison.folder import run_folder_names
+from engine.comparison.runs import free_slots
 from engine.data import open_source
 from engine.errors import LearnerError
 from engine.recipes import DML, SGD, EndToEnd, Greedy, Recipe
 from engine.tracking import open_console
-from engine.training.comparison_budget import budget_warnings, with_validation
-from engine.training.comparison_cost import training_flops_per_image
-from engine.training.comparison_folder import run_folder_names
-from engine.training.comparison_runs import free_slots
 from engine.training.folder import read_summary
+from engine.training.held_out import with_validation
 
 PLAN = engine.Plan(executor="process")
 
@@ -53,8 +54,10 @@ class Runner:
 def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
     found = Runner()
     # The picture takes longer than the training, and has its own tests.
-    monkeypatch.setattr("engine.training.comparison.plot_compared", lambda rows, seeds, path, title: path.touch())
-    monkeypatch.setattr("engine.training.comparison.run_jobs", found)
+    monkeypatch.setattr(
+        "engine.comparison.driver.plot_compared", lambda rows, seeds, headline, path, title: path.touch()
+    )
+    monkeypatch.setattr("engine.comparison.driver.run_jobs", found)
     return found
 
 
@@ -76,8 +79,8 @@ def test_each_recipe_is_trained_with_each_seed_once(recipes: Any, runner: Runner
             run = engine.load(tmp_path / "c" / "runs" / f"{row.label}-seed{seed}")
             assert (run.recipe.seed, run.recipe.data.validation_fraction) == (seed, 0.1)
             scores = engine.evaluate(run)
-            assert row.test_accuracies[seed] == scores["test/accuracy"]
-            assert row.validation_accuracies[seed] == scores["validation/accuracy"]
+            assert row.test_scores[seed] == scores["test/accuracy"]
+            assert row.validation_scores[seed] == scores["validation/accuracy"]
     for name in ("comparison.md", "comparison.csv", "comparison.png"):
         assert (tmp_path / "c" / name).is_file()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "c" / "runs").rglob("*")}
@@ -102,8 +105,8 @@ def test_seeds_are_paired_by_images_and_order(recipes: Any, runner: Runner, tmp_
 def test_the_test_set_does_not_choose(recipes: Any, runner: Runner, tmp_path: Path) -> None:
     found = engine.compare(recipes, PLAN, (0,), tmp_path / "c")
     first, second = found.rows
-    better = dataclasses.replace(second, test_accuracies={0: 0.0}, validation_accuracies={0: 1.0})
-    worse = dataclasses.replace(first, test_accuracies={0: 1.0}, validation_accuracies={0: 0.0})
+    better = dataclasses.replace(second, test_scores={0: 0.0}, validation_scores={0: 1.0})
+    worse = dataclasses.replace(first, test_scores={0: 1.0}, validation_scores={0: 0.0})
     assert dataclasses.replace(found, rows=(worse, better)).best == second.label
 
 
@@ -111,7 +114,7 @@ def test_an_interrupted_comparison_goes_on(recipes: Any, runner: Runner, tmp_pat
     runner.stop_after = 2
     found = engine.compare(recipes, PLAN, (0, 1), tmp_path / "c")
     assert found.status == "interrupted"
-    assert [len(row.test_accuracies) for row in found.rows] == [1, 1]
+    assert [len(row.test_scores) for row in found.rows] == [1, 1]
     assert not (tmp_path / "c" / "comparison.md").exists()
     runner.stop_after = None
     assert engine.compare(recipes, PLAN, (0, 1), tmp_path / "c").status == "finished"
@@ -175,10 +178,10 @@ def test_a_summary_that_is_not_its_runs_is_not_compared(recipes: Any, runner: Ru
     first = engine.compare(recipes, PLAN, (0,), tmp_path / "c")
     path = tmp_path / "c" / "runs" / "cut-seed0" / "summary.json"
     summary = json.loads(path.read_text())
-    path.write_text(json.dumps({**summary, "test_accuracy": 1.0}))
+    path.write_text(json.dumps({**summary, "test_score": 1.0}))
     again = engine.compare(recipes, PLAN, (0,), tmp_path / "c")
-    assert again.rows[1].test_accuracies == first.rows[1].test_accuracies
-    assert json.loads(path.read_text())["test_accuracy"] == summary["test_accuracy"]
+    assert again.rows[1].test_scores == first.rows[1].test_scores
+    assert json.loads(path.read_text())["test_score"] == summary["test_score"]
 
 
 def test_the_default_folder_tells_comparisons_apart(
@@ -241,7 +244,7 @@ def test_peers_count_by_their_mean(tiny_recipe: Any, runner: Runner, tmp_path: P
     recipes = {"one": tiny_recipe(method=EndToEnd(), epochs=1), "two": tiny_recipe(method=DML(), epochs=1)}
     found = engine.compare(recipes, PLAN, (0,), tmp_path / "c")
     metrics = read_summary(tmp_path / "c" / "runs" / "two-seed0")["metrics"]  # type: ignore[index]
-    for split, values in (("test", found.rows[1].test_accuracies), ("validation", found.rows[1].validation_accuracies)):
+    for split, values in (("test", found.rows[1].test_scores), ("validation", found.rows[1].validation_scores)):
         assert values[0] == pytest.approx(np.mean([metrics[f"peer{peer}/{split}/accuracy"] for peer in (0, 1)]))
     assert found.rows[1].parameters == 2 * found.rows[0].parameters
     assert found.rows[1].flops_per_image == pytest.approx(2 * found.rows[0].flops_per_image)
@@ -279,7 +282,7 @@ def test_operations_are_counted_once(recipes: Any, runner: Runner, tmp_path: Pat
     runner.stop_after = 0
     engine.compare(recipes, PLAN, (0,), tmp_path / "c")
     monkeypatch.setattr(
-        "engine.training.comparison.training_flops_per_image", lambda recipe: pytest.fail("counted again")
+        "engine.comparison.driver.training_flops_per_image", lambda recipe: pytest.fail("counted again")
     )
     found = engine.compare(recipes, PLAN, (0,), tmp_path / "c")
     assert {row.label: row.flops_per_image for row in found.rows} == json.loads(
@@ -320,5 +323,5 @@ def test_only_one_process_compares_in_a_folder(recipes: Any, tmp_path: Path, mon
             engine.compare(recipes, PLAN, (0,), tmp_path / "c")
         return False
 
-    monkeypatch.setattr("engine.training.comparison.run_jobs", compare_again)
+    monkeypatch.setattr("engine.comparison.driver.run_jobs", compare_again)
     assert engine.compare(recipes, PLAN, (0,), tmp_path / "c").status == "interrupted"

@@ -1,37 +1,16 @@
-"""Are recipes trained on one budget, and from which images is the best of them chosen?"""
+"""The budget that compared recipes share: images, network, epochs and numerics."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from engine.recipes import Plan, Recipe, recipe_to_dict
-from engine.tracking import Console, Preparation
-from engine.training.session import Session
-
-VALIDATION_FRACTION = 0.1
+from engine.recipes import Recipe, recipe_to_dict
 
 # What recipes of one budget share; method, optimizer and schedule are what is compared.
 _BUDGET = ("epochs", "task", "backbone", "data", "numerics")
 # Where images lie and how they are shown has no influence on the numbers.
 _NO_BUDGET = {"data.download", "data.evaluation_batch_size"}
-
-
-def with_validation(recipe: Recipe, console: Console) -> Recipe:
-    """Return a recipe that holds out a tenth of its training images, unless validation images are there already.
-
-    They are there if the recipe holds some out itself, or if its data set brings a split of its own.
-
-    Raises:
-        RecipeError, DataError: the images cannot be used.
-    """
-    if recipe.data.validation_fraction:
-        return recipe
-    with Session(recipe, Plan(), Preparation(console.message)) as session:
-        if session.source.facts.sizes.get("validation"):
-            return recipe
-    return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, validation_fraction=VALIDATION_FRACTION))
 
 
 def budget_warnings(recipes: Mapping[str, Recipe]) -> tuple[str, ...]:

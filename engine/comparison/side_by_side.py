@@ -1,23 +1,54 @@
-"""What the picture of several methods side by side looks like."""
+"""A table and a picture of methods side by side, for experiments that train them by themselves."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.tasks import Metric
 from engine.tracking.figures import FAINT, INK, PALE, STRONG, TEXT_SIZE, byte_scale, dress, open_figure, write_figure
-from engine.tracking.tables import ComparisonRow, format_accuracy, format_bytes, format_rate, mean_and_deviation
+from engine.tracking.scores import axis_label, drawn_factor, format_scores, words_of
+from engine.tracking.tables import format_bytes, format_rate, mean_and_deviation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_MISSING = "-"
 _HEIGHT_OF_LEARNER = 0.17  # Of a row whose height is 1 for up to a few learners.
 
 
-def plot_comparison(rows: Sequence[ComparisonRow], path: Path, title: str) -> None:
-    """Draw methods one below the other into a PNG file: accuracy with every seed, peak memory by learner, speed."""
+@dataclass(frozen=True)
+class ComparisonRow:
+    """What is compared of one method.
+
+    Attributes:
+        label: what readers know the method by.
+        scores: final headline score on the test images, one per seed; shares in [0, 1].
+        memory_bytes: peak memory by learner.
+        images_per_second: training speed of the whole team.
+    """
+
+    label: str
+    scores: tuple[float, ...]
+    memory_bytes: dict[str, int]
+    images_per_second: float
+
+
+def comparison_table(rows: Sequence[ComparisonRow], headline: Metric) -> str:
+    """Aligned plain text, one line per method: learners, score over the seeds, largest learner's memory, speed."""
+    header = ("method", "learners", words_of(headline), "seeds", "largest peak memory of a learner", "images/s")
+    cells = [header, *(_cells(row, headline) for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    lines = ["  ".join(_aligned(row, widths)).rstrip() for row in cells]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def plot_comparison(rows: Sequence[ComparisonRow], path: Path, title: str, headline: Metric) -> None:
+    """Draw methods one below the other into a PNG file: score with every seed, peak memory by learner, speed."""
     heights = [max(1.0, _HEIGHT_OF_LEARNER * len(row.memory_bytes) + 0.3) for row in rows]
     figure = open_figure(12.0, 1.6 + 0.62 * sum(heights), title)
     if not rows:
@@ -25,35 +56,35 @@ def plot_comparison(rows: Sequence[ComparisonRow], path: Path, title: str) -> No
         write_figure(figure, path)
         return
     middles = [sum(heights[:index]) + height / 2 for index, height in enumerate(heights)]
-    accuracy, memory, speed = figure.subplots(1, 3, sharey=True, width_ratios=(1.25, 1.25, 0.8))
-    dress(accuracy, "test accuracy: mean, standard deviation, every seed", "test accuracy (%)")
+    score, memory, speed = figure.subplots(1, 3, sharey=True, width_ratios=(1.25, 1.25, 0.8))
+    dress(score, f"test {words_of(headline)}: mean, standard deviation, every seed", axis_label(headline, "test"))
     dress(speed, "training speed", "images/s")
-    for axes in (accuracy, memory, speed):
+    for axes in (score, memory, speed):
         for edge in range(1, len(rows)):
             axes.axhline(sum(heights[:edge]), color="#d0d0d0", linewidth=0.6)
     for row, middle in zip(rows, middles, strict=True):
-        _draw_accuracy(accuracy, row, middle)
+        _draw_score(score, row, headline, middle)
         _draw_speed(speed, row, middle)
     _draw_memory(memory, rows, middles, heights)
-    for axes in (accuracy, memory, speed):
+    for axes in (score, memory, speed):
         axes.grid(False, axis="y")
-    accuracy.margins(x=0.3)
+    score.margins(x=0.3)
     speed.set_xlim(0, 1.3 * max([row.images_per_second for row in rows if row.images_per_second > 0], default=1.0))
-    accuracy.set_yticks(middles, [row.label for row in rows], fontsize=TEXT_SIZE + 0.5, parse_math=False)
-    accuracy.set_ylim(sum(heights), 0)
+    score.set_yticks(middles, [row.label for row in rows], fontsize=TEXT_SIZE + 0.5, parse_math=False)
+    score.set_ylim(sum(heights), 0)
     write_figure(figure, path)
 
 
-def _draw_accuracy(axes: Axes, row: ComparisonRow, middle: float) -> None:
-    percent = [100 * value for value in row.accuracies if math.isfinite(value)]
-    if not percent:
+def _draw_score(axes: Axes, row: ComparisonRow, headline: Metric, middle: float) -> None:
+    drawn = [drawn_factor(headline) * value for value in row.scores if math.isfinite(value)]
+    if not drawn:
         _draw_nothing(axes, middle)
         return
-    mean, deviation = mean_and_deviation(percent)
+    mean, deviation = mean_and_deviation(drawn)
     axes.errorbar(mean, middle - 0.1, xerr=deviation, fmt="|", color=INK, markersize=12, capsize=4, linewidth=1.4)
-    below = [middle + 0.17] * len(percent)
-    axes.plot(percent, below, "o", color=STRONG, alpha=0.55, markeredgewidth=0, markersize=5.5)
-    _write_beside(axes, max([*percent, mean + (deviation or 0.0)]), middle, format_accuracy(row.accuracies))
+    below = [middle + 0.17] * len(drawn)
+    axes.plot(drawn, below, "o", color=STRONG, alpha=0.55, markeredgewidth=0, markersize=5.5)
+    _write_beside(axes, max([*drawn, mean + (deviation or 0.0)]), middle, format_scores(headline, row.scores))
 
 
 def _draw_speed(axes: Axes, row: ComparisonRow, middle: float) -> None:
@@ -101,3 +132,20 @@ def _draw_nothing(axes: Axes, middle: float) -> None:
     axes.text(
         0.02, middle, "no result", transform=axes.get_yaxis_transform(), va="center", fontsize=TEXT_SIZE, color=FAINT
     )
+
+
+def _cells(row: ComparisonRow, headline: Metric) -> tuple[str, ...]:
+    return (
+        row.label,
+        str(len(row.memory_bytes)) if row.memory_bytes else _MISSING,
+        format_scores(headline, row.scores),
+        str(len(row.scores)),
+        format_bytes(max(row.memory_bytes.values(), default=math.nan)),
+        format_rate(row.images_per_second),
+    )
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """Words to the left, numbers to the right."""
+    first, *others = zip(row, widths, strict=True)
+    return [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]

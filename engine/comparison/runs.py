@@ -1,4 +1,4 @@
-"""How are many runs trained, each in a process of its own and some at once, stopped together, and never left behind?"""
+"""Runs of a comparison: each in a process of its own, some at once, stopped together, never left behind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from engine.runtimes import python_command
 from engine.training.folder import read_summary
 from engine.training.interruption import Interruption
 
-_CODE = "from engine.training.comparison_child import main; sys.exit(main())"
+_CODE = "from engine.comparison.child import main; sys.exit(main())"
 _PAUSE_SECONDS = 0.05
 _SECONDS_TO_STOP_AT_ONCE = 10.0
 _INTERRUPTED = (EXIT_INTERRUPTED, -signal.SIGINT, -signal.SIGTERM)

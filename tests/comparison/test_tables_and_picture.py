@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from engine.tracking.compared import ComparedRecipe, best_on_validation, paired_gains, relative_costs
-from engine.tracking.compared_picture import plot_compared
-from engine.tracking.compared_tables import compared_csv, compared_markdown, compared_text, format_gain
+from engine.comparison.picture import plot_compared
+from engine.comparison.result import ComparedRecipe, best_on_validation, paired_gains, relative_costs
+from engine.comparison.tables import compared_csv, compared_markdown, compared_text, format_gain
+from engine.tasks import ACCURACY
 
 SEEDS = (0, 1, 2)
 BASELINE = ComparedRecipe(
@@ -27,9 +28,9 @@ ALL = (BASELINE, BETTER, HALF, FAILED)
 
 
 def test_gains_are_paired_by_seed_not_by_place() -> None:
-    assert paired_gains(BETTER, BASELINE) == pytest.approx({2: 0.03, 0: 0.02, 1: 0.02})
-    assert paired_gains(HALF, BASELINE) == pytest.approx({1: 0.08})
-    assert paired_gains(FAILED, BASELINE) == {}
+    assert paired_gains(BETTER, BASELINE, ACCURACY) == pytest.approx({2: 0.03, 0: 0.02, 1: 0.02})
+    assert paired_gains(HALF, BASELINE, ACCURACY) == pytest.approx({1: 0.08})
+    assert paired_gains(FAILED, BASELINE, ACCURACY) == {}
 
 
 def test_costs_are_multiples_of_the_baselines() -> None:
@@ -39,28 +40,28 @@ def test_costs_are_multiples_of_the_baselines() -> None:
 
 
 def test_the_best_has_finished_every_seed() -> None:
-    assert best_on_validation(ALL, SEEDS) == "better"
-    assert best_on_validation((BASELINE, HALF), (1,)) == "half"
-    assert best_on_validation((HALF, FAILED), SEEDS) is None
+    assert best_on_validation(ALL, SEEDS, ACCURACY) == "better"
+    assert best_on_validation((BASELINE, HALF), (1,), ACCURACY) == "half"
+    assert best_on_validation((HALF, FAILED), SEEDS, ACCURACY) is None
 
 
 def test_of_equal_ones_the_first_is_best() -> None:
     again = ComparedRecipe("again", {}, {0: 0.1, 1: 0.8, 2: 1.5}, {}, 1, None, None, None)
-    assert best_on_validation((BASELINE, again), SEEDS) == "end_to_end"
-    assert best_on_validation((again, BASELINE), SEEDS) == "again"
+    assert best_on_validation((BASELINE, again), SEEDS, ACCURACY) == "end_to_end"
+    assert best_on_validation((again, BASELINE), SEEDS, ACCURACY) == "again"
 
 
 def test_the_interval_is_that_of_the_paired_t_test() -> None:
-    ours, theirs = (list(dict(sorted(row.test_accuracies.items())).values()) for row in (BETTER, BASELINE))
+    ours, theirs = (list(dict(sorted(row.test_scores.items())).values()) for row in (BETTER, BASELINE))
     expected = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
-    gains = list(paired_gains(BETTER, BASELINE).values())
-    assert format_gain(gains) == f"+2.33 [{100 * expected.low:+.2f}, {100 * expected.high:+.2f}]"
-    assert format_gain([-0.0125]) == "-1.25"
-    assert format_gain([]) == "-"
+    gains = list(paired_gains(BETTER, BASELINE, ACCURACY).values())
+    assert format_gain(ACCURACY, gains) == f"+2.33 [{100 * expected.low:+.2f}, {100 * expected.high:+.2f}]"
+    assert format_gain(ACCURACY, [-0.0125]) == "-1.25"
+    assert format_gain(ACCURACY, []) == "-"
 
 
 def test_text_is_aligned_and_marks_the_best() -> None:
-    header, line, *rows = compared_text(ALL, SEEDS).splitlines()
+    header, line, *rows = compared_text(ALL, SEEDS, ACCURACY).splitlines()
     assert len({len(header), len(line), *map(len, rows)}) == 1
     assert [row.split()[0] for row in rows[:3]] == ["end_to_end", "better", "half"]
     assert ["(best)" in row for row in rows] == [False, True, False, False]
@@ -69,20 +70,20 @@ def test_text_is_aligned_and_marks_the_best() -> None:
 
 
 def test_markdown_has_as_many_cells_in_every_line() -> None:
-    page = compared_markdown("title", ALL, SEEDS, ["epochs 2 against 1"], ["a note"])
+    page = compared_markdown("title", ALL, SEEDS, ACCURACY, ["epochs 2 against 1"], ["a note"])
     table = [line for line in page.splitlines() if line.startswith("|")]
     assert len(table) == 2 + len(ALL)
     assert {line.replace("\\|", "").count("|") for line in table} == {10}
     for said in ("# title", "epochs 2 against 1", "half, seed 2: out of \\| memory", "a note"):
         assert said in page
-    plain = compared_markdown("title", (BASELINE, BETTER), SEEDS, [], ["a note"])
+    plain = compared_markdown("title", (BASELINE, BETTER), SEEDS, ACCURACY, [], ["a note"])
     assert "Failed" not in plain and "budget" not in plain
 
 
 def test_csv_keeps_every_digit() -> None:
-    rows = list(csv.DictReader(io.StringIO(compared_csv(ALL, SEEDS))))
+    rows = list(csv.DictReader(io.StringIO(compared_csv(ALL, SEEDS, ACCURACY))))
     assert [row["recipe"] for row in rows] == [row.label for row in ALL]
-    assert float(rows[1]["test_accuracy"]) == statistics.fmean(BETTER.test_accuracies.values())
+    assert float(rows[1]["test_accuracy"]) == statistics.fmean(BETTER.test_scores.values())
     assert [rows[1][f"test_accuracy_seed{seed}"] for seed in SEEDS] == ["0.92", "0.93", "0.95"]
     assert rows[0]["gain"] == rows[0]["gain_half_width_95"] == ""
     assert rows[2]["gain_half_width_95"] == rows[2]["test_accuracy_seed0"] == rows[3]["test_accuracy"] == ""
@@ -92,7 +93,7 @@ def test_csv_keeps_every_digit() -> None:
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("rows", [(BASELINE, BETTER), ALL, (FAILED, BASELINE)], ids=["two", "all", "baseline failed"])
 def test_any_rows_are_drawn(tmp_path: Path, rows: tuple[ComparedRecipe, ...]) -> None:
-    plot_compared(rows, SEEDS, tmp_path / "comparison.png", "title $x$")
+    plot_compared(rows, SEEDS, ACCURACY, tmp_path / "comparison.png", "title $x$")
     with Image.open(tmp_path / "comparison.png") as image:
         pixels = np.asarray(image.convert("L"))
     assert pixels.shape[1] == 2025

@@ -1,4 +1,4 @@
-"""What does the picture of a comparison of recipes look like: accuracy, paired gain, and what training takes?"""
+"""The picture of a comparison: scores, paired gains, and what training takes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.tracking.compared import COSTS, ComparedRecipe, best_on_validation, paired_gains, relative_costs
-from engine.tracking.compared_tables import format_gain, format_ratio
+from engine.comparison.result import COSTS, ComparedRecipe, best_on_validation, paired_gains, relative_costs
+from engine.comparison.tables import format_gain, format_ratio
+from engine.tasks import Metric
 from engine.tracking.figures import FAINT, INK, STRONG, TEXT_SIZE, colours, dress, open_figure, write_figure
 from engine.tracking.intervals import mean_and_half_width
-from engine.tracking.tables import format_accuracy, mean_and_deviation
+from engine.tracking.scores import axis_label, drawn_factor, format_scores, words_of
+from engine.tracking.tables import mean_and_deviation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,63 +27,68 @@ _BEHIND_WORDS = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
 _MARKS = dict(zip(COSTS, ("s", "o", "D", "^"), strict=True))
 
 
-def plot_compared(rows: Sequence[ComparedRecipe], seeds: Sequence[int], path: Path, title: str) -> None:
+def plot_compared(
+    rows: Sequence[ComparedRecipe], seeds: Sequence[int], headline: Metric, path: Path, title: str
+) -> None:
     """Draw recipes one below the other into a PNG file, the baseline first.
 
-    Left: test accuracy with every seed, mean and standard deviation. Middle: gain over the baseline on the same seed,
+    Left: test score with every seed, mean and standard deviation. Middle: gain over the baseline on the same seed,
     with its mean and 95 % interval. Right: parameters, compute, time and memory as multiples of the baseline's.
     """
-    best = best_on_validation(rows, seeds)
+    best = best_on_validation(rows, seeds, headline)
     labels = [_wrapped(row.label) + ("\n(best on validation)" if row.label == best else "") for row in rows]
     heights = [max(_ROW_INCHES, _LINE_INCHES * (label.count("\n") + 2)) for label in labels]
     figure = open_figure(13.5, 1.9 + sum(heights), title)
     edges = [sum(heights[:index]) for index in range(len(rows) + 1)]
     middles = [(above + below) / 2 for above, below in itertools.pairwise(edges)]
-    accuracy, gain, cost = figure.subplots(1, 3, sharey=True, width_ratios=(1.0, 1.0, 1.0))
-    dress(accuracy, "accuracy: mean, standard deviation, every seed", "test accuracy (%)")
-    dress(gain, "gain: mean, 95 % interval, every seed", "points over the baseline on the same seed")
+    score, gain, cost = figure.subplots(1, 3, sharey=True, width_ratios=(1.0, 1.0, 1.0))
+    dress(score, f"{words_of(headline)}: mean, standard deviation, every seed", axis_label(headline, "test"))
+    unit = "points over" if headline.is_share else "better than"
+    dress(gain, "gain: mean, 95 % interval, every seed", f"{unit} the baseline on the same seed")
     dress(cost, "training, relative to the baseline", "times the baseline")
-    for axes in (accuracy, gain, cost):
+    for axes in (score, gain, cost):
         axes.grid(False, axis="y")
         for edge in edges[1:-1]:
             axes.axhline(edge, color="#d0d0d0", linewidth=0.6)
     gain.axvline(0, color=FAINT, linewidth=1.0)
     cost.axvline(1, color=FAINT, linewidth=1.0)
     for row, middle in zip(rows, middles, strict=True):
-        _draw_accuracy(accuracy, row, middle)
-        _draw_gain(gain, row, rows[0], middle)
+        _draw_score(score, row, headline, middle)
+        _draw_gain(gain, row, rows[0], headline, middle)
         _draw_costs(cost, row, rows[0], middle)
-    for axes in (accuracy, gain, cost):
+    for axes in (score, gain, cost):
         # Room for words as wide as a third of the panel around the outermost mean.
         axes.margins(x=0.24)
         axes.tick_params(axis="y", length=0)
     _explain(cost)
-    accuracy.set_yticks(middles, labels, fontsize=TEXT_SIZE, parse_math=False)
-    for label, row in zip(accuracy.get_yticklabels(), rows, strict=True):
+    score.set_yticks(middles, labels, fontsize=TEXT_SIZE, parse_math=False)
+    for label, row in zip(score.get_yticklabels(), rows, strict=True):
         label.set_fontweight("bold" if row.label == best else "normal")
-    accuracy.set_ylim(edges[-1], 0)
+    score.set_ylim(edges[-1], 0)
     write_figure(figure, path)
 
 
-def _draw_accuracy(axes: Axes, row: ComparedRecipe, middle: float) -> None:
-    shares = [value for value in row.test_accuracies.values() if math.isfinite(value)]
-    if not shares:
+def _draw_score(axes: Axes, row: ComparedRecipe, headline: Metric, middle: float) -> None:
+    scores = [value for value in row.test_scores.values() if math.isfinite(value)]
+    if not scores:
         _say(axes, middle, "failed" if row.failures else "no result")
         return
-    mean, deviation = mean_and_deviation([100 * share for share in shares])
-    words = format_accuracy(shares) + (f", {len(row.failures)} failed" if row.failures else "")
-    _draw_spread(axes, mean, deviation, [100 * share for share in shares], middle, words)
+    drawn = [drawn_factor(headline) * score for score in scores]
+    mean, deviation = mean_and_deviation(drawn)
+    words = format_scores(headline, scores) + (f", {len(row.failures)} failed" if row.failures else "")
+    _draw_spread(axes, mean, deviation, drawn, middle, words)
 
 
-def _draw_gain(axes: Axes, row: ComparedRecipe, baseline: ComparedRecipe, middle: float) -> None:
-    gains = [value for value in paired_gains(row, baseline).values() if math.isfinite(value)]
+def _draw_gain(axes: Axes, row: ComparedRecipe, baseline: ComparedRecipe, headline: Metric, middle: float) -> None:
+    gains = [value for value in paired_gains(row, baseline, headline).values() if math.isfinite(value)]
     if row is baseline:
         _say(axes, middle, "baseline")
     elif not gains:
         _say(axes, middle, "no seed that both have finished")
     else:
-        mean, half_width = mean_and_half_width([100 * gain for gain in gains])
-        _draw_spread(axes, mean, half_width, [100 * gain for gain in gains], middle, format_gain(gains))
+        drawn = [drawn_factor(headline) * gain for gain in gains]
+        mean, half_width = mean_and_half_width(drawn)
+        _draw_spread(axes, mean, half_width, drawn, middle, format_gain(headline, gains))
 
 
 def _draw_spread(
