@@ -97,7 +97,7 @@ def read_images(recipe: Recipe) -> Images:
 
 
 def _read(recipe: Recipe) -> tuple[Facts, Batches]:
-    source = open_source(recipe.data, recipe.seed, companions=getattr(recipe.method, "companions", "none"), check=False)
+    source = open_source(recipe.data, recipe.seed, companions=recipe.method.companions, check=False)
     try:
         # The last batch of an epoch may be smaller.
         full = min(_MOST_BATCHES, max(1, source.facts.sizes["train"] // recipe.data.batch_size))

@@ -6,7 +6,7 @@ import dataclasses
 
 from torch.utils.flop_counter import FlopCounterMode
 
-from engine.data import Companions, Source, open_source
+from engine.data import Source, open_source
 from engine.errors import LearnerError
 from engine.methods import Team, method_of
 from engine.recipes import Recipe
@@ -37,7 +37,7 @@ def training_flops_per_image(recipe: Recipe) -> float | None:
     # What is compiled cannot be counted, and float16 does not run on a CPU; neither changes the operations.
     numerics = dataclasses.replace(recipe.numerics, device="cpu", compile=False, precision=precision)
     recipe = dataclasses.replace(recipe, numerics=numerics)
-    companions: Companions = getattr(recipe.method, "companions", "none")
+    companions = recipe.method.companions
     source = open_source(recipe.data, recipe.seed, companions=companions, check=False)
     try:
         team = method_of(recipe).team(recipe, source.facts)

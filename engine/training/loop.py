@@ -93,7 +93,7 @@ def train(
             recipe.data,
             recipe.seed,
             Preparation(console.message),
-            companions=getattr(recipe.method, "companions", "none"),
+            companions=recipe.method.companions,
             before_decoding=network_check(recipe),
         )
         opened.callback(source.close)

@@ -119,7 +119,7 @@ def preview(recipe: Recipe, run_dir: str | Path | None = None, resume: Resume = 
     source = open_source(
         recipe.data,
         recipe.seed,
-        companions=getattr(recipe.method, "companions", "none"),
+        companions=recipe.method.companions,
         before_decoding=network_check(recipe),
         check=False,
     )
