@@ -53,7 +53,7 @@ def estimate_lines(
         lines += [
             "",
             "cuts: saved activations of the largest segment over end to end, and bound on speed, a device for each:",
-            *_cuts(cuts, _path(recipe)),
+            *_cuts(cuts, recipe.method.inside_field),
         ]
     return lines + (["", *_fits(recipe, teams, fits)] if fits else [])
 
@@ -149,16 +149,9 @@ def _cuts(cuts: Sequence[CutEstimate], path: str) -> list[str]:
     return aligned(rows)
 
 
-def _path(recipe: Recipe) -> str:
-    """Return where in a recipe it says how networks are cut."""
-    return "method.peer_method" if hasattr(recipe.method, "peer_method") else "method"
-
-
 def _smallest(recipe: Recipe, teams: Sequence[TeamEstimate], count: int) -> str:
     """Return the fields that cut a recipe into so many segments as the estimate did."""
-    path = _path(recipe)
-    inside: Any = getattr(recipe.method, "peer_method", recipe.method)
-    own = inside.cuts
+    path, own = recipe.method.inside_field, recipe.method.inside.cuts
     cuts = next(team.cuts for team in teams if team.num_segments == count)
     same = cuts == (own if isinstance(own, str) else ",".join(own))
     return f"{path}.num_segments={count}" + ("" if same else f" {path}.cuts={cuts}")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING
 
 from engine.cli.outcome import Outcome, aligned
+
+if TYPE_CHECKING:
+    from engine.recipes import Recipe
 
 _DATA = {
     "digits": "1,797 handwritten digits of 8x8 pixels in 10 classes, from scikit-learn; part of this package",
@@ -38,7 +41,8 @@ def run(options: argparse.Namespace) -> Outcome:
 def _methods() -> dict[str, str]:
     from engine.recipes import METHODS
 
-    return {kind: (settings.__doc__ or "").partition("\n")[0] for kind, settings in METHODS.items()}
+    own = {"FILE.py:NAME": "your own: a subclass of engine.recipes.MethodSettings, with METHOD beside it"}
+    return {kind: (settings.__doc__ or "").partition("\n")[0] for kind, settings in METHODS.items()} | own
 
 
 def _backbones() -> dict[str, str]:
@@ -71,15 +75,14 @@ def _sweeps() -> dict[str, str]:
     }
 
 
-def _describe(recipe: Any) -> str:
-    method = recipe.method
-    peers = getattr(method, "peers", ())
-    segments = getattr(method.peer_method if peers else method, "num_segments", 1)
-    networks = " and ".join(dict.fromkeys((peer.backbone or recipe.backbone).name for peer in peers))
-    size = f"{len(peers)} peers" if peers else f"K = {segments}"
-    if peers and segments > 1:
+def _describe(recipe: Recipe) -> str:
+    method, networks = recipe.method, recipe.method.networks(recipe.backbone)
+    segments, is_cohort = method.inside.num_segments, method.inside is not method
+    size = f"{len(networks)} peers" if is_cohort else f"K = {segments}"
+    if is_cohort and segments > 1:
         size += f" of K = {segments}"
-    return f"{method.kind}, {size}, {networks or recipe.backbone.name} on {recipe.data.name}, epochs={recipe.epochs}"
+    names = " and ".join(dict.fromkeys(network.name for network in networks))
+    return f"{method.kind}, {size}, {names} on {recipe.data.name}, epochs={recipe.epochs}"
 
 
 _FINDERS = {"methods": _methods, "backbones": _backbones, "data": _data, "recipes": _recipes, "sweeps": _sweeps}

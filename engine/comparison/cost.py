@@ -6,7 +6,6 @@ import dataclasses
 
 from torch.utils.flop_counter import FlopCounterMode
 
-from engine.data import Companions
 from engine.errors import LearnerError
 from engine.recipes import Plan, Recipe
 from engine.training.session import Session
@@ -36,7 +35,7 @@ def training_flops_per_image(recipe: Recipe) -> float | None:
     # What is compiled cannot be counted, and float16 does not run on a CPU; neither changes the operations.
     numerics = dataclasses.replace(recipe.numerics, device="cpu", compile=False, precision=precision)
     recipe = dataclasses.replace(recipe, numerics=numerics)
-    companions: Companions = getattr(recipe.method, "companions", "none")
+    companions = recipe.method.companions
     with Session(recipe, Plan(executor="process")) as session:
         session.start()
         total = recipe.epochs * session.source.steps_per_epoch()

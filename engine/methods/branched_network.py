@@ -120,9 +120,10 @@ class BranchedNetwork(Chain):
 
     def _objective(self, recipe: Recipe, own: str, forks: Mapping[str, str]) -> Objective:
         method = recipe.method
+        assert isinstance(method, RichBranches)
         final: dict[str, Term] = {Classification.name: Classification()}
         weights = {Classification.name: 1.0 if own == _NETWORK else method.label_weight}
-        if _weight(recipe):
+        if isinstance(method, DHM) and method.weight:
             heads = ("main", *forks)
             mimicry = BranchMimicry(
                 "main" if own == _NETWORK else own,
@@ -133,7 +134,7 @@ class BranchedNetwork(Chain):
                 directions=method.directions,
                 keep=method.keep,
             )
-            final[mimicry.name], weights[mimicry.name] = mimicry, _weight(recipe)
+            final[mimicry.name], weights[mimicry.name] = mimicry, method.weight
         return Objective(final, weights)
 
     def build_learner(

@@ -19,16 +19,16 @@ from engine.objectives import (
     linear_head,
 )
 from engine.partition import Origin, Segment
-from engine.recipes import DHM, DSN, Branched, Recipe, RichBranches
+from engine.recipes import DHM, DSN, Branched, Recipe, RichBranches, Segmented
 from engine.streams import seeded
 
 
 def branches_of(recipe: Recipe) -> Branched | None:
     """Return the settings of the branches that a recipe's method has; None if it has none."""
     method = recipe.method
-    found = method if isinstance(method, Branched) else getattr(method, "branches", None)
-    assert found is None or isinstance(found, Branched)
-    return found
+    if isinstance(method, Branched):
+        return method
+    return method.branches if isinstance(method, Segmented) else None
 
 
 def forks_of(settings: Branched, facts: Facts, network: nn.Sequential) -> dict[str, str]:

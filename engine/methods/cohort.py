@@ -14,7 +14,7 @@ from engine.learners import Role, Stated
 from engine.methods.finding import chain_of
 from engine.methods.segments import build_network
 from engine.partition import Segment, segments_of
-from engine.recipes import Recipe
+from engine.recipes import DML, Recipe
 
 
 @dataclass(frozen=True)
@@ -72,18 +72,20 @@ def members_of(recipe: Recipe) -> tuple[Member, ...]:
     Raises:
         RecipeError: two peers would never differ.
     """
+    method = recipe.method
+    assert isinstance(method, DML)
     members = tuple(
         Member(
             place,
             dataclasses.replace(
                 recipe,
-                method=recipe.method.peer_method,
+                method=method.peer_method,
                 backbone=peer.backbone or recipe.backbone,
                 optimizer=peer.optimizer or recipe.optimizer,
             ),
             peer.seed,
         )
-        for place, peer in enumerate(recipe.method.peers)
+        for place, peer in enumerate(method.peers)
     )
     for one, other in itertools.combinations(members, 2):
         if one.origin == other.origin and one.recipe == other.recipe:

@@ -13,18 +13,21 @@ from engine.data import Facts
 from engine.learners.teaching.companions import SAME_CLASS, SameClass
 from engine.methods.whole_network import Training, WholeNetwork
 from engine.objectives import Classification, Mimicry, Objective
-from engine.recipes import Recipe
+from engine.recipes import CSKD, Recipe
 
 
 def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objective:
     method = recipe.method
+    assert isinstance(method, CSKD)
     mimicry = Mimicry((SAME_CLASS,), temperature=method.temperature)
     terms = {Classification.name: Classification(), Mimicry.name: mimicry}
     return Objective(terms, {Classification.name: 1.0, Mimicry.name: method.weight})
 
 
 def _teaching(training: Training) -> SameClass:
-    return SameClass(consults=training.recipe.method.weight > 0)
+    method = training.recipe.method
+    assert isinstance(method, CSKD)
+    return SameClass(consults=method.weight > 0)
 
 
 METHOD = WholeNetwork(_objective, _teaching)

@@ -14,6 +14,7 @@ from engine.data import Facts
 from engine.learners.teaching.mixed_images import DataMix, Mixer
 from engine.methods.whole_network import Training, WholeNetwork
 from engine.objectives import Classification, Objective
+from engine.recipes import DataMix as DataMixSettings
 from engine.recipes import Recipe
 
 
@@ -23,6 +24,7 @@ def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objectiv
 
 def _teaching(training: Training) -> DataMix:
     method = training.recipe.method
+    assert isinstance(method, DataMixSettings)
     mixer = Mixer(
         training.role,
         method.style,

@@ -20,7 +20,7 @@ from engine.methods.team import LearnerSummary, Network, Team
 from engine.objectives import Classification, Mimicry, Objective
 from engine.partition import whole_network
 from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message
-from engine.recipes import Recipe
+from engine.recipes import Distillation, Recipe
 
 _TEACHER, _STUDENT = "teacher", "student"
 _PREDICTIONS = "teacher_predictions"
@@ -71,6 +71,7 @@ class _Distillation:
 
 def _objective(recipe: Recipe) -> Objective:
     method = recipe.method
+    assert isinstance(method, Distillation)
     mimicry = Mimicry((_PREDICTIONS,), temperature=method.temperature)
     terms = {"cross_entropy": Classification(), Mimicry.name: mimicry}
     return Objective(terms, {"cross_entropy": method.label_weight, Mimicry.name: method.weight})

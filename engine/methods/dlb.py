@@ -13,11 +13,12 @@ from engine.data import Facts
 from engine.learners.teaching.last_batch import PREVIOUS, LastBatch
 from engine.methods.whole_network import Training, WholeNetwork
 from engine.objectives import Classification, Mimicry, Objective
-from engine.recipes import Recipe
+from engine.recipes import DLB, Recipe
 
 
 def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objective:
     method = recipe.method
+    assert isinstance(method, DLB)
     mimicry = Mimicry((PREVIOUS,), temperature=method.temperature)
     terms = {Classification.name: Classification(), Mimicry.name: mimicry}
     return Objective(terms, {Classification.name: 1.0, Mimicry.name: method.weight})

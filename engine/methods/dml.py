@@ -33,7 +33,7 @@ from engine.methods.finding import chain_of
 from engine.methods.segments import summarise
 from engine.methods.team import Network, Team
 from engine.objectives import ConfidencePenalty, FeatureMimicry, Mimicry, Objective, Term
-from engine.recipes import Recipe
+from engine.recipes import DML, EndToEnd, Recipe
 from engine.streams import seeded
 
 
@@ -71,14 +71,14 @@ class _DeepMutualLearning:
             for depth in range(exchange.depths)
             if peer.learner(depth) == name
         )
-        peer, network = exchange.peers[place], bodies[place]
+        peer, network, method = exchange.peers[place], bodies[place], exchange.method
         member, segment = peer.member, peer.segments[depth]
-        may_leave = len(exchange.peers) > 1 and recipe.method.on_divergence == "leave"
+        may_leave = len(exchange.peers) > 1 and method.on_divergence == "leave"
         role = member.role(segment, exchange.states(depth), may_leave)
         with seeded(role.seed, role.stream, "auxiliary"):
             objective = _objective(exchange, place, depth, network, facts, role)
         frozen = {}
-        if recipe.method.exchange == "weights" and exchange.weight(depth):
+        if method.exchange == "weights" and exchange.weight(depth):
             names = exchange.heard(place, depth, "predictions")
             for (message, other), predictions in zip(exchange.weights_of_others(place).items(), names, strict=True):
                 theirs = other.member.role(other.segments[depth], (), False)
@@ -92,10 +92,12 @@ def _exchange(recipe: Recipe, facts: Facts, wanted: str | None = None) -> tuple[
 
     For one wanted learner, only what it owns or copies has weights; the other networks are on the meta device.
     """
+    method = recipe.method
+    assert isinstance(method, DML)
     peers: list[Peer] = []
     networks: list[nn.Sequential] = []
     for member in members_of(recipe):
-        owned = wanted is None or member.owns(wanted) or recipe.method.exchange == "weights"
+        owned = wanted is None or member.owns(wanted) or method.exchange == "weights"
         with contextlib.nullcontext() if owned else torch.device("meta"):
             network = member.network(facts)
         networks.append(network)
@@ -106,19 +108,19 @@ def _exchange(recipe: Recipe, facts: Facts, wanted: str | None = None) -> tuple[
         alike = next((peer for peer in peers if peer.member.recipe.backbone == member.recipe.backbone), None)
         segments = alike.segments if alike is not None else member.segments(facts, network)
         peers.append(Peer(member, segments, width, parameters))
-    if recipe.method.feature_weight and len({peer.pooled for peer in peers}) > 1:
+    if method.feature_weight and len({peer.pooled for peer in peers}) > 1:
         found = ", ".join(f"{peer.pooled} of {peer.member.recipe.backbone.name}" for peer in peers)
         raise RecipeError(
             "method.feature_weight compares the features that enter the last linear layer of the peers, which must be "
             f"as many in all; found {found}: set it to 0, or choose backbones of one width"
         )
-    _refuse_equal_weights(recipe, peers, networks)
-    return Exchange(recipe.method, tuple(peers)), networks
+    _refuse_equal_weights(method, peers, networks)
+    return Exchange(method, tuple(peers)), networks
 
 
-def _refuse_equal_weights(recipe: Recipe, peers: list[Peer], networks: list[nn.Sequential]) -> None:
+def _refuse_equal_weights(method: DML, peers: list[Peer], networks: list[nn.Sequential]) -> None:
     """Refuse peers that would be one network for ever, because all that they start from is the same file."""
-    if recipe.method.schedule == "sequential" and recipe.method.weight:
+    if method.schedule == "sequential" and method.weight:
         # The first has learned already when the second hears of it.
         return
     for (one, network), (other, _) in itertools.combinations(zip(peers, networks, strict=True), 2):
@@ -134,7 +136,7 @@ def _refuse_equal_weights(recipe: Recipe, peers: list[Peer], networks: list[nn.S
 
 def _draws(recipe: Recipe, network: nn.Sequential) -> bool:
     """Return whether a peer draws numbers of its own, or may, beside the weights that it loads."""
-    heads = recipe.method.kind != "end_to_end" or recipe.backbone.auxiliary_heads or ":" in recipe.backbone.name
+    heads = not isinstance(recipe.method, EndToEnd) or recipe.backbone.auxiliary_heads or ":" in recipe.backbone.name
     return bool(heads) or any(isinstance(module, (nn.Dropout, StochasticDepth)) for module in network.modules())
 
 

@@ -12,12 +12,14 @@ from engine.data import Facts
 from engine.methods.chain import Chain
 from engine.objectives import EMBEDDING_SIZE, AuxiliaryClassification, Contrastive, Objective, linear_head
 from engine.partition import Segment
-from engine.recipes import Recipe
+from engine.recipes import Greedy, Recipe
 
 
 def local_objective(recipe: Recipe, facts: Facts, segment: Segment) -> Objective:
     """Return the objective of a segment that is not the last."""
-    if recipe.method.head == "contrastive":
+    method = recipe.method
+    assert isinstance(method, Greedy)
+    if method.head == "contrastive":
         head = linear_head(segment.features, EMBEDDING_SIZE)
         return Objective({"contrastive": Contrastive(head)}, {"contrastive": 1.0})
     head = linear_head(segment.features, facts.num_classes)

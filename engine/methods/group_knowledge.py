@@ -19,13 +19,18 @@ from engine.methods.team import LearnerSummary, Team
 from engine.methods.whole_network import NAME, Training, WholeNetwork
 from engine.objectives import Classification, KnowledgeMimicry, Objective
 from engine.program import BATCH, SOURCE, Call, Message, Program
-from engine.recipes import MKF, Recipe
+from engine.recipes import MKF, GroupKnowledge, Recipe
 
 _TOLD = ("predictions", "prediction_weights", "prediction_rows")
 
 
+def _settings(recipe: Recipe) -> GroupKnowledge:
+    assert isinstance(recipe.method, GroupKnowledge)
+    return recipe.method
+
+
 def _sampler(recipe: Recipe, network: nn.Sequential) -> SubNetworkSampler:
-    method = recipe.method
+    method = _settings(recipe)
     # One group is the full network, which any backbone has.
     stages = require_droppable(network, recipe.backbone.name) if method.num_groups > 1 else ()
     return SubNetworkSampler(
@@ -43,7 +48,7 @@ def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objectiv
     Raises:
         RecipeError: the backbone has no sub-networks.
     """
-    method = recipe.method
+    method = _settings(recipe)
     _sampler(recipe, network)
     terms = {Classification.name: Classification(), KnowledgeMimicry.name: KnowledgeMimicry(method.temperature)}
     weight = method.distillation_weight if method.num_groups > 1 else 0.0
@@ -51,7 +56,7 @@ def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objectiv
 
 
 def _teaching(training: Training) -> GroupTeaching:
-    method, recipe, facts = training.recipe.method, training.recipe, training.facts
+    method, recipe, facts = _settings(training.recipe), training.recipe, training.facts
     mixer = None
     if isinstance(method, MKF):
         mixer = Mixer(
@@ -88,7 +93,7 @@ def _measure_every(recipe: Recipe) -> int:
 
 def _remembered_groups(recipe: Recipe) -> int:
     """Return the groups that are remembered: the smallest only so that its fractions can be measured."""
-    method, measures = recipe.method, _measure_every(recipe) > 0
+    method, measures = _settings(recipe), _measure_every(recipe) > 0
     return (method.num_groups if measures else method.num_groups - 1) if method.distillation_weight or measures else 0
 
 
@@ -98,7 +103,7 @@ def _entries(recipe: Recipe) -> int:
 
 
 def _store(recipe: Recipe, facts: Facts, images: int) -> KnowledgeStore:
-    method = recipe.method
+    method = _settings(recipe)
     folder = Path(method.knowledge_folder) if method.knowledge_folder is not None else None
     groups, weight = _remembered_groups(recipe), method.averaging_weight
     return KnowledgeStore(images, facts.num_classes, groups, weight, top_k=method.top_k, folder=folder)
@@ -151,7 +156,7 @@ class GroupKnowledgeMethod(WholeNetwork):
 
 
 def _keepers(recipe: Recipe) -> list[str]:
-    count = recipe.method.store_learners if _remembered_groups(recipe) else 0
+    count = _settings(recipe).store_learners if _remembered_groups(recipe) else 0
     return [f"store{part}" for part in range(count)]
 
 

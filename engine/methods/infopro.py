@@ -24,12 +24,13 @@ from engine.objectives import (
     head_for,
 )
 from engine.partition import Segment
-from engine.recipes import Recipe
+from engine.recipes import InfoPro, Recipe
 
 
 def local_objective(recipe: Recipe, facts: Facts, segment: Segment) -> Objective:
     """Return the objective of a segment that is not the last."""
     method = recipe.method
+    assert isinstance(method, InfoPro)
     reconstruction = method.reconstruction_weight.at(segment.index, segment.count)
     classification = method.classification_weight.at(segment.index, segment.count)
     if reconstruction == 0 and classification == 0:

@@ -7,11 +7,13 @@ from torch import nn
 from engine.data import Facts
 from engine.methods.whole_network import Training, WholeNetwork
 from engine.objectives import Classification, Objective
-from engine.recipes import Recipe
+from engine.recipes import LabelSmoothing, Recipe
 
 
 def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objective:
-    return Objective({Classification.name: Classification(recipe.method.smoothing)}, {Classification.name: 1.0})
+    method = recipe.method
+    assert isinstance(method, LabelSmoothing)
+    return Objective({Classification.name: Classification(method.smoothing)}, {Classification.name: 1.0})
 
 
 def _teaching(training: Training) -> None:

@@ -17,17 +17,19 @@ from engine.knowledge.store import KnowledgeStore
 from engine.learners.teaching.past import Retrospection
 from engine.methods.whole_network import Training, WholeNetwork
 from engine.objectives import Classification, KnowledgeMimicry, Objective
-from engine.recipes import Recipe
+from engine.recipes import LWR, Recipe
 
 
 def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objective:
     method = recipe.method
+    assert isinstance(method, LWR)
     terms = {Classification.name: Classification(), KnowledgeMimicry.name: KnowledgeMimicry(method.temperature)}
     return Objective(terms, {Classification.name: 1.0, KnowledgeMimicry.name: 1 - method.label_share})
 
 
 def _teaching(training: Training) -> Retrospection | None:
     method, facts = training.recipe.method, training.facts
+    assert isinstance(method, LWR)
     if method.label_share == 1:
         return None
     store = KnowledgeStore(

@@ -20,7 +20,7 @@ from engine.methods.segments import build_network
 from engine.methods.whole_network import Training, WholeNetwork
 from engine.objectives import Classification, Objective
 from engine.objectives.on_the_fly_ensemble import OnTheFlyEnsemble
-from engine.recipes import Recipe
+from engine.recipes import ONE, Recipe
 
 
 def _last_stage(recipe: Recipe, facts: Facts, network: nn.Sequential) -> tuple[int, int]:
@@ -41,6 +41,7 @@ def _last_stage(recipe: Recipe, facts: Facts, network: nn.Sequential) -> tuple[i
 
 def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objective:
     method = recipe.method
+    assert isinstance(method, ONE)
     start, channels = _last_stage(recipe, facts, network)
     block = [name for name, _ in network.named_children()][start - 1]
     # Networks of a cohort, so that each branch has initial weights of its own, also where the network's are loaded.

@@ -11,13 +11,15 @@ from engine.data import Facts
 from engine.methods.chain import Chain
 from engine.objectives import AuxiliaryClassification, Objective, SimilarityMatching, prediction_head
 from engine.partition import Segment
-from engine.recipes import Recipe
+from engine.recipes import PredSim, Recipe
 
 
 def local_objective(recipe: Recipe, facts: Facts, segment: Segment) -> Objective:
     """Return the objective of a segment that is not the last."""
-    head = prediction_head(segment.features, facts.num_classes, recipe.method.prediction_features)
-    share = recipe.method.similarity_weight
+    method = recipe.method
+    assert isinstance(method, PredSim)
+    head = prediction_head(segment.features, facts.num_classes, method.prediction_features)
+    share = method.similarity_weight
     return Objective(
         {
             "prediction": AuxiliaryClassification(head),

@@ -26,10 +26,10 @@ from engine.errors import InputError, RecipeError
 from engine.learners.checkpoints import require_checkpoint
 from engine.methods.finding import method_of
 from engine.methods.networks import assemble
-from engine.reading import checked, naming, parse_json
-from engine.recipes import Backbone, Recipe, load_recipe, recipe_to_dict
+from engine.reading import checked, naming, parse_json, read_json
+from engine.recipes import Backbone, Distillation, Recipe, load_recipe, recipe_to_dict
 
-_CODE_FIELDS = ("name", "teacher_backbone")
+_CODE_FIELDS = ("name", "teacher_backbone", "kind")
 
 _Positive = Annotated[int, Field(strict=True, ge=1, lt=2**31)]
 
@@ -61,6 +61,7 @@ def open_pretrained(recipe: Recipe, facts: Facts) -> nn.Sequential:
             recipe does not name.
     """
     method = recipe.method
+    assert isinstance(method, Distillation)
     if method.teacher is None:
         raise RecipeError(
             "method.teacher is not given: train a network first, then give its run folder, or the .safetensors file "
@@ -95,8 +96,9 @@ def _errors_of(path: Path) -> Iterator[None]:
 
 
 def _from_run(folder: Path, name: str | None, recipe: Recipe, facts: Facts) -> nn.Sequential:
+    # Before it is read as a recipe, for which a method of one's own is imported.
+    _check_code(read_json(folder / "recipe.json", RecipeError), recipe)
     earlier = load_recipe(folder / "recipe.json")
-    _check_code(recipe_to_dict(earlier), recipe)
     checkpoint = require_checkpoint(folder / "checkpoints")
     known = Facts.from_json(checkpoint.values["facts"])
     _check_images(known.num_classes, known.image_shape, known.mean, known.std, facts)
@@ -145,24 +147,29 @@ def _check_images(
             )
 
 
-def _check_code(values: dict[str, Any], recipe: Recipe) -> None:
+def _check_code(values: Any, recipe: Recipe) -> None:
     """Refuse code that a teacher names and the recipe that asks for it does not."""
-    named = set(_code_in(recipe_to_dict(recipe)))
-    for function in _code_in(values):
-        if function not in named:
+    named = {code for _, code in _code_in(recipe_to_dict(recipe))}
+    for field, code in _code_in(values):
+        if code not in named and field == "kind":
             raise RecipeError(
-                f"its network is made by {function}, and code runs only if the recipe names it, too; if you trust that "
-                f"file, set method.teacher_backbone={function}"
+                f"it was trained with the code {code}, and code runs only if the recipe names it, too; if you trust "
+                "that file, export the network, and give the .safetensors file as method.teacher"
+            )
+        if code not in named:
+            raise RecipeError(
+                f"its network is made by {code}, and code runs only if the recipe names it, too; if you trust that "
+                f"file, set method.teacher_backbone={code}"
             )
 
 
-def _code_in(values: Any) -> Iterator[str]:
-    """Yield the functions in files that a recipe's plain values name, with absolute paths."""
+def _code_in(values: Any) -> Iterator[tuple[str, str]]:
+    """Yield fields and what they name of files in a recipe's plain values, with absolute paths."""
     if isinstance(values, dict):
         for field, value in values.items():
             if field in _CODE_FIELDS and isinstance(value, str) and is_own(value):
                 file, colon, function = value.rpartition(":")
-                yield f"{os.path.abspath(file)}:{function}" if colon else os.path.abspath(value)
+                yield field, f"{os.path.abspath(file)}:{function}" if colon else os.path.abspath(value)
             else:
                 yield from _code_in(value)
     elif isinstance(values, list):

@@ -16,20 +16,23 @@ from engine.knowledge.store import KnowledgeStore
 from engine.learners.teaching.past import LastVisit
 from engine.methods.whole_network import Training, WholeNetwork
 from engine.objectives import Classification, KnowledgeMimicry, Objective
-from engine.recipes import Recipe
+from engine.recipes import PSKD, Recipe
 
 
 def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objective:
+    method = recipe.method
+    assert isinstance(method, PSKD)
     terms = {Classification.name: Classification(), KnowledgeMimicry.name: KnowledgeMimicry()}
-    return Objective(terms, {Classification.name: 1.0, KnowledgeMimicry.name: recipe.method.last_share})
+    return Objective(terms, {Classification.name: 1.0, KnowledgeMimicry.name: method.last_share})
 
 
 def _teaching(training: Training) -> LastVisit | None:
-    recipe, facts = training.recipe, training.facts
-    if not recipe.method.last_share:
+    recipe, facts, method = training.recipe, training.facts, training.recipe.method
+    assert isinstance(method, PSKD)
+    if not method.last_share:
         return None
     store = KnowledgeStore(facts.training_positions, facts.num_classes, groups=1, averaging_weight=1.0)
-    return LastVisit(store, recipe.method.last_share, recipe.epochs)
+    return LastVisit(store, method.last_share, recipe.epochs)
 
 
 METHOD = WholeNetwork(_objective, _teaching)

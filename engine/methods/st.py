@@ -16,11 +16,12 @@ from engine.learners.teaching.passes import FIRST
 from engine.learners.teaching.subnetworks import Stimulation
 from engine.methods.whole_network import Training, WholeNetwork
 from engine.objectives import Classification, Mimicry, Objective
-from engine.recipes import Recipe
+from engine.recipes import ST, Recipe
 
 
 def _sampler(recipe: Recipe, network: nn.Sequential) -> SubNetworkSampler:
     method = recipe.method
+    assert isinstance(method, ST)
     return SubNetworkSampler(
         require_droppable(network, recipe.backbone.name),
         method.sampling,
@@ -32,6 +33,7 @@ def _sampler(recipe: Recipe, network: nn.Sequential) -> SubNetworkSampler:
 
 def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objective:
     method = recipe.method
+    assert isinstance(method, ST)
     _sampler(recipe, network)
     terms = {Classification.name: Classification(), Mimicry.name: Mimicry((FIRST,), temperature=method.temperature)}
     return Objective(terms, {Classification.name: 1.0, Mimicry.name: method.weight})
@@ -39,6 +41,7 @@ def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objectiv
 
 def _teaching(training: Training) -> Stimulation:
     method = training.recipe.method
+    assert isinstance(method, ST)
     count = method.num_subnetworks if method.weight else 0
     return Stimulation(
         training.role, _sampler(training.recipe, training.network), count, Classification.name, Mimicry.name

@@ -14,12 +14,14 @@ from engine.data import Facts
 from engine.learners.teaching.subnetworks import RandomDepth
 from engine.methods.whole_network import Training, WholeNetwork
 from engine.objectives import Classification, Objective
-from engine.recipes import Recipe
+from engine.recipes import Recipe, StochasticDepth
 
 
 def _sampler(recipe: Recipe, network: nn.Sequential) -> SubNetworkSampler:
+    method = recipe.method
+    assert isinstance(method, StochasticDepth)
     stages = require_droppable(network, recipe.backbone.name)
-    return SubNetworkSampler(stages, "independent", last_survival=recipe.method.last_survival)
+    return SubNetworkSampler(stages, "independent", last_survival=method.last_survival)
 
 
 def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objective:

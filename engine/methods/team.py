@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -97,8 +97,9 @@ class Team:
         return tuple(learner.name for learner in self.learners)
 
 
+@runtime_checkable
 class Method(Protocol):
-    """What each file of this room offers as ``METHOD``."""
+    """What the file of a method offers as ``METHOD``, be it of this room or of the user's own."""
 
     def team(self, recipe: Recipe, facts: Facts) -> Team:
         """Return the learners and programs of a recipe."""

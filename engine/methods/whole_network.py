@@ -61,12 +61,12 @@ class WholeNetwork:
         segment = whole_network(recipe, facts, network)
         with torch.device("meta"):
             objective = self.objective(recipe, facts, network)
-        companions = 1 if getattr(recipe.method, "companions", "none") == "none" else 2
+        companions = 1 if recipe.method.companions == "none" else 2
         training = Program(
             (Call(SOURCE, "next", (), (BATCH,)), Call(NAME, "forward", (BATCH,)), Call(NAME, "update")),
             {BATCH: batch_message(companions * recipe.data.batch_size, facts.image_shape)},
         )
-        images = getattr(recipe.method, "recalibration_images", 0)
+        images = recipe.method.recalibration_images
         recalibration = Program(
             (Call(SOURCE, "next", (), (BATCH,)), Call(NAME, "recalibrate", (BATCH,))),
             {BATCH: batch_message(recipe.data.batch_size, facts.image_shape)},

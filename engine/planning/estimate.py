@@ -23,7 +23,7 @@ from engine.planning.pipeline import grouped, step_seconds
 from engine.planning.sizes import team_sizes, without_files
 from engine.planning.team_estimate import TeamEstimate
 from engine.program import BATCH
-from engine.recipes import DML, Plan, Recipe, Segmented
+from engine.recipes import Plan, Recipe, Segmented
 from engine.runtimes.replicated import replicate
 
 BALANCES = ("balanced_layers", "balanced_memory", "balanced_time")
@@ -67,15 +67,13 @@ def with_segments(recipe: Recipe, num_segments: int, facts: Facts) -> Recipe:
         if not isinstance(cuts, str) or (cuts.startswith("published") and not published and num_segments > 1):
             cuts = "balanced_memory" if cuts == "published_memory" else "balanced_layers"
     changed: Any = dataclasses.replace(inside, num_segments=num_segments, cuts=cuts)
-    if isinstance(recipe.method, DML):
-        return dataclasses.replace(recipe, method=dataclasses.replace(recipe.method, peer_method=changed))
-    return dataclasses.replace(recipe, method=changed)
+    return dataclasses.replace(recipe, method=recipe.method.with_inside(changed))
 
 
 def segmented(recipe: Recipe) -> Segmented | None:
     """Return the settings by which a recipe cuts its networks; None if it does not."""
-    found = getattr(recipe.method, "peer_method", recipe.method)
-    return found if isinstance(found, Segmented) else None
+    inside = recipe.method.inside
+    return inside if isinstance(inside, Segmented) else None
 
 
 def _is_published(recipe: Recipe, facts: Facts, num_segments: int, cuts: Any) -> bool:
@@ -131,8 +129,8 @@ def estimate_team(recipe: Recipe, facts: Facts, plan: Plan, devices: int | None 
     recipe = dataclasses.replace(
         recipe, data=dataclasses.replace(recipe.data, batch_size=-(-recipe.data.batch_size // replicas))
     )
-    # Teachers come from files, so they cannot be built on the meta device.
-    place = torch.device("cpu" if recipe.method.kind == "distillation" else "meta")
+    # What is read from files cannot be built on the meta device.
+    place = torch.device("cpu" if recipe.method.reads_weights else "meta")
     with Ledger(), place:
         team = method_of(recipe).team(recipe, facts)
     sizes = team_sizes(recipe, facts, team)

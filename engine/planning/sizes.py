@@ -22,15 +22,16 @@ from engine.learners.memory import MemoryMeter, tensor_bytes
 from engine.learners.numerics import DTYPES
 from engine.learners.propagation import Propagation
 from engine.learners.teaching.last_batch import LastBatch
+from engine.learners.teaching.passes import Teaching
 from engine.methods import Team, method_of
-from engine.methods.branches import forks_of
+from engine.methods.branches import branches_of, forks_of
 from engine.methods.segments import build_network
 from engine.methods.team import LearnerSummary
 from engine.methods.whole_network import Training, WholeNetwork
 from engine.objectives import Context
 from engine.partition import Ledger, SavedStorages, in_precision, layer_macs, modelled_seconds
 from engine.program import BATCH, Message
-from engine.recipes import Backbone, Recipe
+from engine.recipes import Recipe
 
 _META = torch.device("meta")
 _COPIES, _KNOWLEDGE = "copies_of_peers", "knowledge"
@@ -102,26 +103,14 @@ def team_sizes(recipe: Recipe, facts: Facts, team: Team) -> tuple[LearnerSize, .
 
 def without_files(recipe: Recipe) -> Recipe:
     """Return a recipe of the same sizes that neither reads weights nor writes knowledge, and compiles nothing."""
-    method = recipe.method
-    if getattr(method, "knowledge_folder", None) is not None:
-        method = dataclasses.replace(method, knowledge_folder=None)
-    if hasattr(method, "peers"):
-        peers = [
-            peer if peer.backbone is None else dataclasses.replace(peer, backbone=_unread(peer.backbone))
-            for peer in method.peers
-        ]
-        method = dataclasses.replace(method, peers=tuple(peers))
+    method = recipe.method.without_folder().without_weights()
     numerics = dataclasses.replace(recipe.numerics, compile=False)
-    return dataclasses.replace(recipe, method=method, backbone=_unread(recipe.backbone), numerics=numerics)
-
-
-def _unread(backbone: Backbone) -> Backbone:
-    return backbone.without_weights()
+    return dataclasses.replace(recipe, method=method, backbone=recipe.backbone.without_weights(), numerics=numerics)
 
 
 def _size(recipe: Recipe, facts: Facts, team: Team, summary: LearnerSummary) -> LearnerSize:
     # A store has a row for each image, and is as large as that of a few images so many times.
-    parts = max(1, getattr(recipe.method, "store_learners", 0))
+    parts = max(1, recipe.method.store_learners)
     few = dataclasses.replace(facts, training_positions=parts)
     times = -(-facts.training_positions // parts)
     method = method_of(recipe)
@@ -140,7 +129,9 @@ def _size(recipe: Recipe, facts: Facts, team: Team, summary: LearnerSummary) -> 
     gradients = sum(tensor_bytes(p.grad for p in m.parameters() if p.grad is not None) for m in modules)
     optimizer = _optimizer_bytes(learner.optimizer)
     copies = sum(message.bytes for message in _messages(team, summary.name, "adopt"))
-    kept = {_COPIES: copies, _KNOWLEDGE: times * _known(recipe, few) + _seen_again(recipe, facts)}
+    teaching = _teaching(recipe, few)
+    known = times * teaching.bytes if teaching is not None else 0
+    kept = {_COPIES: copies, _KNOWLEDGE: known + _seen_again(teaching, recipe, facts)}
     lasting = parameters + auxiliary + optimizer + copies + sum(tensor_bytes(module.buffers()) for module in modules)
     # No part of the deployed network, so all of it is auxiliary.
     beside = isinstance(learner, SideBranch)
@@ -218,8 +209,9 @@ class _Step:
         def note(*_: Any) -> None:
             ends.append(self._seconds())
 
-        if isinstance(learner, Trunk):
-            for block in forks_of(recipe.method, facts, learner.body).values():
+        branches = branches_of(recipe)
+        if isinstance(learner, Trunk) and branches is not None:
+            for block in forks_of(branches, facts, learner.body).values():
                 learner.body.get_submodule(block).register_forward_hook(note)
         return ends
 
@@ -256,15 +248,8 @@ def _optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
     return total
 
 
-def _known(recipe: Recipe, facts: Facts) -> int:
-    """Return the bytes of what a network remembers of the images itself."""
-    teaching = _teaching(recipe, facts)
-    return teaching.bytes if teaching is not None else 0
-
-
-def _seen_again(recipe: Recipe, facts: Facts) -> int:
+def _seen_again(teaching: Teaching | None, recipe: Recipe, facts: Facts) -> int:
     """Return the bytes of the images that are kept for the next step."""
-    teaching = _teaching(recipe, facts) if recipe.method.kind == "dlb" else None
     if not isinstance(teaching, LastBatch):
         return 0
     rows = 2 * recipe.data.batch_size
@@ -277,7 +262,8 @@ def _seen_again(recipe: Recipe, facts: Facts) -> int:
     return teaching.bytes
 
 
-def _teaching(recipe: Recipe, facts: Facts) -> Any:
+def _teaching(recipe: Recipe, facts: Facts) -> Teaching | None:
+    """Return what a network remembers of the images itself; None where it remembers nothing."""
     method = method_of(recipe)
     if not isinstance(method, WholeNetwork):
         return None

@@ -3,6 +3,7 @@
 from engine.recipes.backbone import Backbone
 from engine.recipes.data import Augmentation, Data
 from engine.recipes.files import load_recipe, recipe_to_json, shipped_recipes
+from engine.recipes.method_settings import MethodSettings, Obstacle
 from engine.recipes.methods import METHODS
 from engine.recipes.methods.branches import (
     DHM,
@@ -95,11 +96,13 @@ __all__ = [
     "LabelSmoothing",
     "METHODS",
     "MKF",
+    "MethodSettings",
     "MimicryReduction",
     "MimicryTarget",
     "MixingStyle",
     "Numerics",
     "ONE",
+    "Obstacle",
     "Optimizer",
     "PSKD",
     "Peer",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +17,7 @@ from pydantic import ValidationError
 
 from engine.errors import InputError, RecipeError
 from engine.reading import naming, open_regular, read_json, without_version
+from engine.recipes.method_settings import MethodSettings
 from engine.recipes.problems import describe_problems, field_names, nearest, settings_classes
 from engine.recipes.recipe import Recipe, recipe_from_dict, recipe_to_dict
 
@@ -33,14 +36,25 @@ def recipes_folder() -> Path:
 
 
 def import_file(path: Path) -> ModuleType:
-    """Return the module of a Python file, which stays unknown to other modules; RecipeError says where it fails."""
-    specification = importlib.util.spec_from_file_location(f"recipe_file_{path.stem}", path)
-    if specification is None or specification.loader is None:
+    """Return the module of a Python file, imported once for as long as it does not change.
+
+    Raises:
+        RecipeError: says where it fails.
+    """
+    if path.suffix != ".py":
         raise RecipeError(f"{path}: is not a Python file; expected one whose name ends in .py")
-    module = importlib.util.module_from_spec(specification)
+    name = ""
     try:
+        # Settings of methods that it defines look their module up; the digest keeps files of one name apart.
+        name = f"recipe_file_{hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()[:16]}"
+        if name in sys.modules:
+            return sys.modules[name]
+        specification = importlib.util.spec_from_file_location(name, path)
+        assert specification is not None and specification.loader is not None
+        module = sys.modules[name] = importlib.util.module_from_spec(specification)
         specification.loader.exec_module(module)
     except (Exception, SystemExit) as error:
+        sys.modules.pop(name, None)
         raise file_error(path, "could not be imported", error) from error
     return module
 
@@ -52,11 +66,17 @@ def file_error(path: Path, what: str, error: BaseException) -> RecipeError:
         return RecipeError(f"{place}: {error}")
     if not isinstance(error, ValidationError):
         return RecipeError(f"{place}: {what}: {type(error).__name__}: {error}")
-    cls = next((cls for cls in settings_classes(Recipe) if cls.__name__ == error.title), None)
+    known = (*settings_classes(Recipe), *_subclasses(MethodSettings))
+    cls = next((cls for cls in known if cls.__name__ == error.title), None)
     if cls is None:
         return RecipeError(f"{place}: {what}: {error}")
     lines = describe_problems(error, cls, field_names(cls, {}))
     return RecipeError("\n".join(f"{place}: {cls.__name__}: {line}" for line in lines))
+
+
+def _subclasses(cls: type[Any]) -> list[type[Any]]:
+    """Return all classes that inherit from one; those of a file that was imported last come first."""
+    return [found for each in reversed(cls.__subclasses__()) for found in (each, *_subclasses(each))]
 
 
 def _line_of(error: BaseException, path: Path) -> str:
@@ -141,6 +161,8 @@ def _from_json(path: Path) -> Recipe:
     _check_code(values, path)
     try:
         return recipe_from_dict(values)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from error
     except RecursionError as error:
         raise RecipeError(f"{path}: is damaged: it is nested too deep") from error
     except ValidationError as error:

@@ -14,6 +14,8 @@ from engine.errors import RecipeError
 from engine.reading import check_values
 from engine.recipes.methods import METHODS
 from engine.recipes.optimizer import SGD, Adam, AdamW, Constant, Cosine, Exponential, Polynomial, RMSProp, Step
+from engine.recipes.own_classes import is_own
+from engine.recipes.own_methods import own_settings
 from engine.recipes.plan import Plan, plan_from_dict, plan_to_dict
 from engine.recipes.problems import describe_problems, field_names, field_types, suggest_field
 from engine.recipes.recipe import Recipe, recipe_from_dict, recipe_to_dict
@@ -65,7 +67,7 @@ def _change_kind(values: dict[str, Any], part: str, kind: str) -> None:
     *parents, last = part.split(".")
     for parent in parents:
         values = values[parent]
-    cls = _KINDS[part].get(kind)
+    cls = own_settings(kind) if part == "method" and is_own(kind) else _KINDS[part].get(kind)
     shared = {field.name for field in dataclasses.fields(cls)} if cls is not None else set()
     values[last] = {name: value for name, value in (values.get(last) or {}).items() if name in shared} | {"kind": kind}
 
@@ -98,13 +100,16 @@ def apply_overrides(recipe: Recipe, plan: Plan, words: Sequence[str]) -> tuple[R
     for part in _KINDS:
         kind = next((text for name, text in pairs if name == f"{part}.kind"), None)
         if kind is not None and part in field_names(Recipe, recipe_values):
-            _change_kind(recipe_values, part, kind)
+            try:
+                _change_kind(recipe_values, part, kind)
+            except RecipeError as error:
+                raise RecipeError("\n".join([*problems, str(error)])) from error
             changed.add(f"{part}.kind")
     known = field_names(Recipe, recipe_values) + field_names(Plan, plan_values, "plan.")
     for name, text in pairs:
         if name in changed:
             continue
-        if name in _KINDS and text in _KINDS[name]:
+        if name in _KINDS and (text in _KINDS[name] or is_own(text)):
             problems.append(f"{name}={text}: expected {name}.kind={text}")
             continue
         is_plan = name.startswith("plan.")

@@ -6,13 +6,21 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin, get_type_hints, runtime_checkable
 
 from pydantic import BeforeValidator, ValidationError
 
 _MOST_LISTED = 24
 _MOST_SHOWN = 200
 _ASSIGNED = re.compile(r"(?<![\w.])[a-z_]+(?:\.[a-z_]+)*(?==)")
+
+
+@runtime_checkable
+class OpenChoice(Protocol):
+    """Part of an annotation, whose choice of settings classes may be joined by others."""
+
+    def joined_by(self, kind: str) -> type | None:
+        """Return the class that joins by this ``kind``; None if it is none of that sort."""
 
 
 def nearest(wrong: str, right: Iterable[str]) -> str:
@@ -61,7 +69,10 @@ def field_types(root: type, path: Sequence[str], values: dict[str, Any]) -> set[
 
 def _chosen(annotation: Any, values: dict[str, Any]) -> list[type]:
     """Return the settings classes that an annotation admits; the one of the values' ``kind`` if it is known."""
-    classes = _members(annotation)
+    classes, kind = _members(annotation), values.get("kind")
+    for part in get_args(annotation) if isinstance(kind, str) else ():
+        if isinstance(part, OpenChoice) and (joined := part.joined_by(str(kind))) is not None:
+            return [joined]
     return [cls for cls in classes if getattr(cls, "kind", None) == values.get("kind", "")] or classes
 
 
@@ -154,9 +165,8 @@ def describe_problems(error: ValidationError, root: type, known: Sequence[str], 
         context = problem.get("ctx", {})
         if problem["type"] == "unexpected_keyword_argument":
             in_list = any(isinstance(part, int) for part in problem["loc"])
-            hint = "" if in_list else suggest_field(name, list(known))
-            if not hint:
-                hint = nearest(location.rpartition(".")[2], siblings)
+            last = location.rpartition(".")[2]
+            hint = nearest(last, siblings) if in_list else suggest_field(name, list(known))
             lines.append(f"{name}: there is no such field{hint}")
         elif problem["type"] == "missing":
             lines.append(f"{name}: is missing, and has no default")

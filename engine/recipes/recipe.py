@@ -7,7 +7,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
 from engine.errors import RecipeError
 from engine.paths import absolute
@@ -82,6 +82,15 @@ class Recipe:
     numerics: Numerics = Numerics()
     """Choices that change rounding."""
 
+    @model_validator(mode="after")
+    def _method_learns_the_task(self) -> Recipe:
+        if not self.method.takes_task(self.task.kind):
+            raise ValueError(
+                f"method.kind={self.method.kind} cannot learn task.kind={self.task.kind}: choose another method, such "
+                "as end_to_end, or another head or no branches where it has them, or another task"
+            )
+        return self
+
 
 _ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Recipe)
 
@@ -113,7 +122,7 @@ def recipe_identity(recipe: Recipe) -> str:
 
 def cautions(recipe: Recipe) -> list[str]:
     """Return what a user should know of a recipe that trains, but perhaps not as was meant; a line each."""
-    found = getattr(recipe.method, "caution", None)
+    found = recipe.method.caution
     lines = [found] if found is not None else []
     schedule = recipe.schedule
     if not isinstance(schedule, Cosine) or recipe.epochs > 1:
@@ -137,13 +146,10 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
     Raises:
         RecipeError: a path cannot be meant; see `engine.paths.absolute`.
     """
-    data, method = recipe.data, recipe.method
+    data, method = recipe.data, recipe.method.with_absolute_paths()
     if data.root is not None and "://" not in data.root:
         data = dataclasses.replace(data, root=str(absolute(data.root, "data.root", RecipeError)))
     if data.labelled_indices is not None:
         listed = str(absolute(data.labelled_indices, "data.labelled_indices", RecipeError))
         data = dataclasses.replace(data, labelled_indices=listed)
-    # Few methods name files.
-    if hasattr(method, "with_absolute_paths"):
-        method = method.with_absolute_paths()
     return dataclasses.replace(recipe, backbone=recipe.backbone.with_absolute_paths(), data=data, method=method)

@@ -16,12 +16,11 @@ from engine.errors import PlanError
 from engine.learners import LearnerState, name_without_replica, replica_name
 from engine.methods import Team
 from engine.program import BATCH, SOURCE, Call, Message, Program
-from engine.recipes import DML, Plan, Recipe, Segmented
+from engine.recipes import Obstacle, Plan, Recipe
 from engine.runtimes.runtime import Answer, Runtime
 
 _SHARED_PHASES = ("forward", "update", "restate")
 _SUMS = ("images_per_second",)
-_KINDS = ("end_to_end", "greedy", "dgl", "infopro")
 
 
 def replicas_of(team: Team) -> dict[str, list[str]]:
@@ -38,26 +37,14 @@ def check_replicable(recipe: Recipe, facts: Facts, plan: Plan) -> None:
     Raises:
         PlanError: says which field stands against it.
     """
-    method, replicas = recipe.method, plan.replicas
+    replicas = plan.replicas
     if replicas == 1:
         return
-    # What the images of a batch meet is what a peer does inside.
-    inner, field = (method.peer_method, "method.peer_method") if isinstance(method, DML) else (method, "method")
-    against = remedy = ""
-    if inner.kind not in _KINDS:
-        against = f"{field}.kind={inner.kind} compares or remembers images across batches, or has state of its own"
-    elif getattr(inner, "head", "softmax") != "softmax":
-        against, remedy = "the contrastive loss compares all images of a batch", f"{field}.head=softmax"
-    elif isinstance(inner, Segmented) and inner.branches is not None:
-        against, remedy = "branches draw random numbers for the whole batch", f"{field}.branches=null"
-    elif getattr(method, "exchange", "predictions") == "weights":
-        against, remedy = "only one replica would publish its weights", "method.exchange=predictions"
-    elif getattr(method, "on_divergence", "stop") != "stop":
-        against, remedy = "a peer cannot leave while its replicas stay", "method.on_divergence=stop"
-    elif recipe.data.labelled_fraction is not None or recipe.data.labelled_indices is not None:
-        against = "where some images have no label, parts of a batch hold different numbers of labels"
-    if against:
-        raise PlanError(f"plan.replicas={replicas}, but {against}; set {remedy or 'plan.replicas=1'}")
+    obstacle = recipe.method.obstacle_to_replicas()
+    if obstacle is None and (recipe.data.labelled_fraction is not None or recipe.data.labelled_indices is not None):
+        obstacle = Obstacle("where some images have no label, parts of a batch hold different numbers of labels")
+    if obstacle is not None:
+        raise PlanError(f"plan.replicas={replicas}, but {obstacle.reason}; set {obstacle.remedy or 'plan.replicas=1'}")
     smallest = facts.sizes["train"] % recipe.data.batch_size or recipe.data.batch_size
     if smallest < 2 * replicas:
         raise PlanError(

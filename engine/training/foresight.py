@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from engine.data import Facts
 from engine.methods import method_of
-from engine.recipes import DML, Recipe, Segmented
+from engine.recipes import Recipe, Segmented
 
 
 def network_check(recipe: Recipe) -> Callable[[tuple[str, ...], tuple[int, int, int]], None]:
@@ -15,8 +15,7 @@ def network_check(recipe: Recipe) -> Callable[[tuple[str, ...], tuple[int, int, 
     To decode a large set takes minutes, after which a cut that cannot be would have been found. Only methods that cut
     are looked at, since only what they refuse depends on neither the pixels nor the number of images.
     """
-    method = recipe.method
-    inside = method.peer_method if isinstance(method, DML) else method
+    inside = recipe.method.inside
 
     def check(class_names: tuple[str, ...], image_shape: tuple[int, int, int]) -> None:
         if not isinstance(inside, Segmented):

@@ -111,8 +111,7 @@ def evaluate(run: Run, data_root: str | None = None) -> dict[str, float]:
     # Wherever it was trained, it can be scored on what is here.
     numerics = dataclasses.replace(run.recipe.numerics, device="auto")
     recipe = dataclasses.replace(run.recipe, numerics=numerics)
-    if getattr(recipe.method, "knowledge_folder", None) is not None:
-        recipe = dataclasses.replace(recipe, method=dataclasses.replace(recipe.method, knowledge_folder=None))
+    recipe = dataclasses.replace(recipe, method=recipe.method.without_folder())
     if data_root is not None:
         recipe = with_absolute_paths(dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=data_root)))
     with Session(recipe, Plan(executor="process")) as session:

@@ -56,7 +56,7 @@ class Session:
             self.recipe.data,
             self.recipe.seed,
             self._progress,
-            companions=getattr(self.recipe.method, "companions", "none"),
+            companions=self.recipe.method.companions,
             before_decoding=network_check(self.recipe),
             check=self._check,
         )

@@ -30,7 +30,7 @@ def _walk(
 ) -> None:
     resolved: Recipe = recipe_from_dict(json.loads(recipe))
     known = Facts.from_json(json.loads(facts))
-    peers = len(resolved.method.peers)
+    peers = len(resolved.method.networks(resolved.backbone))
     shape = (peers, resolved.data.batch_size, known.num_classes)
     shared = [torch.from_numpy(np.frombuffer(memoryview(slot), dtype=np.float32)).view(shape) for slot in slots]
     with numerics_applied(resolved.numerics):
@@ -56,7 +56,7 @@ def _walk(
 def seconds_per_step(recipe: Recipe, facts: Facts, warm: int, timed: int) -> float:
     """Return the time of one step of the slowest peer, each peer in a process of its own."""
     context = multiprocessing.get_context("spawn")
-    peers = len(recipe.method.peers)
+    peers = len(recipe.method.networks(recipe.backbone))
     size = peers * recipe.data.batch_size * facts.num_classes
     slots = [RawArray(ctypes.c_float, size) for _ in range(SLOTS)]
     results, barrier = context.Queue(), context.Barrier(peers)

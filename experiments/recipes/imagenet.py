@@ -24,7 +24,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from engine.recipes import SGD, Augmentation, Backbone, Cosine, Data, EndToEnd, InfoPro, Ramp, Recipe
+from engine.recipes import SGD, Augmentation, Backbone, Cosine, Data, EndToEnd, InfoPro, Ramp, Recipe, Segmented
 
 # lambda_1 and lambda_2 of the only local loss.
 LAMBDAS: dict[str, tuple[float, float]] = {"resnet101": (5, 0.75), "resnet152": (5, 1)}
@@ -81,6 +81,7 @@ def tiny(name: str, whole: Callable[[], Recipe]) -> Recipe:
         synthetic_images=8,
     )
     # ResNet-18's block layer2_0 is where ResNet-101 is cut; for ResNet-18 itself no cuts are published.
+    assert isinstance(recipe.method, Segmented)
     method = dataclasses.replace(recipe.method, cuts=("layer2_0",))
     backbone = dataclasses.replace(recipe.backbone, name="resnet18")
     return dataclasses.replace(recipe, name=name, method=method, data=data, backbone=backbone, epochs=1)

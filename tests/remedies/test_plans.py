@@ -98,7 +98,7 @@ def test_a_plan_that_does_not_fit(
 ) -> None:
     def place(given: str) -> None:
         recipe, plan = planned(given, tiny_recipe())
-        choose_placement(plan, recipe, getattr(recipe.method, "num_segments", 1), nodes)
+        choose_placement(plan, recipe, recipe.method.num_segments, nodes)
 
     for says, meant in remedies:
         found = refused(f"the plan does not fit.*{says}", lambda: place(words))

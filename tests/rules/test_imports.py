@@ -1,7 +1,7 @@
 """Do imports point one way, and is nothing loaded that could run code?
 
-    cli -> benchmarking -> search, comparison, planning, analysis -> training -> runtimes, tracking -> methods -> partition
-        -> learners -> objectives, knowledge -> backbones, tasks, data -> recipes
+    cli -> benchmarking -> search, comparison, planning, analysis -> training -> runtimes, tracking -> methods
+        -> partition -> learners -> objectives, knowledge -> backbones, tasks, data -> recipes
 
 Every room may use errors.py, streams.py, atomic.py, paths.py and reading.py. program.py is known to methods and
 runtimes, and to planning, which foretells what a program costs; of all others only training/preview.py names it, to

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from engine.recipes.method_settings import MethodSettings
 from engine.recipes.settings import Positive, Share, Weight, settings
 
 Directions = Literal["all", "sampled", "bernoulli", "top_down", "bottom_up", "to_main"]
@@ -22,8 +23,10 @@ Forks = Annotated[tuple[str, ...], BeforeValidator(_forks), Field(min_length=1)]
 
 
 @settings
-class Branched:
-    """What the methods with branches share."""
+class Branched(MethodSettings):
+    """What the methods with branches share: each branch predicts classes."""
+
+    takes_tasks: ClassVar[tuple[str, ...] | None] = ("classification",)
 
     label_weight: Weight = 1.0
     """Weight w of each branch's own label loss."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from engine.recipes.method_settings import MethodSettings, Obstacle
 from engine.recipes.methods.branches import Branches, check_inside
 from engine.recipes.settings import Weight, settings
 
@@ -65,14 +66,16 @@ Head = Literal["softmax", "contrastive"]
 
 
 @settings
-class EndToEnd:
+class EndToEnd(MethodSettings):
     """Ordinary back-propagation through the whole network: the method that the others are compared with."""
+
+    is_separable: ClassVar[bool] = True
 
     kind: Literal["end_to_end"] = "end_to_end"
 
 
 @settings
-class Segmented:
+class Segmented(MethodSettings):
     """What all methods share that cut the network into K segments."""
 
     num_segments: Annotated[int, Field(ge=1)] = 2
@@ -86,6 +89,27 @@ class Segmented:
     branches: Branches | None = None
     """Side branches inside the segments, such as {kind: dhm}; those of DSL and DHM mimic the segment's own head."""
 
+    @property
+    def head(self) -> Head:
+        """What the local heads are trained for."""
+        return "softmax"
+
+    def takes_task(self, kind: str) -> bool:
+        """Return whether it, its local heads and its branches can learn a task of this kind."""
+        about_classes = self.head == "contrastive" or self.branches is not None
+        return super().takes_task(kind) and (not about_classes or kind == "classification")
+
+    def obstacle_to_replicas(self, field: str = "method") -> Obstacle | None:
+        """Return why several replicas cannot train each learner on a part of the batch; None if they can."""
+        obstacle = super().obstacle_to_replicas(field)
+        if obstacle is not None:
+            return obstacle
+        if self.head != "softmax":
+            return Obstacle("the contrastive loss compares all images of a batch", f"{field}.head=softmax")
+        if self.branches is not None:
+            return Obstacle("branches draw random numbers for the whole batch", f"{field}.branches=null")
+        return None
+
     @model_validator(mode="after")
     def _branches_stay_inside(self) -> Segmented:
         check_inside(self.branches, "branches")
@@ -96,6 +120,8 @@ class Segmented:
 class Greedy(Segmented):
     """Greedy supervised learning: a pooled linear head and its loss on every segment."""
 
+    is_separable: ClassVar[bool] = True
+
     kind: Literal["greedy"] = "greedy"
     head: Head = "softmax"
     """Cross-entropy on classes, or the supervised contrastive loss on 128 outputs."""
@@ -105,12 +131,16 @@ class Greedy(Segmented):
 class DGL(Segmented):
     """Decoupled greedy learning (Belilovsky et al. 2020): greedy with the `mlp-sr` auxiliary network."""
 
+    is_separable: ClassVar[bool] = True
+
     kind: Literal["dgl"] = "dgl"
 
 
 @settings
 class PredSim(Segmented):
     """Local prediction and similarity-matching losses (Nokland and Eidnes 2019)."""
+
+    takes_tasks: ClassVar[tuple[str, ...] | None] = ("classification",)
 
     kind: Literal["predsim"] = "predsim"
     similarity_weight: Annotated[float, Field(ge=0.0, le=1.0)] = 0.99
@@ -122,6 +152,8 @@ class PredSim(Segmented):
 @settings
 class InfoPro(Segmented):
     """Information propagation (Wang et al. 2021): reconstruct the image and predict the class in every segment."""
+
+    is_separable: ClassVar[bool] = True
 
     kind: Literal["infopro"] = "infopro"
     head: Head = "softmax"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from engine.errors import RecipeError
 from engine.paths import absolute
 from engine.recipes.backbone import Backbone
+from engine.recipes.method_settings import MethodSettings, Obstacle
 from engine.recipes.methods.branches import DHM, DSL, DSN, Branched, check_inside
 from engine.recipes.methods.local_learning import DGL, EndToEnd, Greedy, InfoPro, PredSim, Segmented
 from engine.recipes.optimizer import Optimizer
@@ -44,6 +45,10 @@ class Peer:
             return self
         return dataclasses.replace(self, backbone=self.backbone.with_absolute_paths())
 
+    def without_weights(self) -> Peer:
+        """Return the same without a file that its own backbone starts from."""
+        return self if self.backbone is None else dataclasses.replace(self, backbone=self.backbone.without_weights())
+
 
 def _peers(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
@@ -59,7 +64,7 @@ Peers = Annotated[tuple[Peer, ...], BeforeValidator(_peers), Field(min_length=1,
 
 
 @settings
-class DML:
+class DML(MethodSettings):
     """Deep Mutual Learning (Zhang et al. 2018): peers learn from the labels and from one another's predictions."""
 
     kind: Literal["dml"] = "dml"
@@ -121,9 +126,53 @@ class DML:
             "diverge; method.reduction=mean or a smaller learning rate avoids it"
         )
 
+    @property
+    def inside(self) -> MethodSettings:
+        """How each peer learns."""
+        return self.peer_method
+
+    @property
+    def inside_field(self) -> str:
+        """The field of the recipe that holds `inside`."""
+        return "method.peer_method"
+
+    def with_inside(self, inside: MethodSettings) -> DML:
+        """Return the same with peers that learn otherwise; raises pydantic's ValidationError if peers cannot so."""
+        values: dict[str, Any] = {"peer_method": inside}
+        return dataclasses.replace(self, **values)
+
+    @property
+    def placement(self) -> Literal["PACK", "SPREAD"]:
+        """Where learners are best off.
+
+        Whole peers exchange a few probabilities, and each is best off with a node's memory and processors for itself;
+        the learners of a peer that has several belong together like those of any network.
+        """
+        return "SPREAD" if isinstance(self.peer_method, EndToEnd) else "PACK"
+
+    def networks(self, backbone: Backbone) -> tuple[Backbone, ...]:
+        """Return the networks of the peers, if the recipe's is ``backbone``."""
+        return tuple(peer.backbone or backbone for peer in self.peers)
+
+    def obstacle_to_replicas(self, field: str = "method") -> Obstacle | None:
+        """Return why several replicas cannot train each learner on a part of the batch; None if they can."""
+        # What the images of a batch meet is what a peer does inside.
+        obstacle = self.peer_method.obstacle_to_replicas(self.inside_field)
+        if obstacle is not None:
+            return obstacle
+        if self.exchange == "weights":
+            return Obstacle("only one replica would publish its weights", f"{field}.exchange=predictions")
+        if self.on_divergence != "stop":
+            return Obstacle("a peer cannot leave while its replicas stay", f"{field}.on_divergence=stop")
+        return None
+
     def with_absolute_paths(self) -> DML:
         """Return the same with the paths of its peers' backbones made absolute."""
         return dataclasses.replace(self, peers=tuple(peer.with_absolute_paths() for peer in self.peers))
+
+    def without_weights(self) -> DML:
+        """Return the same without the files that its peers' own backbones start from."""
+        return dataclasses.replace(self, peers=tuple(peer.without_weights() for peer in self.peers))
 
     @model_validator(mode="after")
     def _fields_agree(self) -> DML:
@@ -138,21 +187,24 @@ class DML:
                 "exchange=weights is for whole peers that learn from predictions: set peer_method.kind=end_to_end and "
                 "feature_weight=0, or exchange=predictions"
             )
-        if self.local_weight and not isinstance(self.peer_method, Segmented):
+        inside = self.peer_method
+        if self.local_weight and not isinstance(inside, Segmented):
             raise ValueError(
                 "local_weight is for peers that are cut into segments: set local_weight=0, or peer_method.kind=infopro "
                 "or another that cuts"
             )
-        if self.local_weight and getattr(self.peer_method, "head", "softmax") == "contrastive":
+        if self.local_weight and isinstance(inside, Segmented) and inside.head == "contrastive":
             raise ValueError("local_weight compares class predictions: set peer_method.head=softmax")
-        if isinstance(self.peer_method, Branched):
-            check_inside(self.peer_method, "peer_method")
+        if isinstance(inside, Branched):
+            check_inside(inside, "peer_method")
         return self
 
 
 @settings
-class Distillation:
+class Distillation(MethodSettings):
     """Learning from the labels and from a frozen teacher (Hinton et al. 2015)."""
+
+    reads_weights: ClassVar[bool] = True
 
     kind: Literal["distillation"] = "distillation"
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from engine.recipes.method_settings import MethodSettings, PairedImages
 from engine.recipes.methods.sub_networks import MixingStyle
 from engine.recipes.settings import Positive, Share, Weight, settings
 
 
 @settings
-class LabelSmoothing:
+class LabelSmoothing(MethodSettings):
     """Label smoothing (Szegedy et al. 2016): the target is (1 - epsilon) y + epsilon / classes."""
+
+    takes_tasks: ClassVar[tuple[str, ...] | None] = ("classification",)
 
     kind: Literal["label_smoothing"] = "label_smoothing"
     smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
@@ -20,8 +23,10 @@ class LabelSmoothing:
 
 
 @settings
-class DataMix:
+class DataMix(MethodSettings):
     """Mixup (Zhang et al. 2018), CutMix (Yun et al. 2019) or both in turn, and nothing else."""
+
+    takes_tasks: ClassVar[tuple[str, ...] | None] = ("classification",)
 
     kind: Literal["data_mix"] = "data_mix"
     style: MixingStyle = "mixup"
@@ -37,8 +42,10 @@ class DataMix:
 
 
 @settings
-class ONE:
+class ONE(MethodSettings):
     """On-the-fly native ensemble (Lan et al. 2018): copies of the last stage teach the network as a gated ensemble."""
+
+    takes_tasks: ClassVar[tuple[str, ...] | None] = ("classification",)
 
     kind: Literal["one"] = "one"
     num_branches: Annotated[int, Field(ge=2, le=16)] = 3
@@ -52,8 +59,10 @@ class ONE:
 
 
 @settings
-class CSKD:
+class CSKD(MethodSettings):
     """Class-wise self-knowledge distillation (Yun et al. 2020): images of a class agree with one another."""
+
+    takes_tasks: ClassVar[tuple[str, ...] | None] = ("classification",)
 
     kind: Literal["cs_kd"] = "cs_kd"
     weight: Weight = 1.0
@@ -62,14 +71,16 @@ class CSKD:
     """Softens both predictions by T; the loss is multiplied by T * T."""
 
     @property
-    def companions(self) -> str:
+    def companions(self) -> PairedImages:
         """What a batch holds beside its images."""
         return "same_class"
 
 
 @settings
-class PSKD:
+class PSKD(MethodSettings):
     """Progressive self-knowledge distillation (Kim et al. 2021): the last epoch's predictions soften the labels."""
+
+    takes_tasks: ClassVar[tuple[str, ...] | None] = ("classification",)
 
     kind: Literal["ps_kd"] = "ps_kd"
     last_share: Share = 0.8
@@ -77,8 +88,10 @@ class PSKD:
 
 
 @settings
-class LWR:
+class LWR(MethodSettings):
     """Learning with retrospection (Deng and Zhang 2021): predictions of some epochs ago soften the labels."""
+
+    takes_tasks: ClassVar[tuple[str, ...] | None] = ("classification",)
 
     kind: Literal["lwr"] = "lwr"
     interval: Annotated[int, Field(ge=1)] = 5
@@ -93,8 +106,10 @@ class LWR:
 
 
 @settings
-class DLB:
+class DLB(MethodSettings):
     """Self-distillation from the last mini-batch (Shen et al. 2022): agree with what was said one step ago."""
+
+    takes_tasks: ClassVar[tuple[str, ...] | None] = ("classification",)
 
     kind: Literal["dlb"] = "dlb"
     weight: Weight = 1.0
@@ -103,6 +118,6 @@ class DLB:
     """Softens both predictions by T; the loss is multiplied by T * T."""
 
     @property
-    def companions(self) -> str:
+    def companions(self) -> PairedImages:
         """What a batch holds beside its images."""
         return "same_image"

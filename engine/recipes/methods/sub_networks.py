@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from engine.errors import RecipeError
 from engine.paths import absolute
+from engine.recipes.method_settings import MethodSettings, PairedImages
 from engine.recipes.settings import Positive, Share, Weight, settings
 
 Sampling = Literal["inherited", "ordered", "uniform", "independent"]
@@ -19,7 +20,7 @@ MixingStyle = Literal["mixup", "cutmix", "compound"]
 
 
 @settings
-class StochasticDepth:
+class StochasticDepth(MethodSettings):
     """Stochastic depth (Huang et al. 2016): every step trains with residual blocks left out at random."""
 
     kind: Literal["stochastic_depth"] = "stochastic_depth"
@@ -32,8 +33,10 @@ class StochasticDepth:
 
 
 @settings
-class _SubNetworks:
-    """What the methods share that draw sub-networks."""
+class _SubNetworks(MethodSettings):
+    """What the methods share that draw sub-networks, which learn from the class probabilities of larger ones."""
+
+    takes_tasks: ClassVar[tuple[str, ...] | None] = ("classification",)
 
     sampling: Sampling = "inherited"
     """How blocks are left out: `inherited`, the last ones of each stage, each sub-network inside the one before it;
@@ -111,6 +114,10 @@ class GroupKnowledge(_SubNetworks):
         folder = absolute(self.knowledge_folder, "method.knowledge_folder", RecipeError)
         return dataclasses.replace(self, knowledge_folder=str(folder))
 
+    def without_folder(self) -> GroupKnowledge:
+        """Return the same with its store in memory."""
+        return dataclasses.replace(self, knowledge_folder=None)
+
     @model_validator(mode="after")
     def _store_is_asked_once(self) -> GroupKnowledge:
         if self.every_group and self.store_learners:
@@ -158,7 +165,7 @@ class MKF(GroupKnowledge):
     never. The weights stay the same."""
 
     @property
-    def companions(self) -> str:
+    def companions(self) -> PairedImages:
         """What a batch holds beside its images."""
         return "second_batch" if self.mixing_partners == "second_batch" else "none"
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from engine.errors import PlanError
 from engine.methods import Team
 from engine.program import BATCH, Program
-from engine.recipes import DML, EndToEnd, Plan, Recipe
+from engine.recipes import Plan, Recipe
 
 # What Ray needs beside the messages: its own records, a checkpoint's copies of the weights, and slack.
 _STORE_SLACK = 256 * 2**20
@@ -67,7 +67,7 @@ def choose_placement(plan: Plan, recipe: Recipe, actors: int, nodes: Sequence[Ma
     Raises:
         PlanError: the nodes can never hold the actors; says what was asked, what there is, and what to change.
     """
-    strategy = plan.placement or _usual_strategy(recipe)
+    strategy = plan.placement or recipe.method.placement
     cpus, gpus = plan.cpus_per_learner, plan.gpus_per_learner
     if gpus is None:
         wanted = recipe.numerics.device != "cpu" and any(node.get("GPU", 0.0) for node in nodes)
@@ -79,17 +79,6 @@ def choose_placement(plan: Plan, recipe: Recipe, actors: int, nodes: Sequence[Ma
     if not _fits(strategy, rooms, actors):
         raise _does_not_fit(placement, rooms, nodes, _remedies(plan, recipe, placement, nodes))
     return placement
-
-
-def _usual_strategy(recipe: Recipe) -> str:
-    """Return how a team is laid over nodes unless the plan says so.
-
-    Whole peers exchange a few probabilities, and each is best off with a node's memory and processors for itself;
-    segments hand on features, and those of a peer that is cut belong together like any chain.
-    """
-    method = recipe.method
-    whole_peers = isinstance(method, DML) and isinstance(method.peer_method, EndToEnd)
-    return "SPREAD" if whole_peers else "PACK"
 
 
 def _largest_share(
