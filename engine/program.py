@@ -12,7 +12,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from engine.phases import PHASES
+
 SOURCE = "source"
+NEXT = "next"
 BATCH = "batch"
 
 _BYTES = {"uint8": 1, "int64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
@@ -66,13 +69,19 @@ class Program:
     Attributes:
         calls: the list; the first is the source's, which gives the batch.
         messages: every message that a call gives, by name.
+        name: unique in its team; runtimes know the program by it.
+
+    Raises:
+        ProgramError: the calls contradict one another, the messages, or `PHASES`.
     """
 
     calls: tuple[Call, ...]
     messages: Mapping[str, Message]
+    name: str
 
     def __post_init__(self) -> None:
-        """Check that each message has one giver, is given before it is taken, and has a known size."""
+        """Check the phases; and that each message has one giver, is given before it is taken, and has a known size."""
+        self._check_phases()
         given: set[str] = set()
         for call in self.calls:
             for name in call.takes:
@@ -87,6 +96,25 @@ class Program:
         unknown = set(self.messages) - given
         if unknown:
             raise ProgramError(f"messages that no call gives: {sorted(unknown)}")
+
+    def _check_phases(self) -> None:
+        uses: dict[str, Call] = {}
+        for call in self.calls:
+            if call.learner == SOURCE:
+                if call.phase != NEXT:
+                    raise ProgramError(f"{call}: unknown phase {call.phase!r}; the source has {NEXT!r} alone")
+                continue
+            phase = PHASES.get(call.phase)
+            if phase is None:
+                raise ProgramError(f"{call}: unknown phase {call.phase!r}; expected one of {', '.join(PHASES)}")
+            if phase.takes_batch and BATCH not in call.takes:
+                raise ProgramError(f"{call} does not take {BATCH!r}, which the phase {call.phase!r} needs")
+            if not phase.takes_batch and BATCH in call.takes:
+                raise ProgramError(f"{call} takes {BATCH!r}, which the phase {call.phase!r} does not look at")
+            uses.setdefault(phase.use, call)
+        if len(uses) > 1:
+            first, second = uses.items()
+            raise ProgramError(f"{first[1]} is {first[0]}, but {second[1]} is {second[0]}: they need programs apart")
 
     @property
     def learners(self) -> tuple[str, ...]:
@@ -105,6 +133,10 @@ class Program:
             for place, own in enumerate(names)
             if own != SOURCE
         )
+
+    def given_by(self, call: Call) -> tuple[Message, ...]:
+        """Return the messages that a call of this program gives."""
+        return tuple(self.messages[name] for name in call.gives)
 
     def last_taker(self, message: str) -> int | None:
         """Return the position of the last call that takes a message, after which it can be freed."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 
+from engine.phases import PHASES
 from engine.program import BATCH, SOURCE, Call, Message, Program, ProgramError, batch_message
 
 FEATURES = Message("features", (((4, 16, 8, 8), "float32"),))
@@ -18,7 +20,7 @@ LAST = Call("segment1", "forward", (BATCH, "features"))
 
 def program(*calls: Call) -> Program:
     given = {name for call in calls for name in call.gives}
-    return Program(calls, {message.name: message for message in (FEATURES, TAKEN) if message.name in given})
+    return Program(calls, {message.name: message for message in (FEATURES, TAKEN) if message.name in given}, "training")
 
 
 def test_a_sound_program_passes() -> None:
@@ -38,7 +40,7 @@ def test_a_message_must_be_given_at_all() -> None:
 
 def test_a_call_cannot_take_what_it_gives_itself() -> None:
     with pytest.raises(ProgramError, match="before any call gives it"):
-        program(NEXT, Call("segment0", "forward", ("features",), ("features",)))
+        program(NEXT, Call("segment0", "forward", (BATCH, "features"), ("features",)))
 
 
 def test_a_message_has_one_giver() -> None:
@@ -53,12 +55,12 @@ def test_a_call_cannot_give_a_message_twice() -> None:
 
 def test_a_message_has_a_known_shape() -> None:
     with pytest.raises(ProgramError, match="whose shape is not stated"):
-        Program((NEXT, FORWARD), {BATCH: TAKEN})
+        Program((NEXT, FORWARD), {BATCH: TAKEN}, "training")
 
 
 def test_no_message_is_stated_that_nobody_gives() -> None:
     with pytest.raises(ProgramError, match=r"no call gives: \['features'\]"):
-        Program((NEXT,), {BATCH: TAKEN, "features": FEATURES})
+        Program((NEXT,), {BATCH: TAKEN, "features": FEATURES}, "training")
 
 
 def test_bytes_are_those_of_the_tensors() -> None:
@@ -126,7 +128,8 @@ def test_a_call_cannot_be_changed() -> None:
 def test_who_is_in_the_middle_of_a_step_when_another_is_called() -> None:
     chain = program(NEXT, FORWARD, UPDATE, LAST)
     assert chain.at_work() == (("segment0", frozenset()), ("segment0", frozenset()), ("segment1", frozenset()))
-    calls = [Call(name, phase) for phase in ("forward", "update") for name in ("peer0", "peer1")]
+    takes = {"forward": (BATCH,), "update": ()}
+    calls = [Call(name, phase, takes[phase]) for phase in takes for name in ("peer0", "peer1")]
     one, other = frozenset({"peer0"}), frozenset({"peer1"})
     assert program(NEXT, *calls).at_work() == (
         ("peer0", frozenset()),
@@ -134,3 +137,28 @@ def test_who_is_in_the_middle_of_a_step_when_another_is_called() -> None:
         ("peer0", other),
         ("peer1", frozenset()),
     )
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (Call("segment0", "forwards", (BATCH,)), "segment0 forwards(batch): unknown phase 'forwards'; expected one of"),
+        (Call(SOURCE, "forward"), "source forward: unknown phase 'forward'; the source has 'next' alone"),
+        (Call("segment0", "forward"), "segment0 forward does not take 'batch', which the phase 'forward' needs"),
+        (Call("segment0", "update", (BATCH,)), "segment0 update(batch) takes 'batch', which the phase 'update' does"),
+    ],
+)
+def test_a_call_keeps_to_the_table_of_phases(call: Call, words: str) -> None:
+    with pytest.raises(ProgramError, match=re.escape(words)):
+        program(NEXT, call)
+
+
+@pytest.mark.parametrize("phase", sorted(PHASES))
+def test_every_phase_can_be_in_a_program(phase: str) -> None:
+    call = Call("segment0", phase, (BATCH,) if PHASES[phase].takes_batch else ())
+    assert program(NEXT, call).learners == ("segment0",)
+
+
+def test_training_and_evaluation_have_programs_of_their_own() -> None:
+    with pytest.raises(ProgramError, match=r"segment0 update is training, but segment0 infer\(batch\) is evaluation"):
+        program(NEXT, UPDATE, Call("segment0", "infer", (BATCH,)))

@@ -7,6 +7,7 @@ from engine.learners.frozen_peers import FrozenPeer
 from engine.learners.knowledge_keeper import KnowledgeKeeper
 from engine.learners.learner import Learner
 from engine.learners.lost_replica import LostReplica
+from engine.learners.member import Member, PhaseFunction
 from engine.learners.numerics import choose_device, numerics_applied
 from engine.learners.optimization import learning_rate, make_optimizer
 from engine.learners.replicas import PATIENCE, Replicas, name_without_replica, replica_name
@@ -21,7 +22,9 @@ __all__ = [
     "Learner",
     "LearnerState",
     "LostReplica",
+    "Member",
     "PATIENCE",
+    "PhaseFunction",
     "Replicas",
     "Role",
     "SideBranch",

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from engine.data import Batch
-from engine.errors import LearnerError
-from engine.learners.failures import NotFinite
 from engine.learners.learner import Learner
+from engine.learners.member import PhaseFunction
 from engine.learners.propagation import Learned, Pending
 from engine.objectives import Context
 from engine.streams import continued, positions, seeded
@@ -59,6 +58,14 @@ class Trunk(Learner):
         self._forked: _Forked | None = None
         self._learned: Learned | None = None
 
+    # What the branches give back is of the same step.
+    passes_gradients_on = True
+
+    @property
+    def phases(self) -> Mapping[str, PhaseFunction]:
+        """What it can do, by name."""
+        return {**super().phases, "conclude": self.conclude, "learn": self.learn}
+
     def forward(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Run the blocks up to the last fork.
 
@@ -68,7 +75,7 @@ class Trunk(Learner):
         self._meters.resume()
         if not self.body.training:
             self.body.train()
-        features = self._inputs(self._augmenter.training_pixels(batch))
+        features = self._inputs.prepared(self._inputs.training_pixels(batch))
         outputs: dict[str, Tensor] = {}
         role, device = self._role, self.device
         stream = seeded(role.seed, role.stream, "forward", batch.epoch, batch.step, device=device)
@@ -95,7 +102,7 @@ class Trunk(Learner):
         with self._memory.counting(), stream, self._propagation.autocast():
             output = self.body[self._stop :](forked.end)
         self._pending = Pending(forked.batch, None, None, output, output, {})
-        return self._stated(self._statements.states, self._pending)
+        return self._statements.state(self._statements.states, self._pending.values)
 
     def learn(self, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Compute the objective, and go backward to the last fork.
@@ -105,17 +112,14 @@ class Trunk(Learner):
             messages: what the terms of the objective take of the branches.
 
         Raises:
-            LearnerError: a loss term is not finite; raised before the weights change.
+            NotFinite: a loss term is not finite; raised before the weights change.
         """
         pending, self._pending = self._pending, None
         assert pending is not None, "learn without a conclude before it"
-        labels = torch.from_numpy(pending.batch.labels).to(self.device)
-        try:
-            with self._memory.counting():
-                context = Context(labels, None, messages, pending.predictions)
-                self._learned = self._propagation.learn(pending, context)
-        except NotFinite as error:
-            raise LearnerError(self.name, str(error)) from None
+        labels = self._inputs.labels(pending.batch)
+        with self._memory.counting():
+            context = Context(labels, None, messages, pending.predictions)
+            self._learned = self._propagation.learn(pending, context)
         return ()
 
     def update(self, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
@@ -137,13 +141,14 @@ class Trunk(Learner):
             gradient = gradients[block].to(output.dtype).contiguous(memory_format=layout)
             given.append(forked.end.grad + gradient if block == ends else gradient)
         torch.autograd.backward(roots, given)
-        self._step(forked.batch, learned, torch.from_numpy(forked.batch.labels).to(self.device))
+        self._step(forked.batch, learned, self._inputs.labels(forked.batch))
         return ()
 
 
 class SideBranch(Learner):
     """A branch: learns on features of the trunk, and tells the trunk how they should change."""
 
+    passes_gradients_on = True
     _features: Tensor | None = None
 
     def forward(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:

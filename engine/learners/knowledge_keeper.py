@@ -11,6 +11,7 @@ from torch import Tensor
 from engine.data import Batch
 from engine.knowledge import KnowledgeStore
 from engine.learners.bystander import Bystander
+from engine.learners.member import PhaseFunction
 from engine.learners.state import LearnerState
 
 
@@ -33,6 +34,11 @@ class KnowledgeKeeper(Bystander):
         self._store, self._images, self._part, self._parts = store, images, part, parts
         self._steps = 0
         self._known_at: int | None = None
+
+    @property
+    def phases(self) -> Mapping[str, PhaseFunction]:
+        """What it can do, by name."""
+        return {"recall": self.recall, "remember": self.remember}
 
     def recall(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Give what every group knows of the batch's images, float32 [groups, B, classes]; NaN elsewhere."""

@@ -5,40 +5,39 @@ A learner does not know whether its messages came from a neighbour in the proces
 
 from __future__ import annotations
 
-import math
 import time
-import traceback
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from engine.data import Augmenter, Batch, Facts
-from engine.errors import EngineError, LearnerError
-from engine.learners.failures import NotFinite, explain
-from engine.learners.frozen_peers import FrozenPeer, FrozenPeers, flat_weights
+from engine.data import Batch, Facts
+from engine.errors import LearnerError
+from engine.learners.codistillation import Codistillation
+from engine.learners.evaluation import Evaluation
+from engine.learners.finite import ImmediateCheck, NotFinite, loss_check
+from engine.learners.frozen_peers import FrozenPeer, FrozenPeers
+from engine.learners.inputs import Inputs
+from engine.learners.member import Member, PhaseFunction, place_of
 from engine.learners.memory import MemoryMeter
 from engine.learners.meters import Meters, Timeline
 from engine.learners.numerics import DTYPES
 from engine.learners.optimization import learning_rate_at, make_optimizer
 from engine.learners.propagation import Learned, Pending, Propagation
-from engine.learners.recalibration import Recalibration
 from engine.learners.replicas import Replicas, name_without_replica
-from engine.learners.role import Role, Stated
-from engine.learners.state import LearnerState, pack_state, unpack_state
+from engine.learners.role import Role
+from engine.learners.state import LearnerState, StateKeeper
 from engine.learners.statements import Statements
-from engine.learners.taps import statistics_untracked
 from engine.learners.teaching.passes import Teaching
 from engine.objectives import Context, Objective
 from engine.recipes import Recipe
-from engine.tasks import ClassificationScore, CohortScore
 
 # With blocks left out at random, in how many steps the largest is looked for.
 _MEASURED_STEPS = 20
 
 
-class Learner:
+class Learner(Member):
     """Trains a body with a local objective.
 
     Args:
@@ -67,42 +66,57 @@ class Learner:
         frozen_peers: Mapping[str, FrozenPeer] | None = None,
         teaching: Teaching | None = None,
     ) -> None:
-        self.name = name
-        self.device = device
+        super().__init__(name, device)
         self._role = role
         self._recipe = recipe
         self._steps_per_epoch = steps_per_epoch
-        self._format = torch.channels_last if recipe.numerics.channels_last else torch.contiguous_format
+        self._inputs = Inputs(recipe, facts, device)
         self._dtype = DTYPES[recipe.numerics.precision]
-        self.body = self._placed(body)
-        self.objective = self._placed(objective)
+        self.body = self._inputs.placed(body)
+        self.objective = self._inputs.placed(objective)
         self._frozen = FrozenPeers(frozen_peers or {})
         for copy in self._frozen.bodies:
-            self._placed(copy)
+            self._inputs.placed(copy)
         self._teaching = teaching
-        self._recalibration: Recalibration | None = None
-        self._replicas: Replicas | None = None
         self._named = dict(self.body.named_parameters(prefix="body"))
         self._named |= dict(self.objective.named_parameters(prefix="auxiliary"))
         self.optimizer = make_optimizer(recipe.optimizer, self._named.values())
-        self._augmenter = Augmenter(recipe.data.augmentation, facts, recipe.seed, device)
         self._meters = Meters()
         self._timeline = Timeline()
-        self._score = ClassificationScore(facts.num_classes)
-        self._together = CohortScore(facts.num_classes)
         self._pending: Pending | None = None
         own = [*self._named.values(), *self.body.buffers(), *self.objective.buffers()]
         self._memory = MemoryMeter(own, 1 if teaching is None else _MEASURED_STEPS)
-        self._propagation = Propagation(role, self.body, self.objective, self._dtype, device, self._memory)
+        check = loss_check(device, self.optimizer, at_once=role.may_leave or self.passes_gradients_on)
+        self._propagation = Propagation(role, self.body, self.objective, self._dtype, device, self._memory, check)
         self._steps = 0
-        self._known_at: int | None = None
-        self._departure: str | None = None
+        self._state = StateKeeper(self.body, self.objective, self.optimizer, self._named, self._frozen, teaching)
         self._statements = Statements(role.states, self._dtype, device)
+        body, inputs, propagation, statements = self.body, self._inputs, self._propagation, self._statements
+        self._codistillation = Codistillation(body, self.objective, inputs, propagation, statements, self._frozen)
+        self._evaluation = Evaluation(
+            body, role.network, facts.num_classes, inputs, propagation, statements, self._meters, self._dtype
+        )
         if recipe.numerics.compile:
             self.body.compile()
             self.objective.compile()
 
-    # Phases of a step: named by the program's calls.
+    passes_gradients_on = False
+    """Whether other learners compute with its gradients, which must not come from a loss that is not finite."""
+
+    @property
+    def phases(self) -> Mapping[str, PhaseFunction]:
+        """What it can do, by name."""
+        return {
+            "forward": self.forward,
+            "update": self.update,
+            "restate": self._codistillation.restate,
+            "publish": self._codistillation.publish,
+            "adopt": self._codistillation.adopt,
+            "recalibrate": self._evaluation.recalibrate,
+            "infer": self._evaluation.infer,
+            "score": self._evaluation.score,
+            "score_together": self._evaluation.score_together,
+        }
 
     def forward(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Run the body on the batch's images, or on the features that the segment before gave.
@@ -116,21 +130,22 @@ class Learner:
         """
         self._meters.resume()
         features = next(iter(messages.values()), None)
-        watched = self._role.may_leave and self._departure is None and self._statements.shapes
+        watched = self._role.may_leave and self._statements.departure is None and self._statements.shapes
+        # Here the device is waited for: what the learner gives depends on the answer.
         if watched and features is not None and not features.isfinite().all():
-            self._leave(f"the features that it takes are not finite in {_place(batch)}")
-        if self._departure is not None:
+            self._leave(f"the features that it takes are not finite in {place_of(batch)}")
+        if self._statements.departure is not None:
             return self._statements.nothing(self._statements.states, len(batch.labels))
         if not self.body.training:
             self.body.train()
         pixels = None
         if features is None or self.objective.needs_pixels:
-            pixels = self._own_rows(self._augmenter.training_pixels(batch))
+            pixels = self._inputs.training_pixels(batch)
         passes = None
         if self._teaching is not None and pixels is not None:
             passes = self._teaching.passes(batch, pixels)
             pixels = passes.first.pixels
-        inputs = self._inputs(pixels, features)
+        inputs = self._inputs.prepared(pixels, features)
         version = inputs._version
         with self._memory.counting():
             pending = self._propagation.run(batch, inputs, passes.first if passes is not None else None)
@@ -144,7 +159,7 @@ class Learner:
         pending.inputs = inputs if self._frozen else None
         pending.passes = passes
         self._pending = pending
-        return self._stated(self._statements.states, pending)
+        return self._statements.state(self._statements.states, pending.values)
 
     def update(self, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Compute the objective on what `forward` left, go backward, and step the optimizer.
@@ -154,9 +169,9 @@ class Learner:
             messages: what the terms of the objective take from other learners, by name.
 
         Raises:
-            LearnerError: a loss term is not finite, and the learner may not leave; raised before the weights change.
+            NotFinite: a loss term is not finite, and the learner may not leave; raised before the weights change.
         """
-        if self._departure is not None:
+        if self._statements.departure is not None:
             return ()
         pending, self._pending = self._pending, None
         assert pending is not None, "update without a forward before it"
@@ -165,7 +180,7 @@ class Learner:
         if pending.inputs is not None:
             with self._propagation.autocast():
                 heard |= self._frozen.predictions(pending.inputs, batch, self._dtype)
-        labels = self._own_rows(torch.from_numpy(batch.labels).to(self.device))
+        labels = self._inputs.labels(batch)
         try:
             if self._teaching is None or pending.passes is None:
                 with self._memory.counting():
@@ -174,10 +189,10 @@ class Learner:
             else:
                 labels, passes = pending.passes.first.labels, pending.passes
                 self._teaching.hear(batch, messages)
-                learned = self._propagation.learn_all(pending, passes, self._teaching, heard, self._inputs)
+                learned = self._propagation.learn_all(pending, passes, self._teaching, heard, self._inputs.prepared)
         except NotFinite as error:
             if not self._role.may_leave:
-                raise LearnerError(self.name, str(error)) from None
+                raise
             self._leave(str(error))
             return ()
         self._step(batch, learned, labels)
@@ -192,8 +207,9 @@ class Learner:
         rate = learning_rate_at(self._recipe, self._steps_per_epoch, batch.epoch, batch.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        if self._replicas is not None:
-            self._replicas.add_up(self._named.values())
+        if self._inputs.replicas is not None:
+            self._inputs.replicas.add_up(self._named.values())
+        self._propagation.check.mask(self.optimizer)
         self._propagation.scaler.step(self.optimizer)
         self._propagation.scaler.update()
         known = self._teaching.bytes if self._teaching is not None else 0
@@ -201,80 +217,13 @@ class Learner:
         self._memory.measure(self._named, self.optimizer, kept)
         self.optimizer.zero_grad(set_to_none=True)
         self._steps += 1
-        hits = int((learned.logits.argmax(1) == labels).sum()) if learned.logits is not None else None
-        self._meters.add(learned.losses, len(labels), hits, int((labels >= 0).sum()), self.objective.need_labels)
-        if learned.observed:
-            values = torch.stack([value.float() for value in learned.observed.values()]).tolist()
-            self._meters.observe(dict(zip(learned.observed, values, strict=True)))
-
-    def restate(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """State predictions anew after `update`, for peers that learn later in the step (paper, Algorithm 1).
-
-        Like `forward` in all but the weights: the same images, features and random numbers. It leaves no trace:
-        running statistics of batch norms stay as after one forward.
-        """
-        if self._departure is not None:
-            return self._statements.nothing(self._statements.restated, len(batch.labels))
-        features = next(iter(messages.values()), None)
-        pixels = self._own_rows(self._augmenter.training_pixels(batch)) if features is None else None
-        inputs = self._inputs(pixels, features)
-        with torch.no_grad(), statistics_untracked(self.body, self.objective):
-            return self._stated(self._statements.restated, self._propagation.run(batch, inputs))
-
-    def publish(self, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Give all weights of the body, float32 [N]; NaN once the learner has left its cohort."""
-        weights = flat_weights(self.body)
-        return (weights if self._departure is None else torch.full_like(weights, math.nan),)
-
-    def adopt(self, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Put the weights that peers published into the copies of them."""
-        self._frozen.adopt(messages)
-        return ()
-
-    def recalibrate(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Add training images to those from which the batch norms' statistics are measured anew.
-
-        The next evaluation takes them up; training, which uses the statistics of each batch, does not notice.
-        """
-        self._meters.pause()
-        if self._recalibration is None:
-            self._recalibration = Recalibration(self.body)
-        with self._propagation.autocast():
-            self._recalibration.add(self._inputs(self._augmenter.training_pixels(batch)))
-        return ()
-
-    def infer(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Run the body in evaluation mode; heads and decoders take no part."""
-        self._meters.pause()
-        if self._recalibration is not None:
-            self._recalibration.finish()
-            self._recalibration = None
-        features = next(iter(messages.values()), None)
-        if self.body.training:
-            self.body.eval()
-        pixels = self._augmenter.evaluation_pixels(batch) if features is None else None
-        with torch.no_grad(), self._propagation.autocast():
-            return (self.body(self._inputs(pixels, features)).detach().to(self._dtype),)
-
-    def score(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Run the body, which ends with the classifier, and add its predictions to the score.
-
-        Returns:
-            the class logits [B, classes]; NaN once the learner has left its cohort.
-        """
-        (logits,) = self.infer(batch, messages)
-        self._score.update(logits.float().cpu(), torch.from_numpy(batch.labels))
-        return (logits if self._departure is None else torch.full_like(logits, math.nan),)
-
-    def score_together(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Add what all networks of the cohort predict, [B, classes] each, to their common score."""
-        self._together.update({name: each.float().cpu() for name, each in messages.items()}, batch.labels)
-        return ()
-
-    # Questions, asked between steps.
+        hits = (learned.logits.argmax(1) == labels).sum() if learned.logits is not None else None
+        self._meters.add(learned.losses, len(labels), hits, (labels >= 0).sum(), self.objective.need_labels)
+        self._meters.observe({name: value.float() for name, value in learned.observed.items()})
 
     def ask_metrics(self) -> dict[str, float]:
         """Return what was seen since the last report; names as in `Meters.report`, and ``learning_rate``."""
+        self._propagation.check.settle()
         values = self._meters.report()
         if values:
             values["learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
@@ -283,10 +232,8 @@ class Learner:
 
     def ask_score(self) -> dict[str, dict[str, float]]:
         """Return the scores of the evaluation batches since the last question, by network; `ensemble` is of all."""
-        score, self._score = self._score, ClassificationScore(self._score.num_classes)
-        together, self._together = self._together, CohortScore(self._together.num_classes)
-        found = {self._role.network: score.result()} if score.images else {}
-        return found | ({"ensemble": together.result()} if together.images else {})
+        self._propagation.check.settle()
+        return self._evaluation.scores()
 
     def ask_memory(self) -> dict[str, int]:
         """Return bytes by purpose; ``total`` is the device's own peak on a GPU and the sum on a CPU."""
@@ -298,103 +245,55 @@ class Learner:
 
     def ask_departure(self) -> str | None:
         """Return why the learner has left its cohort; None while it trains."""
-        return self._departure
+        return self._statements.departure
 
     def ask_state(self) -> LearnerState:
         """Return a copy of all that training changes."""
+        self._propagation.check.settle()
         extra = {
-            "steps": self._steps,
             "meters": self._meters.state(),
             "memory": self._memory.state(),
             "scaler": self._propagation.scaler.state_dict(),
-            "departure": self._departure,
+            "departure": self._statements.departure,
             "shapes": self._statements.shapes,
         }
-        state = pack_state(self.body, self.objective, self.optimizer, self._named, extra)
-        state.tensors.update(self._frozen.state())
-        if self._teaching is not None:
-            state.tensors.update({f"teaching.{name}": value for name, value in self._teaching.state().items()})
-            state.knowledge, state.extra["knowledge_follows"] = self._teaching.knowledge(), self._known_at
-            self._known_at = self._steps
-        return state
+        return self._state.save(self._steps, extra)
 
     def restore(self, state: LearnerState) -> None:
         """Take up the state that `ask_state` returned."""
-        extra = unpack_state(state, self.body, self.objective, self.optimizer, self._named)
+        extra = self._state.restore(state)
         self._steps = extra["steps"]
         self._meters.load_state(extra["meters"])
         self._memory.load_state(extra["memory"])
         if extra["scaler"]:
             self._propagation.scaler.load_state_dict(extra["scaler"])
-        self._departure, self._statements.shapes = extra["departure"], dict(extra["shapes"])
-        self._frozen.restore(state.tensors)
-        if self._teaching is not None:
-            prefix = "teaching."
-            kept = {name[len(prefix) :]: value for name, value in state.tensors.items() if name.startswith(prefix)}
-            self._teaching.restore(kept)
-            self._teaching.restore_knowledge(state.knowledge)
-            self._known_at = self._steps
+        self._statements.departure, self._statements.shapes = extra["departure"], dict(extra["shapes"])
 
     def join(self, replicas: Replicas) -> None:
         """Train from now on with other actors that hold the same learner, each on its rows of every batch."""
-        self._replicas = replicas
+        self._inputs.replicas = replicas
+        # Gradients of one go to all, so all must hear before the step.
+        self._propagation.check = ImmediateCheck()
         replicas.synchronise_norms(self.body, self.objective)
         self._propagation.draw_apart(replicas.index)
 
     def part(self) -> None:
         """Tell the replicas that this one has ended."""
-        if self._replicas is not None:
-            self._replicas.part()
-
-    def _own_rows(self, whole: Tensor) -> Tensor:
-        """Return the rows of a batch [B, ...] that this learner trains on; all of them where it has no replicas."""
-        return whole if self._replicas is None else self._replicas.rows(whole)
-
-    def _placed(self, module: Any) -> Any:
-        return module.to(self.device, memory_format=self._format)
-
-    def _stated(self, names: tuple[Stated, ...], pending: Pending) -> tuple[Tensor, ...]:
-        values = {**pending.tapped, "features": pending.output}
-        if pending.predictions is not None:
-            values["predictions"] = pending.predictions
-        return self._statements.state(names, values)
+        if self._inputs.replicas is not None:
+            self._inputs.replicas.part()
 
     def _leave(self, reason: str) -> None:
-        self._departure, self._pending = reason, None
+        self._statements.departure, self._pending = reason, None
 
-    def _inputs(self, pixels: Tensor | None, features: Tensor | None = None) -> Tensor:
-        if features is None:
-            assert pixels is not None
-            inputs = self._augmenter.normalise(pixels)
-        else:
-            inputs = features
-        return inputs.contiguous(memory_format=self._format) if inputs.dim() == 4 else inputs
+    def received(self, messages: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return messages on the device, by names without replicas."""
+        return {name_without_replica(name): tensor.to(self.device) for name, tensor in messages.items()}
 
     def call(self, phase: str, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Run one phase, and make every error name this learner.
-
-        Args:
-            phase: name of a phase, such as ``forward``.
-            batch: the batch, where the call takes it.
-            messages: the other messages that the call takes, by name and in its order.
-
-        Raises:
-            LearnerError: whatever went wrong, with the original traceback in ``details``.
-        """
+        """Run one phase as any `Member`, and note when."""
         started = time.perf_counter()
-        try:
-            here = {name_without_replica(name): tensor.to(self.device) for name, tensor in messages.items()}
-            given: tuple[Tensor, ...] = getattr(self, phase)(batch, here)
-        except EngineError:
-            raise
-        except Exception as error:
-            place = f" of {_place(batch)}" if batch is not None else ""
-            raise LearnerError(self.name, f"{phase}{place}: {explain(error)}", traceback.format_exc()) from error
+        given = super().call(phase, batch, messages)
         ended = time.perf_counter()
         self._meters.work(ended - started)
         self._timeline.add(phase, batch, started, ended)
         return given
-
-
-def _place(batch: Batch) -> str:
-    return f"epoch {batch.epoch + 1}, step {batch.step + 1}"

@@ -5,13 +5,39 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from engine.data import Batch
 
 # A few hundred steps of any method.
 _REMEMBERED_CALLS = 2048
+# So many values are added up without a report; until then they stay on their device.
+_MOST_WAITING = 8192
+
+Value = float | Tensor
+"""A number, or a tensor of one value on any device, which is not waited for before a report."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A batch, or what was measured in a step besides.
+
+    Attributes:
+        names: of losses, or of what was observed.
+        values: as many, and behind them the counts of a batch: labelled images, and hits where there are some.
+        images: of the batch; None for what was observed.
+        need_labels: the losses whose mean is over the labelled images.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[Value, ...]
+    images: int | None = None
+    need_labels: Collection[str] = ()
 
 
 class Meters:
@@ -25,6 +51,8 @@ class Meters:
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
         self._observed: dict[str, list[float]] = {}
+        self._seen: list[_Seen] = []
+        self._waiting = 0
         self._images = 0
         self._scored = 0
         self._hits = 0
@@ -34,10 +62,10 @@ class Meters:
 
     def add(
         self,
-        losses: Mapping[str, float],
+        losses: Mapping[str, Value],
         images: int,
-        hits: int | None,
-        labelled: int | None = None,
+        hits: Value | None,
+        labelled: Value | None = None,
         need_labels: Collection[str] = (),
     ) -> None:
         """Add one batch.
@@ -49,21 +77,41 @@ class Meters:
             labelled: how many images have a label; all unless given.
             need_labels: the terms whose mean is over the labelled images.
         """
-        labelled = images if labelled is None else labelled
-        for name, value in losses.items():
-            count = labelled if name in need_labels else images
-            self._sums[name] = self._sums.get(name, 0.0) + value * count
-            self._counts[name] = self._counts.get(name, 0) + count
-        self._images += images
-        if hits is not None:
-            self._hits += hits
-            self._scored += labelled
+        counts = (images if labelled is None else labelled, *(() if hits is None else (hits,)))
+        self._keep(_Seen(tuple(losses), (*losses.values(), *counts), images, need_labels))
 
-    def observe(self, values: Mapping[str, float]) -> None:
+    def observe(self, values: Mapping[str, Value]) -> None:
         """Add what was measured in some steps only; means over these steps are reported under the same names."""
-        for name, value in values.items():
-            total, count = self._observed.get(name, (0.0, 0.0))
-            self._observed[name] = [total + value, count + 1]
+        if values:
+            self._keep(_Seen(tuple(values), tuple(values.values())))
+
+    def _keep(self, seen: _Seen) -> None:
+        self._seen.append(seen)
+        self._waiting += len(seen.values)
+        if self._waiting >= _MOST_WAITING:
+            self._add_up()
+
+    def _add_up(self) -> None:
+        """Fetch what waits on devices, all at once, and add it to the sums in the order in which it was seen."""
+        found = iter(_numbers([value for seen in self._seen for value in seen.values]))
+        for seen in self._seen:
+            own = [next(found) for _ in seen.values]
+            values = dict(zip(seen.names, own, strict=False))
+            if seen.images is None:
+                for name, value in values.items():
+                    total, steps = self._observed.get(name, (0.0, 0.0))
+                    self._observed[name] = [total + value, steps + 1]
+                continue
+            labelled, *hits = (int(count) for count in own[len(seen.names) :])
+            for name, value in values.items():
+                count = labelled if name in seen.need_labels else seen.images
+                self._sums[name] = self._sums.get(name, 0.0) + value * count
+                self._counts[name] = self._counts.get(name, 0) + count
+            self._images += seen.images
+            if hits:
+                self._hits += hits[0]
+                self._scored += labelled
+        self._seen, self._waiting = [], 0
 
     def work(self, seconds: float) -> None:
         """Add time spent inside phases; not while the clock is stopped."""
@@ -76,6 +124,7 @@ class Meters:
         Keys: ``loss/TERM``, ``accuracy`` (0 to 1, where the learner has logits), ``images_per_second``,
         ``waiting_share`` (share of the time spent outside phases, 0 to 1), and the names that were observed.
         """
+        self._add_up()
         if not self._images:
             return {}
         now = self._paused_at or time.perf_counter()
@@ -105,6 +154,7 @@ class Meters:
 
     def state(self) -> dict[str, Any]:
         """Return the sums as JSON values."""
+        self._add_up()
         return {
             "sums": dict(self._sums),
             "counts": dict(self._counts),
@@ -119,6 +169,13 @@ class Meters:
         self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
         self._images, self._scored, self._hits = state["images"], state["scored"], state["hits"]
         self._observed = {name: list(sums) for name, sums in state["observed"].items()}
+
+
+def _numbers(values: Sequence[Value]) -> list[float]:
+    """Return values as Python's numbers, with one transfer for all that are on a device."""
+    tensors = [value.double() for value in values if isinstance(value, Tensor)]
+    fetched = iter(torch.stack(tensors).tolist() if tensors else ())
+    return [next(fetched) if isinstance(value, Tensor) else float(value) for value in values]
 
 
 class Timeline:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from engine.backbones import run_without, scaled_branches
 from engine.data import Batch
-from engine.learners.failures import finite_losses
+from engine.learners.finite import LossCheck
 from engine.learners.memory import MemoryMeter
 from engine.learners.role import Role
 from engine.learners.taps import Taps, statistics_untracked
@@ -33,18 +33,25 @@ class Pending:
     tapped: dict[str, Tensor]
     passes: Passes | None = None
 
+    @property
+    def values(self) -> dict[str, Tensor]:
+        """What can be told of the pass, each [B, ...], by what a `Role` calls it."""
+        found = {**self.tapped, "features": self.output}
+        return found if self.predictions is None else {**found, "predictions": self.predictions}
+
 
 @dataclass(frozen=True)
 class Learned:
     """What was learned in a step.
 
     Attributes:
-        losses: unweighted, by term, and ``total``; of several passes, their sums with the terms' factors.
+        losses: unweighted, by term, and ``total``, scalars without graph; of several passes, their sums with the terms'
+            factors.
         logits: [B, classes] of the first pass, without graph; None where the learner does not classify.
         observed: what the terms of the objective observed besides, by the name of the record.
     """
 
-    losses: dict[str, float]
+    losses: Mapping[str, Tensor]
     logits: Tensor | None
     observed: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -59,6 +66,7 @@ class Propagation:
         dtype: of the computation.
         device: where it computes.
         memory: counts what autograd keeps.
+        check: sees that the losses are finite.
     """
 
     def __init__(
@@ -69,10 +77,12 @@ class Propagation:
         dtype: torch.dtype,
         device: torch.device,
         memory: MemoryMeter,
+        check: LossCheck,
     ) -> None:
         self._role, self._body, self._objective = role, body, objective
         self._dtype, self._device, self._memory = dtype, device, memory
         self._taps = Taps(body, objective.taps)
+        self.check = check
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
     def draw_apart(self, replica: int) -> None:
@@ -125,11 +135,14 @@ class Propagation:
             share: of the batch that these images are, by which the gradients are weighted.
 
         Raises:
-            NotFinite: a loss is not finite; its gradients are not added.
+            NotFinite: a loss is not finite; its gradients are not added. With a `DeferredCheck` it may be an earlier
+                one, and they are.
         """
         value = self.value(pending, context, factors)
-        losses = finite_losses(value.losses, value.total, pending.batch)
-        self.scaler.scale(value.total if share == 1.0 else value.total * share).backward()
+        losses = {name: loss.detach().float() for name, loss in (*value.losses.items(), ("total", value.total))}
+        self.check.see(losses, pending.batch)
+        total = value.total if share == 1.0 else value.total * share
+        self.scaler.scale(self.check.spoiled(total) if self.scaler.is_enabled() else total).backward()
         return Learned(losses, value.logits, value.observed)
 
     def learn_all(
@@ -158,7 +171,7 @@ class Propagation:
             with torch.no_grad(), tracked:
                 consulted = self.run(pending.batch, prepare(each.pixels), each)
                 said[each.name] = self._predictions(consulted)
-        losses: dict[str, float] = {}
+        losses: dict[str, Tensor] = {}
         observed: dict[str, Tensor] = {}
         for each in (passes.first, *passes.further):
             is_first = each is passes.first
@@ -173,7 +186,8 @@ class Propagation:
                 learned = self.learn(pending, context, each.terms)
             for name, value in learned.losses.items():
                 factor = 1.0 if each.terms is None or name == "total" else each.terms[name]
-                losses[name] = losses.get(name, 0.0) + factor * value
+                weighted = factor * value.double()
+                losses[name] = losses[name] + weighted if name in losses else weighted
             observed |= learned.observed
             said[each.name] = predictions.detach()
         return Learned(losses, said[passes.first.name], observed)

@@ -9,7 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import RunError
+from engine.learners.frozen_peers import FrozenPeers
+from engine.learners.teaching.passes import Teaching
 from engine.reading import first_line
+
+_TEACHING = "teaching."
 
 
 @dataclass
@@ -83,6 +87,57 @@ def unpack_state(
             slots[place] = {slot: _beside(value, parameter) for slot, value in found.items()}
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     return state.extra
+
+
+class StateKeeper:
+    """Saves and restores all that training changes in a learner, but for its counters.
+
+    Args:
+        body: the blocks.
+        objective: with its auxiliary networks.
+        optimizer: of all parameters.
+        named: the parameters, by name.
+        frozen: copies of other networks.
+        teaching: how the network teaches itself, if it does.
+    """
+
+    def __init__(
+        self,
+        body: nn.Module,
+        objective: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        named: dict[str, nn.Parameter],
+        frozen: FrozenPeers,
+        teaching: Teaching | None,
+    ) -> None:
+        self._parts = body, objective, optimizer, named
+        self._frozen, self._teaching = frozen, teaching
+        self._known_at: int | None = None
+
+    def save(self, steps: int, extra: dict[str, Any]) -> LearnerState:
+        """Return a copy of everything, after so many steps, with the counters of the learner."""
+        state = pack_state(*self._parts, {"steps": steps, **extra})
+        state.tensors.update(self._frozen.state())
+        if self._teaching is not None:
+            state.tensors.update({f"{_TEACHING}{name}": value for name, value in self._teaching.state().items()})
+            state.knowledge, state.extra["knowledge_follows"] = self._teaching.knowledge(), self._known_at
+            self._known_at = steps
+        return state
+
+    def restore(self, state: LearnerState) -> dict[str, Any]:
+        """Take up what `save` returned; returns its counters, ``steps`` among them.
+
+        Raises:
+            RunError: names or shapes are not this learner's.
+        """
+        extra = unpack_state(state, *self._parts)
+        self._frozen.restore(state.tensors)
+        if self._teaching is not None:
+            found = {name: value for name, value in state.tensors.items() if name.startswith(_TEACHING)}
+            self._teaching.restore({name[len(_TEACHING) :]: value for name, value in found.items()})
+            self._teaching.restore_knowledge(state.knowledge)
+            self._known_at = extra["steps"]
+        return extra
 
 
 def _slots_of(optimizer: torch.optim.Optimizer) -> set[str]:

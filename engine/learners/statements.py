@@ -26,6 +26,8 @@ class Statements:
         self._device = device
         self.shapes: dict[str, list[int]] = {}
         """Of what was stated, without the batch axis; empty before the first statement."""
+        self.departure: str | None = None
+        """Why there is nothing to state any more: the learner has left its cohort. None while it trains."""
 
     @property
     def restated(self) -> tuple[Stated, ...]:
@@ -43,3 +45,7 @@ class Statements:
         return tuple(
             torch.full((rows, *self.shapes[name]), math.nan, dtype=self._dtype, device=self._device) for name in names
         )
+
+    def or_nothing(self, value: Tensor) -> Tensor:
+        """Return a tensor while the learner trains, and NaN of its shape once it has left its cohort."""
+        return value if self.departure is None else torch.full_like(value, math.nan)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from engine.data import Augmenter, Batch, Facts
 from engine.errors import RunError
 from engine.learners.bystander import Bystander
+from engine.learners.member import PhaseFunction
 from engine.learners.memory import tensor_bytes
 from engine.learners.numerics import DTYPES
 from engine.learners.state import LearnerState
@@ -39,6 +40,11 @@ class Teacher(Bystander):
         self._network: nn.Module = module.to(device, memory_format=self._format)
         self._digest = digest
         self._augmenter = Augmenter(recipe.data.augmentation, facts, recipe.seed, device)
+
+    @property
+    def phases(self) -> Mapping[str, PhaseFunction]:
+        """What it can do, by name."""
+        return {"predict": self.predict}
 
     def predict(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Give class logits [B, classes] of the augmented training images, with running statistics."""

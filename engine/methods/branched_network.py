@@ -85,6 +85,7 @@ class BranchedNetwork(Chain):
         evaluation = Program(
             (Call(SOURCE, "next", (), (BATCH,)), Call(_NETWORK, "score", (BATCH,))),
             {BATCH: batch_message(recipe.data.evaluation_batch_size, facts.image_shape)},
+            "evaluation",
         )
         networks = {"network": Network(recipe.backbone, (_NETWORK,))}
         return Team(tuple(summaries), (self._training(recipe, facts, network, forks),), evaluation, networks)
@@ -116,7 +117,7 @@ class BranchedNetwork(Chain):
                 messages[name] = Message(name, (((rows, *shapes[fork]), dtype),))
         for head in heads if mimicry else ():
             messages[_predictions(head)] = Message(_predictions(head), (((rows, facts.num_classes), dtype),))
-        return Program(tuple(calls), messages)
+        return Program(tuple(calls), messages, "training")
 
     def _objective(self, recipe: Recipe, own: str, forks: Mapping[str, str]) -> Objective:
         method = recipe.method

@@ -46,7 +46,10 @@ def _programs(recipe: Recipe, facts: Facts, segments: tuple[Segment, ...]) -> tu
             training_messages[name] = features_message(recipe, name, segment, recipe.data.batch_size)
             evaluation_messages[name] = features_message(recipe, name, segment, recipe.data.evaluation_batch_size)
         takes = (BATCH, *gives)
-    return Program(tuple(training), training_messages), Program(tuple(evaluation), evaluation_messages)
+    return (
+        Program(tuple(training), training_messages, "training"),
+        Program(tuple(evaluation), evaluation_messages, "evaluation"),
+    )
 
 
 @dataclass(frozen=True)

@@ -50,10 +50,12 @@ class _Distillation:
                 BATCH: batch_message(rows, facts.image_shape),
                 _PREDICTIONS: Message(_PREDICTIONS, (((rows, facts.num_classes), dtype),)),
             },
+            "training",
         )
         evaluation = Program(
             (Call(SOURCE, "next", (), (BATCH,)), Call(_STUDENT, "score", (BATCH,))),
             {BATCH: batch_message(recipe.data.evaluation_batch_size, facts.image_shape)},
+            "evaluation",
         )
         return Team(summaries, (training,), evaluation, {"network": Network(recipe.backbone, (_STUDENT,))})
 

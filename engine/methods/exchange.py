@@ -111,7 +111,7 @@ class Exchange:
                     gives = [_name(peer.learner(depth), stated, restated=True) for stated in shared]
                     calls.append(Call(peer.learner(depth), "restate", _inputs(peer, depth), tuple(gives)))
                     messages |= self._given(peer, depth, gives, shared, recipe, facts)
-        return Program(tuple(calls), messages)
+        return Program(tuple(calls), messages, "training with exchange" if exchanging else "training")
 
     def _features(self, depth: int) -> tuple[Stated, ...]:
         return ("features",) if depth < self.depths - 1 else ()
@@ -160,7 +160,7 @@ class Exchange:
                 predictions += gives if segment.is_last else ()
         if together:
             calls.append(Call(self.peers[0].learner(self.depths - 1), "score_together", (BATCH, *predictions)))
-        return Program(tuple(calls), messages)
+        return Program(tuple(calls), messages, "evaluation")
 
 
 def _name(learner: str, stated: Stated, *, restated: bool = False) -> str:

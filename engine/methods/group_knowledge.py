@@ -140,7 +140,7 @@ class GroupKnowledgeMethod(WholeNetwork):
         summaries = [
             LearnerSummary(name, (f"knowledge_{part}_of_{len(keepers)}",), 0, 0) for part, name in enumerate(keepers)
         ]
-        training = Program(calls, {**program.messages, **messages})
+        training = Program(calls, {**program.messages, **messages}, program.name)
         return dataclasses.replace(team, learners=(*team.learners, *summaries), training=(training,))
 
     def build_learner(

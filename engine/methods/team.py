@@ -11,7 +11,7 @@ import torch
 
 from engine.data import Facts
 from engine.learners import Bystander, Learner
-from engine.program import Program
+from engine.program import Program, ProgramError
 from engine.recipes import Backbone, Recipe
 
 
@@ -58,6 +58,9 @@ class Team:
         recalibration: the program of a training batch from which batch-norm statistics are measured anew before an
             evaluation; None where training leaves behind those of the deployed network.
         recalibration_images: how many training images that takes.
+
+    Raises:
+        ProgramError: different programs have the same name.
     """
 
     learners: tuple[LearnerSummary, ...]
@@ -66,6 +69,22 @@ class Team:
     networks: Mapping[str, Network]
     recalibration: Program | None = None
     recalibration_images: int = 0
+
+    def __post_init__(self) -> None:
+        """Check that programs can be known by their names."""
+        known = self.programs
+        for program in (*self.training, self.evaluation, *self._recalibrations):
+            if program != known[program.name]:
+                raise ProgramError(f"two programs of a team have the name {program.name!r}")
+
+    @property
+    def _recalibrations(self) -> tuple[Program, ...]:
+        return () if self.recalibration is None else (self.recalibration,)
+
+    @property
+    def programs(self) -> Mapping[str, Program]:
+        """Each different program by its name, in an order that depends on the team alone."""
+        return {program.name: program for program in (*self.training, self.evaluation, *self._recalibrations)}
 
     def program(self, step: int) -> Program:
         """Return the program of a training step, counted from 0 over the whole run."""
@@ -77,9 +96,8 @@ class Team:
         cycle = len(self.training)
         if cycle == 1:
             return ((self.training[0], "every step"),)
-        counts = Counter(map(id, self.training))
-        found = {id(program): program for program in self.training}
-        return tuple((program, f"{counts[key]:,} of {cycle:,} steps") for key, program in found.items())
+        counts = Counter(program.name for program in self.training)
+        return tuple((self.programs[name], f"{count:,} of {cycle:,} steps") for name, count in counts.items())
 
     @property
     def deployed_parameters(self) -> int:

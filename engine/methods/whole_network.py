@@ -65,15 +65,18 @@ class WholeNetwork:
         training = Program(
             (Call(SOURCE, "next", (), (BATCH,)), Call(NAME, "forward", (BATCH,)), Call(NAME, "update")),
             {BATCH: batch_message(companions * recipe.data.batch_size, facts.image_shape)},
+            "training",
         )
         images = recipe.method.recalibration_images
         recalibration = Program(
             (Call(SOURCE, "next", (), (BATCH,)), Call(NAME, "recalibrate", (BATCH,))),
             {BATCH: batch_message(recipe.data.batch_size, facts.image_shape)},
+            "recalibration",
         )
         evaluation = Program(
             (Call(SOURCE, "next", (), (BATCH,)), Call(NAME, "score", (BATCH,))),
             {BATCH: batch_message(recipe.data.evaluation_batch_size, facts.image_shape)},
+            "evaluation",
         )
         return Team(
             (summarise(NAME, segment, network, objective),),

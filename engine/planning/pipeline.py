@@ -6,10 +6,11 @@ as soon as its device is free and what it takes has been given. Messages take no
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from engine.methods import Team
 from engine.partition import balance
+from engine.phases import PHASES
 from engine.planning.sizes import LearnerSize
 from engine.program import SOURCE
 
@@ -68,11 +69,8 @@ def step_seconds(team: Team, sizes: Sequence[LearnerSize], groups: Sequence[Sequ
 def call_seconds(size: LearnerSize, phase: str) -> float:
     """Return the modelled seconds of one phase of a learner; 0 for those in which no network runs."""
     forward, backward = size.forward_seconds, size.seconds - size.forward_seconds
-    phases: Mapping[str, float] = {
-        "forward": forward * size.trunk,
-        "conclude": forward * (1 - size.trunk),
-        "learn": backward * (1 - size.trunk),
-        "update": backward * size.trunk,
-        "restate": forward,
-    }
-    return phases.get(phase, 0.0)
+    cost = PHASES[phase].cost
+    if cost is None:
+        return 0.0
+    share = size.trunk if cost.part == "trunk" else 1 - size.trunk
+    return (forward if cost.direction == "forward" else backward) * share

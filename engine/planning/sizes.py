@@ -18,6 +18,7 @@ from torch import Tensor
 
 from engine.data import Batch, Facts
 from engine.learners import Learner, Role, SideBranch, Trunk
+from engine.learners.finite import ImmediateCheck
 from engine.learners.memory import MemoryMeter, tensor_bytes
 from engine.learners.numerics import DTYPES
 from engine.learners.propagation import Propagation
@@ -163,9 +164,8 @@ class _Step:
         body, objective, rows = learner.body.train(), learner.objective.train(), recipe.data.batch_size
         self.ledger = Ledger()
         ends = self._ends_of_forks(learner, recipe, facts)
-        propagation = Propagation(
-            Role(learner.name, recipe.seed, learner.name), body, objective, torch.float32, _META, MemoryMeter(())
-        )
+        role, check = Role(learner.name, recipe.seed, learner.name), ImmediateCheck()
+        propagation = Propagation(role, body, objective, torch.float32, _META, MemoryMeter(()), check)
         # Not step 0, in which some methods measure more.
         batch = Batch(np.empty(0), np.empty(0), np.empty(0), "train", 0, 1)
         kept = SavedStorages([*body.parameters(), *body.buffers(), *objective.parameters(), *objective.buffers()])

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from engine.data import Batch, Facts
-from engine.learners import Bystander, Learner, LearnerState, choose_device, numerics_applied
+from engine.learners import LearnerState, Member, choose_device, numerics_applied
 from engine.methods import Team, method_of
 from engine.program import BATCH, SOURCE, Program
 from engine.recipes import Recipe
+from engine.runtimes.calls import make_call
 
 
 class _Ready:
@@ -34,7 +35,7 @@ class ProcessRuntime:
         self._settings.enter_context(numerics_applied(recipe.numerics))
         self._device = choose_device(recipe.numerics, torch.cuda.is_available())
         method = method_of(recipe)
-        self._learners: dict[str, Learner | Bystander] = {
+        self._learners: dict[str, Member] = {
             name: method.build_learner(recipe, facts, steps_per_epoch, name, self._device) for name in team.names
         }
 
@@ -45,15 +46,18 @@ class ProcessRuntime:
             if call.learner == SOURCE:
                 continue
             taken = {name: messages[name] for name in call.takes if name != BATCH}
-            given = self._learners[call.learner].call(call.phase, batch if BATCH in call.takes else None, taken)
-            messages.update(zip(call.gives, given, strict=False))
+            gives = program.given_by(call)
+            given = make_call(
+                self._learners[call.learner], call.phase, batch if BATCH in call.takes else None, taken, gives
+            )
+            messages.update(zip(call.gives, given, strict=True))
             for name in call.takes:
                 if program.last_taker(name) == place:
                     messages.pop(name, None)
 
     def ask(self, question: str) -> _Ready:
         """Return the learners' answers, at once."""
-        return _Ready({name: getattr(learner, f"ask_{question}")() for name, learner in self._learners.items()})
+        return _Ready({name: learner.ask(question) for name, learner in self._learners.items()})
 
     def restore(self, states: Mapping[str, LearnerState]) -> None:
         """Give each learner the state of a checkpoint."""

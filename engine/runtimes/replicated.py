@@ -15,11 +15,11 @@ from engine.data import Batch, Facts
 from engine.errors import PlanError
 from engine.learners import LearnerState, name_without_replica, replica_name
 from engine.methods import Team
+from engine.phases import PHASES, QUESTIONS
 from engine.program import BATCH, SOURCE, Call, Message, Program
 from engine.recipes import Obstacle, Plan, Recipe
 from engine.runtimes.runtime import Answer, Runtime
 
-_SHARED_PHASES = ("forward", "update", "restate")
 _SUMS = ("images_per_second",)
 
 
@@ -58,8 +58,7 @@ def check_replicable(recipe: Recipe, facts: Facts, plan: Plan) -> None:
 
 def replicate(team: Team, replicas: int) -> Team:
     """Return the team in which every learner is there R times, and its programs."""
-    # A program that several steps of a cycle share stays one.
-    programs = {id(program): _replicated(program, replicas) for program in (*team.training, team.evaluation)}
+    programs = {name: _replicated(program, replicas) for name, program in team.programs.items()}
     return replace(
         team,
         learners=tuple(
@@ -67,8 +66,9 @@ def replicate(team: Team, replicas: int) -> Team:
             for learner in team.learners
             for replica in range(replicas)
         ),
-        training=tuple(programs[id(program)] for program in team.training),
-        evaluation=programs[id(team.evaluation)],
+        training=tuple(programs[program.name] for program in team.training),
+        evaluation=programs[team.evaluation.name],
+        recalibration=None if team.recalibration is None else programs[team.recalibration.name],
     )
 
 
@@ -81,7 +81,8 @@ def _replicated(program: Program, replicas: int) -> Program:
             calls.append(call)
             messages |= {name: program.messages[name] for name in call.gives}
             continue
-        for replica in range(replicas if call.phase in _SHARED_PHASES else 1):
+        own_replicas = replicas if PHASES[call.phase].use == "training" else 1
+        for replica in range(own_replicas):
             gives = tuple(replica_name(name, replica) for name in call.gives)
             calls.append(
                 Call(
@@ -91,10 +92,9 @@ def _replicated(program: Program, replicas: int) -> Program:
                     gives,
                 )
             )
-            rows = replicas if call.phase in _SHARED_PHASES else 1
             for own, name in zip(gives, call.gives, strict=True):
-                messages[own] = _part(program.messages[name], own, rows)
-    return Program(tuple(calls), messages)
+                messages[own] = _part(program.messages[name], own, own_replicas)
+    return Program(tuple(calls), messages, program.name)
 
 
 def _part(message: Message, name: str, parts: int) -> Message:
@@ -110,7 +110,7 @@ class _Merged:
 
     def result(self) -> dict[str, Any]:
         answers = self._answer.result()
-        merge = _mean if self._question == "metrics" else _first
+        merge = _mean if QUESTIONS[self._question].over_replicas == "mean" else _first
         return {
             name: merge([answers[replica_name(name, replica)] for replica in range(self._replicas)])
             for name in self._names
@@ -138,15 +138,12 @@ class ReplicatedRuntime:
     def __init__(self, team: Team, replicas: int, open_inner: Callable[[Team], Runtime]) -> None:
         self._names, self._replicas = team.names, replicas
         repeated = replicate(team, replicas)
-        whole = (*team.training, team.evaluation)
-        self._programs = dict(zip(map(id, whole), (*repeated.training, repeated.evaluation), strict=True))
-        # The programs are known by their identity, which lasts as long as they do.
-        self._kept = whole
+        self._programs = repeated.programs
         self._inner = open_inner(repeated)
 
     def submit(self, program: Program, batch: Batch) -> None:
         """Run the program's calls on every replica, each on its rows of the batch."""
-        self._inner.submit(self._programs[id(program)], batch)
+        self._inner.submit(self._programs[program.name], batch)
 
     def ask(self, question: str) -> Answer:
         """Ask all replicas; metrics are means over them, everything else is what the first one says."""

@@ -28,7 +28,7 @@ class Runtime(Protocol):
         """
 
     def ask(self, question: str) -> Answer:
-        """Ask all learners for ``metrics``, ``score``, ``memory`` or ``state``, at this place in their order."""
+        """Ask all learners one of `engine.phases.QUESTIONS`, at this place in their order."""
 
     def restore(self, states: Mapping[str, LearnerState]) -> None:
         """Give each learner the state of a checkpoint."""

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from engine.data import Batch
-from engine.learners import Bystander, LearnerState
+from engine.learners import Bystander, LearnerState, PhaseFunction
 from engine.methods import LearnerSummary, Team
 from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message
 from engine.runtimes.ray import ObjectStoreRuntime, StreamRuntime, start_private_ray
@@ -73,6 +73,10 @@ class Sleeper(Bystander):
         time.sleep(max(0.0, seconds - self._late))
         self._late += time.perf_counter() - started - seconds
 
+    @property
+    def phases(self) -> Mapping[str, PhaseFunction]:
+        return {"forward": self.forward, "update": self.update}
+
     def ask_memory(self) -> dict[str, int]:
         return {}
 
@@ -111,7 +115,7 @@ class Sleepers:
             messages |= {given: Message(given, (((ROWS, self.features), "float32"),)) for given in gives}
             takes = (BATCH, f"features{index - 1}") if index else (BATCH,)
             calls += [Call(name, "forward", takes, gives), Call(name, "update")]
-        program = Program(tuple(calls), messages)
+        program = Program(tuple(calls), messages, "training")
         return Team(tuple(LearnerSummary(name, (), 0, 0) for name in names), (program,), program, {})
 
 

@@ -200,10 +200,10 @@ def test_a_restated_prediction_is_that_of_the_same_forward_and_leaves_no_trace()
         assert any(isinstance(module, torch.nn.Dropout) for module in learner.body.modules())
         given = learner.forward(batch, messages)
         once = learner.ask_state().tensors
-        (restated,) = learner.restate(batch, messages)
+        (restated,) = learner.call("restate", batch, messages)
         assert restated.equal(given[-1])
         assert all(value.equal(once[key]) for key, value in learner.ask_state().tensors.items())
-        (other,) = learner.restate(dataclasses.replace(batch, step=1), messages)
+        (other,) = learner.call("restate", dataclasses.replace(batch, step=1), messages)
         assert not other.equal(given[-1])
         messages = {"features": given[0]}
     source.close()

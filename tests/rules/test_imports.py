@@ -3,7 +3,8 @@
     cli -> benchmarking -> search, comparison, planning, analysis -> training -> runtimes, tracking -> methods
         -> partition -> learners -> objectives, knowledge -> backbones, tasks, data -> recipes
 
-Every room may use errors.py, streams.py, atomic.py, paths.py and reading.py. program.py is known to methods and
+Every room may use errors.py, streams.py, atomic.py, paths.py and reading.py. phases.py, which says what there is to do
+in a program, is known to learners and to all that know program.py. program.py is known to methods and
 runtimes, and to planning, which foretells what a program costs; of all others only training/preview.py names it, to
 show a program before it runs: the rest get programs through a Team.
 """
@@ -52,7 +53,8 @@ TOP_FILES = {
     "paths.py": {"errors"},
     "reading.py": {"errors"},
     "streams.py": set(),
-    "program.py": set(),
+    "phases.py": set(),
+    "program.py": {"phases"},
 }
 
 
@@ -99,6 +101,8 @@ def wrong_direction(path: str, source: str) -> list[str]:
             allowed = True
         elif target == "program":
             allowed = room in PROGRAM_ROOMS or path in PROGRAM_FILES
+        elif target == "phases":
+            allowed = room in PROGRAM_ROOMS | {"learners"}
         else:
             allowed = RANKS.get(target, len(LAYERS)) < RANKS[room]
         if not allowed:

@@ -161,13 +161,13 @@ def test_the_message_has_sizes_and_a_remedy(plan: Plan, nodes: Nodes, words: lis
         assert word in str(caught.value)
 
 
-def _program(messages: dict[str, int]) -> Program:
-    calls = tuple(Call("source", "next", (), (name,)) for name in messages)
-    return Program(calls, {name: Message(name, (((size,), "uint8"),)) for name, size in messages.items()})
+def _program(name: str, messages: dict[str, int]) -> Program:
+    calls = tuple(Call("source", "next", (), (message,)) for message in messages)
+    return Program(calls, {each: Message(each, (((size,), "uint8"),)) for each, size in messages.items()}, name)
 
 
 def test_store_holds_the_window_and_a_checkpoint() -> None:
-    larger, smaller = _program({"batch": 100, "features": 900}), _program({"batch": 300})
+    larger, smaller = _program("larger", {"batch": 100, "features": 900}), _program("smaller", {"batch": 300})
     learners = (LearnerSummary("a", ("stem",), 40, 2), LearnerSummary("b", ("classifier",), 8, 0))
     # Each parameter is saved with two slots of its optimizer, and once more as the copy that is written.
     states = (40 + 2 + 8) * 16

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from engine.data import Batch, Source, open_source
-from engine.learners import Learner
+from engine.learners import Bystander, Learner, LearnerState, PhaseFunction
 from engine.methods import Team, method_of
 from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message
 from engine.recipes import Numerics, Recipe
@@ -32,14 +32,19 @@ def _open(recipe: Recipe, source: Source) -> tuple[ProcessRuntime, Team]:
     return ProcessRuntime(recipe, source.facts, team, source.steps_per_epoch()), team
 
 
-class Watcher:
+class Watcher(Bystander):
     """A learner that gives tensors, and notes which of all that were given are still alive at each call."""
 
     def __init__(self) -> None:
+        super().__init__("watcher", torch.device("cpu"))
         self.given: dict[str, weakref.ref[torch.Tensor]] = {}
         self.alive: list[set[str]] = []
         self.taken: list[list[str]] = []
         self.gives: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def phases(self) -> Mapping[str, PhaseFunction]:
+        return {}
 
     def call(self, phase: str, batch: Batch | None, messages: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         gc.collect()
@@ -49,24 +54,33 @@ class Watcher:
         self.given.update({name: weakref.ref(t) for name, t in zip(self.gives[phase], tensors, strict=True)})
         return tensors
 
+    def ask_memory(self) -> dict[str, int]:
+        return {}
+
+    def ask_state(self) -> LearnerState:
+        return LearnerState({}, {})
+
+    def restore(self, state: LearnerState) -> None:
+        pass
+
 
 def test_messages_are_freed_after_their_last_taker(tiny_recipe: Callable[..., Recipe], source: Source) -> None:
     calls = [
-        Call("segment0", "a", (BATCH,), ("x", "y")),
-        Call("segment1", "b", ("x", BATCH)),
-        Call("segment2", "c", ("y", "x"), ("z",)),
-        Call("segment0", "d", ("y",)),
-        Call("segment1", "e", ("z",)),
-        Call("segment2", "f"),
+        Call("segment0", "forward", (BATCH,), ("x", "y")),
+        Call("segment1", "restate", ("x", BATCH)),
+        Call("segment2", "conclude", ("y", "x"), ("z",)),
+        Call("segment0", "update", ("y",)),
+        Call("segment1", "learn", ("z",)),
+        Call("segment2", "adopt"),
     ]
     names = [name for call in calls for name in call.gives]
     messages = {name: Message(name, (((2,), "float32"),)) for name in names}
     messages[BATCH] = batch_message(2, (1, 2, 2))
-    program = Program((Call(SOURCE, "next", (), (BATCH,)), *calls), messages)
+    program = Program((Call(SOURCE, "next", (), (BATCH,)), *calls), messages, "training")
     runtime, _ = _open(tiny_recipe(), source)
     watcher = Watcher()
     watcher.gives = {call.phase: call.gives for call in calls}
-    runtime._learners = dict.fromkeys(("segment0", "segment1", "segment2"), watcher)  # type: ignore[arg-type]
+    runtime._learners = dict.fromkeys(("segment0", "segment1", "segment2"), watcher)
     pixels, labels = np.zeros((2, 1, 2, 2), np.uint8), np.zeros(2, np.int64)
     runtime.submit(program, Batch(pixels, labels, labels, "train", 0, 0))
     runtime.close()
@@ -83,7 +97,13 @@ def test_each_segment_frees_its_graph_before_the_next_one_starts(
     call = Learner.call
 
     def noted(learner: Learner, *arguments: Any) -> Any:
-        held.append({name for name, other in runtime._learners.items() if other._pending is not None})
+        held.append(
+            {
+                name
+                for name, other in runtime._learners.items()
+                if isinstance(other, Learner) and other._pending is not None
+            }
+        )
         return call(learner, *arguments)
 
     monkeypatch.setattr(Learner, "call", noted)

@@ -17,6 +17,7 @@ def _program(rows: int, *calls: Call) -> Program:
     return Program(
         (NEXT, *calls),
         {BATCH: batch_message(rows, (1, 8, 8))} | {name: Message(name, (((rows, 10), "float32"),)) for name in given},
+        f"{rows} images",
     )
 
 
@@ -31,7 +32,7 @@ EVALUATION = _program(
     100,
     Call("a", "infer", (BATCH,), ("features",)),
     Call("b", "score", (BATCH, "features"), ("predictions",)),
-    Call("b", "score_together", ("predictions",)),
+    Call("b", "score_together", (BATCH, "predictions")),
 )
 
 

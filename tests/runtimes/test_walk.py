@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from engine.data import Batch
 from engine.errors import LearnerError
-from engine.learners import Bystander, LearnerState
+from engine.learners import Bystander, LearnerState, PhaseFunction
+from engine.phases import PHASES
 from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message
 from engine.runtimes.ray.failures import LostStep
 from engine.runtimes.ray.links import Links, Way, routes_of
@@ -24,7 +26,15 @@ from engine.runtimes.ray.walk import Walk
 PATIENCE = 20.0
 Meet = Callable[..., dict[str, Links]]
 # Some of a size that is read in place, some of one that is copied.
-SIZES = {"small": 16, "large": 8192}
+SMALL, LARGE = 16, 8192
+# What each phase gives in the programs that are drawn.
+GIVES = dict(
+    zip(
+        (name for name, phase in PHASES.items() if phase.use == "training"),
+        itertools.cycle([(), (SMALL,), (LARGE, SMALL), (LARGE,), (SMALL, SMALL)]),
+        strict=False,
+    )
+)
 
 
 class Adder(Bystander):
@@ -34,11 +44,16 @@ class Adder(Bystander):
         super().__init__(name, torch.device("cpu"))
         self._gives = gives
         self.seen = 0.0
+        self.fails = self.writes = False
+
+    @property
+    def phases(self) -> Mapping[str, PhaseFunction]:
+        return {}
 
     def call(self, phase: str, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        if phase == "fails" and self.seen > 50:
+        if self.fails and self.seen > 50:
             raise LearnerError(self.name, "as asked")
-        if phase == "writes":
+        if self.writes:
             next(iter(messages.values())).add_(1)
         self.seen += 1 + sum(float(tensor.double().mean()) for tensor in messages.values()) % 1000
         self.seen += 0 if batch is None else batch.step
@@ -54,9 +69,9 @@ class Adder(Bystander):
         pass
 
 
-def _program(calls: Sequence[Call], sizes: Mapping[str, int]) -> Program:
-    messages = {name: Message(name, (((size,), "float32"),)) for name, size in sizes.items()}
-    return Program((Call(SOURCE, "next", (), (BATCH,)), *calls), {BATCH: batch_message(1, (1, 1, 1)), **messages})
+def _program(calls: Sequence[Call], sizes: Mapping[str, int], name: str = "training") -> Program:
+    messages = {each: Message(each, (((size,), "float32"),)) for each, size in sizes.items()}
+    return Program((Call(SOURCE, "next", (), (BATCH,)), *calls), {BATCH: batch_message(1, (1, 1, 1)), **messages}, name)
 
 
 @st.composite
@@ -65,11 +80,12 @@ def programs(draw: Any, names: tuple[str, ...] = ("a", "b", "c"), tag: str = "0"
     sizes: dict[str, int] = {}
     for place in range(draw(st.integers(1, 8))):
         takes = tuple(draw(st.lists(st.sampled_from(sorted(sizes)), unique=True, max_size=3))) if sizes else ()
-        takes += (BATCH,) if draw(st.booleans()) else ()
-        gives = tuple(f"m{tag}_{place}_{part}" for part in range(draw(st.integers(0, 2))))
-        sizes |= {name: SIZES[draw(st.sampled_from(sorted(SIZES)))] for name in gives}
-        calls.append(Call(draw(st.sampled_from(names)), f"phase{tag}_{place}", takes, gives))
-    return _program(calls, sizes)
+        phase = draw(st.sampled_from(sorted(GIVES)))
+        takes += (BATCH,) if PHASES[phase].takes_batch else ()
+        given = {f"m{tag}_{place}_{part}": size for part, size in enumerate(GIVES[phase])}
+        sizes |= given
+        calls.append(Call(draw(st.sampled_from(names)), phase, takes, tuple(given)))
+    return _program(calls, sizes, f"program {tag}")
 
 
 def _learners(*found: Program) -> dict[str, Adder]:
@@ -97,9 +113,16 @@ def _in_turn(found: Sequence[Program], steps: Sequence[int]) -> dict[str, float]
 
 
 def _on_links(
-    meet: Meet, found: Sequence[Program], steps: Sequence[int], way: Way = "memory"
+    meet: Meet,
+    found: Sequence[Program],
+    steps: Sequence[int],
+    way: Way = "memory",
+    fails: str | None = None,
+    writes: str | None = None,
 ) -> tuple[dict[str, float], dict[str, BaseException]]:
     learners = _learners(*found)
+    for learner in learners.values():
+        learner.fails, learner.writes = learner.name == fails, learner.name == writes
     links = meet(routes_of(found), way)
 
     def walk(name: str) -> None:
@@ -107,7 +130,7 @@ def _on_links(
         route = Walk(learners[name], found, own)
         try:
             for step, number in enumerate(steps):
-                route.step(number, _batch(step))
+                route.step(found[number].name, _batch(step))
         except BaseException:
             own.close()
             raise
@@ -152,20 +175,20 @@ def test_an_exchange(way: Way, meet: Meet) -> None:
 def test_a_failure_wakes_everybody(failing: str, meet: Meet) -> None:
     """Also those that have no link to the one that failed."""
     calls = [
-        Call("a", "fails" if failing == "a" else "forward", (BATCH,), ("one",)),
-        Call("b", "fails" if failing == "b" else "forward", ("one",), ("two",)),
-        Call("c", "fails" if failing == "c" else "forward", ("two",), ("three",)),
+        Call("a", "forward", (BATCH,), ("one",)),
+        Call("b", "forward", (BATCH, "one"), ("two",)),
+        Call("c", "forward", (BATCH, "two"), ("three",)),
         Call("b", "update", ("three",)),
     ]
     program = _program(calls, {"one": 8192, "two": 16, "three": 16})
-    _, failures = _on_links(meet, (program,), [0] * 1000)
+    _, failures = _on_links(meet, (program,), [0] * 1000, fails=failing)
     assert set(failures) == {"a", "b", "c"}
     assert str(failures.pop(failing)) == f"learner {failing}: as asked"
     assert all(isinstance(error, LostStep) for error in failures.values())
 
 
-@pytest.mark.parametrize("size", sorted(SIZES.values()))
+@pytest.mark.parametrize("size", [SMALL, LARGE])
 def test_a_phase_that_writes_to_what_it_took_is_found_out(size: int, meet: Meet) -> None:
-    calls = [Call("a", "forward", (BATCH,), ("one",)), Call("b", "writes", ("one",))]
-    _, failures = _on_links(meet, (_program(calls, {"one": size}),), [0])
-    assert "writes changes the message 'one' in place" in str(failures["b"])
+    calls = [Call("a", "forward", (BATCH,), ("one",)), Call("b", "update", ("one",))]
+    _, failures = _on_links(meet, (_program(calls, {"one": size}),), [0], writes="b")
+    assert "update changes the message 'one' in place" in str(failures["b"])

@@ -20,12 +20,13 @@ import torch.distributed
 
 from engine.data import Batch
 from engine.errors import EngineError, LearnerError
-from engine.learners import Bystander, Learner, LearnerState, LostReplica, explain
-from engine.program import BATCH, Program
+from engine.learners import Learner, LearnerState, LostReplica, Member, explain
+from engine.program import BATCH, Message, Program
+from engine.runtimes.calls import make_call
 from engine.runtimes.ray.failures import LostStep
 from engine.runtimes.ray.links import Address, Links, Meeting, PlannedLink, copies_for
 from engine.runtimes.ray.meeting_place import LOOPBACK, Place, talk_through
-from engine.runtimes.ray.messages import Packed, call_untouched, pack, unpack
+from engine.runtimes.ray.messages import Packed, pack, unpack
 from engine.runtimes.ray.turns import Turns
 from engine.runtimes.ray.walk import Walk
 
@@ -37,7 +38,7 @@ THREADS = 32
 class Builder(Protocol):
     """What makes the learners of a team, such as a `Blueprint`."""
 
-    def build(self, name: str) -> Learner | Bystander:
+    def build(self, name: str) -> Member:
         """Build the learner of this name; raises LearnerError if it cannot be built."""
 
 
@@ -122,13 +123,13 @@ class LearnerActor:
                     self._learner.part()
 
     @ray.method(concurrency_group=OVERLAPPING)
-    def call(self, number: int, phase: str, gives: int, taken: Mapping[str, ray.ObjectRef]) -> Any:
+    def call(self, number: int, phase: str, gives: Sequence[Message], taken: Mapping[str, ray.ObjectRef]) -> Any:
         """Run one phase.
 
         Args:
             number: 0 for the first call or question, 1 for the next, and so on.
             phase: name of the phase.
-            gives: how many messages the call gives; a phase may offer more.
+            gives: the messages that the call gives.
             taken: where the messages are that it takes, by name, the batch among them. Ray is not told that the call
                 takes them: it would leave out a call whose messages were never made, and let later calls, which wait
                 for this one's turn, fill all threads before it while messages come from another node.
@@ -143,8 +144,8 @@ class LearnerActor:
                 if values is None:
                     raise LostStep(f"learner {self._name}: what call {number} takes was never made")
                 messages = {name: unpack(value) for name, value in values.items() if name != BATCH}
-                given = call_untouched(self._learner, phase, values.get(BATCH), messages)
-                return tuple(pack(tensor) for tensor in given[:gives])
+                given = make_call(self._learner, phase, values.get(BATCH), messages, gives)
+                return tuple(pack(tensor) for tensor in given)
 
         given = self._turns.do_in_turn(number, run)
         return given[0] if len(given) == 1 else given or None
@@ -163,12 +164,12 @@ class LearnerActor:
             self._walk = Walk(self._learner, programs, self._links)
 
     @ray.method(concurrency_group=OVERLAPPING)
-    def walk(self, number: int, steps: Sequence[tuple[int, Batch]], questions: Sequence[str]) -> Walked:
+    def walk(self, number: int, steps: Sequence[tuple[str, Batch]], questions: Sequence[str]) -> Walked:
         """Run the learner's part of some steps, and answer questions after the last of them.
 
         Args:
             number: as of `call`.
-            steps: the place of the program in the list that `link` was given, and the batch.
+            steps: the name of the program, one of those that `link` was given, and the batch.
             questions: as of `ask`.
         """
 
@@ -178,7 +179,7 @@ class LearnerActor:
                 for program, batch in steps:
                     self._walk.step(program, batch)
                 seconds = time.perf_counter() - started
-                return Walked(seconds, [self._answer(question) for question in questions])
+                return Walked(seconds, [self._learner.ask(question) for question in questions])
 
         return self._turns.do_in_turn(number, run)
 
@@ -187,12 +188,9 @@ class LearnerActor:
 
         def answer() -> Any:
             self.check()
-            return self._answer(question)
+            return self._learner.ask(question)
 
         return self._turns.do_in_turn(number, answer)
-
-    def _answer(self, question: str) -> Any:
-        return getattr(self._learner, f"ask_{question}")()
 
     def open_door(self, host: str) -> int:
         """Return the port at which the other replicas of this learner can meet it, the first of them."""

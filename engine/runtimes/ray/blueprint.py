@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from engine.data import Facts
 from engine.errors import EngineError, LearnerError
-from engine.learners import Bystander, Learner, choose_device, explain, name_without_replica, numerics_applied
+from engine.learners import Member, choose_device, explain, name_without_replica, numerics_applied
 from engine.methods import method_of
 from engine.recipes import Recipe, recipe_from_dict, recipe_to_dict
 
@@ -43,7 +43,7 @@ class Blueprint:
         wanted, known = json.dumps(recipe_to_dict(recipe)), json.dumps(facts.to_json())
         return cls(wanted, known, steps_per_epoch, gpus_are_planned, replicated)
 
-    def build(self, name: str) -> Learner | Bystander:
+    def build(self, name: str) -> Member:
         """Build a learner, and apply the recipe's numerics to this process, which from now on is the learner's alone.
 
         Raises:

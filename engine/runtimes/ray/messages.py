@@ -1,22 +1,17 @@
 """How tensors cross the object store: as numpy arrays over the same memory, which Ray neither pickles nor copies.
 
 A CPU tensor pickled by Ray takes about 50 times as long to get. What is received lies in memory that others read, too,
-and must never be written to; a phase that does so all the same is found out.
+and must never be written to; `engine.runtimes.calls` finds out a phase that does so all the same.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from engine.data import Batch
-from engine.errors import LearnerError
-from engine.learners import Bystander, Learner
 
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
 
@@ -55,22 +50,3 @@ def unpack(packed: Packed) -> Tensor:
     if packed.dtype == "bfloat16":
         tensor = tensor.view(torch.bfloat16)
     return tensor.permute(0, 3, 1, 2) if packed.channels_last else tensor
-
-
-def call_untouched(
-    learner: Learner | Bystander, phase: str, batch: Batch | None, messages: Mapping[str, Tensor]
-) -> tuple[Tensor, ...]:
-    """Run one phase on received messages, and see that it wrote to none of them.
-
-    Raises:
-        LearnerError: the phase failed, or changed a message in place.
-    """
-    versions = {name: tensor._version for name, tensor in messages.items()}
-    given = learner.call(phase, batch, messages)
-    for name, version in versions.items():
-        if messages[name]._version != version:
-            raise LearnerError(
-                learner.name,
-                f"{phase} changes the message {name!r} in place, which would change it for all who read it",
-            )
-    return given

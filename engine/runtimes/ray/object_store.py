@@ -50,7 +50,7 @@ class ObjectStoreRuntime:
             given = method.remote(
                 self._actors.number(call.learner),
                 call.phase,
-                len(call.gives),
+                program.given_by(call),
                 {name: messages[name] for name in call.takes},
             )
             if len(call.gives) > 1:

@@ -161,8 +161,7 @@ def _does_not_fit(
 
 def programs_of(team: Team) -> tuple[Program, ...]:
     """Return each different program of a team once, in an order that depends on the team alone."""
-    recalibration = () if team.recalibration is None else (team.recalibration,)
-    return (*(program for program, _ in team.training_programs), team.evaluation, *recalibration)
+    return tuple(team.programs.values())
 
 
 def store_bytes_needed(team: Team, plan: Plan, transport: Literal["direct", "object_store"] = "object_store") -> int:

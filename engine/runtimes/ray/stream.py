@@ -35,13 +35,13 @@ class _Chunk:
     """Steps, and questions after them, that are handed out together.
 
     Attributes:
-        steps: the place of the program, and the batch.
+        steps: the name of the program, and the batch.
         questions: asked after the last step.
         size: how many steps were handed out.
     """
 
     def __init__(self) -> None:
-        self.steps: list[tuple[int, Batch]] = []
+        self.steps: list[tuple[str, Batch]] = []
         self.questions: list[str] = []
         self.size = 0
         self._references: dict[str, Any] | None = None
@@ -137,8 +137,7 @@ class StreamRuntime:
         if self._open.questions:
             # An answer must not depend on how the steps after the question go.
             self._hand_out()
-        number = next(place for place, known in enumerate(self._programs) if known is program)
-        self._open.steps.append((number, batch))
+        self._open.steps.append((program.name, batch))
         if len(self._open.steps) >= self._steps or self._open.bytes >= CHUNK_BYTES:
             self._hand_out()
 

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from engine.data import Batch
-from engine.errors import LearnerError
-from engine.learners import Bystander, Learner
-from engine.program import BATCH, Call, Program
+from engine.learners import Member
+from engine.program import BATCH, Call, Message, Program
+from engine.runtimes.calls import make_call
 from engine.runtimes.ray.links import Links, takers_of
-from engine.runtimes.ray.messages import call_untouched
 
 
 @dataclass(frozen=True)
@@ -25,12 +24,14 @@ class _Part:
     Attributes:
         calls: its own, in the order of the program.
         givers: who gives each message that it takes.
+        gives: the messages that each call gives.
         takers: who takes each message that it gives.
         last: the place among its calls after which it needs a message no more.
     """
 
     calls: tuple[Call, ...]
     givers: dict[str, str]
+    gives: tuple[tuple[Message, ...], ...]
     takers: dict[str, tuple[str, ...]]
     last: dict[str, int]
 
@@ -41,6 +42,7 @@ class _Part:
         return cls(
             calls,
             {name: call.learner for call in program.calls for name in call.gives if name != BATCH},
+            tuple(program.given_by(call) for call in calls),
             {name: takers.get(name, ()) for call in calls for name in call.gives},
             {name: place for place, call in enumerate(calls) for name in call.takes},
         )
@@ -51,20 +53,20 @@ class Walk:
 
     Args:
         learner: whose calls are run.
-        programs: of the team, in an order that all know.
+        programs: of the team.
         links: to the partners.
     """
 
-    def __init__(self, learner: Learner | Bystander, programs: Sequence[Program], links: Links) -> None:
+    def __init__(self, learner: Member, programs: Sequence[Program], links: Links) -> None:
         self._learner = learner
-        self._parts = [_Part.of(learner.name, program) for program in programs]
+        self._parts = {program.name: _Part.of(learner.name, program) for program in programs}
         self._links = links
 
-    def step(self, program: int, batch: Batch) -> None:
+    def step(self, program: str, batch: Batch) -> None:
         """Run the learner's calls of one step; what they give is on its way before the next call begins.
 
         Args:
-            program: its place in the list.
+            program: its name.
             batch: of the step.
 
         Raises:
@@ -88,12 +90,9 @@ class Walk:
             if name != BATCH and name not in held:
                 held[name] = self._links.taking[part.givers[name]].take(name)
         messages = {name: held[name] for name in call.takes if name != BATCH}
-        given = call_untouched(self._learner, call.phase, batch if BATCH in call.takes else None, messages)
-        if len(given) < len(call.gives):
-            raise LearnerError(
-                self._learner.name, f"{call.phase} gave {len(given)} messages, expected {', '.join(call.gives)}"
-            )
-        for name, tensor in zip(call.gives, given, strict=False):
+        own = batch if BATCH in call.takes else None
+        given = make_call(self._learner, call.phase, own, messages, part.gives[place])
+        for name, tensor in zip(call.gives, given, strict=True):
             for taker in part.takers[name]:
                 if taker == self._learner.name:
                     held[name] = tensor.detach()

@@ -1,0 +1,96 @@
+"""Evaluation phases of a learner: inference, scores, and batch norms' statistics measured anew before them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from engine.data import Batch
+from engine.learners.inputs import Inputs
+from engine.learners.meters import Meters
+from engine.learners.propagation import Propagation
+from engine.learners.recalibration import Recalibration
+from engine.learners.statements import Statements
+from engine.tasks import ClassificationScore, CohortScore
+
+
+class Evaluation:
+    """Runs a body as it is deployed; heads and decoders take no part.
+
+    Args:
+        body: the blocks.
+        network: the deployed network that the body is a part of.
+        num_classes: of the data.
+        inputs: prepares what the body takes.
+        propagation: knows the precision.
+        statements: what the learner tells, and whether it has left its cohort.
+        meters: whose clock is stopped.
+        dtype: of what is given.
+    """
+
+    def __init__(
+        self,
+        body: nn.Sequential,
+        network: str,
+        num_classes: int,
+        inputs: Inputs,
+        propagation: Propagation,
+        statements: Statements,
+        meters: Meters,
+        dtype: torch.dtype,
+    ) -> None:
+        self._body, self._network, self._dtype = body, network, dtype
+        self._inputs, self._propagation = inputs, propagation
+        self._statements, self._meters = statements, meters
+        self._recalibration: Recalibration | None = None
+        self._score = ClassificationScore(num_classes)
+        self._together = CohortScore(num_classes)
+
+    def recalibrate(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Add training images to those from which the batch norms' statistics are measured anew.
+
+        The next evaluation takes them up; training, which uses the statistics of each batch, does not notice.
+        """
+        self._meters.pause()
+        if self._recalibration is None:
+            self._recalibration = Recalibration(self._body)
+        with self._propagation.autocast():
+            self._recalibration.add(self._inputs.prepared(self._inputs.augmenter.training_pixels(batch)))
+        return ()
+
+    def infer(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Run the body in evaluation mode, on the images or on the features [B, ...] of the segment before."""
+        self._meters.pause()
+        if self._recalibration is not None:
+            self._recalibration.finish()
+            self._recalibration = None
+        features = next(iter(messages.values()), None)
+        if self._body.training:
+            self._body.eval()
+        pixels = self._inputs.augmenter.evaluation_pixels(batch) if features is None else None
+        with torch.no_grad(), self._propagation.autocast():
+            return (self._body(self._inputs.prepared(pixels, features)).detach().to(self._dtype),)
+
+    def score(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Run the body, which ends with the classifier, and add its predictions to the score.
+
+        Returns:
+            the class logits [B, classes]; NaN once the learner has left its cohort.
+        """
+        (logits,) = self.infer(batch, messages)
+        self._score.update(logits.float().cpu(), torch.from_numpy(batch.labels))
+        return (self._statements.or_nothing(logits),)
+
+    def score_together(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Add what all networks of the cohort predict, [B, classes] each, to their common score."""
+        self._together.update({name: each.float().cpu() for name, each in messages.items()}, batch.labels)
+        return ()
+
+    def scores(self) -> dict[str, dict[str, float]]:
+        """Return the scores of the evaluation batches since the last question, by network; `ensemble` is of all."""
+        score, self._score = self._score, ClassificationScore(self._score.num_classes)
+        together, self._together = self._together, CohortScore(self._together.num_classes)
+        found = {self._network: score.result()} if score.images else {}
+        return found | ({"ensemble": together.result()} if together.images else {})
