@@ -12,7 +12,7 @@ from engine.partition.segment_costs import CostProfile
 from engine.recipes import Recipe, Segmented
 
 _known_shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
-_found: dict[str, tuple[str, ...]] = {}
+_found: dict[tuple[SegmentObjective, str], tuple[str, ...]] = {}
 
 
 def segments_of(
@@ -52,8 +52,9 @@ def _balanced(recipe: Recipe, facts: Facts, network: nn.Sequential, objective: S
     """Return the K - 1 names of the blocks after which ``balanced_memory`` or ``balanced_time`` cuts a network."""
     method = recipe.method
     rule, count = method.cuts, method.num_segments
-    key = repr((rule, count, method, recipe.backbone, recipe.data.batch_size, recipe.numerics.precision))
-    key += repr((facts.image_shape, facts.num_classes, [tuple(weight.shape) for weight in network.parameters()]))
+    setting = repr((rule, count, method, recipe.backbone, recipe.data.batch_size, recipe.numerics.precision))
+    setting += repr((facts.image_shape, facts.num_classes, [tuple(weight.shape) for weight in network.parameters()]))
+    key = (objective, setting)
     if key not in _found:
         profile = CostProfile(recipe, facts, network, count, objective)
         cost = profile.saved if rule == "balanced_memory" else profile.seconds

@@ -51,7 +51,8 @@ class Segment:
 SegmentObjective = Callable[[Recipe, Facts, Segment, nn.Sequential, Origin], Objective]
 """Makes what the learner of a segment minimises, of recipe, facts, segment, the whole network and the learner's origin.
 
-For a segment without blocks, [stop, stop), it is the local loss of a segment that ends there, without anything inside.
+For a segment without blocks, [stop, stop), it is the local loss of a segment that ends there, without anything inside:
+what that costs may depend on index, count and the shape of the features, not on which block gives them.
 """
 
 
