@@ -76,7 +76,8 @@ def file_error(path: Path, what: str, error: BaseException) -> RecipeError:
 
 def _subclasses(cls: type[Any]) -> list[type[Any]]:
     """Return all classes that inherit from one; those of a file that was imported last come first."""
-    return [found for each in reversed(cls.__subclasses__()) for found in (each, *_subclasses(each))]
+    direct: list[type] = cls.__subclasses__()
+    return [found for each in reversed(direct) for found in (each, *_subclasses(each))]
 
 
 def _line_of(error: BaseException, path: Path) -> str:

@@ -1,0 +1,95 @@
+"""Do the settings of methods answer what other rooms ask of them?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from engine.recipes import DML, METHODS, Backbone, MethodSettings, Peer, Plan, apply_overrides, load_recipe
+
+QUESTIONS = {name for name, value in vars(MethodSettings).items() if isinstance(value, property)} - {"kind"}
+FOR_EVERY_TASK = {"distillation", "dgl", "dml", "end_to_end", "greedy", "infopro", "stochastic_depth"}
+
+
+def made(kind: str, **fields: Any) -> MethodSettings:
+    settings: MethodSettings = TypeAdapter(METHODS[kind]).validate_python({"kind": kind, **fields})
+    return settings
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_every_method_says_what_it_learns_and_trains(kind: str) -> None:
+    settings = made(kind)
+    assert settings.kind == kind
+    assert settings.takes_task("classification")
+    assert settings.takes_task("anything else") == (kind in FOR_EVERY_TASK)
+    assert settings.inside.with_inside(settings.inside) == settings.inside
+    assert settings.networks(Backbone(name="resnet32")) == (Backbone(name="resnet32"),) * (2 if kind == "dml" else 1)
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_a_question_is_no_field_but_where_users_choose(kind: str) -> None:
+    dumped = TypeAdapter(METHODS[kind]).dump_python(made(kind))
+    chosen = {"recalibration_images", "num_segments", "cuts", "store_learners"}
+    assert set(dumped) & QUESTIONS <= chosen
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("infopro", {"head": "contrastive"}),
+        ("greedy", {"branches": {"kind": "dhm"}}),
+        ("dml", {"peer_method": {"kind": "dsl"}}),
+        ("dml", {"peer_method": {"kind": "predsim"}}),
+    ],
+)
+def test_what_is_chosen_inside_decides_which_tasks_a_method_takes(kind: str, fields: dict[str, Any]) -> None:
+    assert made(kind, **fields).takes_task("classification")
+    assert not made(kind, **fields).takes_task("anything else")
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "remedy"),
+    [
+        ("infopro", {"head": "contrastive"}, "method.head=softmax"),
+        ("greedy", {"branches": {"kind": "dsl"}}, "method.branches=null"),
+        ("dml", {"peer_method": {"kind": "infopro", "head": "contrastive"}}, "method.peer_method.head=softmax"),
+        ("dml", {"schedule": "codistillation", "exchange": "weights"}, "method.exchange=predictions"),
+        ("dml", {}, "method.on_divergence=stop"),
+        ("predsim", {}, None),
+        ("dml", {"peer_method": {"kind": "predsim"}}, None),
+        ("gkt", {}, None),
+        ("dhm", {}, None),
+    ],
+)
+def test_what_stands_against_replicas_is_stated_with_its_remedy(
+    kind: str, fields: dict[str, Any], remedy: str | None
+) -> None:
+    obstacle = made(kind, **fields).obstacle_to_replicas()
+    assert obstacle is not None
+    assert obstacle.remedy == remedy
+
+
+@pytest.mark.parametrize("kind", ["end_to_end", "greedy", "dgl", "infopro"])
+def test_parts_of_a_batch_can_be_trained_on_apart_by_these(kind: str) -> None:
+    assert made(kind).obstacle_to_replicas() is None
+    assert made("dml", peer_method={"kind": kind}, on_divergence="stop").obstacle_to_replicas() is None
+
+
+def test_files_that_a_method_names_are_left_out() -> None:
+    weights = Backbone(name="resnet32", weights="w.safetensors")
+    assert DML(peers=(Peer(backbone=weights), Peer())).without_weights() == DML(
+        peers=(Peer(backbone=Backbone(name="resnet32")), Peer())
+    )
+    assert made("mkf", knowledge_folder="somewhere").without_folder() == made("mkf")
+
+
+def test_a_cohort_says_how_its_peers_learn() -> None:
+    recipe = apply_overrides(load_recipe("dml_digits"), Plan(), ["method.peer_method.kind=infopro"])[0]
+    method = recipe.method
+    assert (method.placement, method.inside_field, method.inside.num_segments) == ("PACK", "method.peer_method", 2)
+    assert load_recipe("dml_digits").method.placement == "SPREAD"
+    assert method.with_inside(made("end_to_end")) == load_recipe("dml_digits").method
+    with pytest.raises(ValueError, match="peer_method"):
+        method.with_inside(made("gkt"))
