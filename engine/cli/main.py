@@ -14,7 +14,7 @@ import engine
 from engine.cli import standard_streams
 from engine.cli.outcome import Outcome, strict_json
 from engine.cli.signals import interruptible
-from engine.cli.words import PROGRAM, Parser, nearest
+from engine.cli.words import PROGRAM, Parser
 from engine.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EngineError, InputError
 
 COMMANDS = {
@@ -78,18 +78,24 @@ def _main(words: Sequence[str]) -> int:
     return _print(outcome, as_json)
 
 
+def _unknown(command: str) -> str:
+    from engine.recipes import nearest
+
+    if not command:
+        return f"no command is given; there is {', '.join(COMMANDS)}\n`{PROGRAM} --help` describes them"
+    kind = "option before the command" if command.startswith("-") else "command"
+    choices = ["--help", "--version"] if command.startswith("-") else list(COMMANDS)
+    return f"{command}: there is no such {kind}{nearest(command, choices)}"
+
+
 def _run(words: Sequence[str]) -> Outcome:
     command = words[0] if words else ""
     if command in ("-h", "--help"):
         return Outcome([_help()], {"commands": list(COMMANDS)})
     if command == "--version":
         return Outcome([f"{PROGRAM} {engine.__version__}"], {"version": engine.__version__})
-    if not command:
-        raise InputError(f"no command is given{nearest('', COMMANDS)}\n`{PROGRAM} --help` describes them")
     if command not in COMMANDS:
-        kind = "option before the command" if command.startswith("-") else "command"
-        choices = ["--help", "--version"] if command.startswith("-") else list(COMMANDS)
-        raise InputError(f"{command}: there is no such {kind}{nearest(command, choices)}")
+        raise InputError(_unknown(command))
     _check_current_folder()
     place, description = COMMANDS[command]
     module: Any = importlib.import_module(place)

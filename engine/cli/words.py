@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from engine.errors import InputError
@@ -56,11 +55,6 @@ class Parser(argparse.ArgumentParser):
     def _unknown(self, word: str, flags: Sequence[str]) -> str:
         if not word.startswith("-"):
             return f"one word too many; `{self.prog} --help` shows what is expected"
+        from engine.recipes import nearest
+
         return f"there is no such option{nearest(word.partition('=')[0], flags)}"
-
-
-def nearest(wrong: str, right: Iterable[str]) -> str:
-    """Return a hint such as ``; did you mean 'train'?``, or the list of what there is."""
-    candidates = list(right)
-    close = difflib.get_close_matches(wrong, candidates, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; there is {', '.join(candidates)}"

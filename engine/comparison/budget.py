@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.recipes import Recipe, recipe_to_dict
+from engine.recipes.dotted_fields import dotted_fields
 
 # What recipes of one budget share; method, optimizer and schedule are what is compared.
 _BUDGET = ("epochs", "task", "backbone", "data", "numerics")
@@ -25,7 +26,7 @@ def budget_warnings(recipes: Mapping[str, Recipe]) -> tuple[str, ...]:
 
 
 def _differences(recipe: Recipe, baseline: Recipe) -> list[str]:
-    ours, theirs = _flat(_budget(recipe)), _flat(_budget(baseline))
+    ours, theirs = dotted_fields(_budget(recipe)), dotted_fields(_budget(baseline))
     names = [name for name in {**theirs, **ours} if name not in _NO_BUDGET and ours.get(name) != theirs.get(name)]
     return [f"{name} {ours.get(name)} against {theirs.get(name)}" for name in names]
 
@@ -33,10 +34,3 @@ def _differences(recipe: Recipe, baseline: Recipe) -> list[str]:
 def _budget(recipe: Recipe) -> dict[str, Any]:
     values = recipe_to_dict(recipe)
     return {name: values[name] for name in _BUDGET}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.recipes.dotted_fields import dotted_fields
 from engine.tasks import Metric
 from engine.tracking import MetricsLog, Record, TensorBoardLog, plot_curves, read_metrics, spared
 from engine.training.mirror import Mirror
@@ -64,7 +65,7 @@ class ByProducts:
         if log is not None:
             with spared(_TENSORBOARD, self.warn), contextlib.closing(log):
                 if choices is not None:
-                    log.write_hparams(_flat(choices), scores)
+                    log.write_hparams(_hyperparameters(choices), scores)
         with spared("metrics.parquet", self.warn):
             metrics.close()
         with spared("curves.png", self.warn):
@@ -100,11 +101,7 @@ class ByProducts:
             self._tell(text)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:
-    flat: dict[str, int | float | str | bool] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        elif value is not None:
-            flat[prefix + name] = value if isinstance(value, (int, float, str, bool)) else str(value)
-    return flat
+def _hyperparameters(values: Mapping[str, Any]) -> dict[str, int | float | str | bool]:
+    """Return dotted fields as TensorBoard takes them: no None, no lists."""
+    given = {name: value for name, value in dotted_fields(values).items() if value is not None}
+    return {name: value if isinstance(value, (int, float, str, bool)) else str(value) for name, value in given.items()}

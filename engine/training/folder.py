@@ -23,6 +23,7 @@ from engine.recipes import (
     recipe_to_dict,
     recipe_to_json,
 )
+from engine.recipes.dotted_fields import dotted_fields
 from engine.training.holding import hold, release
 from engine.training.result import Result
 
@@ -93,18 +94,8 @@ def names_in(folder: Path) -> list[str]:
         return os.listdir(folder)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
-    return flat
-
-
 def _differences(earlier: Recipe, now: Recipe) -> str:
-    before, after = _flat(recipe_to_dict(earlier)), _flat(recipe_to_dict(now))
+    before, after = dotted_fields(recipe_to_dict(earlier)), dotted_fields(recipe_to_dict(now))
     names = [name for name in {**before, **after} if before.get(name) != after.get(name) and name != "name"]
     listed = [f"{name} was {before.get(name)!r} and is now {after.get(name)!r}" for name in names[:4]]
     return "; ".join(listed) + (f"; and {len(names) - 4} more" if len(names) > 4 else "")

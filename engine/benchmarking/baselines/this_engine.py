@@ -8,9 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from engine.benchmarking.baselines.job import Job
-from engine.benchmarking.baselines.training import MeasuredCase
+from engine.benchmarking.baselines.training import MeasuredCase, tensor_digests
 from engine.benchmarking.batches import Batches
-from engine.benchmarking.tensor_digests import tensor_digests
 from engine.benchmarking.timeline import Calls, busy_seconds, calls_of, ends_of_steps
 from engine.methods import Team, method_of
 from engine.recipes import Plan, Recipe, plan_from_dict, recipe_from_dict

@@ -7,7 +7,7 @@ engine does besides, such as counting hits, baselines are spared.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from engine import backbones
 from engine.benchmarking.baselines.job import Job
 from engine.benchmarking.batches import Batches
-from engine.benchmarking.tensor_digests import tensor_digests
 from engine.data import Augmenter, Batch
 from engine.learners import make_optimizer
 from engine.learners.numerics import DTYPES
 from engine.learners.optimization import learning_rate_at
+from engine.methods import weights_sha256
 from engine.objectives import cross_entropy_loss
 
 
@@ -127,6 +127,11 @@ def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
 def parameter_digests(network: nn.Module, prefix: str = "") -> dict[str, str]:
     """Return digests of a network's parameters, by name."""
     return tensor_digests({f"{prefix}{name}": value for name, value in network.named_parameters()})
+
+
+def tensor_digests(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return a digest of each tensor, by name: what is equal bit for bit in two processes has equal ones."""
+    return {name: weights_sha256({name: tensor}) for name, tensor in tensors.items()}
 
 
 def timed(

@@ -50,6 +50,7 @@ def _end_with_parent(how: int) -> None:
 def _serve(values: dict[str, Any], answers: TextIO) -> None:
     from engine.benchmarking.baselines.job import Job
     from engine.learners import numerics_applied
+    from engine.learners.freed_memory import give_back_freed_memory
 
     job = Job.from_json(values)
     is_engine = job.kind == "engine"
@@ -69,7 +70,9 @@ def _serve(values: dict[str, Any], answers: TextIO) -> None:
                 answer = _do(case, request)
             except Exception as error:
                 answer = _failure(error)
-            _give_memory_back()
+            # Let the processes that wait hold little, since there are many of them.
+            gc.collect()
+            give_back_freed_memory()
             _answer(answers, answer)
         for case in cases.values():
             case.close()
@@ -91,13 +94,6 @@ def _failure(error: Exception) -> dict[str, Any]:
 
     traceback.print_exc()
     return {"error": str(error) if isinstance(error, EngineError) else explain(error)}
-
-
-def _give_memory_back() -> None:
-    """Let the processes that wait hold little, since there are many of them."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _answer(answers: TextIO, values: dict[str, Any]) -> None:
