@@ -1,0 +1,88 @@
+"""Classes of the user's own, named ``path/to/file.py:Name`` in a recipe."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from engine.errors import RecipeError
+from engine.paths import absolute
+from engine.reading import first_line, read_bytes
+from engine.recipes.problems import nearest
+
+OWN_PATTERN = r"^[^\0]+\.py:[A-Za-z_]\w*$"
+"""What the ``kind`` of a class of one's own looks like, as a regular expression."""
+
+_CODE_BYTES = 16 * 2**20
+
+
+def is_own(text: str) -> bool:
+    """Return whether a name in a recipe means a class in a file."""
+    return text.rpartition(":")[0].endswith(".py") or text.endswith(".py")
+
+
+def own_class(text: str, field: str) -> type:
+    """Return the class that ``path/to/file.py:Name`` means; relative paths start at the current folder.
+
+    A file is imported once in a process for as long as it does not change, so that its classes stay themselves.
+
+    Args:
+        text: path and name.
+        field: the field of the recipe that holds it, such as ``task.kind``, for messages.
+
+    Raises:
+        RecipeError: no class is named, or file or class are missing, or the file cannot be imported.
+    """
+    file, name = _split(text, field)
+    path = absolute(file, field, RecipeError)
+    if not os.path.exists(path):
+        raise RecipeError(f"{field}={text}: there is no file {path}. Relative paths start at the current folder.")
+    module = _imported(path.resolve(), text, field)
+    found = vars(module).get(name)
+    if not isinstance(found, type):
+        classes = [key for key, value in vars(module).items() if isinstance(value, type) and not key.startswith("_")]
+        raise RecipeError(f"{field}={text}: {path} defines no class {name!r}{nearest(name, classes)}")
+    return found
+
+
+def with_absolute_path(text: str, field: str) -> str:
+    """Return a name in a recipe with the path of its file made absolute; as it is, where it names no file.
+
+    Raises:
+        RecipeError: the path means nothing on this machine; see `engine.paths.absolute`.
+    """
+    if not is_own(text):
+        return text
+    file, name = _split(text, field)
+    return f"{absolute(file, field, RecipeError)}:{name}"
+
+
+def _split(text: str, field: str) -> tuple[str, str]:
+    file, _, name = text.rpartition(":")
+    if not file.endswith(".py") or not name:
+        raise RecipeError(f"{field}={text}: no class is named; expected path/to/file.py:Name")
+    return file, name
+
+
+def _imported(path: Path, text: str, field: str) -> ModuleType:
+    content = read_bytes(path, RecipeError, _CODE_BYTES)
+    # Dataclasses look their module up in sys.modules; the digest keeps a user's `model.py` from hiding another one.
+    unique = f"own_file_{hashlib.sha256(str(path).encode() + content).hexdigest()[:16]}"
+    if unique in sys.modules:
+        return sys.modules[unique]
+    specification = importlib.util.spec_from_file_location(unique, path)
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[unique] = module
+    try:
+        specification.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[unique]
+        raise RecipeError(
+            f"{field}={text}: {path} cannot be imported: {type(error).__name__}: {first_line(error)}"
+        ) from error
+    return module
