@@ -42,7 +42,7 @@ def test_what_names_no_file_stays_as_it_is() -> None:
     ("content", "name", "message"),
     [
         ("class Mine: pass", "", "no class is named; expected path/to/file.py:Name"),
-        ("class Mine: pass", ":Nime", "defines no class 'Nime'; did you mean 'Mine'?"),
+        ("class Mine: pass", ":Min", "defines no class 'Min'; did you mean 'Mine'?"),
         ("Mine = 3", ":Mine", "defines no class 'Mine'"),
         ("import missing_library", ":Mine", "cannot be imported: ModuleNotFoundError: No module named"),
         ("raise SystemExit('no')", ":Mine", "cannot be imported: SystemExit: no"),
