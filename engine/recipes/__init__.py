@@ -51,7 +51,6 @@ from engine.recipes.overrides import apply_overrides
 from engine.recipes.plan import Plan, plan_from_dict, plan_to_dict, plan_with_absolute_paths
 from engine.recipes.problems import nearest
 from engine.recipes.recipe import (
-    Classification,
     Numerics,
     Recipe,
     cautions,
@@ -60,6 +59,7 @@ from engine.recipes.recipe import (
     recipe_to_dict,
     with_absolute_paths,
 )
+from engine.recipes.tasks import Classification, OwnTask
 
 __all__ = [
     "Adam",
@@ -101,6 +101,7 @@ __all__ = [
     "Numerics",
     "ONE",
     "Optimizer",
+    "OwnTask",
     "PSKD",
     "Peer",
     "Plan",

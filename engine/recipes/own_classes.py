@@ -14,7 +14,7 @@ from engine.paths import absolute
 from engine.reading import first_line, read_bytes
 from engine.recipes.problems import nearest
 
-OWN_PATTERN = r"^[^\0]+\.py:[A-Za-z_]\w*$"
+OWN_PATTERN = r"^[^\x00]+\.py:[A-Za-z_]\w*$"
 """What the ``kind`` of a class of one's own looks like, as a regular expression."""
 
 _CODE_BYTES = 16 * 2**20
