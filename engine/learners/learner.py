@@ -32,7 +32,7 @@ from engine.learners.taps import statistics_untracked
 from engine.learners.teaching.passes import Teaching
 from engine.objectives import Context, Objective
 from engine.recipes import Recipe
-from engine.tasks import ClassificationScore, CohortScore
+from engine.tasks import task_of
 
 # With blocks left out at random, in how many steps the largest is looked for.
 _MEASURED_STEPS = 20
@@ -88,8 +88,8 @@ class Learner:
         self._augmenter = Augmenter(recipe.data.augmentation, facts, recipe.seed, device)
         self._meters = Meters()
         self._timeline = Timeline()
-        self._score = ClassificationScore(facts.num_classes)
-        self._together = CohortScore(facts.num_classes)
+        self._task = task_of(recipe, facts)
+        self._score, self._together = self._task.score(), self._task.common_score()
         self._pending: Pending | None = None
         own = [*self._named.values(), *self.body.buffers(), *self.objective.buffers()]
         self._memory = MemoryMeter(own, 1 if teaching is None else _MEASURED_STEPS)
@@ -108,7 +108,7 @@ class Learner:
         """Run the body on the batch's images, or on the features that the segment before gave.
 
         Args:
-            batch: the images, uint8 [B, C, H, W], and their labels.
+            batch: the images, uint8 [B, C, H, W], and their labels, as the task has them.
             messages: nothing, or the features [B, ...], without a graph; never written to.
 
         Returns:
@@ -165,7 +165,7 @@ class Learner:
         if pending.inputs is not None:
             with self._propagation.autocast():
                 heard |= self._frozen.predictions(pending.inputs, batch, self._dtype)
-        labels = self._own_rows(torch.from_numpy(batch.labels).to(self.device))
+        labels = self._own_rows(self._task.training_labels(batch, self._augmenter).to(self.device))
         try:
             if self._teaching is None or pending.passes is None:
                 with self._memory.counting():
@@ -196,13 +196,13 @@ class Learner:
             self._replicas.add_up(self._named.values())
         self._propagation.scaler.step(self.optimizer)
         self._propagation.scaler.update()
-        known = self._teaching.bytes if self._teaching is not None else 0
-        kept = {"copies_of_peers": self._frozen.bytes, "knowledge": known}
+        kept = {"copies_of_peers": self._frozen.bytes, "knowledge": self._teaching.bytes if self._teaching else 0}
         self._memory.measure(self._named, self.optimizer, kept)
         self.optimizer.zero_grad(set_to_none=True)
         self._steps += 1
-        hits = int((learned.logits.argmax(1) == labels).sum()) if learned.logits is not None else None
-        self._meters.add(learned.losses, len(labels), hits, int((labels >= 0).sum()), self.objective.need_labels)
+        hits = self._task.hits(learned.logits, labels) if learned.logits is not None else None
+        counts = (len(labels), None if hits is None else int(hits), int(self._task.labelled(labels)))
+        self._meters.add(learned.losses, *counts, self.objective.need_labels)
         if learned.observed:
             values = torch.stack([value.float() for value in learned.observed.values()]).tolist()
             self._meters.observe(dict(zip(learned.observed, values, strict=True)))
@@ -257,18 +257,19 @@ class Learner:
             return (self.body(self._inputs(pixels, features)).detach().to(self._dtype),)
 
     def score(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Run the body, which ends with the classifier, and add its predictions to the score.
+        """Run the body, which ends with the network's last block, and add what it gives to the score.
 
         Returns:
-            the class logits [B, classes]; NaN once the learner has left its cohort.
+            the network's output, such as class logits [B, classes]; NaN once the learner has left its cohort.
         """
         (logits,) = self.infer(batch, messages)
         self._score.update(logits.float().cpu(), torch.from_numpy(batch.labels))
         return (logits if self._departure is None else torch.full_like(logits, math.nan),)
 
     def score_together(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Add what all networks of the cohort predict, [B, classes] each, to their common score."""
-        self._together.update({name: each.float().cpu() for name, each in messages.items()}, batch.labels)
+        """Add the outputs of all networks of the cohort, such as logits [B, classes], to their common score."""
+        assert self._together is not None, "the task has no common score"
+        self._together.update({n: each.float().cpu() for n, each in messages.items()}, torch.from_numpy(batch.labels))
         return ()
 
     # Questions, asked between steps.
@@ -283,10 +284,9 @@ class Learner:
 
     def ask_score(self) -> dict[str, dict[str, float]]:
         """Return the scores of the evaluation batches since the last question, by network; `ensemble` is of all."""
-        score, self._score = self._score, ClassificationScore(self._score.num_classes)
-        together, self._together = self._together, CohortScore(self._together.num_classes)
-        found = {self._role.network: score.result()} if score.images else {}
-        return found | ({"ensemble": together.result()} if together.images else {})
+        scores = {self._role.network: self._score, "ensemble": self._together}
+        self._score, self._together = self._task.score(), self._task.common_score()
+        return {network: score.result() for network, score in scores.items() if score is not None and score.images}
 
     def ask_memory(self) -> dict[str, int]:
         """Return bytes by purpose; ``total`` is the device's own peak on a GPU and the sum on a CPU."""

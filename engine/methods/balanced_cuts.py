@@ -26,6 +26,7 @@ from engine.methods.balancing import balance
 from engine.methods.costs import Ledger, SavedStorages, in_precision
 from engine.objectives import Context, Objective
 from engine.recipes import Ramp, Recipe
+from engine.tasks import task_of
 
 if TYPE_CHECKING:
     from engine.methods.chain import Chain
@@ -95,7 +96,7 @@ class CostProfile:
     def __init__(self, recipe: Recipe, facts: Facts, network: nn.Sequential, num_segments: int) -> None:
         self.units = len(network) - 1
         self.num_segments = num_segments
-        self._recipe, self._facts = recipe, facts
+        self._recipe, self._facts, self._task = recipe, facts, task_of(recipe, facts)
         self._network = meta_copy(network).train()
         # The ledger is not read: under it the meta device is quicker.
         with Ledger():
@@ -140,7 +141,7 @@ class CostProfile:
         """Return of each unit saved bytes, seconds, and the bytes that the unit before it saves, too."""
         features = torch.empty(self._recipe.data.batch_size, *self._facts.image_shape, device="meta")
         saved, seconds, shared = [], [], []
-        classes, last = (self._facts.num_classes,), self.num_segments - 1
+        classes, last = self._task.output_shape(self._facts.image_shape), self.num_segments - 1
         forks = self._objective(last, 0, self.units, classes).taps
         children = list(self._network.named_children())
         seen: dict[str, _Unit] = {}
@@ -199,7 +200,7 @@ class CostProfile:
         seen = [output] if output_saved else []
         seen += taps.values() if tapped_saved else ()
         pixels = torch.empty(rows, *self._facts.image_shape, device="meta") if objective.needs_pixels else None
-        labels = torch.empty(rows, dtype=torch.int64, device="meta")
+        labels = self._task.zero_labels(rows, torch.device("meta"))
         kept, ledger = SavedStorages([*objective.parameters(), *objective.buffers(), *seen]), Ledger()
         with ledger, kept.counting(), in_precision(DTYPES[self._recipe.numerics.precision]):
             objective(output, Context(labels, pixels, tapped=taps, step=1)).total.backward()
@@ -231,7 +232,7 @@ def balanced_cuts(
         RecipeError: the method's local objective cannot stand behind some block.
     """
     key = repr((rule, num_segments, recipe.method, recipe.backbone, recipe.data.batch_size, recipe.numerics.precision))
-    key += repr((facts.image_shape, facts.num_classes, [tuple(weight.shape) for weight in network.parameters()]))
+    key += repr((recipe.task, facts.image_shape, [tuple(weight.shape) for weight in network.parameters()]))
     if key not in _found:
         profile = CostProfile(recipe, facts, network, num_segments)
         cost = profile.saved if rule == "balanced_memory" else profile.seconds

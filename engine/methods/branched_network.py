@@ -28,10 +28,17 @@ from engine.errors import RecipeError
 from engine.learners import Learner, Role, SideBranch, Stated, Trunk
 from engine.methods.branches import branch_blocks, forks_of
 from engine.methods.chain import Chain
-from engine.methods.segments import Segment, build_network, refuse_auxiliary_heads, segments_of, summarise
+from engine.methods.segments import (
+    Segment,
+    build_network,
+    images_message,
+    refuse_auxiliary_heads,
+    segments_of,
+    summarise,
+)
 from engine.methods.team import LearnerSummary, Network, Team
 from engine.objectives import BranchMimicry, Classification, Objective, Term
-from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message
+from engine.program import BATCH, SOURCE, Call, Message, Program
 from engine.recipes import DHM, Recipe, RichBranches
 
 _NETWORK = "network"
@@ -83,9 +90,9 @@ class BranchedNetwork(Chain):
             summaries.append(LearnerSummary(branch, tuple(name for name, _ in blocks.named_children()), 0, count))
         evaluation = Program(
             (Call(SOURCE, "next", (), (BATCH,)), Call(_NETWORK, "score", (BATCH,))),
-            {BATCH: batch_message(recipe.data.evaluation_batch_size, facts.image_shape)},
+            {BATCH: images_message(recipe, facts, recipe.data.evaluation_batch_size)},
         )
-        networks = {"network": Network(recipe.backbone, (_NETWORK,))}
+        networks = {"network": Network(recipe.backbone, (_NETWORK,), facts.num_classes)}
         return Team(tuple(summaries), (self._training(recipe, facts, network, forks),), evaluation, networks)
 
     def _training(self, recipe: Recipe, facts: Facts, network: nn.Sequential, forks: Mapping[str, str]) -> Program:
@@ -109,7 +116,7 @@ class BranchedNetwork(Chain):
             Call(_NETWORK, "learn", heard(_NETWORK)),
             Call(_NETWORK, "update", tuple(f"{branch}_gradient" for branch in forks)),
         ]
-        messages = {BATCH: batch_message(rows, facts.image_shape)}
+        messages = {BATCH: images_message(recipe, facts, rows)}
         for branch, fork in forks.items():
             for name in (f"at_{branch}", f"{branch}_gradient"):
                 messages[name] = Message(name, (((rows, *shapes[fork]), dtype),))

@@ -29,7 +29,7 @@ from engine.methods.networks import assemble
 from engine.reading import checked, naming, parse_json
 from engine.recipes import Backbone, Recipe, load_recipe, recipe_to_dict
 
-_CODE_FIELDS = ("name", "teacher_backbone")
+_CODE_FIELDS = ("name", "teacher_backbone", "kind")
 
 _Positive = Annotated[int, Field(strict=True, ge=1, lt=2**31)]
 

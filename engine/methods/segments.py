@@ -12,8 +12,9 @@ from engine.errors import RecipeError
 from engine.methods.balanced_cuts import balanced_cuts
 from engine.methods.team import LearnerSummary
 from engine.objectives import Objective
-from engine.program import Message
+from engine.program import Message, batch_message
 from engine.recipes import Recipe, Segmented
+from engine.tasks import task_of
 
 _known_shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
 
@@ -27,7 +28,7 @@ class Segment:
         count: K.
         start: first block.
         stop: block after the last.
-        features: shape of its output without the batch axis: (C, H, W), or (classes,) for the last.
+        features: shape of its output without the batch axis: (C, H, W), or the task's output shape for the last.
         final_channels: channels of the last features before the classifier.
     """
 
@@ -51,7 +52,7 @@ class Segment:
 
 def build_network(recipe: Recipe, facts: Facts, seed: int, peer: int = 0) -> nn.Sequential:
     """Return the whole backbone of a recipe with the initial weights of a seed and a place in a cohort."""
-    return backbones.build(recipe.backbone, facts.num_classes, facts.image_shape, seed, peer)
+    return backbones.build(recipe.backbone, task_of(recipe, facts).outputs, facts.image_shape, seed, peer)
 
 
 def refuse_auxiliary_heads(recipe: Recipe, trainer: str) -> None:
@@ -95,7 +96,7 @@ def _feature_shapes(recipe: Recipe, facts: Facts, network: nn.Sequential) -> tup
     if ":" in recipe.backbone.name:
         # A file of one's own may change while the process lasts.
         return backbones.feature_shapes(network, facts.image_shape)
-    key = repr((recipe.backbone, facts.num_classes, facts.image_shape))
+    key = repr((recipe.backbone, task_of(recipe, facts).outputs, facts.image_shape))
     if key not in _known_shapes:
         _known_shapes[key] = backbones.feature_shapes(network, facts.image_shape)
     return _known_shapes[key]
@@ -115,3 +116,9 @@ def _trained(module: nn.Module) -> int:
 def features_message(recipe: Recipe, name: str, segment: Segment, batch_size: int) -> Message:
     """Return the message with the features of a segment."""
     return Message(name, (((batch_size, *segment.features), recipe.numerics.precision),))
+
+
+def images_message(recipe: Recipe, facts: Facts, batch_size: int) -> Message:
+    """Return the message with a batch of images, and the labels that the recipe's task has for them."""
+    task = task_of(recipe, facts)
+    return batch_message(batch_size, facts.image_shape, task.label_shape(facts.image_shape), task.label_dtype)

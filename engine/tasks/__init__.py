@@ -1,7 +1,22 @@
-"""What is predicted, and how is it scored?"""
+"""What is predicted, how it is learned, and how it is scored; one file for each task."""
 
-from engine.tasks.classification import CALIBRATION_BINS, ClassificationScore
+from engine.tasks.classification import ClassificationTask
+from engine.tasks.classification_score import CALIBRATION_BINS, ClassificationScore
 from engine.tasks.cohort import CohortScore
+from engine.tasks.finding import task_of
 from engine.tasks.metric import ACCURACY, Metric
+from engine.tasks.task import CommonScore, HeadStyle, Score, Task
 
-__all__ = ["ACCURACY", "CALIBRATION_BINS", "ClassificationScore", "CohortScore", "Metric"]
+__all__ = [
+    "ACCURACY",
+    "CALIBRATION_BINS",
+    "ClassificationScore",
+    "ClassificationTask",
+    "CohortScore",
+    "CommonScore",
+    "HeadStyle",
+    "Metric",
+    "Score",
+    "Task",
+    "task_of",
+]

@@ -29,6 +29,7 @@ from engine.methods import weights_sha256
 from engine.paths import absolute
 from engine.recipes import Backbone
 from engine.streams import generator
+from engine.tasks import task_of
 from engine.training.runs import Run
 
 # Images in the comparison; another number than the one that an ONNX file is traced with.
@@ -125,7 +126,8 @@ def _write_safetensors(run: Run, settings: Backbone, module: nn.Sequential, path
     write_synced(path, safetensors.torch.save(state, _metadata(run, settings)))
     settings = settings.without_weights()
     # Another seed: a weight that the file does not hold would differ.
-    fresh = backbones.build(settings, run.facts.num_classes, run.facts.image_shape, run.recipe.seed + 1)
+    outputs = task_of(run.recipe, run.facts).outputs
+    fresh = backbones.build(settings, outputs, run.facts.image_shape, run.recipe.seed + 1)
     try:
         backbones.load_plain_state(fresh, name, safetensors.torch.load_file(path))
     except safetensors.SafetensorError as error:

@@ -28,6 +28,7 @@ from engine.recipes import (
     with_absolute_paths,
 )
 from engine.runtimes import Runtime, open_runtime
+from engine.tasks import task_of
 from engine.tracking import Console, MetricsLog, Preparation, Record, open_console
 from engine.training.by_products import ByProducts
 from engine.training.departures import Departures
@@ -227,7 +228,8 @@ class _Run:
 
     def _evaluate(self, epoch: int, step: int) -> None:
         recalibrate(self._runtime, self._team, self._source)
-        for split in ("validation", "test") if self._plan.evaluate_test else ("validation",):
+        splits = task_of(self._recipe, self._source.facts).evaluation_splits
+        for split in splits if self._plan.evaluate_test else ("validation",):
             if self._source.facts.sizes.get(split):
                 for batch in self._source.evaluation_batches(split):
                     self._runtime.submit(self._team.evaluation, batch)

@@ -1,7 +1,7 @@
 """Do imports point one way, and is nothing loaded that could run code?
 
     cli -> search, planning, analysis -> training -> runtimes, tracking -> methods -> learners
-        -> objectives, knowledge -> backbones, tasks, data -> recipes
+        -> tasks -> objectives, knowledge -> backbones, data -> recipes
 
 Every room may use errors.py, streams.py, atomic.py, paths.py and reading.py. program.py is known to methods and
 runtimes, and to planning, which foretells what a program costs; of all others only training/preview.py names it, to
@@ -22,8 +22,9 @@ import engine
 ENGINE = Path(engine.__file__).resolve().parent
 LAYERS = (
     {"recipes"},
-    {"backbones", "tasks", "data"},
+    {"backbones", "data"},
     {"objectives", "knowledge"},
+    {"tasks"},
     {"learners"},
     {"methods"},
     {"runtimes", "tracking"},
@@ -235,6 +236,7 @@ UPWARD = [
     ("recipes/a.py", "def f():\n    import engine.training"),
     ("data/a.py", "from engine.backbones import build"),
     ("objectives/a.py", "from engine.learners import Learner"),
+    ("objectives/a.py", "from engine.tasks import Task"),
     ("learners/a.py", "from engine import methods"),
     ("learners/a.py", "from engine.program import Call"),
     ("training/loop.py", "from engine.program import Call"),
