@@ -84,7 +84,12 @@ def segments_of(recipe: Recipe, facts: Facts, network: nn.Sequential) -> tuple[S
     if rule in ("balanced_memory", "balanced_time") and 1 < count < len(network):
         rule = balanced_cuts(recipe, facts, network, count, rule)
     ranges = backbones.cut(network, count, rule, recipe.backbone.name, facts.image_shape)
-    shapes = _feature_shapes(recipe, facts, network)
+    shapes, wanted = _feature_shapes(recipe, facts, network), task_of(recipe, facts).output_shape(facts.image_shape)
+    if shapes[-1] != wanted:
+        raise RecipeError(
+            f"backbone.name={recipe.backbone.name}: the last block gives {shapes[-1]} for each image, but "
+            f"task.kind={recipe.task.kind} needs {wanted}: choose a backbone that is made for this task"
+        )
     return tuple(
         Segment(index, len(ranges), start, stop, shapes[stop - 1], shapes[-2][0])
         for index, (start, stop) in enumerate(ranges)

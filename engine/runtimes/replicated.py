@@ -18,6 +18,7 @@ from engine.methods import Team
 from engine.program import BATCH, SOURCE, Call, Message, Program
 from engine.recipes import DML, Plan, Recipe, Segmented
 from engine.runtimes.runtime import Answer, Runtime
+from engine.tasks import task_of
 
 _SHARED_PHASES = ("forward", "update", "restate")
 _SUMS = ("images_per_second",)
@@ -54,6 +55,8 @@ def check_replicable(recipe: Recipe, facts: Facts, plan: Plan) -> None:
         against, remedy = "only one replica would publish its weights", "method.exchange=predictions"
     elif getattr(method, "on_divergence", "stop") != "stop":
         against, remedy = "a peer cannot leave while its replicas stay", "method.on_divergence=stop"
+    elif task_of(recipe, facts).label_shape(facts.image_shape):
+        against = f"parts of a batch may hold different numbers of labels of task.kind={recipe.task.kind}"
     elif recipe.data.labelled_fraction is not None or recipe.data.labelled_indices is not None:
         against = "where some images have no label, parts of a batch hold different numbers of labels"
     if against:

@@ -114,9 +114,16 @@ def _metadata(run: Run, settings: Backbone) -> dict[str, str]:
         "mean": json.dumps(facts.mean),
         "std": json.dumps(facts.std),
         "input": "float32 [B, C, H, W]: (value in [0, 1] - mean) / std, per channel",
-        "output": "logits, float32 [B, num_classes]",
+        "output": _output(run),
         "engine_version": engine.__version__,
     }
+
+
+def _output(run: Run) -> str:
+    task = task_of(run.recipe, run.facts)
+    if task.num_classes is not None:
+        return "logits, float32 [B, num_classes]"
+    return f"float32 [B, {', '.join(map(str, task.output_shape(run.facts.image_shape)))}]"
 
 
 def _write_safetensors(run: Run, settings: Backbone, module: nn.Sequential, path: Path) -> dict[str, Any]:
