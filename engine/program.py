@@ -160,6 +160,9 @@ class Program:
         return lines
 
 
-def batch_message(batch_size: int, image_shape: Sequence[int]) -> Message:
-    """Return the message that the source gives: uint8 images, int64 labels and int64 indices."""
-    return Message(BATCH, (((batch_size, *image_shape), "uint8"), ((batch_size,), "int64"), ((batch_size,), "int64")))
+def batch_message(
+    batch_size: int, image_shape: Sequence[int], label_shape: Sequence[int] = (), label_dtype: str = "int64"
+) -> Message:
+    """Return the message that the source gives: uint8 images, labels as their task has them, and int64 indices."""
+    images, labels = ((batch_size, *image_shape), "uint8"), ((batch_size, *label_shape), label_dtype)
+    return Message(BATCH, (images, labels, ((batch_size,), "int64")))

@@ -87,6 +87,11 @@ def test_the_batch_has_images_labels_and_indices() -> None:
     assert found.bytes == 128 * 3 * 32 * 32 + 2 * 128 * 8
 
 
+def test_the_labels_of_a_batch_may_be_maps() -> None:
+    found = batch_message(2, (3, 8, 9), (8, 9), "uint8")
+    assert found.parts == (((2, 3, 8, 9), "uint8"), ((2, 8, 9), "uint8"), ((2,), "int64"))
+
+
 def test_learners_are_in_the_order_of_their_first_calls() -> None:
     assert program(NEXT, FORWARD, LAST, UPDATE).learners == ("segment0", "segment1")
     assert program(NEXT).learners == ()

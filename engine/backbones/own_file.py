@@ -110,7 +110,8 @@ def _checked(network: object, name: str, num_classes: int, image_shape: tuple[in
                     "gives each its own learner: make one for each, or put both into one child."
                 )
     out = feature_shapes(network, image_shape)[-1]
-    if out != (num_classes,):
+    # Whether one number or a map for each is wanted, the task knows.
+    if out[:1] != (num_classes,):
         raise RecipeError(
             f"backbone.name={name}: the last child gives {out} for each image. Expected ({num_classes},), "
             "one number for each class: let the function use its num_classes."

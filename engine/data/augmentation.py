@@ -49,10 +49,29 @@ class Augmenter:
         """Return the augmented images, float32 [B, C, H, W] in [0, 1], a pure function of (batch, seed)."""
         images = self._on_device(batch.images)
         draws = draw(len(images), self._seed, batch.epoch, batch.step)
-        pixels = self._resized_crop(images, draws) if self._crops else self._shifted(images, draws)
+        if self._crops:
+            pixels = self._resized_crop(images.float().div_(255), draws, "bilinear")
+        else:
+            pixels = self._shifted(images, draws)
         if self._augmentation.color_jitter:
             pixels = _jitter_color(pixels, self._factors(draws))
         return pixels
+
+    def moved_labels(self, batch: Batch, no_label: int) -> Tensor:
+        """Return label maps [B, H, W] of the augmented images: cropped, resized and mirrored as their pixels are.
+
+        Args:
+            batch: whose labels are maps [B, H, W] of integers, of the size of its images.
+            no_label: the value of what padding adds; where padding reflects, the labels are reflected.
+        """
+        labels = self._on_device(batch.labels)[:, None]
+        draws = draw(len(labels), self._seed, batch.epoch, batch.step)
+        if self._crops:
+            # The nearest label: a mean of classes is no class. Single precision holds integers up to 2 ** 24.
+            return self._resized_crop(labels.float(), draws, "nearest")[:, 0].to(labels.dtype)
+        if not self._augmentation.crop_padding and not self._augmentation.flip:
+            return labels[:, 0]
+        return _move(labels, *self._moves(draws), self._augmentation.padding_mode == "reflect", no_label)[:, 0]
 
     def evaluation_pixels(self, batch: Batch) -> Tensor:
         """Return the images as they are, float32 [B, C, H, W] in [0, 1]."""
@@ -68,12 +87,9 @@ class Augmenter:
 
     def _shifted(self, images: Tensor, draws: Draws) -> Tensor:
         """Crop out of the padded images and mirror them, as one gather of bytes."""
-        padding = self._augmentation.crop_padding
-        if not padding and not self._augmentation.flip:
+        if not self._augmentation.crop_padding and not self._augmentation.flip:
             return images.float().div_(255)
-        shifts = torch.floor(draws.shift * (2 * padding + 1)).long() - padding
-        mirror = draws.mirror < 0.5 if self._augmentation.flip else torch.zeros_like(draws.mirror, dtype=torch.bool)
-        shifts, mirror = shifts.to(self._device), mirror.to(self._device)
+        shifts, mirror = self._moves(draws)
         pixels = torch.empty(images.shape, dtype=torch.float32, device=self._device)
         block = _BLOCK if self._device.type == "cpu" else max(1, len(images))
         for start in range(0, len(images), block):
@@ -82,9 +98,16 @@ class Augmenter:
             torch.div(moved, 255, out=pixels[part])
         return pixels
 
-    def _resized_crop(self, images: Tensor, draws: Draws) -> Tensor:
-        """Cut out an area, resize it to the whole image (bilinear, without antialiasing) and mirror it."""
-        number, _, height, width = images.shape
+    def _moves(self, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Return how far images are moved, int64 [2, B], down and across, and which are mirrored, bool [B]."""
+        padding = self._augmentation.crop_padding
+        shifts = torch.floor(draws.shift * (2 * padding + 1)).long() - padding
+        mirror = draws.mirror < 0.5 if self._augmentation.flip else torch.zeros_like(draws.mirror, dtype=torch.bool)
+        return shifts.to(self._device), mirror.to(self._device)
+
+    def _resized_crop(self, source: Tensor, draws: Draws, mode: str) -> Tensor:
+        """Cut an area out of float32 [B, C, H, W], resize it to the whole (without antialiasing) and mirror it."""
+        number, _, height, width = source.shape
         size = torch.ones(number, dtype=torch.float64)
         boxes = crop_boxes(draws.crop, size * height, size * width)
         # Image coordinates run from -1 to 1 between the outer edges of the border pixels.
@@ -96,16 +119,15 @@ class Augmenter:
         across = torch.stack([scale_across, zero, (left + right) / 2], dim=1)
         down = torch.stack([zero, (lower - upper) / 2, (upper + lower) / 2], dim=1)
         places = torch.stack([across, down], dim=1).float().to(self._device)
-        grid = functional.affine_grid(places, list(images.shape), align_corners=False)
-        source = images.float().div_(255)
-        return functional.grid_sample(source, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        grid = functional.affine_grid(places, list(source.shape), align_corners=False)
+        return functional.grid_sample(source, grid, mode=mode, padding_mode="border", align_corners=False)
 
     def _factors(self, draws: Draws) -> Tensor:
         strength = self._augmentation.color_jitter
         return (1 + strength * (2 * draws.color - 1)).float().to(self._device)
 
 
-def _move(images: Tensor, shifts: Tensor, mirror: Tensor, reflect: bool) -> Tensor:
+def _move(images: Tensor, shifts: Tensor, mirror: Tensor, reflect: bool, padded_with: int = 0) -> Tensor:
     """Return images moved by `shifts` (int64 [2, B], down and across) after padding, then mirrored where asked."""
     number, channels, height, width = images.shape
     rows = torch.arange(height, device=images.device) + shifts[0, :, None]
@@ -119,7 +141,9 @@ def _move(images: Tensor, shifts: Tensor, mirror: Tensor, reflect: bool) -> Tens
         rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
     places = (rows[:, :, None] * width + columns[:, None, :]).view(number, 1, -1).expand(-1, channels, -1)
     moved = images.view(number, channels, -1).gather(2, places).view(images.shape)
-    return moved if inside is None else moved * inside[:, None]
+    if inside is None:
+        return moved
+    return torch.where(inside[:, None], moved, padded_with) if padded_with else moved * inside[:, None]
 
 
 def _reflected(places: Tensor, length: int) -> Tensor:

@@ -36,7 +36,8 @@ class Batch:
     """uint8 [B, C, H, W]."""
 
     labels: np.ndarray
-    """int64 [B], `engine.data.NO_LABEL` for a training image that is used without its label."""
+    """[B, ...] of the shape and dtype that the recipe's task has: int64 [B] classes, `engine.data.NO_LABEL` for a
+    training image that is used without its label; or uint8 [B, H, W] maps."""
 
     indices: np.ndarray
     """int64 [B], position in the whole set of this split: an image's identity, whatever subset is used.

@@ -13,7 +13,7 @@ from engine.learners.meters import Meters
 from engine.learners.propagation import Propagation
 from engine.learners.recalibration import Recalibration
 from engine.learners.statements import Statements
-from engine.tasks import ClassificationScore, CohortScore
+from engine.tasks import Task
 
 
 class Evaluation:
@@ -22,7 +22,7 @@ class Evaluation:
     Args:
         body: the blocks.
         network: the deployed network that the body is a part of.
-        num_classes: of the data.
+        task: which scores the outputs.
         inputs: prepares what the body takes.
         propagation: knows the precision.
         statements: what the learner tells, and whether it has left its cohort.
@@ -34,19 +34,18 @@ class Evaluation:
         self,
         body: nn.Sequential,
         network: str,
-        num_classes: int,
+        task: Task,
         inputs: Inputs,
         propagation: Propagation,
         statements: Statements,
         meters: Meters,
         dtype: torch.dtype,
     ) -> None:
-        self._body, self._network, self._dtype = body, network, dtype
+        self._body, self._network, self._task, self._dtype = body, network, task, dtype
         self._inputs, self._propagation = inputs, propagation
         self._statements, self._meters = statements, meters
         self._recalibration: Recalibration | None = None
-        self._score = ClassificationScore(num_classes)
-        self._together = CohortScore(num_classes)
+        self._score, self._together = task.score(), task.common_score()
 
     def recalibrate(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Add training images to those from which the batch norms' statistics are measured anew.
@@ -74,23 +73,24 @@ class Evaluation:
             return (self._body(self._inputs.prepared(pixels, features)).detach().to(self._dtype),)
 
     def score(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Run the body, which ends with the classifier, and add its predictions to the score.
+        """Run the body, which ends with the network's last block, and add what it gives to the score.
 
         Returns:
-            the class logits [B, classes]; NaN once the learner has left its cohort.
+            the network's output, such as class logits [B, classes]; NaN once the learner has left its cohort.
         """
         (logits,) = self.infer(batch, messages)
         self._score.update(logits.float().cpu(), torch.from_numpy(batch.labels))
         return (self._statements.or_nothing(logits),)
 
     def score_together(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Add what all networks of the cohort predict, [B, classes] each, to their common score."""
-        self._together.update({name: each.float().cpu() for name, each in messages.items()}, batch.labels)
+        """Add the outputs of all networks of the cohort, such as logits [B, classes], to their common score."""
+        assert self._together is not None, "the task has no common score"
+        outputs = {name: each.float().cpu() for name, each in messages.items()}
+        self._together.update(outputs, torch.from_numpy(batch.labels))
         return ()
 
     def scores(self) -> dict[str, dict[str, float]]:
         """Return the scores of the evaluation batches since the last question, by network; `ensemble` is of all."""
-        score, self._score = self._score, ClassificationScore(self._score.num_classes)
-        together, self._together = self._together, CohortScore(self._together.num_classes)
-        found = {self._network: score.result()} if score.images else {}
-        return found | ({"ensemble": together.result()} if together.images else {})
+        scores = {self._network: self._score, "ensemble": self._together}
+        self._score, self._together = self._task.score(), self._task.common_score()
+        return {network: score.result() for network, score in scores.items() if score is not None and score.images}

@@ -10,6 +10,7 @@ from torch import Tensor
 from engine.data import Augmenter, Batch, Facts
 from engine.learners.replicas import Replicas
 from engine.recipes import Recipe
+from engine.tasks import Task
 
 
 class Inputs:
@@ -18,6 +19,7 @@ class Inputs:
     Args:
         recipe: what is trained.
         facts: what is known of the data.
+        task: whose labels are prepared.
         device: where to compute.
 
     Attributes:
@@ -25,8 +27,8 @@ class Inputs:
         replicas: with which this learner shares each batch; None where it trains on all of it.
     """
 
-    def __init__(self, recipe: Recipe, facts: Facts, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, recipe: Recipe, facts: Facts, task: Task, device: torch.device) -> None:
+        self._task, self._device = task, device
         self._format = torch.channels_last if recipe.numerics.channels_last else torch.contiguous_format
         self.augmenter = Augmenter(recipe.data.augmentation, facts, recipe.seed, device)
         self.replicas: Replicas | None = None
@@ -41,7 +43,8 @@ class Inputs:
 
     def labels(self, batch: Batch) -> Tensor:
         """Return the labels on the device; with replicas, this one's rows of them."""
-        return self._own_rows(torch.from_numpy(batch.labels).to(self._device, non_blocking=True))
+        labels = self._task.training_labels(batch, self.augmenter)
+        return self._own_rows(labels.to(self._device, non_blocking=True))
 
     def prepared(self, pixels: Tensor | None, features: Tensor | None = None) -> Tensor:
         """Return what the body takes: the features, or where there are none the pixels normalised."""

@@ -32,6 +32,7 @@ from engine.learners.statements import Statements
 from engine.learners.teaching.passes import Teaching
 from engine.objectives import Context, Objective
 from engine.recipes import Recipe
+from engine.tasks import task_of
 
 # With blocks left out at random, in how many steps the largest is looked for.
 _MEASURED_STEPS = 20
@@ -70,7 +71,8 @@ class Learner(Member):
         self._role = role
         self._recipe = recipe
         self._steps_per_epoch = steps_per_epoch
-        self._inputs = Inputs(recipe, facts, device)
+        self._task = task_of(recipe, facts)
+        self._inputs = Inputs(recipe, facts, self._task, device)
         self._dtype = DTYPES[recipe.numerics.precision]
         self.body = self._inputs.placed(body)
         self.objective = self._inputs.placed(objective)
@@ -94,7 +96,7 @@ class Learner(Member):
         body, inputs, propagation, statements = self.body, self._inputs, self._propagation, self._statements
         self._codistillation = Codistillation(body, self.objective, inputs, propagation, statements, self._frozen)
         self._evaluation = Evaluation(
-            body, role.network, facts.num_classes, inputs, propagation, statements, self._meters, self._dtype
+            body, role.network, self._task, inputs, propagation, statements, self._meters, self._dtype
         )
         if recipe.numerics.compile:
             self.body.compile()
@@ -122,7 +124,7 @@ class Learner(Member):
         """Run the body on the batch's images, or on the features that the segment before gave.
 
         Args:
-            batch: the images, uint8 [B, C, H, W], and their labels.
+            batch: the images, uint8 [B, C, H, W], and their labels, as the task has them.
             messages: nothing, or the features [B, ...], without a graph; never written to.
 
         Returns:
@@ -212,13 +214,12 @@ class Learner(Member):
         self._propagation.check.mask(self.optimizer)
         self._propagation.scaler.step(self.optimizer)
         self._propagation.scaler.update()
-        known = self._teaching.bytes if self._teaching is not None else 0
-        kept = {"copies_of_peers": self._frozen.bytes, "knowledge": known}
+        kept = {"copies_of_peers": self._frozen.bytes, "knowledge": self._teaching.bytes if self._teaching else 0}
         self._memory.measure(self._named, self.optimizer, kept)
         self.optimizer.zero_grad(set_to_none=True)
         self._steps += 1
-        hits = (learned.logits.argmax(1) == labels).sum() if learned.logits is not None else None
-        self._meters.add(learned.losses, len(labels), hits, (labels >= 0).sum(), self.objective.need_labels)
+        hits = self._task.hits(learned.logits, labels) if learned.logits is not None else None
+        self._meters.add(learned.losses, len(labels), hits, self._task.labelled(labels), self.objective.need_labels)
         self._meters.observe({name: value.float() for name, value in learned.observed.items()})
 
     def ask_metrics(self) -> dict[str, float]:

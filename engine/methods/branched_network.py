@@ -28,11 +28,11 @@ from engine.errors import RecipeError
 from engine.learners import Learner, Role, SideBranch, Stated, Trunk
 from engine.methods.branches import branch_blocks, forks_of
 from engine.methods.chain import Chain
-from engine.methods.segments import build_network, refuse_auxiliary_heads, summarise
+from engine.methods.segments import build_network, images_message, refuse_auxiliary_heads, summarise
 from engine.methods.team import LearnerSummary, Network, Team
 from engine.objectives import BranchMimicry, Classification, Objective, Term
 from engine.partition import Segment, whole_network
-from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message
+from engine.program import BATCH, SOURCE, Call, Message, Program
 from engine.recipes import DHM, Recipe, RichBranches
 
 _NETWORK = "network"
@@ -84,10 +84,10 @@ class BranchedNetwork(Chain):
             summaries.append(LearnerSummary(branch, tuple(name for name, _ in blocks.named_children()), 0, count))
         evaluation = Program(
             (Call(SOURCE, "next", (), (BATCH,)), Call(_NETWORK, "score", (BATCH,))),
-            {BATCH: batch_message(recipe.data.evaluation_batch_size, facts.image_shape)},
+            {BATCH: images_message(recipe, facts, recipe.data.evaluation_batch_size)},
             "evaluation",
         )
-        networks = {"network": Network(recipe.backbone, (_NETWORK,))}
+        networks = {"network": Network(recipe.backbone, (_NETWORK,), facts.num_classes)}
         return Team(tuple(summaries), (self._training(recipe, facts, network, forks),), evaluation, networks)
 
     def _training(self, recipe: Recipe, facts: Facts, network: nn.Sequential, forks: Mapping[str, str]) -> Program:
@@ -111,7 +111,7 @@ class BranchedNetwork(Chain):
             Call(_NETWORK, "learn", heard(_NETWORK)),
             Call(_NETWORK, "update", tuple(f"{branch}_gradient" for branch in forks)),
         ]
-        messages = {BATCH: batch_message(rows, facts.image_shape)}
+        messages = {BATCH: images_message(recipe, facts, rows)}
         for branch, fork in forks.items():
             for name in (f"at_{branch}", f"{branch}_gradient"):
                 messages[name] = Message(name, (((rows, *shapes[fork]), dtype),))

@@ -9,10 +9,10 @@ from torch import nn
 from engine import backbones
 from engine.data import Facts
 from engine.errors import RecipeError
+from engine.methods.tasks import require_classes
 from engine.objectives import (
     Branches,
     BranchHead,
-    Classification,
     CompanionSchedule,
     SquaredHinge,
     Term,
@@ -21,6 +21,7 @@ from engine.objectives import (
 from engine.partition import Origin, Segment
 from engine.recipes import DHM, DSN, Branched, Recipe, RichBranches, Segmented
 from engine.streams import seeded
+from engine.tasks import task_of
 
 
 def branches_of(recipe: Recipe) -> Branched | None:
@@ -75,10 +76,11 @@ def branch_blocks(
             return linear_head(shapes[fork], facts.num_classes)
 
 
-def classifier_term(recipe: Recipe) -> Term:
-    """Return the label loss of a network's own classifier."""
+def classifier_term(recipe: Recipe, facts: Facts) -> Term:
+    """Return the label loss of a network's own classifier, which is its task's unless the method has another."""
     settings = recipe.method
-    return SquaredHinge() if isinstance(settings, DSN) and settings.loss == "squared_hinge" else Classification()
+    hinge = isinstance(settings, DSN) and settings.loss == "squared_hinge"
+    return SquaredHinge() if hinge else task_of(recipe, facts).final_term()
 
 
 def branch_terms(
@@ -97,6 +99,7 @@ def branch_terms(
             "measure_gradients_every looks inside the network, which numerics.compile=true makes one piece: set it to "
             "0, or set numerics.compile=false"
         )
+    require_classes(recipe, facts, "method.branches", "leave the branches out")
     names = [name for name, _ in network.named_children()]
     forks = forks_of(settings, facts, network)
     inside = {branch: fork for branch, fork in forks.items() if segment.start <= names.index(fork) < segment.stop}

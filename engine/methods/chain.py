@@ -13,13 +13,14 @@ from engine.data import Facts
 from engine.errors import RecipeError
 from engine.learners import Learner, Role
 from engine.methods.branches import branch_terms, classifier_term
-from engine.methods.segments import build_network, features_message, summarise
+from engine.methods.segments import build_network, features_message, images_message, summarise
 from engine.methods.team import Network, Team
-from engine.objectives import Objective, TappedClassification, Term
+from engine.objectives import Objective, Term
 from engine.partition import Origin, Segment, segments_of
-from engine.program import BATCH, SOURCE, Call, Program, batch_message
+from engine.program import BATCH, SOURCE, Call, Program
 from engine.recipes import Recipe
 from engine.streams import seeded
+from engine.tasks import task_of
 
 # Of each auxiliary classifier that a backbone brings along, as GoogLeNet's in the released code of mutual learning.
 _AUXILIARY_CLASSIFIER_WEIGHT = 0.4
@@ -34,8 +35,8 @@ def _programs(recipe: Recipe, facts: Facts, segments: tuple[Segment, ...]) -> tu
     next: nothing here makes a step wait for another.
     """
     training, evaluation = [Call(SOURCE, "next", (), (BATCH,))], [Call(SOURCE, "next", (), (BATCH,))]
-    training_messages = {BATCH: batch_message(recipe.data.batch_size, facts.image_shape)}
-    evaluation_messages = {BATCH: batch_message(recipe.data.evaluation_batch_size, facts.image_shape)}
+    training_messages = {BATCH: images_message(recipe, facts, recipe.data.batch_size)}
+    evaluation_messages = {BATCH: images_message(recipe, facts, recipe.data.evaluation_batch_size)}
     takes: tuple[str, ...] = (BATCH,)
     for segment in segments:
         gives = () if segment.is_last else (f"features{segment.index}",)
@@ -57,8 +58,8 @@ class Chain:
     """A method that trains a chain of segments.
 
     Attributes:
-        local_objective: makes the objective of a segment that is not the last; the last one's is always plain
-            cross-entropy on the network's own classifier, weight 1.
+        local_objective: makes the objective of a segment that is not the last; the last one's is always the
+            task's own loss on the network's output, weight 1.
     """
 
     local_objective: LocalObjective
@@ -79,7 +80,7 @@ class Chain:
             RecipeError: a loss needs the labels of all images, and not all have one, or there can be no such branches.
         """
         if segment.is_last:
-            final = classifier_term(recipe)
+            final = classifier_term(recipe, facts)
             objective = Objective({final.name: final}, {final.name: 1.0})
         else:
             block = list(network._modules)[segment.stop - 1]
@@ -95,9 +96,10 @@ class Chain:
         inside = list(network._modules)[segment.start : segment.stop]
         if not inside:
             return objective
-        heads = backbones.auxiliary_heads(recipe.backbone, network, facts.num_classes, facts.image_shape)
+        task = task_of(recipe, facts)
+        heads = backbones.auxiliary_heads(recipe.backbone, network, task.outputs, facts.image_shape)
         terms: Mapping[str, Term] = {
-            f"cross_entropy_after_{block}": TappedClassification(block, head)
+            f"cross_entropy_after_{block}": task.tapped_term(block, head)
             for block, head in heads.items()
             if block in inside
         }
@@ -115,7 +117,8 @@ class Chain:
                 objective = self.objective(recipe, facts, segment, network, (recipe.seed, segment.name))
             summaries.append(summarise(segment.name, segment, network, objective))
         training, evaluation = _programs(recipe, facts, segments)
-        networks = {"network": Network(recipe.backbone, tuple(segment.name for segment in segments))}
+        names = tuple(segment.name for segment in segments)
+        networks = {"network": Network(recipe.backbone, names, task_of(recipe, facts).outputs)}
         return Team(tuple(summaries), (training,), evaluation, networks)
 
     def build_learner(

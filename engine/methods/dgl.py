@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from engine.data import Facts
 from engine.methods.chain import Chain
-from engine.objectives import AuxiliaryClassification, Objective, dgl_head
+from engine.methods.tasks import local_objective_of_task
+from engine.objectives import Objective
 from engine.partition import Segment
 from engine.recipes import Recipe
 
 
 def local_objective(recipe: Recipe, facts: Facts, segment: Segment) -> Objective:
     """Return the objective of a segment that is not the last."""
-    head = dgl_head(segment.features, facts.num_classes)
-    return Objective({"cross_entropy": AuxiliaryClassification(head)}, {"cross_entropy": 1.0})
+    return local_objective_of_task(recipe, facts, segment, "dgl")
 
 
 METHOD = Chain(local_objective)

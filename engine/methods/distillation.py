@@ -15,11 +15,11 @@ from engine.data import Facts
 from engine.learners import Learner, Role, Teacher
 from engine.methods.networks import weights_sha256
 from engine.methods.pretrained import open_pretrained
-from engine.methods.segments import build_network, refuse_auxiliary_heads, summarise
+from engine.methods.segments import build_network, images_message, refuse_auxiliary_heads, summarise
 from engine.methods.team import LearnerSummary, Network, Team
 from engine.objectives import Classification, Mimicry, Objective
 from engine.partition import whole_network
-from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message
+from engine.program import BATCH, SOURCE, Call, Message, Program
 from engine.recipes import Distillation, Recipe
 
 _TEACHER, _STUDENT = "teacher", "student"
@@ -47,17 +47,19 @@ class _Distillation:
                 Call(_STUDENT, "update", (_PREDICTIONS,)),
             ),
             {
-                BATCH: batch_message(rows, facts.image_shape),
+                BATCH: images_message(recipe, facts, rows),
                 _PREDICTIONS: Message(_PREDICTIONS, (((rows, facts.num_classes), dtype),)),
             },
             "training",
         )
         evaluation = Program(
             (Call(SOURCE, "next", (), (BATCH,)), Call(_STUDENT, "score", (BATCH,))),
-            {BATCH: batch_message(recipe.data.evaluation_batch_size, facts.image_shape)},
+            {BATCH: images_message(recipe, facts, recipe.data.evaluation_batch_size)},
             "evaluation",
         )
-        return Team(summaries, (training,), evaluation, {"network": Network(recipe.backbone, (_STUDENT,))})
+        return Team(
+            summaries, (training,), evaluation, {"network": Network(recipe.backbone, (_STUDENT,), facts.num_classes)}
+        )
 
     def build_learner(
         self, recipe: Recipe, facts: Facts, steps_per_epoch: int, name: str, device: torch.device

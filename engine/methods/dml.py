@@ -31,10 +31,12 @@ from engine.methods.cohort import members_of
 from engine.methods.exchange import Exchange, Peer
 from engine.methods.finding import chain_of
 from engine.methods.segments import summarise
+from engine.methods.tasks import distribution_axis
 from engine.methods.team import Network, Team
 from engine.objectives import ConfidencePenalty, FeatureMimicry, Mimicry, Objective, Term
 from engine.recipes import DML, EndToEnd, Recipe
 from engine.streams import seeded
+from engine.tasks import task_of
 
 
 class _DeepMutualLearning:
@@ -51,9 +53,10 @@ class _DeepMutualLearning:
                         exchange, place, depth, network, facts, peer.member.role(peer.segments[depth], (), False)
                     )
                 summaries.append(summarise(peer.learner(depth), peer.segments[depth], network, objective))
+        outputs = task_of(recipe, facts).outputs
         networks = {
             peer.member.name: Network(
-                peer.member.recipe.backbone, tuple(peer.learner(depth) for depth in range(exchange.depths))
+                peer.member.recipe.backbone, tuple(peer.learner(depth) for depth in range(exchange.depths)), outputs
             )
             for peer in exchange.peers
         }
@@ -150,8 +153,10 @@ def _objective(
     )
     terms: dict[str, Term] = {}
     if exchange.weight(depth):
+        field = "method.weight" if depth == exchange.depths - 1 else "method.local_weight"
         terms[Mimicry.name] = Mimicry(
             exchange.heard(place, depth, "predictions"),
+            axis=distribution_axis(member.recipe, facts, field),
             divergence=method.divergence,
             target=method.target,
             reduction=method.reduction,
@@ -160,7 +165,8 @@ def _objective(
     if exchange.feature_weight(depth):
         terms[FeatureMimicry.name] = FeatureMimicry(exchange.heard(place, depth, "pooled"))
     if method.confidence_weight and depth == exchange.depths - 1:
-        terms[ConfidencePenalty.name] = ConfidencePenalty()
+        axis = distribution_axis(member.recipe, facts, "method.confidence_weight")
+        terms[ConfidencePenalty.name] = ConfidencePenalty(axis)
     weights = {
         Mimicry.name: exchange.weight(depth),
         FeatureMimicry.name: exchange.feature_weight(depth),

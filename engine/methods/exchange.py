@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from engine.data import Facts
 from engine.learners import Stated
 from engine.methods.cohort import Member
-from engine.methods.segments import features_message
+from engine.methods.segments import features_message, images_message
 from engine.partition import Segment
-from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message
+from engine.program import BATCH, SOURCE, Call, Message, Program
 from engine.recipes import DML, Recipe
+from engine.tasks import task_of
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Exchange:
     def _training(self, recipe: Recipe, facts: Facts, *, exchanging: bool) -> Program:
         rows = recipe.data.batch_size
         calls = [Call(SOURCE, "next", (), (BATCH,))]
-        messages = {BATCH: batch_message(rows, facts.image_shape)}
+        messages = {BATCH: images_message(recipe, facts, rows)}
         if exchanging and self.method.exchange == "weights" and self.weight(self.depths - 1):
             calls += self._weights_calls()
             messages |= self._weights_messages()
@@ -122,7 +123,7 @@ class Exchange:
         rows, dtype = recipe.data.batch_size, recipe.numerics.precision
         shapes: dict[Stated, tuple[int, ...]] = {
             "features": peer.segments[depth].features,
-            "predictions": (facts.num_classes,),
+            "predictions": task_of(recipe, facts).prediction_shape(facts.image_shape),
             "pooled": (peer.pooled,),
         }
         return {
@@ -146,8 +147,8 @@ class Exchange:
         """Return the program that scores each peer, and all together as an ensemble."""
         rows = recipe.data.evaluation_batch_size
         calls = [Call(SOURCE, "next", (), (BATCH,))]
-        messages = {BATCH: batch_message(rows, facts.image_shape)}
-        together = len(self.peers) > 1
+        messages = {BATCH: images_message(recipe, facts, rows)}
+        together = len(self.peers) > 1 and task_of(recipe, facts).common_score() is not None
         predictions: list[str] = []
         for peer in self.peers:
             for depth, segment in enumerate(peer.segments):

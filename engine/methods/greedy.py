@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from engine.data import Facts
 from engine.methods.chain import Chain
-from engine.objectives import EMBEDDING_SIZE, AuxiliaryClassification, Contrastive, Objective, linear_head
+from engine.methods.tasks import local_objective_of_task, require_classes
+from engine.objectives import EMBEDDING_SIZE, Contrastive, Objective, linear_head
 from engine.partition import Segment
 from engine.recipes import Greedy, Recipe
 
@@ -20,10 +21,10 @@ def local_objective(recipe: Recipe, facts: Facts, segment: Segment) -> Objective
     method = recipe.method
     assert isinstance(method, Greedy)
     if method.head == "contrastive":
+        require_classes(recipe, facts, "method.head=contrastive", "set method.head=softmax")
         head = linear_head(segment.features, EMBEDDING_SIZE)
         return Objective({"contrastive": Contrastive(head)}, {"contrastive": 1.0})
-    head = linear_head(segment.features, facts.num_classes)
-    return Objective({"cross_entropy": AuxiliaryClassification(head)}, {"cross_entropy": 1.0})
+    return local_objective_of_task(recipe, facts, segment, "linear")
 
 
 METHOD = Chain(local_objective)

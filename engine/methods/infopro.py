@@ -13,9 +13,9 @@ from __future__ import annotations
 from engine.data import Facts
 from engine.errors import RecipeError
 from engine.methods.chain import Chain
+from engine.methods.tasks import local_term, require_classes
 from engine.objectives import (
     EMBEDDING_SIZE,
-    AuxiliaryClassification,
     Contrastive,
     Objective,
     Reconstruction,
@@ -25,6 +25,7 @@ from engine.objectives import (
 )
 from engine.partition import Segment
 from engine.recipes import InfoPro, Recipe
+from engine.recipes.methods.local_learning import Head
 
 
 def local_objective(recipe: Recipe, facts: Facts, segment: Segment) -> Objective:
@@ -41,13 +42,18 @@ def local_objective(recipe: Recipe, facts: Facts, segment: Segment) -> Objective
     terms: dict[str, Term] = {}
     if reconstruction > 0:
         terms["reconstruction"] = Reconstruction(decoder_for(segment.features, facts.image_shape))
-    contrastive = method.head == "contrastive"
-    name = "contrastive" if contrastive else "cross_entropy"
+    weights = {"reconstruction": reconstruction}
     if classification > 0:
-        outputs = EMBEDDING_SIZE if contrastive else facts.num_classes
-        head = head_for(segment.features, facts.image_shape, outputs, segment.final_channels)
-        terms[name] = Contrastive(head) if contrastive else AuxiliaryClassification(head)
-    return Objective(terms, {"reconstruction": reconstruction, name: classification})
+        term = _task_term(recipe, facts, segment, method.head)
+        terms[term.name], weights[term.name] = term, classification
+    return Objective(terms, weights)
+
+
+def _task_term(recipe: Recipe, facts: Facts, segment: Segment, head: Head) -> Term:
+    if head != "contrastive":
+        return local_term(recipe, facts, segment, "infopro")
+    require_classes(recipe, facts, "method.head=contrastive", "set method.head=softmax")
+    return Contrastive(head_for(segment.features, facts.image_shape, EMBEDDING_SIZE, segment.final_channels))
 
 
 METHOD = Chain(local_objective)

@@ -26,7 +26,7 @@ def assemble(network: Network, facts: Facts, states: Mapping[str, LearnerState])
     """
     # The trained weights replace whatever the training started from, so that file need not exist any more.
     settings = network.backbone.without_weights()
-    module = backbones.build(settings, facts.num_classes, facts.image_shape, seed=0)
+    module = backbones.build(settings, network.outputs, facts.image_shape, seed=0)
     missing = [learner for learner in network.learners if learner not in states]
     if missing:
         raise RunError(f"the checkpoint holds the learners {', '.join(states)}, but not {', '.join(missing)}")

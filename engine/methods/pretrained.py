@@ -100,6 +100,11 @@ def _from_run(folder: Path, name: str | None, recipe: Recipe, facts: Facts) -> n
     _check_code(read_json(folder / "recipe.json", RecipeError), recipe)
     earlier = load_recipe(folder / "recipe.json")
     checkpoint = require_checkpoint(folder / "checkpoints")
+    if earlier.task != recipe.task:
+        raise RecipeError(
+            f"was trained for task.kind={earlier.task.kind}, but the task here is task.kind={recipe.task.kind}; give a "
+            "teacher of the same task"
+        )
     known = Facts.from_json(checkpoint.values["facts"])
     _check_images(known.num_classes, known.image_shape, known.mean, known.std, facts)
     networks = method_of(earlier).team(earlier, known).networks

@@ -10,13 +10,14 @@ from engine.errors import RecipeError
 from engine.methods.team import LearnerSummary
 from engine.objectives import Objective
 from engine.partition import Segment
-from engine.program import Message
+from engine.program import Message, batch_message
 from engine.recipes import Recipe
+from engine.tasks import task_of
 
 
 def build_network(recipe: Recipe, facts: Facts, seed: int, peer: int = 0) -> nn.Sequential:
     """Return the whole backbone of a recipe with the initial weights of a seed and a place in a cohort."""
-    return backbones.build(recipe.backbone, facts.num_classes, facts.image_shape, seed, peer)
+    return backbones.build(recipe.backbone, task_of(recipe, facts).outputs, facts.image_shape, seed, peer)
 
 
 def refuse_auxiliary_heads(recipe: Recipe, trainer: str) -> None:
@@ -51,3 +52,9 @@ def _trained(module: nn.Module) -> int:
 def features_message(recipe: Recipe, name: str, segment: Segment, batch_size: int) -> Message:
     """Return the message with the features of a segment."""
     return Message(name, (((batch_size, *segment.features), recipe.numerics.precision),))
+
+
+def images_message(recipe: Recipe, facts: Facts, batch_size: int) -> Message:
+    """Return the message with a batch of images, and the labels that the recipe's task has for them."""
+    task = task_of(recipe, facts)
+    return batch_message(batch_size, facts.image_shape, task.label_shape(facts.image_shape), task.label_dtype)

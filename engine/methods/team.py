@@ -39,10 +39,12 @@ class Network:
     Attributes:
         backbone: what it is.
         learners: those whose bodies form it, in order.
+        outputs: values, or channels, that its last block gives for its task.
     """
 
     backbone: Backbone
     learners: tuple[str, ...]
+    outputs: int
 
 
 @dataclass(frozen=True)

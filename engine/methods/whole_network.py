@@ -11,13 +11,14 @@ from torch import nn
 from engine.data import Facts
 from engine.learners import Bystander, Learner, Role
 from engine.learners.teaching.passes import Teaching
-from engine.methods.segments import build_network, refuse_auxiliary_heads, summarise
+from engine.methods.segments import build_network, images_message, refuse_auxiliary_heads, summarise
 from engine.methods.team import Network, Team
 from engine.objectives import Objective
 from engine.partition import whole_network
-from engine.program import BATCH, SOURCE, Call, Program, batch_message
+from engine.program import BATCH, SOURCE, Call, Program
 from engine.recipes import Recipe
 from engine.streams import seeded
+from engine.tasks import task_of
 
 NAME = "network"
 
@@ -64,25 +65,25 @@ class WholeNetwork:
         companions = 1 if recipe.method.companions == "none" else 2
         training = Program(
             (Call(SOURCE, "next", (), (BATCH,)), Call(NAME, "forward", (BATCH,)), Call(NAME, "update")),
-            {BATCH: batch_message(companions * recipe.data.batch_size, facts.image_shape)},
+            {BATCH: images_message(recipe, facts, companions * recipe.data.batch_size)},
             "training",
         )
         images = recipe.method.recalibration_images
         recalibration = Program(
             (Call(SOURCE, "next", (), (BATCH,)), Call(NAME, "recalibrate", (BATCH,))),
-            {BATCH: batch_message(recipe.data.batch_size, facts.image_shape)},
+            {BATCH: images_message(recipe, facts, recipe.data.batch_size)},
             "recalibration",
         )
         evaluation = Program(
             (Call(SOURCE, "next", (), (BATCH,)), Call(NAME, "score", (BATCH,))),
-            {BATCH: batch_message(recipe.data.evaluation_batch_size, facts.image_shape)},
+            {BATCH: images_message(recipe, facts, recipe.data.evaluation_batch_size)},
             "evaluation",
         )
         return Team(
             (summarise(NAME, segment, network, objective),),
             (training,),
             evaluation,
-            {"network": Network(recipe.backbone, (NAME,))},
+            {"network": Network(recipe.backbone, (NAME,), task_of(recipe, facts).outputs)},
             recalibration if images else None,
             images,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -69,6 +70,7 @@ class Mimicry(Term):
         reduction: ``mean`` over the peers, as printed in the paper, or ``sum``, as in its released code, which is
             K-1 times as strong. For the targets that are a mean of peers, ``sum`` multiplies by their number.
         temperature: T, above 0; the loss is scaled by T^2.
+        axis: that of the classes in the predictions; at all others the divergences are averaged, as over the batch.
 
     Raises:
         RecipeError: when called, a peer tells other classes apart than the learner does.
@@ -84,6 +86,7 @@ class Mimicry(Term):
         target: MimicryTarget = "peers",
         reduction: MimicryReduction = "mean",
         temperature: float = 1.0,
+        axis: int = 1,
     ) -> None:
         super().__init__()
         assert len(set(teachers)) == len(teachers) > 0, f"teachers {teachers} are none, or not all different"
@@ -93,6 +96,7 @@ class Mimicry(Term):
         self.target = target
         self.reduction = reduction
         self.temperature = temperature
+        self.axis = axis
 
     def forward(self, features: Tensor, context: Context) -> TermValue:
         """Return the loss; 0 without graph if this step brings no message of a peer."""
@@ -101,8 +105,9 @@ class Mimicry(Term):
         peers = peer_messages(context, self.teachers, predictions, self.name)
         if peers is None:
             return TermValue(predictions.new_zeros((), dtype=torch.float32))
+        peers = replace(peers, values=_as_rows(peers.values, self.axis + 1, first=1))
         with full_precision(predictions):
-            student = _log_probabilities(predictions, self.temperature)
+            student = _log_probabilities(_as_rows(predictions, self.axis), self.temperature)
             per_image = _PER_IMAGE[self.divergence](self._targets(peers), student)
             losses = self.temperature**2 * per_image.mean(dim=-1)
             return TermValue(peers.total(losses) if self.reduction == "sum" else peers.mean(losses))
@@ -119,6 +124,11 @@ class Mimicry(Term):
         counted = peers.usable | ~peers.usable.any()
         summed = each.masked_fill(~counted[:, None, None], -math.inf).logsumexp(dim=0, keepdim=True)
         return summed - counted.sum().log()
+
+
+def _as_rows(logits: Tensor, axis: int, first: int = 0) -> Tensor:
+    """Return logits ``[..., rows, classes]``: all axes from the first one on but that of the classes become one."""
+    return logits if logits.dim() == first + 2 else logits.movedim(axis, -1).flatten(first, -2)
 
 
 def _log_probabilities(logits: Tensor, temperature: float) -> Tensor:

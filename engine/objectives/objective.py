@@ -32,12 +32,12 @@ class Context:
     """What a term may look at besides the features of its learner.
 
     Attributes:
-        labels: int64 ``[B]``, the class of each image; -1 where it has no label.
+        labels: ``[B, ...]`` as the task has them; of classification int64 ``[B]``, -1 where an image has no label.
         pixels: float32 ``[B, C, H, W]`` in [0, 1], the augmented image before normalisation; None where no term
             needs it.
         messages: tensors that other learners gave, by message name; without a graph. One that this step does not
             bring is missing.
-        predictions: ``[B, classes]``, the learner's own class logits with their graph, where a term classifies; the
+        predictions: what the learner itself predicts, such as class logits ``[B, classes]``, with their graph; the
             objective computes them once for all of its terms unless they are given.
         tapped: outputs of blocks inside the body with their graph, by block name; those that terms ask for.
         mixed: what the images were mixed with; None where they were not.

@@ -20,7 +20,7 @@ class PeerMessages:
     """What the peers gave in this step, of which some may have diverged.
 
     Attributes:
-        values: float32 ``[peers, B, n]`` without graph; zeros where the peer has diverged.
+        values: float32 ``[peers, B, n]``, or ``[peers, B, n, ...]``, without graph; zeros where the peer has diverged.
         usable: bool ``[peers]``, False where the peer has diverged.
     """
 
@@ -43,9 +43,9 @@ def peer_messages(context: Context, names: Sequence[str], own: Tensor, wanted_by
     on the host, which would have to wait for the device; so it stays in the result as zeros that do not count.
 
     Args:
-        context: holds the messages, each ``[B, n]`` of any floating dtype.
+        context: holds the messages, each ``[B, n]`` or ``[B, n, ...]`` of any floating dtype.
         names: of the messages.
-        own: ``[B, n]``, what the learner itself has in their place.
+        own: of their shape, what the learner itself has in their place.
         wanted_by: name of the term, for the error.
 
     Raises:
@@ -65,4 +65,4 @@ def peer_messages(context: Context, names: Sequence[str], own: Tensor, wanted_by
     values = torch.stack(list(given.values()))
     # A comparison with NaN is False.
     usable = (values.abs() <= _LARGEST).flatten(1).all(dim=1)
-    return PeerMessages(torch.where(usable[:, None, None], values, 0.0), usable)
+    return PeerMessages(torch.where(usable.view(-1, *[1] * (values.dim() - 1)), values, 0.0), usable)

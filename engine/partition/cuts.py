@@ -6,10 +6,12 @@ from torch import nn
 
 from engine import backbones
 from engine.data import Facts
+from engine.errors import RecipeError
 from engine.partition.balancing import balance
 from engine.partition.segment import Segment, SegmentObjective, segment_of
 from engine.partition.segment_costs import CostProfile
 from engine.recipes import Recipe, Segmented
+from engine.tasks import task_of
 
 _known_shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
 _found: dict[tuple[SegmentObjective, str], tuple[str, ...]] = {}
@@ -53,7 +55,7 @@ def _balanced(recipe: Recipe, facts: Facts, network: nn.Sequential, objective: S
     method = recipe.method
     rule, count = method.cuts, method.num_segments
     setting = repr((rule, count, method, recipe.backbone, recipe.data.batch_size, recipe.numerics.precision))
-    setting += repr((facts.image_shape, facts.num_classes, [tuple(weight.shape) for weight in network.parameters()]))
+    setting += repr((facts.image_shape, recipe.task, [tuple(weight.shape) for weight in network.parameters()]))
     key = (objective, setting)
     if key not in _found:
         profile = CostProfile(recipe, facts, network, count, objective)
@@ -65,10 +67,18 @@ def _balanced(recipe: Recipe, facts: Facts, network: nn.Sequential, objective: S
 
 def _feature_shapes(recipe: Recipe, facts: Facts, network: nn.Sequential) -> tuple[tuple[int, ...], ...]:
     """Return the shapes of all blocks' outputs; each backbone is looked at once."""
-    if ":" in recipe.backbone.name:
-        # A file of one's own may change while the process lasts.
-        return backbones.feature_shapes(network, facts.image_shape)
-    key = repr((recipe.backbone, facts.num_classes, facts.image_shape))
-    if key not in _known_shapes:
-        _known_shapes[key] = backbones.feature_shapes(network, facts.image_shape)
-    return _known_shapes[key]
+    task = task_of(recipe, facts)
+    key = repr((recipe.backbone, task.outputs, facts.image_shape))
+    found = _known_shapes.get(key)
+    if found is None:
+        found = backbones.feature_shapes(network, facts.image_shape)
+    # A file of one's own may change while the process lasts.
+    if ":" not in recipe.backbone.name:
+        _known_shapes[key] = found
+    wanted = task.output_shape(facts.image_shape)
+    if found[-1] != wanted:
+        raise RecipeError(
+            f"backbone.name={recipe.backbone.name}: the last block gives {found[-1]} for each image, but "
+            f"task.kind={recipe.task.kind} needs {wanted}: choose a backbone that is made for this task"
+        )
+    return found

@@ -25,6 +25,7 @@ from engine.objectives import Context, Objective
 from engine.partition.cost_counter import Ledger, SavedStorages, in_precision
 from engine.partition.segment import SegmentObjective, segment_of
 from engine.recipes import Recipe
+from engine.tasks import task_of
 
 # One core of an AMD EPYC with AVX-512, float32, fitted to the measured times of ResNet-32's blocks at batch 128: 15 of
 # 16 within 10 %. Only their ratio matters for a cut.
@@ -134,7 +135,7 @@ class CostProfile:
         """Return of each unit saved bytes, seconds, and the bytes that the unit before it saves, too."""
         features = torch.empty(self._recipe.data.batch_size, *self._facts.image_shape, device="meta")
         saved, seconds, shared = [], [], []
-        classes, last = (self._facts.num_classes,), self.num_segments - 1
+        classes, last = task_of(self._recipe, self._facts).output_shape(self._facts.image_shape), self.num_segments - 1
         forks = self._objective(last, 0, self.units).taps
         children = list(self._network.named_children())
         seen: dict[str, _Unit] = {}
@@ -193,7 +194,7 @@ class CostProfile:
         seen = [output] if output_saved else []
         seen += taps.values() if tapped_saved else ()
         pixels = torch.empty(rows, *self._facts.image_shape, device="meta") if objective.needs_pixels else None
-        labels = torch.empty(rows, dtype=torch.int64, device="meta")
+        labels = task_of(self._recipe, self._facts).zero_labels(rows, torch.device("meta"))
         kept, ledger = SavedStorages([*objective.parameters(), *objective.buffers(), *seen]), Ledger()
         with ledger, kept.counting(), in_precision(DTYPES[self._recipe.numerics.precision]):
             objective(output, Context(labels, pixels, tapped=taps, step=1)).total.backward()

@@ -33,6 +33,7 @@ from engine.objectives import Context
 from engine.partition import Ledger, SavedStorages, in_precision, layer_macs, modelled_seconds
 from engine.program import BATCH, Message
 from engine.recipes import Recipe
+from engine.tasks import task_of
 
 _META = torch.device("meta")
 _COPIES, _KNOWLEDGE = "copies_of_peers", "knowledge"
@@ -187,7 +188,7 @@ class _Step:
             self.body_activations, self.macs = kept.bytes, self.ledger.macs
             self.forward_seconds = self._seconds() - before
             self.trunk = (max(ends) - before) / self.forward_seconds if ends else 1.0
-            labels = torch.empty(rows, dtype=torch.int64, device=_META)
+            labels = task_of(recipe, facts).zero_labels(rows, _META)
             messages = {message.name: _tensor(message) for message in heard}
             context = Context(labels, pixels, messages)
             value = propagation.value(pending, context)

@@ -21,6 +21,7 @@ from engine.partition import segment_of
 from engine.planning.estimate import segmented
 from engine.planning.sizes import without_files
 from engine.recipes import Recipe
+from engine.tasks import task_of
 
 _ROUNDS = 5
 _FIRST_ROWS = 2
@@ -93,7 +94,7 @@ class TimedBlocks:
 
     def _time(self, module: nn.Module, shape: tuple[int, ...], needs_gradient: bool) -> float:
         features = torch.randn(self.rows, *shape, device=self.device, requires_grad=needs_gradient)
-        labels = torch.zeros(self.rows, dtype=torch.int64, device=self.device)
+        labels = task_of(self._recipe, self._facts).zero_labels(self.rows, self.device)
         pixels = torch.rand(self.rows, *self._facts.image_shape, device=self.device)
         dtype = DTYPES[self._recipe.numerics.precision]
         self._wait()

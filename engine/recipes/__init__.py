@@ -52,7 +52,6 @@ from engine.recipes.overrides import apply_overrides
 from engine.recipes.plan import Plan, plan_from_dict, plan_to_dict, plan_to_json, plan_with_absolute_paths
 from engine.recipes.problems import nearest
 from engine.recipes.recipe import (
-    Classification,
     Numerics,
     Recipe,
     cautions,
@@ -61,6 +60,7 @@ from engine.recipes.recipe import (
     recipe_to_dict,
     with_absolute_paths,
 )
+from engine.recipes.tasks import Classification, OwnTask
 
 __all__ = [
     "Adam",
@@ -104,6 +104,7 @@ __all__ = [
     "ONE",
     "Obstacle",
     "Optimizer",
+    "OwnTask",
     "PSKD",
     "Peer",
     "Plan",

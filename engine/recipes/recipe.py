@@ -16,13 +16,7 @@ from engine.recipes.data import Data
 from engine.recipes.methods import Method
 from engine.recipes.optimizer import SGD, Cosine, Optimizer, Schedule
 from engine.recipes.settings import settings
-
-
-@settings
-class Classification:
-    """Predict one of C classes; scored by accuracy."""
-
-    kind: Literal["classification"] = "classification"
+from engine.recipes.tasks import Classification, Task
 
 
 @settings
@@ -64,7 +58,7 @@ class Recipe:
     data: Data
     """The images."""
 
-    task: Classification = Classification()
+    task: Task = Classification()
     """What is predicted, and how it is scored."""
 
     optimizer: Optimizer = SGD()
@@ -152,4 +146,5 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
     if data.labelled_indices is not None:
         listed = str(absolute(data.labelled_indices, "data.labelled_indices", RecipeError))
         data = dataclasses.replace(data, labelled_indices=listed)
-    return dataclasses.replace(recipe, backbone=recipe.backbone.with_absolute_paths(), data=data, method=method)
+    backbone, task = recipe.backbone.with_absolute_paths(), recipe.task.with_absolute_paths()
+    return dataclasses.replace(recipe, backbone=backbone, data=data, method=method, task=task)

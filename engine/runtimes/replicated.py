@@ -19,6 +19,7 @@ from engine.phases import PHASES, QUESTIONS
 from engine.program import BATCH, SOURCE, Call, Message, Program
 from engine.recipes import Obstacle, Plan, Recipe
 from engine.runtimes.runtime import Answer, Runtime
+from engine.tasks import task_of
 
 _SUMS = ("images_per_second",)
 
@@ -41,6 +42,8 @@ def check_replicable(recipe: Recipe, facts: Facts, plan: Plan) -> None:
     if replicas == 1:
         return
     obstacle = recipe.method.obstacle_to_replicas()
+    if obstacle is None and task_of(recipe, facts).label_shape(facts.image_shape):
+        obstacle = Obstacle(f"parts of a batch may hold different numbers of labels of task.kind={recipe.task.kind}")
     if obstacle is None and (recipe.data.labelled_fraction is not None or recipe.data.labelled_indices is not None):
         obstacle = Obstacle("where some images have no label, parts of a batch hold different numbers of labels")
     if obstacle is not None:

@@ -1,16 +1,24 @@
-"""What is predicted, and how is it scored?"""
+"""What is predicted, how it is learned, and how it is scored; one file for each task."""
 
-from engine.tasks.classification import CALIBRATION_BINS, ClassificationScore
+from engine.tasks.classification import ClassificationTask
+from engine.tasks.classification_score import CALIBRATION_BINS, ClassificationScore
 from engine.tasks.cohort import CohortScore
-from engine.tasks.headline import headline_of
+from engine.tasks.finding import headline_of, task_of
 from engine.tasks.metric import ACCURACY, SCORES, Metric
+from engine.tasks.task import CommonScore, HeadStyle, Score, Task
 
 __all__ = [
     "ACCURACY",
     "CALIBRATION_BINS",
-    "SCORES",
     "ClassificationScore",
+    "ClassificationTask",
     "CohortScore",
+    "CommonScore",
+    "HeadStyle",
     "Metric",
+    "SCORES",
+    "Score",
+    "Task",
     "headline_of",
+    "task_of",
 ]

@@ -1,94 +1,57 @@
-"""How good are predicted classes?"""
+"""Classification: one of C classes for each image, learned by cross-entropy, scored by accuracy."""
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import ClassVar
 
-from engine.errors import DataError
+from torch import Tensor, nn
 
-CALIBRATION_BINS = 15
-
-
-class ClassificationScore:
-    """Counts over the batches of one evaluation, whatever their sizes.
-
-    Sums are integers and float64 on the CPU, so the result does not depend on how the images are batched beyond
-    float64 rounding. Of equal logits the lower class counts as predicted first; a prediction that is not a number
-    is wrong.
-
-    Attributes:
-        num_classes: number of logits per image.
-        images: number of images so far.
-    """
-
-    def __init__(self, num_classes: int) -> None:
-        self.num_classes = num_classes
-        self.images = 0
-        self._correct = 0
-        self._correct_in_top5 = 0
-        self._loss = 0.0
-        self._bin_confidence = torch.zeros(CALIBRATION_BINS, dtype=torch.float64)
-        self._bin_correct = torch.zeros(CALIBRATION_BINS, dtype=torch.float64)
-
-    def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Add one batch.
-
-        Args:
-            logits: ``[B, classes]``, any floating dtype, on any device.
-            labels: int64 ``[B]``.
-
-        Raises:
-            DataError: a label is negative or not below the number of logits.
-        """
-        logits, labels = logits.detach().cpu().double(), labels.detach().cpu()
-        images = len(labels)
-        assert logits.shape == (images, self.num_classes), f"expected {images} rows of {self.num_classes} logits"
-        outside = labels[(labels < 0) | (labels >= self.num_classes)]
-        if len(outside) > 0:
-            raise DataError(
-                f"label {int(outside[0])} found, but the network predicts {self.num_classes} classes, 0 to "
-                f"{self.num_classes - 1}: correct the data set's labels or its number of classes"
-            )
-        self.images += images
-        rank = _rank_of_label(logits, labels)
-        self._correct += int((rank == 0).sum())
-        self._correct_in_top5 += int((rank < 5).sum())
-        self._loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-        confidence = logits.softmax(dim=1).amax(dim=1)
-        # Bin m holds (m / bins, (m + 1) / bins]; a NaN must reach the sums but cannot be a bin's index.
-        bins = (confidence.nan_to_num(nan=1.0) * CALIBRATION_BINS).ceil().long().clamp(1, CALIBRATION_BINS) - 1
-        self._bin_confidence.index_add_(0, bins, confidence)
-        self._bin_correct.index_add_(0, bins, (rank == 0).double())
-
-    def result(self) -> dict[str, float]:
-        """Return the scores over all images so far.
-
-        ``accuracy`` and, for more than 5 classes, ``top5_accuracy`` in [0, 1]; ``loss``, mean cross-entropy in nats;
-        ``expected_calibration_error`` in [0, 1] over 15 equal bins of confidence (Guo et al. 2017, equation 3);
-        ``images``, the count.
-
-        Raises:
-            DataError: there was no image.
-        """
-        if self.images == 0:
-            raise DataError("no image was scored: the split is empty, so give it at least one image")
-        scores = {"accuracy": self._correct / self.images}
-        if self.num_classes > 5:
-            scores["top5_accuracy"] = self._correct_in_top5 / self.images
-        scores["loss"] = self._loss / self.images
-        scores["expected_calibration_error"] = (
-            float((self._bin_confidence - self._bin_correct).abs().sum()) / self.images
-        )
-        scores["images"] = self.images
-        return scores
+from engine.objectives import AuxiliaryClassification, Classification, TappedClassification, Term
+from engine.tasks.classification_score import ClassificationScore
+from engine.tasks.cohort import CohortScore
+from engine.tasks.metric import ACCURACY, Metric
+from engine.tasks.task import Task
 
 
-def _rank_of_label(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return int64 ``[B]``: how many classes are predicted before the label's."""
-    own = logits.gather(1, labels[:, None])
-    later = torch.arange(logits.shape[1])[None, :] > labels[:, None]
-    behind = (logits < own) | ((logits == own) & later)
-    # Counting who is behind, not who is ahead, makes a NaN count against the prediction.
-    return logits.shape[1] - 1 - behind.sum(dim=1)
+class ClassificationTask(Task):
+    """Labels are int64 classes, 0 to C - 1; a network gives C logits, whose softmax is the prediction."""
+
+    headline: ClassVar[Metric] = ACCURACY
+    distribution_axis: ClassVar[int | None] = 1
+
+    @property
+    def outputs(self) -> int:
+        """Number of classes C."""
+        return self.facts.num_classes
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes C."""
+        return self.facts.num_classes
+
+    def final_term(self) -> Term:
+        """Return cross-entropy of the network's logits."""
+        return Classification()
+
+    def local_term(self, head: nn.Module) -> Term:
+        """Return cross-entropy of a head's logits."""
+        return AuxiliaryClassification(head)
+
+    def tapped_term(self, block: str, head: nn.Module) -> Term:
+        """Return cross-entropy of a classifier on the output of a block."""
+        return TappedClassification(block, head)
+
+    def hits(self, outputs: Tensor, labels: Tensor) -> Tensor | None:
+        """Return how many labels are the class with the largest logit."""
+        return (outputs.argmax(1) == labels).sum()
+
+    def score(self) -> ClassificationScore:
+        """Return an empty score of accuracy, cross-entropy and calibration."""
+        return ClassificationScore(self.outputs)
+
+    def common_score(self) -> CohortScore:
+        """Return an empty score of the ensemble of a cohort, and of how far its networks are apart."""
+        return CohortScore(self.outputs)
+
+
+TASK = ClassificationTask

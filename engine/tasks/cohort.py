@@ -1,15 +1,14 @@
-"""How good are networks together, and how far are they from one another?"""
+"""The score of networks together, and how far they are from one another."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.tasks.classification import ClassificationScore
+from engine.tasks.classification_score import ClassificationScore
 
 
 class CohortScore:
@@ -33,24 +32,23 @@ class CohortScore:
         self._divergence = 0.0
         self._disagreements = 0.0
 
-    def update(self, logits: Mapping[str, Tensor], labels: np.ndarray) -> None:
+    def update(self, logits: Mapping[str, Tensor], labels: Tensor) -> None:
         """Add one batch.
 
         Args:
             logits: ``[B, classes]`` of each network, on the CPU.
-            labels: int64 ``[B]``.
+            labels: int64 ``[B]``, on the CPU.
         """
         self.images += len(labels)
         finite = {name: each.double() for name, each in logits.items() if bool(each.isfinite().all())}
         if not finite:
             return
-        truth = torch.from_numpy(labels)
         log_probability = torch.stack([F.log_softmax(each, dim=1) for each in finite.values()])
         # As logits these give back the mean of the probabilities.
-        self._ensemble.update(log_probability.logsumexp(dim=0), truth)
+        self._ensemble.update(log_probability.logsumexp(dim=0), labels)
         predicted = torch.stack([each.argmax(dim=1) for each in finite.values()])
         for name, row in zip(finite, predicted, strict=True):
-            self._correct[name] = self._correct.get(name, 0) + int((row == truth).sum())
+            self._correct[name] = self._correct.get(name, 0) + int((row == labels).sum())
             self._scored[name] = self._scored.get(name, 0) + len(labels)
         pairs = len(finite) * (len(finite) - 1)
         if pairs:

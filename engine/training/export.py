@@ -29,6 +29,7 @@ from engine.methods import weights_sha256
 from engine.paths import absolute
 from engine.recipes import Backbone
 from engine.streams import generator
+from engine.tasks import task_of
 from engine.training.runs import Run
 
 # Images in the comparison; another number than the one that an ONNX file is traced with.
@@ -113,9 +114,16 @@ def _metadata(run: Run, settings: Backbone) -> dict[str, str]:
         "mean": json.dumps(facts.mean),
         "std": json.dumps(facts.std),
         "input": "float32 [B, C, H, W]: (value in [0, 1] - mean) / std, per channel",
-        "output": "logits, float32 [B, num_classes]",
+        "output": _output(run),
         "engine_version": engine.__version__,
     }
+
+
+def _output(run: Run) -> str:
+    task = task_of(run.recipe, run.facts)
+    if task.num_classes is not None:
+        return "logits, float32 [B, num_classes]"
+    return f"float32 [B, {', '.join(map(str, task.output_shape(run.facts.image_shape)))}]"
 
 
 def _write_safetensors(run: Run, settings: Backbone, module: nn.Sequential, path: Path) -> dict[str, Any]:
@@ -125,7 +133,8 @@ def _write_safetensors(run: Run, settings: Backbone, module: nn.Sequential, path
     write_synced(path, safetensors.torch.save(state, _metadata(run, settings)))
     settings = settings.without_weights()
     # Another seed: a weight that the file does not hold would differ.
-    fresh = backbones.build(settings, run.facts.num_classes, run.facts.image_shape, run.recipe.seed + 1)
+    outputs = task_of(run.recipe, run.facts).outputs
+    fresh = backbones.build(settings, outputs, run.facts.image_shape, run.recipe.seed + 1)
     try:
         backbones.load_plain_state(fresh, name, safetensors.torch.load_file(path))
     except safetensors.SafetensorError as error:

@@ -24,7 +24,7 @@ from engine.recipes import (
     recipe_to_dict,
     with_absolute_paths,
 )
-from engine.tasks import headline_of
+from engine.tasks import headline_of, task_of
 from engine.tracking import Console, Preparation, open_console
 from engine.training.departures import Departures
 from engine.training.environment import describe_environment
@@ -210,7 +210,8 @@ class Training:
 
     def _evaluate(self, epoch: int, step: int) -> None:
         recalibrate(self._runtime, self._team, self._source)
-        for split in ("validation", "test") if self._plan.evaluate_test else ("validation",):
+        splits = task_of(self._recipe, self._source.facts).evaluation_splits
+        for split in splits if self._plan.evaluate_test else ("validation",):
             if self._source.facts.sizes.get(split):
                 for batch in self._source.evaluation_batches(split):
                     self._runtime.submit(self._team.evaluation, batch)

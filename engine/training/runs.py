@@ -17,6 +17,7 @@ from engine.methods import Network, assemble, method_of
 from engine.paths import absolute
 from engine.reading import naming
 from engine.recipes import Plan, Recipe, load_recipe, with_absolute_paths
+from engine.tasks import task_of
 from engine.tracking import Record, read_metrics
 from engine.training.recalibration import recalibrate
 from engine.training.reports import score_name, scores_by_network
@@ -129,7 +130,7 @@ def evaluate(run: Run, data_root: str | None = None) -> dict[str, float]:
         runtime.restore({n: dataclasses.replace(s, knowledge={}) for n, s in run.checkpoint.states.items()})
         scores: dict[str, float] = {}
         recalibrate(runtime, team, source)
-        for split in ("validation", "test"):
+        for split in task_of(recipe, source.facts).evaluation_splits:
             if not source.facts.sizes.get(split):
                 continue
             for batch in source.evaluation_batches(split):

@@ -290,3 +290,29 @@ def test_half_precision_logits_lose_nothing_more() -> None:
     exact = {name: logits.float() for name, logits in messages.items()}
     assert loss.dtype == torch.float32
     assert torch.equal(loss, term(student, Context(LABELS, messages=exact, predictions=student.float())).loss)
+
+
+@pytest.mark.parametrize("target", get_args(MimicryTarget))
+@pytest.mark.parametrize("divergence", get_args(Divergence))
+def test_distributions_at_positions_are_averaged_as_images_are(divergence: Divergence, target: MimicryTarget) -> None:
+    maps = {name: torch.randn(3, 5, 2, 4, generator=generator("maps", name)) for name in ("a", "b")}
+    student = torch.randn(3, 5, 2, 4, generator=generator("maps", "student"))
+    dense, flat = (Mimicry(("a", "b"), divergence=divergence, target=target, axis=1) for _ in range(2))
+    loss, gradient = loss_and_gradient(dense, student, maps)
+
+    def rows(each: Tensor) -> Tensor:
+        return each.permute(0, 2, 3, 1).reshape(-1, 5)
+
+    expected, expected_gradient = loss_and_gradient(flat, rows(student), {name: rows(m) for name, m in maps.items()})
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(rows(gradient), expected_gradient)
+
+
+def test_a_peer_that_has_diverged_at_one_position_does_not_count() -> None:
+    maps = {name: torch.randn(3, 5, 2, 4, generator=generator("maps", name)) for name in ("a", "b")}
+    student = torch.randn(3, 5, 2, 4, generator=generator("maps", "student"))
+    alone, _ = loss_and_gradient(Mimicry(("a",)), student, maps)
+    maps["b"][1, 2, 0, 3] = math.nan
+    both, gradient = loss_and_gradient(Mimicry(("a", "b")), student, maps)
+    assert torch.equal(both, alone)
+    assert bool(gradient.isfinite().all())

@@ -1,7 +1,7 @@
 """Do imports point one way, and is nothing loaded that could run code?
 
     cli -> benchmarking -> search, comparison, planning, analysis -> training -> runtimes, tracking -> methods
-        -> partition -> learners -> objectives, knowledge -> backbones, tasks, data -> recipes
+        -> partition -> learners -> tasks -> objectives, knowledge -> backbones, data -> recipes
 
 Every room may use errors.py, streams.py, atomic.py, paths.py and reading.py. phases.py, which says what there is to do
 in a program, is known to learners and to all that know program.py. program.py is known to methods and
@@ -23,8 +23,9 @@ import engine
 ENGINE = Path(engine.__file__).resolve().parent
 LAYERS = (
     {"recipes"},
-    {"backbones", "tasks", "data"},
+    {"backbones", "data"},
     {"objectives", "knowledge"},
+    {"tasks"},
     {"learners"},
     {"partition"},
     {"methods"},
@@ -241,6 +242,7 @@ UPWARD = [
     ("recipes/a.py", "def f():\n    import engine.training"),
     ("data/a.py", "from engine.backbones import build"),
     ("objectives/a.py", "from engine.learners import Learner"),
+    ("objectives/a.py", "from engine.tasks import Task"),
     ("learners/a.py", "from engine import methods"),
     ("learners/a.py", "from engine.program import Call"),
     ("training/loop.py", "from engine.program import Call"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -68,7 +67,7 @@ def test_equals_counting_by_hand_for_ragged_batches(
     start = 0
     for size in batches:
         part = slice(start, start + size)
-        score.update({name: each[part] for name, each in logits.items()}, labels[part].numpy())
+        score.update({name: each[part] for name, each in logits.items()}, labels[part])
         start += size
     assert score.images == sum(batches)
     assert score.result() == pytest.approx(naive_score(logits, labels.tolist()), rel=1e-9, abs=1e-12)
@@ -78,7 +77,7 @@ def test_the_ensemble_may_be_right_where_no_network_is_surest_of_the_label() -> 
     one = torch.tensor([[0.50, 0.45, 0.05]]).log()
     other = torch.tensor([[0.05, 0.45, 0.50]]).log()
     score = CohortScore(3)
-    score.update({"peer0": one, "peer1": other}, np.array([1]))
+    score.update({"peer0": one, "peer1": other}, torch.tensor([1]))
     result = score.result()
     assert (result["accuracy"], result["accuracy_gap"], result["disagreement"]) == (1.0, 0.0, 1.0)
     assert result["kl_between_peers"] == pytest.approx(0.45 * math.log(10), rel=1e-6)
@@ -90,7 +89,7 @@ def test_equal_networks_are_as_good_together_as_each_alone() -> None:
     alone = ClassificationScore(10)
     alone.update(logits["peer0"], labels)
     score = CohortScore(10)
-    score.update({f"peer{place}": logits["peer0"] for place in range(3)}, labels.numpy())
+    score.update({f"peer{place}": logits["peer0"] for place in range(3)}, labels)
     same = {"accuracy_gap": 0.0, "kl_between_peers": 0.0, "disagreement": 0.0}
     assert score.result() == pytest.approx({**alone.result(), **same}, rel=1e-12, abs=1e-12)
 
@@ -98,7 +97,7 @@ def test_equal_networks_are_as_good_together_as_each_alone() -> None:
 def test_logits_of_any_size_are_compared_without_overflow() -> None:
     logits, labels = draw(2, 8, 5, 3)
     score = CohortScore(5)
-    score.update({"peer0": 1e4 * logits["peer0"], "peer1": -1e4 * logits["peer0"]}, labels.numpy())
+    score.update({"peer0": 1e4 * logits["peer0"], "peer1": -1e4 * logits["peer0"]}, labels)
     assert all(math.isfinite(value) for value in score.result().values())
     assert score.result()["kl_between_peers"] > 1e4
 
@@ -109,12 +108,12 @@ def test_a_network_that_has_diverged_does_not_count(value: float) -> None:
     expected = naive_score({name: logits[name] for name in ("peer0", "peer2")}, labels.tolist())
     logits["peer1"] = torch.full_like(logits["peer1"], value)
     score = CohortScore(6)
-    score.update(logits, labels.numpy())
+    score.update(logits, labels)
     assert score.result() == pytest.approx(expected, rel=1e-9)
 
 
 def test_nothing_is_said_of_a_cohort_that_has_diverged_altogether() -> None:
     score = CohortScore(6)
     assert score.result() == {}
-    score.update({"peer0": torch.full((3, 6), math.nan)}, np.zeros(3, dtype=np.int64))
+    score.update({"peer0": torch.full((3, 6), math.nan)}, torch.zeros(3, dtype=torch.int64))
     assert (score.images, score.result()) == (3, {})

@@ -1,0 +1,53 @@
+"""Settings of tasks: what is predicted for an image, and how it is scored."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from engine.recipes.backbone import Option
+from engine.recipes.own_classes import OWN_PATTERN, is_own, with_absolute_path
+from engine.recipes.settings import settings
+
+_OWN = "path/to/file.py:Name"
+
+
+@settings
+class Classification:
+    """Predict one of C classes; scored by accuracy."""
+
+    kind: Literal["classification"] = "classification"
+
+    def with_absolute_paths(self) -> Classification:
+        """Return the same: there is no path in it."""
+        return self
+
+
+@settings
+class OwnTask:
+    """A task of your own: a subclass of `engine.tasks.Task` in a file of yours."""
+
+    kind: Annotated[str, Field(pattern=OWN_PATTERN)] = _OWN
+    """The file and the name of the class, ``path/to/file.py:Name``."""
+
+    options: dict[str, Option] = Field(default_factory=dict)
+    """What the class may read as ``settings.options``."""
+
+    def with_absolute_paths(self) -> OwnTask:
+        """Return the same with the path of the file made absolute.
+
+        Raises:
+            RecipeError: the path means nothing on this machine.
+        """
+        return dataclasses.replace(self, kind=with_absolute_path(self.kind, "task.kind"))
+
+
+def _tag(value: Any) -> str:
+    kind = value.get("kind", "classification") if isinstance(value, dict) else getattr(value, "kind", "")
+    return _OWN if isinstance(kind, str) and is_own(kind) else str(kind)
+
+
+Task = Annotated[Annotated[Classification, Tag("classification")] | Annotated[OwnTask, Tag(_OWN)], Discriminator(_tag)]
+"""What is predicted; classification unless given."""

@@ -1,0 +1,185 @@
+"""The protocol of a task: what comes with an image, what a network gives for it, how that is learned and scored."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from engine.data import NO_LABEL, Augmenter, Batch, Facts
+from engine.errors import RecipeError
+from engine.objectives import Term, dgl_head, head_for, linear_head
+from engine.recipes import Classification, OwnTask
+from engine.tasks.metric import Metric
+
+HeadStyle = Literal["linear", "infopro", "dgl"]
+"""Which auxiliary network of the papers stands behind a segment; see `engine.objectives.heads`."""
+
+TaskSettings = Classification | OwnTask
+
+
+class Score(Protocol):
+    """What is counted over the batches of one split, whatever their sizes.
+
+    Attributes:
+        images: number of images so far.
+    """
+
+    images: int
+
+    def update(self, outputs: Tensor, labels: Tensor, /) -> None:
+        """Add what a network gave for one batch, floating ``[B, ...]``, and the batch's labels, as the task has them.
+
+        Labels are those of the whole images: of label maps the shape may differ from that of the outputs.
+        """
+
+    def result(self) -> dict[str, float]:
+        """Return the metrics over all images so far, by name; the headline's and ``images`` are among them."""
+
+
+class CommonScore(Protocol):
+    """As `Score`, of all networks of a cohort together.
+
+    Attributes:
+        images: number of images so far.
+    """
+
+    images: int
+
+    def update(self, outputs: Mapping[str, Tensor], labels: Tensor, /) -> None:
+        """Add what each network gave for one batch, by its message; NaN of a network that has left the cohort."""
+
+    def result(self) -> dict[str, float]:
+        """Return the metrics over all images so far, by name."""
+
+
+class Task(ABC):
+    """What is predicted, for the images of one data set.
+
+    Everything that differs from one task to another is asked here. What has a default is that of a task that gives a
+    vector for an image, whose label is one integer. Shapes are without the batch axis.
+
+    Args:
+        settings: the recipe's ``task``.
+        facts: what is known of the data.
+
+    Attributes:
+        headline: the metric by which evaluations are compared.
+        label_dtype: of ``Batch.labels``, a name such as ``int64``.
+        no_label: the value in them that means that there is no label.
+        evaluation_splits: those that are scored, each by a score of its own; a task that compares two sets, such as
+            query and gallery, marks them in the labels of one split.
+        distribution_axis: the axis of what peers exchange, counted with that of the batch, along which it is the logits
+            of a distribution; None where it is none, so that predictions cannot be exchanged.
+    """
+
+    headline: ClassVar[Metric]
+    label_dtype: ClassVar[str] = "int64"
+    no_label: ClassVar[int] = NO_LABEL
+    evaluation_splits: ClassVar[tuple[str, ...]] = ("validation", "test")
+    distribution_axis: ClassVar[int | None] = None
+
+    def __init__(self, settings: TaskSettings, facts: Facts) -> None:
+        self.settings = settings
+        self.facts = facts
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """Number of values, or of channels, that a network's last block gives."""
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes, where each image has exactly one and its label is that; None for other labels."""
+        return None
+
+    def label_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """Return the shape of what comes with an image ``(C, H, W)``: ``()`` for a number, ``(H, W)`` for a map."""
+        return ()
+
+    def output_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """Return the shape of what the network gives for an image ``(C, H, W)``."""
+        return (self.outputs,)
+
+    def prediction_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """Return the shape of what peers exchange: what the term of a network's output predicts."""
+        return self.output_shape(image_shape)
+
+    @abstractmethod
+    def final_term(self) -> Term:
+        """Return the loss on the network's own output ``[B, *output_shape]``; draws weights, if it has any."""
+
+    @abstractmethod
+    def local_term(self, head: nn.Module) -> Term:
+        """Return the loss of a local head, which maps features to what ``local_head`` gives."""
+
+    def tapped_term(self, block: str, head: nn.Module) -> Term:
+        """Return the loss of a classifier that a backbone brings along, on the output of a block inside the body.
+
+        Raises:
+            RecipeError: the task has none.
+        """
+        raise RecipeError(
+            f"backbone.auxiliary_heads=true: task.kind={self.settings.kind} has no loss for the classifiers that a "
+            "backbone brings along: set backbone.auxiliary_heads=false"
+        )
+
+    def local_head(
+        self,
+        style: HeadStyle,
+        feature_shape: tuple[int, ...],
+        image_shape: tuple[int, int, int],
+        final_channels: int,
+    ) -> nn.Module:
+        """Return a local head for features of a shape, with weights from torch's default generator.
+
+        Args:
+            style: which auxiliary network.
+            feature_shape: of the features behind a segment, without the batch axis.
+            image_shape: (C, H, W) of the images.
+            final_channels: channels of the backbone's last features.
+
+        Raises:
+            RecipeError: there is no such head for such features.
+        """
+        styles: dict[HeadStyle, Callable[[], nn.Module]] = {
+            "linear": lambda: linear_head(feature_shape, self.outputs),
+            "dgl": lambda: dgl_head(feature_shape, self.outputs),
+            "infopro": lambda: head_for(feature_shape, image_shape, self.outputs, final_channels),
+        }
+        return styles[style]()
+
+    def training_labels(self, batch: Batch, augmenter: Augmenter) -> Tensor:
+        """Return the labels that fit the augmented images of a batch, ``[B, ...]`` on the CPU or the learner's device.
+
+        Label maps must go where the pixels go: ``augmenter.moved_labels(batch, self.no_label)``.
+        """
+        return torch.from_numpy(batch.labels)
+
+    def labelled(self, labels: Tensor) -> Tensor:
+        """Return how many of the labels ``[B, ...]`` there are, a scalar on their device: the weight of means."""
+        return (labels != self.no_label).sum()
+
+    def hits(self, outputs: Tensor, labels: Tensor) -> Tensor | None:
+        """Return how many of the labels are predicted, a scalar on their device; None where nothing can be hit.
+
+        The share of the labels is the running accuracy of training.
+        """
+        return None
+
+    def zero_labels(self, rows: int, device: torch.device) -> Tensor:
+        """Return labels of zeros for so many training images, to find out what a step costs."""
+        shape = self.label_shape(self.facts.image_shape)
+        dtype: torch.dtype = getattr(torch, self.label_dtype)
+        return torch.zeros(rows, *shape, dtype=dtype, device=device)
+
+    @abstractmethod
+    def score(self) -> Score:
+        """Return an empty score, for one network and one split."""
+
+    def common_score(self) -> CommonScore | None:
+        """Return an empty score of a cohort's networks together; None where they have none."""
+        return None

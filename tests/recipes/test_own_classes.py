@@ -1,0 +1,65 @@
+"""Are classes of one's own found by path and name, and is whatever is wrong with them said in one line?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.errors import RecipeError
+from engine.recipes.own_classes import is_own, own_class, with_absolute_path
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.py"
+    path.write_text("class Mine:\n    value = 1\n\n\nclass Other:\n    pass\n\n\nnumber = 3\n")
+    return path
+
+
+def test_a_class_is_found_and_stays_itself_until_its_file_changes(file: Path) -> None:
+    found = own_class(f"{file}:Mine", "task.kind")
+    assert found.__name__ == "Mine"
+    assert own_class(f"{file}:Mine", "task.kind") is found
+    file.write_text("class Mine:\n    value = 2\n")
+    changed = own_class(f"{file}:Mine", "task.kind")
+    assert changed is not found
+    assert vars(changed)["value"] == 2
+
+
+def test_a_relative_path_starts_at_the_current_folder(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(file.parent)
+    assert with_absolute_path("mine.py:Mine", "task.kind") == f"{file}:Mine"
+    assert own_class("mine.py:Mine", "task.kind") is own_class(f"{file}:Mine", "task.kind")
+
+
+def test_what_names_no_file_stays_as_it_is() -> None:
+    assert [is_own(name) for name in ("classification", "a.py:B", "a.py", "a:B")] == [False, True, True, False]
+    assert with_absolute_path("classification", "task.kind") == "classification"
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "message"),
+    [
+        ("class Mine: pass", "", "no class is named; expected path/to/file.py:Name"),
+        ("class Mine: pass", ":Min", "defines no class 'Min'; did you mean 'Mine'?"),
+        ("Mine = 3", ":Mine", "defines no class 'Mine'"),
+        ("import missing_library", ":Mine", "cannot be imported: ModuleNotFoundError: No module named"),
+        ("raise SystemExit('no')", ":Mine", "cannot be imported: SystemExit: no"),
+        (None, ":Mine", "there is no file"),
+    ],
+)
+def test_what_is_wrong_is_said_with_the_field(tmp_path: Path, content: str | None, name: str, message: str) -> None:
+    path = tmp_path / "own.py"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(RecipeError) as caught:
+        own_class(f"{path}{name}", "task.kind")
+    assert str(caught.value).startswith(f"task.kind={path}{name}: ")
+    assert message in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "folder.py").mkdir()
+    with pytest.raises(RecipeError, match="is no regular file"):
+        own_class(f"{tmp_path}/folder.py:Mine", "task.kind")

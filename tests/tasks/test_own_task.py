@@ -1,0 +1,131 @@
+"""Can a second task be added by a file of one's own, short, and without touching the engine?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+import engine
+from engine.data import open_source
+from engine.errors import RecipeError
+from engine.methods import method_of
+from engine.recipes import (
+    DML,
+    Adam,
+    Augmentation,
+    Backbone,
+    EndToEnd,
+    Greedy,
+    InfoPro,
+    OwnTask,
+    Peer,
+    Recipe,
+)
+from engine.runtimes.ray import start_private_ray
+from engine.tasks import task_of
+
+TOY = Path(__file__).with_name("toy_task.py")
+PLAIN = Augmentation(crop_padding=0, flip=False)
+
+TinyRecipe = Callable[..., Recipe]
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    start_private_ray(num_cpus=2)
+    yield
+    ray.shutdown()
+
+
+def toy(tiny_recipe: TinyRecipe, **changes: Any) -> Recipe:
+    return tiny_recipe(task=OwnTask(kind=f"{TOY}:Regression"), **changes)
+
+
+def test_the_toy_task_is_short() -> None:
+    code = [line for line in TOY.read_text().splitlines() if line.strip()]
+    assert len(code) < 60
+
+
+@pytest.mark.parametrize(
+    ("method", "losses"),
+    [
+        (Greedy(num_segments=3), {"total", "squared_error"}),
+        pytest.param(EndToEnd(), {"total", "squared_error"}, marks=pytest.mark.slow),
+        pytest.param(
+            InfoPro(num_segments=2, head="softmax"),
+            {"total", "squared_error", "reconstruction"},
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_it_trains_with_heads_of_its_own_and_is_scored_by_its_headline(
+    method: Any, losses: set[str], tiny_recipe: TinyRecipe, tmp_path: Path
+) -> None:
+    recipe = toy(
+        tiny_recipe,
+        method=method,
+        backbone=Backbone(name="resnet8", widths=(8, 8, 8)),
+        data={"train_limit": 300, "test_limit": 100, "augmentation": PLAIN},
+        optimizer=Adam(learning_rate=0.01),
+        epochs=6,
+    )
+    result = engine.train(recipe, engine.Plan(executor="process"), tmp_path / "run")
+    assert set(result.metrics) == {"test/mean_absolute_error", "test/images"}
+    # Digits 0 to 9: whoever always says 4.5 is 2.5 off, and who says 0, as an untrained network nearly does, 4.5.
+    assert result.metrics["test/mean_absolute_error"] < 2.2
+    run = engine.load(result.run_dir)
+    assert engine.evaluate(run) == result.metrics
+    assert run.network()[-1][-1].out_features == 1
+    recorded = {record.name for record in run.metrics()}
+    assert {name.removeprefix("loss/") for name in recorded if name.startswith("loss/")} == losses
+    assert "accuracy" not in recorded
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_weights(tiny_recipe: TinyRecipe, tmp_path: Path, local_ray: None) -> None:
+    recipe = toy(tiny_recipe, method=Greedy(num_segments=2), epochs=1)
+    alone = engine.train(recipe, engine.Plan(executor="process"), tmp_path / "process")
+    on_ray = engine.train(recipe, engine.Plan(executor="ray"), tmp_path / "ray")
+    assert alone.weights_sha256 == on_ray.weights_sha256
+    assert alone.metrics == on_ray.metrics
+
+
+def test_peers_of_a_task_without_classes_learn_alone_or_from_features_only(tiny_recipe: TinyRecipe) -> None:
+    source = open_source(tiny_recipe().data, 0)
+    peers = (Peer(), Peer())
+    with pytest.raises(RecipeError, match=r"method\.weight compares distributions, but .*: set method\.weight=0"):
+        method_of(recipe := toy(tiny_recipe, method=DML(peers=peers))).team(recipe, source.facts)
+    recipe = toy(tiny_recipe, method=DML(peers=peers, weight=0.0, feature_weight=1.0))
+    team = method_of(recipe).team(recipe, source.facts)
+    assert [name for name in team.training[0].messages if "predictions" in name] == []
+    # Regression has no common score.
+    assert "score_together" not in {call.phase for call in team.evaluation.calls}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("class Mine: pass", "Mine is no task; expected a subclass of engine.tasks.Task"),
+        (
+            "from engine.tasks import Task\nclass Mine(Task):\n    outputs = 1",
+            "does not say what a task must: define final_term, local_term, score, headline",
+        ),
+        (
+            "from engine.tasks import ClassificationTask\nclass Mine(ClassificationTask):\n"
+            "    def __init__(self, settings, facts):\n        self.scale = settings.options['scale']",
+            "Mine(settings, facts) failed with KeyError: 'scale'; correct the file, or task.options={}",
+        ),
+    ],
+)
+def test_what_is_no_task_is_refused(content: str, message: str, tiny_recipe: TinyRecipe, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(content)
+    recipe = tiny_recipe(task=OwnTask(kind=f"{path}:Mine"))
+    with pytest.raises(RecipeError) as caught:
+        task_of(recipe, open_source(recipe.data, 0).facts)
+    assert str(caught.value).startswith(f"task.kind={path}:Mine: ")
+    assert message in str(caught.value)
