@@ -84,7 +84,9 @@ class Chain:
             objective = Objective({final.name: final}, {final.name: 1.0})
         else:
             block = list(network._modules)[segment.stop - 1]
-            there, otherwise = "cut after a block whose features it takes", "choose method.kind=end_to_end"
+            flat = isinstance(backbones.feature_layout(segment.features), backbones.Vectors)
+            greedy = "method.kind=greedy, whose head takes vectors, or " if flat else ""
+            there, otherwise = "cut after a block whose features it takes", f"choose {greedy}method.kind=end_to_end"
             with backbones.naming_block(block, network, facts.image_shape, there, otherwise):
                 objective = self.local_objective(recipe, facts, segment)
         needs_all = [name for name in ("contrastive", "similarity") if name in objective.weights]

@@ -31,7 +31,14 @@ CASES: list[tuple[str, Prose]] = [
     ("backbone.name=FILE:flat method.kind=greedy", []),
     (f"backbone.name=FILE:flatt {PLAIN}", [(r"Nearest: (\w+)", "backbone.name=FILE:{0} method.kind=greedy")]),
     (f"backbone.name=FILE {PLAIN}", [("file.py:function", "backbone.name=FILE:conv method.num_segments=2")]),
-    (f"backbone.name=FILE:flat {PLAIN}", [("feature maps", "backbone.name=FILE:conv method.num_segments=2")]),
+    (f"backbone.name=FILE:flat {PLAIN}", [("takes maps", "backbone.name=FILE:conv method.num_segments=2")]),
+    (
+        f"backbone.name=FILE:tokens {PLAIN} method.kind=greedy",
+        [(r"\((\w+)\), or", "method.cuts={0} method.num_segments=2")],
+    ),
+    (f"backbone.name=FILE:tokens {PLAIN} method.kind=dsn", [(r"\((\w+)\), or", "method.forks={0}")]),
+    (f"backbone.name=FILE:tokens {PLAIN} method.kind=dsl method.shape=linear method.num_branches=1", []),
+    (f"backbone.name=FILE:tokens {PLAIN} method.kind=one", [("such as (\\w+)", "backbone.name={0}")]),
     (f"backbone.name=FILE:conv {PLAIN} method.kind=one", [("such as (\\w+)", "backbone.name={0}")]),
     (f"backbone.name=FILE:conv {PLAIN} method.kind=gkt", [("a deeper one", "backbone.name=wrn_16_1")]),
     (f"backbone.name=FILE:conv {PLAIN} method.kind=dhm", [(r"Expected 1 to (\d)", "method.num_branches={0}")]),
@@ -63,6 +70,13 @@ def conv(num_classes, image_shape, width=4):
     second = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU())
     end = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes))
     return nn.Sequential(OrderedDict(first=first, second=second, end=end))
+
+
+def tokens(num_classes, image_shape):
+    first = nn.Sequential(nn.Conv2d(image_shape[0], 4, 3, padding=1), nn.ReLU())
+    second, third, fourth = nn.Flatten(2), nn.Linear(64, 8), nn.LayerNorm(8)
+    end = nn.Sequential(nn.Flatten(), nn.Linear(32, num_classes))
+    return nn.Sequential(OrderedDict(first=first, second=second, third=third, fourth=fourth, end=end))
 
 
 def all_convolutions(num_classes, image_shape):
