@@ -204,6 +204,8 @@ class DML(MethodSettings):
 class Distillation(MethodSettings):
     """Learning from the labels and from a frozen teacher (Hinton et al. 2015)."""
 
+    takes_tasks: ClassVar[tuple[str, ...] | None] = ("classification",)
+
     reads_weights: ClassVar[bool] = True
 
     kind: Literal["distillation"] = "distillation"

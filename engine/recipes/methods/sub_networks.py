@@ -23,6 +23,8 @@ MixingStyle = Literal["mixup", "cutmix", "compound"]
 class StochasticDepth(MethodSettings):
     """Stochastic depth (Huang et al. 2016): every step trains with residual blocks left out at random."""
 
+    takes_tasks: ClassVar[tuple[str, ...] | None] = ("classification",)
+
     kind: Literal["stochastic_depth"] = "stochastic_depth"
 
     last_survival: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
