@@ -8,7 +8,7 @@ import sys
 from engine.errors import RecipeError
 from engine.methods.chain import Chain
 from engine.methods.team import Method
-from engine.recipes import Recipe
+from engine.recipes import METHODS, Recipe
 from engine.recipes.own_classes import is_own
 
 
@@ -19,8 +19,9 @@ def method_of(recipe: Recipe) -> Method:
     settings.
 
     Raises:
-        RecipeError: the user's file defines none.
+        RecipeError: the method does not take the recipe's task, or the user's file defines none.
     """
+    _refuse_other_tasks(recipe)
     settings, kind = recipe.method, recipe.method.kind
     if is_own(kind):
         module = sys.modules[type(settings).__module__]
@@ -34,6 +35,16 @@ def method_of(recipe: Recipe) -> Method:
             "`METHOD = WholeNetwork(objective, teaching)`"
         )
     return method
+
+
+def _refuse_other_tasks(recipe: Recipe) -> None:
+    takes = recipe.method.takes_tasks
+    if takes is not None and recipe.task.kind not in takes:
+        every = ", ".join(kind for kind, settings in METHODS.items() if settings.takes_tasks is None)
+        raise RecipeError(
+            f"task.kind={recipe.task.kind}: method.kind={recipe.method.kind} takes only {' or '.join(takes)}: set "
+            f"task.kind={takes[0]}, or choose a method that takes every task, such as {every}"
+        )
 
 
 def chain_of(recipe: Recipe) -> Chain:

@@ -36,7 +36,7 @@ class MethodSettings:
     """
 
     takes_tasks: ClassVar[tuple[str, ...] | None] = None
-    """The ``kind`` of each task that it can learn; None for all."""
+    """The ``kind`` of each task that it can learn; None for all. What is inside a cohort's peers says its own."""
 
     is_separable: ClassVar[bool] = False
     """Whether what it learns of an image depends on no other image, neither of its batch nor of earlier ones, so that
@@ -113,11 +113,6 @@ class MethodSettings:
     def networks(self, backbone: Backbone) -> tuple[Backbone, ...]:
         """Return the networks that are trained, if the recipe's is ``backbone``."""
         return (backbone,)
-
-    def takes_task(self, kind: str) -> bool:
-        """Return whether it, and what is inside, can learn a task of this kind."""
-        own = self.takes_tasks is None or kind in self.takes_tasks
-        return own and (self.inside is self or self.inside.takes_task(kind))
 
     def obstacle_to_replicas(self, field: str = "method") -> Obstacle | None:
         """Return why several replicas cannot train each learner on a part of the batch; None if they can.

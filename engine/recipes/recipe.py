@@ -7,7 +7,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import Field, TypeAdapter
 
 from engine.errors import RecipeError
 from engine.paths import absolute
@@ -75,15 +75,6 @@ class Recipe:
 
     numerics: Numerics = Numerics()
     """Choices that change rounding."""
-
-    @model_validator(mode="after")
-    def _method_learns_the_task(self) -> Recipe:
-        if not self.method.takes_task(self.task.kind):
-            raise ValueError(
-                f"method.kind={self.method.kind} cannot learn task.kind={self.task.kind}: choose another method, such "
-                "as end_to_end, or another head or no branches where it has them, or another task"
-            )
-        return self
 
 
 _ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Recipe)

@@ -15,7 +15,7 @@ import engine
 from engine.data import open_source
 from engine.errors import RecipeError
 from engine.methods.pretrained import open_pretrained
-from engine.recipes import Backbone, Recipe, with_absolute_paths
+from engine.recipes import Backbone, Recipe, recipe_to_dict, with_absolute_paths
 from engine.training import export_network, load
 
 TinyRecipe = Callable[..., Recipe]
@@ -67,6 +67,22 @@ def test_code_runs_only_if_the_recipe_names_it(which: str, teachers: Path, tiny_
     network = _opened(_asking(tiny_recipe, teachers / which, teacher_backbone=f"{teachers}/own.py:own"))
     expected = load(teachers / "run").network().state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in network.state_dict().items())
+
+
+def test_a_method_in_a_file_is_not_imported_for_a_teacher(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
+    own = tmp_path / "method.py"
+    own.write_text("import pathlib\npathlib.Path(__file__).with_name('ran').touch()\n")
+    values = {**recipe_to_dict(tiny_recipe(method={"kind": "end_to_end"})), "method": {"kind": f"{own}:Method"}}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.json").write_text(json.dumps(values))
+    with pytest.raises(RecipeError) as caught:
+        _opened(_asking(tiny_recipe, tmp_path / "run"))
+    assert not (tmp_path / "ran").exists()
+    assert str(caught.value) == (
+        f"method.teacher={tmp_path / 'run'}: it was trained with the code {own}:Method, and code runs only if the "
+        "recipe names it, too; if you trust that file, export the network, and give the .safetensors file as "
+        "method.teacher"
+    )
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from engine.recipes import DML, METHODS, Backbone, MethodSettings, Peer, Plan, apply_overrides, load_recipe
 
 QUESTIONS = {name for name, value in vars(MethodSettings).items() if isinstance(value, property)} - {"kind"}
-FOR_EVERY_TASK = {"distillation", "dgl", "dml", "end_to_end", "greedy", "infopro", "stochastic_depth"}
+FOR_EVERY_TASK = {"dgl", "dml", "end_to_end", "greedy", "infopro"}
 
 
 def made(kind: str, **fields: Any) -> MethodSettings:
@@ -22,8 +22,7 @@ def made(kind: str, **fields: Any) -> MethodSettings:
 def test_every_method_says_what_it_learns_and_trains(kind: str) -> None:
     settings = made(kind)
     assert settings.kind == kind
-    assert settings.takes_task("classification")
-    assert settings.takes_task("anything else") == (kind in FOR_EVERY_TASK)
+    assert settings.takes_tasks == (None if kind in FOR_EVERY_TASK else ("classification",))
     assert settings.inside.with_inside(settings.inside) == settings.inside
     assert settings.networks(Backbone(name="resnet32")) == (Backbone(name="resnet32"),) * (2 if kind == "dml" else 1)
 
@@ -33,20 +32,6 @@ def test_a_question_is_no_field_but_where_users_choose(kind: str) -> None:
     dumped = TypeAdapter(METHODS[kind]).dump_python(made(kind))
     chosen = {"recalibration_images", "num_segments", "cuts", "store_learners"}
     assert set(dumped) & QUESTIONS <= chosen
-
-
-@pytest.mark.parametrize(
-    ("kind", "fields"),
-    [
-        ("infopro", {"head": "contrastive"}),
-        ("greedy", {"branches": {"kind": "dhm"}}),
-        ("dml", {"peer_method": {"kind": "dsl"}}),
-        ("dml", {"peer_method": {"kind": "predsim"}}),
-    ],
-)
-def test_what_is_chosen_inside_decides_which_tasks_a_method_takes(kind: str, fields: dict[str, Any]) -> None:
-    assert made(kind, **fields).takes_task("classification")
-    assert not made(kind, **fields).takes_task("anything else")
 
 
 @pytest.mark.parametrize(

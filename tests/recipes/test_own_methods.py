@@ -130,7 +130,6 @@ def test_a_recipe_json_names_only_code_outside_of_its_folder(file: Path, tmp_pat
         (["method.kind=own.py:Own", "method.wieght=1"], "method.wieght: there is no such field; did you mean"),
         (["method.kind=own.py:Own", "method.head=softmax"], "method.head: there is no such field; there is weight"),
         (["method.kind=own.py:Own", "method.weight=-1"], "method.weight: found -1; input should be greater"),
-        (["method.kind=own.py:Counting"], "cannot learn task.kind=classification"),
     ],
 )
 def test_what_is_wrong_is_said(file: Path, words: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +144,15 @@ def test_the_implementation_stands_beside_the_settings(file: Path) -> None:
     recipe = _changed(f"method.kind={file}:Own")
     with pytest.raises(RecipeError, match=r"own\.py defines no METHOD with the functions team and build_learner"):
         method_of(recipe)
+
+
+def test_a_task_that_it_does_not_take_is_refused(file: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        method_of(_changed(f"method.kind={file}:Counting"))
+    assert str(caught.value) == (
+        f"task.kind=classification: method.kind={file}:Counting takes only counting: set task.kind=counting, or choose "
+        "a method that takes every task, such as end_to_end, greedy, dgl, infopro, dml"
+    )
 
 
 def test_settings_that_no_file_defines_are_refused(file: Path) -> None:

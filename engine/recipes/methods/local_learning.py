@@ -94,11 +94,6 @@ class Segmented(MethodSettings):
         """What the local heads are trained for."""
         return "softmax"
 
-    def takes_task(self, kind: str) -> bool:
-        """Return whether it, its local heads and its branches can learn a task of this kind."""
-        about_classes = self.head == "contrastive" or self.branches is not None
-        return super().takes_task(kind) and (not about_classes or kind == "classification")
-
     def obstacle_to_replicas(self, field: str = "method") -> Obstacle | None:
         """Return why several replicas cannot train each learner on a part of the batch; None if they can."""
         obstacle = super().obstacle_to_replicas(field)
