@@ -28,7 +28,7 @@ def on_ray(found: Preview, plan: Plan) -> dict[str, Any]:
     """
     from engine.runtimes.ray.cluster import connect, disconnect, node_resources, private_node, shared_memory_free
     from engine.runtimes.ray.links import routes_of
-    from engine.runtimes.ray.placement import choose_placement, choose_store, programs_of, store_bytes_needed
+    from engine.runtimes.ray.placement import choose_placement, choose_store, store_bytes_needed
     from engine.runtimes.ray.transport import choose_transport
 
     team = found.team
@@ -49,7 +49,7 @@ def on_ray(found: Preview, plan: Plan) -> dict[str, Any]:
             if owned:
                 disconnect()
         where = f"the cluster at {plan.address}"
-    linked = sum(route.bytes for route in routes_of(programs_of(team))) if transport.kind == "direct" else 0
+    linked = sum(route.bytes for route in routes_of(team.programs.values())) if transport.kind == "direct" else 0
     return {
         "executor": "ray",
         "actors": placement.actors,

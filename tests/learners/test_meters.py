@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from engine.learners import meters
 from engine.learners.meters import Meters
+from engine.streams import generator
 
 
 class Clock:
@@ -44,6 +46,30 @@ def test_a_learner_without_logits_has_no_accuracy(clock: Clock) -> None:
     found = Meters()
     found.add({"a": 1.0}, 10, None)
     assert "accuracy" not in found.report()
+
+
+def test_what_waits_on_a_device_is_added_up_as_numbers_are(clock: Clock) -> None:
+    numbers, tensors = Meters(), Meters()
+    for step in range(5):
+        loss, hits = torch.rand((), generator=generator("loss", step)), torch.tensor(step)
+        numbers.add({"a": loss.item(), "b": 2.0}, 10, step, 7, {"b"})
+        tensors.add({"a": loss, "b": 2.0}, 10, hits, torch.tensor(7), {"b"})
+        numbers.observe({"a": loss.item()} if step % 2 else {})
+        tensors.observe({"a": loss} if step % 2 else {})
+    assert numbers.state() == tensors.state() and numbers.state()["scored"] == 35
+    json.dumps(tensors.state())
+    clock.now += 1
+    assert numbers.report() == tensors.report()
+
+
+def test_no_more_waits_than_can_be_held(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meters, "_MOST_WAITING", 5)
+    found = Meters()
+    for _ in range(9):
+        found.add({"a": torch.tensor(1.0)}, 1, 1)
+        assert len(found._seen) < 2
+    clock.now += 1
+    assert found.report()["loss/a"] == 1.0
 
 
 def test_accuracy_is_over_the_images_that_were_scored(clock: Clock) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from engine.errors import PlanError
 from engine.methods import Team
-from engine.program import BATCH, Program
+from engine.program import BATCH
 from engine.recipes import Plan, Recipe
 
 # What Ray needs beside the messages: its own records, a checkpoint's copies of the weights, and slack.
@@ -159,17 +159,12 @@ def _does_not_fit(
     )
 
 
-def programs_of(team: Team) -> tuple[Program, ...]:
-    """Return each different program of a team once, in an order that depends on the team alone."""
-    return tuple(team.programs.values())
-
-
 def store_bytes_needed(team: Team, plan: Plan, transport: Literal["direct", "object_store"] = "object_store") -> int:
     """Return the bytes of object store that a run needs at most: messages in flight, and one checkpoint.
 
     On direct links only batches are in the store: those of two chunks in flight, and of one that is being filled.
     """
-    window, programs = choose_window(plan, len(team.learners)), programs_of(team)
+    window, programs = choose_window(plan, len(team.learners)), team.programs.values()
     if transport == "object_store":
         in_flight = max(program.bytes_per_step for program in programs) * (window + 1)
     else:

@@ -21,7 +21,7 @@ from engine.runtimes.ray.actor import Walked
 from engine.runtimes.ray.actors import LearnerActors
 from engine.runtimes.ray.links import HAS_NAMELESS_MEMORY, WORDS, PlannedLink, Route, Way, routes_of
 from engine.runtimes.ray.links.meeting import SECRET_BYTES
-from engine.runtimes.ray.placement import CHUNK_BYTES, programs_of
+from engine.runtimes.ray.placement import CHUNK_BYTES
 from engine.runtimes.ray.waiting import waiting_for_ray
 from engine.runtimes.runtime import Answer
 
@@ -107,7 +107,7 @@ class StreamRuntime:
         way: Callable[[Route], Way],
     ) -> None:
         self._actors, self._reason = actors, reason
-        self._programs = programs_of(team)
+        self._programs = tuple(team.programs.values())
         self._window = window
         self._fewest = 2 * len(team.names)
         # Two chunks are in flight at least: one that is walked, and one that is there when it ends.
