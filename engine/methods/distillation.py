@@ -15,6 +15,7 @@ from engine.data import Facts
 from engine.learners import Learner, Role, Teacher
 from engine.methods.networks import weights_sha256
 from engine.methods.pretrained import open_pretrained
+from engine.methods.programs import evaluation_program
 from engine.methods.segments import build_network, refuse_auxiliary_heads, segments_of, summarise
 from engine.methods.team import LearnerSummary, Network, Team
 from engine.objectives import Classification, Mimicry, Objective
@@ -50,10 +51,7 @@ class _Distillation:
                 _PREDICTIONS: Message(_PREDICTIONS, (((rows, facts.num_classes), dtype),)),
             },
         )
-        evaluation = Program(
-            (Call(SOURCE, "next", (), (BATCH,)), Call(_STUDENT, "score", (BATCH,))),
-            {BATCH: batch_message(recipe.data.evaluation_batch_size, facts.image_shape)},
-        )
+        evaluation = evaluation_program(recipe, facts, _STUDENT)
         return Team(summaries, (training,), evaluation, {"network": Network(recipe.backbone, (_STUDENT,))})
 
     def build_learner(

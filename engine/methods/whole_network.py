@@ -11,6 +11,7 @@ from torch import nn
 from engine.data import Facts
 from engine.learners import Bystander, Learner, Role
 from engine.learners.teaching.passes import Teaching
+from engine.methods.programs import evaluation_program, recalibration_program
 from engine.methods.segments import build_network, refuse_auxiliary_heads, segments_of, summarise
 from engine.methods.team import Network, Team
 from engine.objectives import Objective
@@ -66,20 +67,12 @@ class WholeNetwork:
             {BATCH: batch_message(companions * recipe.data.batch_size, facts.image_shape)},
         )
         images = getattr(recipe.method, "recalibration_images", 0)
-        recalibration = Program(
-            (Call(SOURCE, "next", (), (BATCH,)), Call(NAME, "recalibrate", (BATCH,))),
-            {BATCH: batch_message(recipe.data.batch_size, facts.image_shape)},
-        )
-        evaluation = Program(
-            (Call(SOURCE, "next", (), (BATCH,)), Call(NAME, "score", (BATCH,))),
-            {BATCH: batch_message(recipe.data.evaluation_batch_size, facts.image_shape)},
-        )
         return Team(
             (summarise(NAME, segment, network, objective),),
             (training,),
-            evaluation,
+            evaluation_program(recipe, facts, NAME),
             {"network": Network(recipe.backbone, (NAME,))},
-            recalibration if images else None,
+            recalibration_program(recipe, facts, NAME) if images else None,
             images,
         )
 
