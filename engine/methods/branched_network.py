@@ -28,6 +28,7 @@ from engine.errors import RecipeError
 from engine.learners import Learner, Role, SideBranch, Stated, Trunk
 from engine.methods.branches import branch_blocks, forks_of
 from engine.methods.chain import Chain
+from engine.methods.programs import evaluation_program
 from engine.methods.segments import build_network, images_message, refuse_auxiliary_heads, summarise
 from engine.methods.team import LearnerSummary, Network, Team
 from engine.objectives import BranchMimicry, Classification, Objective, Term
@@ -82,11 +83,7 @@ class BranchedNetwork(Chain):
             count = sum(parameter.numel() for parameter in blocks.parameters())
             # No part of the deployed network: all its weights are auxiliary.
             summaries.append(LearnerSummary(branch, tuple(name for name, _ in blocks.named_children()), 0, count))
-        evaluation = Program(
-            (Call(SOURCE, "next", (), (BATCH,)), Call(_NETWORK, "score", (BATCH,))),
-            {BATCH: images_message(recipe, facts, recipe.data.evaluation_batch_size)},
-            "evaluation",
-        )
+        evaluation = evaluation_program(recipe, facts, _NETWORK)
         networks = {"network": Network(recipe.backbone, (_NETWORK,), facts.num_classes)}
         return Team(tuple(summaries), (self._training(recipe, facts, network, forks),), evaluation, networks)
 

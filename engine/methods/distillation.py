@@ -15,6 +15,7 @@ from engine.data import Facts
 from engine.learners import Learner, Role, Teacher
 from engine.methods.networks import weights_sha256
 from engine.methods.pretrained import open_pretrained
+from engine.methods.programs import evaluation_program
 from engine.methods.segments import build_network, images_message, refuse_auxiliary_heads, summarise
 from engine.methods.team import LearnerSummary, Network, Team
 from engine.objectives import Classification, Mimicry, Objective
@@ -52,11 +53,7 @@ class _Distillation:
             },
             "training",
         )
-        evaluation = Program(
-            (Call(SOURCE, "next", (), (BATCH,)), Call(_STUDENT, "score", (BATCH,))),
-            {BATCH: images_message(recipe, facts, recipe.data.evaluation_batch_size)},
-            "evaluation",
-        )
+        evaluation = evaluation_program(recipe, facts, _STUDENT)
         return Team(
             summaries, (training,), evaluation, {"network": Network(recipe.backbone, (_STUDENT,), facts.num_classes)}
         )

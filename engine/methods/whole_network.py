@@ -11,6 +11,7 @@ from torch import nn
 from engine.data import Facts
 from engine.learners import Bystander, Learner, Role
 from engine.learners.teaching.passes import Teaching
+from engine.methods.programs import evaluation_program, recalibration_program
 from engine.methods.segments import build_network, images_message, refuse_auxiliary_heads, summarise
 from engine.methods.team import Network, Team
 from engine.objectives import Objective
@@ -69,22 +70,12 @@ class WholeNetwork:
             "training",
         )
         images = recipe.method.recalibration_images
-        recalibration = Program(
-            (Call(SOURCE, "next", (), (BATCH,)), Call(NAME, "recalibrate", (BATCH,))),
-            {BATCH: images_message(recipe, facts, recipe.data.batch_size)},
-            "recalibration",
-        )
-        evaluation = Program(
-            (Call(SOURCE, "next", (), (BATCH,)), Call(NAME, "score", (BATCH,))),
-            {BATCH: images_message(recipe, facts, recipe.data.evaluation_batch_size)},
-            "evaluation",
-        )
         return Team(
             (summarise(NAME, segment, network, objective),),
             (training,),
-            evaluation,
+            evaluation_program(recipe, facts, NAME),
             {"network": Network(recipe.backbone, (NAME,), task_of(recipe, facts).outputs)},
-            recalibration if images else None,
+            recalibration_program(recipe, facts, NAME) if images else None,
             images,
         )
 

@@ -153,7 +153,7 @@ def estimate_team(recipe: Recipe, facts: Facts, plan: Plan, devices: int | None 
         messages={name: message.bytes for name, message in program.messages.items() if name != BATCH},
         givers={name: call.learner for call in program.calls for name in call.gives if name != BATCH},
         batch=replicas * program.messages[BATCH].bytes,
-        window=plan.window or 2 * len(sizes),
+        window=plan.steps_in_flight(len(sizes)),
         at_work=program.at_work(),
     )
 

@@ -13,6 +13,11 @@ from engine.paths import absolute
 from engine.recipes.settings import settings
 
 
+def default_window(learners: int) -> int:
+    """Return a team's training steps in flight unless a plan says; fewer would leave some learners without work."""
+    return 2 * learners
+
+
 @settings
 class Plan:
     """Executor, resources, and how often a run reports and saves."""
@@ -71,6 +76,10 @@ class Plan:
     mirror: str | None = None
     """Folder or URI (s3://, gs://, abfs://, hdfs://) that becomes a copy of the run folder, from which another machine
     goes on. It is brought up to date after every checkpoint."""
+
+    def steps_in_flight(self, learners: int) -> int:
+        """Return the window of a team of so many learners."""
+        return self.window or default_window(learners)
 
 
 _ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)

@@ -53,7 +53,7 @@ def test_a_cut_that_cannot_be(
     def decode(*_: Any) -> None:
         raise AssertionError("a picture was decoded")
 
-    monkeypatch.setattr("engine.data.storing.decode_composed", decode)
+    monkeypatch.setattr("engine.data.storing.decoded", decode)
     monkeypatch.setenv("LOCAL_LEARNING_CACHE", str(tmp_path / "cache"))
     with pytest.raises(engine.RecipeError, match=said):
         engine.train(make(pictures, **changes), IN_PROCESS, tmp_path / "run")

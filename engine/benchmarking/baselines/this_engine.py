@@ -36,7 +36,7 @@ class EngineRun:
         learners = len(self._team.names)
         # In process nothing is in flight. Elsewhere the window fills before the counted steps, and stays full after
         # them, so that no learner has less beside it than in training.
-        in_flight = (plan.window or 2 * learners) if plan.executor == "ray" else 0
+        in_flight = plan.steps_in_flight(learners) if plan.executor == "ray" else 0
         self._before, self._after = 1 + in_flight, in_flight
 
     def prepare(self) -> dict[str, Any]:

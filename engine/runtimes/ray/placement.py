@@ -74,7 +74,7 @@ def choose_placement(plan: Plan, recipe: Recipe, actors: int, nodes: Sequence[Ma
         gpus = _largest_share("GPU", {}, strategy, actors, nodes) if wanted else 0.0
     if cpus is None:
         cpus = _largest_share("CPU", {"GPU": gpus} if gpus else {}, strategy, actors, nodes)
-    placement = Placement(actors, cpus, gpus, strategy, choose_window(plan, actors))
+    placement = Placement(actors, cpus, gpus, strategy, plan.steps_in_flight(actors))
     rooms = [_room(node, placement.bundle) for node in nodes]
     if not _fits(strategy, rooms, actors):
         raise _does_not_fit(placement, rooms, nodes, _remedies(plan, recipe, placement, nodes))
@@ -164,7 +164,7 @@ def store_bytes_needed(team: Team, plan: Plan, transport: Literal["direct", "obj
 
     On direct links only batches are in the store: those of two chunks in flight, and of one that is being filled.
     """
-    window, programs = choose_window(plan, len(team.learners)), team.programs.values()
+    window, programs = plan.steps_in_flight(len(team.learners)), team.programs.values()
     if transport == "object_store":
         in_flight = max(program.bytes_per_step for program in programs) * (window + 1)
     else:
@@ -172,11 +172,6 @@ def store_bytes_needed(team: Team, plan: Plan, transport: Literal["direct", "obj
         in_flight = max(batch * (window + 1), 3 * (CHUNK_BYTES + batch))
     parameters = team.trained_parameters
     return in_flight + parameters * _STATE_BYTES_PER_PARAMETER
-
-
-def choose_window(plan: Plan, actors: int) -> int:
-    """Return the steps in flight; fewer than actors would leave some without work."""
-    return plan.window or 2 * actors
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from engine.data import Batch
 from engine.learners import LearnerState
 from engine.methods import Team
 from engine.program import Program
+from engine.recipes.plan import default_window
 from engine.runtimes.ray.actor import Walked
 from engine.runtimes.ray.actors import LearnerActors
 from engine.runtimes.ray.links import HAS_NAMELESS_MEMORY, WORDS, PlannedLink, Route, Way, routes_of
@@ -109,7 +110,7 @@ class StreamRuntime:
         self._actors, self._reason = actors, reason
         self._programs = tuple(team.programs.values())
         self._window = window
-        self._fewest = 2 * len(team.names)
+        self._fewest = default_window(len(team.names))
         # Two chunks are in flight at least: one that is walked, and one that is there when it ends.
         self._most_steps = _MOST_STEPS if window is None else max(1, window // 2)
         self._steps = 1
