@@ -26,7 +26,8 @@ def on_ray(found: Preview, plan: Plan) -> dict[str, Any]:
     Raises:
         PlanError: the plan does not fit.
     """
-    from engine.runtimes.ray.cluster import connect, disconnect, node_resources, private_node, shared_memory_free
+    from engine.machine import shared_memory
+    from engine.runtimes.ray.cluster import connect, disconnect, node_resources, private_node
     from engine.runtimes.ray.links import routes_of
     from engine.runtimes.ray.placement import choose_placement, choose_store, store_bytes_needed
     from engine.runtimes.ray.transport import choose_transport
@@ -36,7 +37,7 @@ def on_ray(found: Preview, plan: Plan) -> dict[str, Any]:
         placement = choose_placement(plan, found.recipe, len(team.learners), [private_node()])
         transport = choose_transport(plan, 1, placement.gpus > 0)
         needed = store_bytes_needed(team, plan, transport.kind)
-        choose_store(plan, needed, shared_memory_free(), transport.kind)
+        choose_store(plan, needed, shared_memory().free, transport.kind)
         where = "a private Ray on this machine"
     else:
         owned = connect(plan, store_bytes_needed(team, plan, choose_transport(plan, 2, on_gpus=False).kind))

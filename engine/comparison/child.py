@@ -15,17 +15,17 @@ from typing import Any
 
 from engine.errors import EXIT_INTERRUPTED, EXIT_SUCCESS, EngineError, LearnerError
 from engine.recipes import plan_from_dict, recipe_from_dict
+from engine.runtimes.child import answer, open_answers
 from engine.tracking import open_console
 from engine.training.loop import train
 
-_STDIN, _STDOUT, _STDERR = 0, 1, 2
+_STDIN = 0
 
 
 def main() -> int:
     """Train what standard input says; returns the exit code."""
     # Whatever else is printed, by a recipe's own code for instance, goes to the log.
-    report = os.fdopen(os.dup(_STDOUT), "w")
-    os.dup2(_STDERR, _STDOUT)
+    report = open_answers()
     try:
         job = _read_job()
         threading.Thread(target=_stop_when_told, daemon=True).start()
@@ -38,7 +38,7 @@ def main() -> int:
     except EngineError as error:
         if isinstance(error, LearnerError):
             sys.stderr.write(f"{error.details}\n")
-        report.write(json.dumps({"error": str(error)}) + "\n")
+        answer(report, {"error": str(error)})
         return error.exit_code
     finally:
         report.close()

@@ -19,7 +19,7 @@ import torch
 from engine.atomic import open_appending, write_error
 from engine.errors import EXIT_INTERRUPTED
 from engine.recipes import Plan, Recipe, plan_to_dict, recipe_to_dict
-from engine.runtimes import python_command
+from engine.runtimes.child import python_command, tell, wait_or_kill
 from engine.training.folder import read_summary
 from engine.training.interruption import Interruption
 
@@ -180,11 +180,7 @@ def _start(job: Job, plan: Plan, slot: Slot) -> _Child:
         raise write_error(job.run_dir, error) from error
     child = _Child(job, slot, process)
     values = {"recipe": recipe_to_dict(job.recipe), "plan": plan_to_dict(plan), "run_dir": str(job.run_dir)}
-    assert process.stdin is not None
-    # A process that is gone already is noticed by those who wait for it.
-    with contextlib.suppress(OSError):
-        process.stdin.write(json.dumps(values) + "\n")
-        process.stdin.flush()
+    tell(process, values)
     return child
 
 
@@ -194,13 +190,8 @@ def _stop_at_once(running: Sequence[_Child]) -> None:
         child.ask_to_stop()
         with contextlib.suppress(ProcessLookupError):
             child.process.send_signal(signal.SIGINT)
-    deadline = time.monotonic() + _SECONDS_TO_STOP_AT_ONCE
+    wait_or_kill([child.process for child in running], _SECONDS_TO_STOP_AT_ONCE)
     for child in running:
-        try:
-            child.process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            child.process.kill()
-            child.process.wait()
         child.close()
 
 

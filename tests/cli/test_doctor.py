@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from engine.cli import checks_of_machine, checks_of_ray, checks_of_versions
-from engine.cli.machine import Room, existing
+from engine.cli.machine import existing
+from engine.machine import Room
 
 
 def by_subject(answer: Any) -> dict[str, Any]:

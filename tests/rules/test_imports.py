@@ -36,7 +36,7 @@ LAYERS = (
     {"cli"},
 )
 RANKS = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
-EVERYWHERE = {"atomic", "errors", "paths", "reading", "streams"}
+EVERYWHERE = {"atomic", "errors", "machine", "paths", "reading", "streams"}
 PROGRAM_ROOMS = {"methods", "runtimes", "planning"}
 PROGRAM_FILES = {"training/preview.py"}
 RAY_PLACES = ("runtimes/ray/", "search/", "cli/")
@@ -51,6 +51,7 @@ TOP_FILES = {
     "__main__.py": {"cli"},
     "atomic.py": {"errors"},
     "errors.py": set(),
+    "machine.py": set(),
     "paths.py": {"errors"},
     "reading.py": {"errors"},
     "streams.py": set(),

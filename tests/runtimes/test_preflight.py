@@ -10,6 +10,7 @@ import pytest
 import ray
 
 import engine
+from engine.machine import Room
 from engine.recipes import Recipe
 from engine.runtimes.ray import cluster
 from engine.runtimes.ray.placement import Store, choose_store
@@ -53,11 +54,7 @@ def test_impossible_plans(
 
 @pytest.fixture
 def little_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Disk:
-        free = 64 * 10**6
-
-    monkeypatch.setattr(cluster.psutil, "disk_usage", lambda _: Disk)
-    monkeypatch.setattr(cluster.os.path, "isdir", lambda _: True)
+    monkeypatch.setattr(cluster, "shared_memory", lambda: Room(64 * 10**6, 64 * 10**6))
 
 
 @pytest.mark.usefixtures("little_shared_memory")

@@ -7,7 +7,6 @@ import dataclasses
 import json
 import os
 import selectors
-import signal
 import subprocess
 import tempfile
 import time
@@ -18,7 +17,7 @@ from typing import IO, Any
 import psutil
 
 from engine.benchmarking.baselines.job import Job
-from engine.runtimes import python_command
+from engine.runtimes.child import ending, python_command, tell, wait_or_kill
 
 _CODE = "from engine.benchmarking.baselines.worker import main; sys.exit(main())"
 # How long the others may take when one has failed, or when all are told to end.
@@ -78,7 +77,7 @@ class Processes:
         assert child.stdout is not None
         os.set_blocking(child.stdout.fileno(), False)
         self._selector.register(child.stdout, selectors.EVENT_READ, len(self._children) - 1)
-        self._write(child, job.to_json())
+        tell(child, job.to_json())
 
     @property
     def ids(self) -> list[int]:
@@ -97,7 +96,7 @@ class Processes:
         """
         if request is not None:
             for child in self._children:
-                self._write(child, request)
+                tell(child, request)
         answers: dict[int, dict[str, Any]] = {}
         deadline = time.monotonic() + timeout
         failed = False
@@ -127,13 +126,6 @@ class Processes:
             raise CaseFailed(f"no answer within {timeout:.0f} seconds", True)
         return [answers[rank] for rank in range(len(self._children))]
 
-    def _write(self, child: subprocess.Popen[bytes], values: Mapping[str, Any]) -> None:
-        assert child.stdin is not None
-        # A process that is gone already is noticed when its answer is read.
-        with contextlib.suppress(OSError):
-            child.stdin.write(json.dumps(values).encode() + b"\n")
-            child.stdin.flush()
-
     def _read(self, rank: int) -> dict[str, Any] | None:
         """Return the answer of a process if it is whole; an error if the process has ended."""
         child = self._children[rank]
@@ -157,8 +149,8 @@ class Processes:
         code = child.returncode
         log.seek(0)
         said = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
-        how = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
-        return f"process {rank + 1} of {len(self._children)} ended with {how}: {'; '.join(said[-_SHOWN_LINES:])}"
+        how = f"ended with {ending(code)}" if code is not None else "closed its answers"
+        return f"process {rank + 1} of {len(self._children)} {how}: {'; '.join(said[-_SHOWN_LINES:])}"
 
     def close(self) -> None:
         """End all processes and what they started: asked first, by force if they do not listen. May be called twice."""
@@ -171,13 +163,7 @@ class Processes:
         for child in self._children:
             if child.poll() is None:
                 child.terminate()
-        deadline = time.monotonic() + _GRACE_SECONDS
-        for child in self._children:
-            try:
-                child.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+        wait_or_kill(self._children, _GRACE_SECONDS)
         # A private Ray ends by itself with the process that used it, and then leaves nothing behind.
         _, left = psutil.wait_procs(below, timeout=_GRACE_SECONDS)
         for process in left:

@@ -11,6 +11,7 @@ from engine.benchmarking.baselines.job import Job
 from engine.benchmarking.baselines.training import MeasuredCase, tensor_digests
 from engine.benchmarking.batches import Batches
 from engine.benchmarking.timeline import Calls, busy_seconds, calls_of, ends_of_steps
+from engine.machine import shared_memory
 from engine.methods import Team, method_of
 from engine.recipes import Plan, Recipe, plan_from_dict, recipe_from_dict
 from engine.runtimes import Runtime, open_runtime
@@ -127,7 +128,7 @@ def open_cases(job: Job) -> dict[str, MeasuredCase]:
 
 def _start_ray(chosen: Sequence[tuple[Recipe, Plan]], job: Job) -> None:
     from engine.runtimes.ray import start_private_ray
-    from engine.runtimes.ray.cluster import private_node, shared_memory_free
+    from engine.runtimes.ray.cluster import private_node
     from engine.runtimes.ray.placement import choose_store, store_bytes_needed
     from engine.runtimes.ray.transport import choose_transport
 
@@ -135,5 +136,5 @@ def _start_ray(chosen: Sequence[tuple[Recipe, Plan]], job: Job) -> None:
     learners = sum(len(team.names) * plan.replicas for team, plan in teams)
     needed = sum(store_bytes_needed(team, plan) for team, plan in teams)
     direct = all(choose_transport(plan, 1, on_gpus=False).kind == "direct" for _, plan in chosen)
-    store = choose_store(chosen[0][1], needed, shared_memory_free(), "direct" if direct else "object_store")
+    store = choose_store(chosen[0][1], needed, shared_memory().free, "direct" if direct else "object_store")
     start_private_ray(store.bytes, max(learners, int(private_node()["CPU"])), store.on_disk)

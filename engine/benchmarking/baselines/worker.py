@@ -17,15 +17,14 @@ import sys
 import traceback
 from typing import Any, TextIO
 
-_STDOUT, _STDERR = 1, 2
+from engine.runtimes.child import answer, open_answers
+
 _PR_SET_PDEATHSIG = 1  # From linux/prctl.h.
 
 
 def main() -> int:
     """Serve one job; returns the exit code."""
-    # Whatever else is printed goes where errors go.
-    answers = os.fdopen(os.dup(_STDOUT), "w")
-    os.dup2(_STDERR, _STDOUT)
+    answers = open_answers()
     # Ctrl-C on a terminal is the parent's business: it reaches neither this process nor those that it starts.
     os.setpgrp()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -37,7 +36,7 @@ def main() -> int:
     except BrokenPipeError:
         return 1
     except Exception as error:
-        _answer(answers, _failure(error))
+        answer(answers, _failure(error))
         return 1
     return 0
 
@@ -62,18 +61,18 @@ def _serve(values: dict[str, Any], answers: TextIO) -> None:
         if not is_engine:
             settings.enter_context(numerics_applied(job.recipe.numerics))
         cases = module.open_cases(job)
-        _answer(answers, {"ready": True})
+        answer(answers, {"ready": True})
         for line in sys.stdin:
             request = json.loads(line)
             case = cases[request["case"]]
             try:
-                answer = _do(case, request)
+                found = _do(case, request)
             except Exception as error:
-                answer = _failure(error)
+                found = _failure(error)
             # Let the processes that wait hold little, since there are many of them.
             gc.collect()
             give_back_freed_memory()
-            _answer(answers, answer)
+            answer(answers, found)
         for case in cases.values():
             case.close()
 
@@ -94,11 +93,6 @@ def _failure(error: Exception) -> dict[str, Any]:
 
     traceback.print_exc()
     return {"error": str(error) if isinstance(error, EngineError) else explain(error)}
-
-
-def _answer(answers: TextIO, values: dict[str, Any]) -> None:
-    answers.write(json.dumps(values) + "\n")
-    answers.flush()
 
 
 if __name__ == "__main__":

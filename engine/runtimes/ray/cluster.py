@@ -7,11 +7,11 @@ import os
 from collections.abc import Mapping
 from typing import Literal
 
-import psutil
 import ray
 import torch
 
 from engine.errors import PlanError
+from engine.machine import shared_memory
 from engine.reading import first_line
 from engine.recipes import Plan
 from engine.runtimes.ray.address import check_answers
@@ -48,13 +48,6 @@ def disconnect() -> None:
     close_private_ray()
 
 
-def shared_memory_free() -> int:
-    """Return the bytes that a private Ray's object store can take: shared memory, or main memory without one."""
-    if os.path.isdir("/dev/shm"):
-        return int(psutil.disk_usage("/dev/shm").free)
-    return int(psutil.virtual_memory().available)
-
-
 def connect(plan: Plan, needed_store_bytes: int, transport: Literal["direct", "object_store"] = "object_store") -> bool:
     """Make sure that this process is connected to a Ray with a large enough object store.
 
@@ -75,7 +68,7 @@ def connect(plan: Plan, needed_store_bytes: int, transport: Literal["direct", "o
         check_store_bytes(needed_store_bytes, _smallest_store())
         return False
     if plan.address is None:
-        store = choose_store(plan, needed_store_bytes, shared_memory_free(), transport)
+        store = choose_store(plan, needed_store_bytes, shared_memory().free, transport)
         if store.caution:
             logging.getLogger(__name__).warning(store.caution)
         start_private_ray(store.bytes, on_disk=store.on_disk)

@@ -23,7 +23,7 @@ import ray
 
 from engine.errors import PlanError
 from engine.reading import first_line
-from engine.runtimes.child import python_command
+from engine.runtimes.child import python_command, tell
 from engine.runtimes.ray.private.folder import PrivateFolder
 from engine.runtimes.ray.private.surroundings import (
     TokenOf,
@@ -112,11 +112,7 @@ class PrivateRay:
                 start_new_session=True,
                 pass_fds=[words],
             )
-        assert process.stdin is not None
-        # One that is gone already is noticed by whoever waits for its answer.
-        with contextlib.suppress(OSError):
-            process.stdin.write(json.dumps(wanted).encode() + b"\n")
-            process.stdin.flush()
+        tell(process, wanted)
         return process
 
     def _place(self) -> dict[str, str]:

@@ -1,0 +1,37 @@
+"""Do a measurement's files hold what was measured, under the names that they always had?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from engine.benchmarking import Measurement, write_measurement
+from engine.benchmarking.case_results import CaseResult
+from engine.benchmarking.cases import Case, Machine
+from engine.benchmarking.machine_load import Load
+from engine.benchmarking.simulation import simulate
+from engine.benchmarking.timeline import Call
+from engine.recipes import Recipe
+
+
+def test_table_numbers_pictures_and_timelines_are_written(tiny_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    whole = CaseResult(
+        Case("end to end", "end_to_end", 1, 1), [2.0, 2.0], 2 * [{"network": 2.0}], loads=[Load(0.0, 0.0)]
+    )
+    calls = {"segment0": [Call("forward", 0, 10.0, 10.5)], "segment1": [Call("forward", 0, 10.5, 11.0)]}
+    cut = CaseResult(Case("cut", "process", 1, 1, 2), [3.0, 1.0], 2 * [{"segment0": 1.0, "segment1": 0.5}], calls=calls)
+    cut.loads.append(Load(0.5, 0.0))
+    machine, simulated = Machine(cores=2, gpus=0), simulate(whole, [cut])
+    found = Measurement(tiny_recipe(), "images", 12, machine, 1, [whole, cut], whole, simulated, {"DDP": "a reason"})
+    told: list[str] = []
+    made = write_measurement(found, tmp_path / "out", told.append)
+    assert not told
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(made)
+    assert {"measure.md", "measure.json", "measure.png", "timeline.json", "timeline.png"} == set(made)
+    written = json.loads((tmp_path / "out" / "measure.json").read_text())
+    assert written["baseline"] == "end to end"
+    assert [way["name"] for way in written["ways"]] == ["end to end", "cut"]
+    assert written["ways"][1]["times_end_to_end"] == {"median": 4 / 3, "low": 2 / 3, "high": 2.0}
+    table = (tmp_path / "out" / "measure.md").read_text()
+    assert "left out: DDP: a reason" in table and "more than 5% of a core beside 1 of 2 cases" in table
