@@ -45,7 +45,7 @@ def toy(tiny_recipe: TinyRecipe, **changes: Any) -> Recipe:
     return tiny_recipe(task=OwnTask(kind=f"{TOY}:Regression"), **changes)
 
 
-def test_the_toy_task_is_short() -> None:
+def test_the_toy_task_and_its_method_are_short() -> None:
     code = [line for line in TOY.read_text().splitlines() if line.strip()]
     assert len(code) < 60
 
@@ -54,6 +54,7 @@ def test_the_toy_task_is_short() -> None:
     ("method", "losses"),
     [
         (Greedy(num_segments=3), {"total", "squared_error"}),
+        (f"{TOY}:Weighed", {"total", "squared_error"}),
         pytest.param(EndToEnd(), {"total", "squared_error"}, marks=pytest.mark.slow),
         pytest.param(
             InfoPro(num_segments=2, head="softmax"),
@@ -67,7 +68,7 @@ def test_it_trains_with_heads_of_its_own_and_is_scored_by_its_headline(
 ) -> None:
     recipe = toy(
         tiny_recipe,
-        method=method,
+        method={"kind": method} if isinstance(method, str) else method,
         backbone=Backbone(name="resnet8", widths=(8, 8, 8)),
         data={"train_limit": 300, "test_limit": 100, "augmentation": PLAIN},
         optimizer=Adam(learning_rate=0.01),
@@ -87,7 +88,8 @@ def test_it_trains_with_heads_of_its_own_and_is_scored_by_its_headline(
 
 @pytest.mark.slow
 def test_ray_gives_the_same_weights(tiny_recipe: TinyRecipe, tmp_path: Path, local_ray: None) -> None:
-    recipe = toy(tiny_recipe, method=Greedy(num_segments=2), epochs=1)
+    words = [f"method.kind={TOY}:Weighed", "method.num_segments=2", "method.local_weight=0.25"]
+    recipe, _ = engine.apply_overrides(toy(tiny_recipe, epochs=1), engine.Plan(), words)
     alone = engine.train(recipe, engine.Plan(executor="process"), tmp_path / "process")
     on_ray = engine.train(recipe, engine.Plan(executor="ray"), tmp_path / "ray")
     assert alone.weights_sha256 == on_ray.weights_sha256

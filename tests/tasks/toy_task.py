@@ -1,4 +1,4 @@
-"""A task and nothing else: the digit in an image is a number, not a class, and is predicted as one."""
+"""A task, the digit in an image as a number instead of a class, and a method of weighed local losses for it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.objectives import Context, Term, TermValue
-from engine.tasks import Metric, Task
+from engine.data import Facts
+from engine.methods.chain import Chain
+from engine.methods.segments import Segment
+from engine.objectives import Context, Objective, Term, TermValue
+from engine.recipes import Recipe, Segmented
+from engine.recipes.settings import settings
+from engine.tasks import Metric, Task, task_of
 
 
 class SquaredError(Term):
-    """Mean squared error of one number for each image, of a head or of the network itself."""
-
     name = "squared_error"
 
     def __init__(self, head: nn.Module) -> None:
@@ -48,3 +51,18 @@ class Regression(Task):
 
     def score(self) -> ErrorScore:
         return ErrorScore()
+
+
+@settings
+class Weighed(Segmented):
+    local_weight: float = 0.5
+
+
+def local_objective(recipe: Recipe, facts: Facts, segment: Segment) -> Objective:
+    assert isinstance(recipe.method, Weighed)
+    task = task_of(recipe, facts)
+    head = task.local_head("linear", segment.features, facts.image_shape, segment.final_channels)
+    return Objective({"squared_error": task.local_term(head)}, {"squared_error": recipe.method.local_weight})
+
+
+METHOD = Chain(local_objective)
