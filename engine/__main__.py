@@ -1,4 +1,4 @@
-"""What does `python -m engine` do? The same as the command `local-learning`."""
+"""Entry point of `python -m engine`: the command `local-learning`."""
 
 from __future__ import annotations
 

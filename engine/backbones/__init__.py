@@ -1,4 +1,4 @@
-"""Which networks can be trained, where they can be cut, and under which names their weights are exchanged?"""
+"""Backbones: networks as flat sequences of blocks, their cuts, and the names under which weights are exchanged."""
 
 from __future__ import annotations
 

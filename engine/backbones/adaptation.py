@@ -1,4 +1,4 @@
-"""How are published networks adapted to small images, to other numbers of channels and to another dropout?"""
+"""Adaptation of published networks to small images, other numbers of channels and another dropout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How is what a residual block adds to its shortcut scaled, for as long as training drops blocks at random?"""
+"""Scaling of residual branches while training drops blocks at random."""
 
 from __future__ import annotations
 

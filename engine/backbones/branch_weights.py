@@ -1,4 +1,4 @@
-"""Which numbers do the weights of a branch start from?"""
+"""Initial weights of branches."""
 
 from __future__ import annotations
 

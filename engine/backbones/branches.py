@@ -1,4 +1,4 @@
-"""Which branches supervise a network from within (DSL, DKS and DHM), and what are they made of?
+"""Architecture of side branches that supervise a network from within (DSL, DKS and DHM).
 
 A branch continues the main path from the end of one of its stages to logits of its own, by the same kinds of blocks:
 the one near the top repeats the last stage wider, deeper ones repeat all that follows in shorter form.

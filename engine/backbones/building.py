@@ -1,4 +1,4 @@
-"""How does a recipe's backbone become a network with its initial weights?"""
+"""Builds a recipe's backbone with its initial weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How are the ResNets for small images (He et al. 2016, section 4.2) built?"""
+"""ResNets for small images (He et al. 2016, section 4.2)."""
 
 from __future__ import annotations
 

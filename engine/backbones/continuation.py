@@ -1,4 +1,4 @@
-"""How is a block of a network made again so that it reads other channels, or is several times as wide?
+"""Copies of a network's blocks that read other channels, or are several times as wide.
 
 Nothing is told to a block but what it is to read: each of its layers is sized when the features reach it, so that any
 blocks can follow one another whose shortcuts fit. Only structures are copied here, on the meta device.

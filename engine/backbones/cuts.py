@@ -1,4 +1,4 @@
-"""Where is a network cut into segments?"""
+"""Cut rules: the blocks after which a network is cut into segments."""
 
 from __future__ import annotations
 

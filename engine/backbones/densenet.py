@@ -1,4 +1,4 @@
-"""How are DenseNets for small images (Huang et al. 2017, arXiv 1608.06993), plain and BC, built as flat sequences?"""
+"""DenseNets for small images (Huang et al. 2017, arXiv 1608.06993), plain and BC, as flat sequences."""
 
 from __future__ import annotations
 

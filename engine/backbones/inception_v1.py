@@ -1,4 +1,4 @@
-"""How is InceptionV1 (GoogLeNet, Szegedy et al. 2015, arXiv 1409.4842) built, with batch norm and auxiliary heads?"""
+"""InceptionV1 (GoogLeNet, Szegedy et al. 2015, arXiv 1409.4842) with batch norm and auxiliary heads."""
 
 from __future__ import annotations
 

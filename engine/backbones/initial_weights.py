@@ -1,4 +1,4 @@
-"""Which numbers do the convolutions and normalisations of a new network start from?"""
+"""Initial weights of a new network's convolutions and normalisations."""
 
 from __future__ import annotations
 

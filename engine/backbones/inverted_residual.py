@@ -1,4 +1,4 @@
-"""How are torchvision's networks of inverted residual blocks (MobileNetV2, V3, EfficientNet) built as flat sequences?
+"""torchvision's networks of inverted residual blocks (MobileNetV2, V3, EfficientNet) as flat sequences.
 
 Sources: Sandler et al. 2018 (arXiv 1801.04381), Howard et al. 2019 (1905.02244), Tan and Le 2019 (1905.11946) and
 2021 (2104.00298).

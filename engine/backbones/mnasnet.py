@@ -1,4 +1,4 @@
-"""How are torchvision's MNASNets (Tan et al. 2019, arXiv 1807.11626, variant B1) built as flat sequences?"""
+"""torchvision's MNASNets (Tan et al. 2019, arXiv 1807.11626, variant B1) as flat sequences."""
 
 from __future__ import annotations
 

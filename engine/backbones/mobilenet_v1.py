@@ -1,4 +1,4 @@
-"""How are MobileNets of version 1 (Howard et al. 2017, arXiv 1704.04861, table 1) built as flat sequences?"""
+"""MobileNets of version 1 (Howard et al. 2017, arXiv 1704.04861, table 1) as flat sequences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How is a network of the user's own, named ``path/to/file.py:function``, made and checked?"""
+"""Networks of the user's own, named ``path/to/file.py:function``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Under which names does the rest of the world know a network's weights?"""
+"""Translation between a network's parameter names and those of published weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which families of backbones are there, and to which one does a name belong?
+"""Registry of the families of backbones.
 
 A family is a file of this package with one function under ``@family``; adding a backbone adds such a file.
 """

@@ -1,4 +1,4 @@
-"""What are ResNets made of: stem, stages of residual blocks, classifier?"""
+"""Parts of ResNets: stem, stages of residual blocks, classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How are torchvision's ResNets built as flat sequences?"""
+"""torchvision's ResNets as flat sequences."""
 
 from __future__ import annotations
 

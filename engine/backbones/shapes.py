@@ -1,4 +1,4 @@
-"""How large are a network's features and children, before anything is allocated or computed?"""
+"""Sizes of a network's features and children, before anything is allocated or computed."""
 
 from __future__ import annotations
 

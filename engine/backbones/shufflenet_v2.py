@@ -1,4 +1,4 @@
-"""How are torchvision's ShuffleNets of version 2 (Ma et al. 2018, arXiv 1807.11164) built as flat sequences?"""
+"""torchvision's ShuffleNets of version 2 (Ma et al. 2018, arXiv 1807.11164) as flat sequences."""
 
 from __future__ import annotations
 

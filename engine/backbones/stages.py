@@ -1,4 +1,4 @@
-"""Which blocks of a network form a stage?"""
+"""Stages of a network: which blocks belong together."""
 
 from __future__ import annotations
 

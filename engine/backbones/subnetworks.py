@@ -1,4 +1,4 @@
-"""Which sub-networks does a network have, how is one drawn, and how does it run?
+"""Sub-networks that leave blocks out: which there are, how one is drawn, and how it runs.
 
 A sub-network is the network without some of its residual blocks: a dropped block's branch is switched off, so that its
 input is its output. Weights are shared, and what changes the shape of the features is always kept.

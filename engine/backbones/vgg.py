@@ -1,4 +1,4 @@
-"""How are VGG networks with batch norm (Simonyan and Zisserman 2015, arXiv 1409.1556) built as flat sequences?"""
+"""VGG networks with batch norm (Simonyan and Zisserman 2015, arXiv 1409.1556) as flat sequences."""
 
 from __future__ import annotations
 

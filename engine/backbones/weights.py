@@ -1,4 +1,4 @@
-"""How do published weights get from a file into a network?"""
+"""Loading of published weights from a file into a network."""
 
 from __future__ import annotations
 

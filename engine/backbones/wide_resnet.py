@@ -1,4 +1,4 @@
-"""How are wide ResNets (Zagoruyko and Komodakis 2016) built as flat sequences?"""
+"""Wide ResNets (Zagoruyko and Komodakis 2016) as flat sequences."""
 
 from __future__ import annotations
 

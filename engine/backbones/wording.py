@@ -1,4 +1,4 @@
-"""How do this package's messages say which name was meant, and what an error of other code was?"""
+"""Wording of this package's messages: nearest names, and errors of other code in one line."""
 
 from __future__ import annotations
 

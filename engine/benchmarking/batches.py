@@ -37,7 +37,7 @@ class Batches:
 
     @property
     def batch_size(self) -> int:
-        """Images in each batch, B; with companions, as many as a batch holds."""
+        """Images in each batch, B; with paired images, as many as a batch holds."""
         return int(self.labels.shape[1])
 
     def batch(self, number: int) -> Batch:

@@ -1,4 +1,4 @@
-"""What is one finding of `local-learning doctor`?"""
+"""One check of `local-learning doctor`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which data sets are in a folder?"""
+"""Checks of `local-learning doctor`: the data sets in a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do processor, GPUs, memory, disk and compiler suffice?"""
+"""Checks of `local-learning doctor`: processor, GPUs, memory, disk and compiler."""
 
 from __future__ import annotations
 

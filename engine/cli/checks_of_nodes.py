@@ -1,4 +1,4 @@
-"""Do all nodes of a Ray cluster have the same Python, torch, Ray and engine?
+"""Checks of `local-learning doctor`: the same Python, torch, Ray and engine on all nodes of a cluster.
 
 Each node is asked by a small task of its own, which imports nothing that takes time and holds no CPU, so a busy cluster
 answers, too. What is compared is this process: it sends recipes to the nodes and takes weights from them.

@@ -1,4 +1,4 @@
-"""Does a private Ray start on this machine, and does an actor in it answer?
+"""Checks of `local-learning doctor`: a private Ray that starts, and an actor that answers.
 
 Tried in a process of its own, which can be ended when Ray hangs.
 """

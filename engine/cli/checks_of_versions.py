@@ -1,4 +1,4 @@
-"""Are Python and the packages there, in versions that this engine works with?"""
+"""Checks of `local-learning doctor`: Python and the packages that this engine works with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`local-learning compare`: how do several recipes do under one budget?"""
+"""`local-learning compare`: several recipes under one budget."""
 
 from __future__ import annotations
 

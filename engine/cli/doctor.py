@@ -1,4 +1,4 @@
-"""`local-learning doctor`: what works on this machine, what does not, and what is to be done about it?"""
+"""`local-learning doctor`: what works on this machine, what does not, and what to do about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`local-learning train --dry-run`: which calls, learners and places would a training have?"""
+"""`local-learning train --dry-run`: the calls, learners and places of a training."""
 
 from __future__ import annotations
 

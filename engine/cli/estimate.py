@@ -1,4 +1,4 @@
-"""`local-learning estimate`: what would a training need, and how fast could it be?"""
+"""`local-learning estimate`: what a training would need, and how fast it could be."""
 
 from __future__ import annotations
 

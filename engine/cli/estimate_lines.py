@@ -1,4 +1,4 @@
-"""How is an estimate told to a person?"""
+"""Text of an estimate."""
 
 from __future__ import annotations
 

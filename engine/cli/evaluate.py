@@ -1,4 +1,4 @@
-"""`local-learning evaluate`: how well do the networks of a run do on its test images?"""
+"""`local-learning evaluate`: scores of a run's networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`local-learning export`: how does a trained network leave this engine?"""
+"""`local-learning export`: a trained network for use without this engine."""
 
 from __future__ import annotations
 

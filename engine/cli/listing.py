@@ -1,4 +1,4 @@
-"""`local-learning list`: what is there to train with?"""
+"""`local-learning list`: the recipes, searches and backbones that there are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which command is meant, and how does the program end?"""
+"""Entry point of all commands, and the exit codes."""
 
 from __future__ import annotations
 

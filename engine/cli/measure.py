@@ -1,4 +1,4 @@
-"""`local-learning measure`: how fast is a recipe, and what memory does it need, beside other ways of training?"""
+"""`local-learning measure`: speed and memory of a recipe beside other ways of training."""
 
 from __future__ import annotations
 

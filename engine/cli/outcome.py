@@ -1,4 +1,4 @@
-"""What does a command hand back to be printed?"""
+"""What a command returns to be printed."""
 
 from __future__ import annotations
 

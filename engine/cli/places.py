@@ -1,4 +1,4 @@
-"""Where would the learners of a training live?"""
+"""Placement of a training's learners, in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What if standard input, output or error is closed, full, or cannot say every character?"""
+"""Standard streams that are closed, full, or cannot print every character."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does a person want to know at the end of a training?"""
+"""Summary of a training for people."""
 
 from __future__ import annotations
 

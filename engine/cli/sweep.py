@@ -1,4 +1,4 @@
-"""`local-learning sweep`: which settings of a recipe are best?"""
+"""`local-learning sweep`: a search for the best settings of a recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`local-learning train`: how is a recipe trained from the command line?"""
+"""`local-learning train`: a training from the command line."""
 
 from __future__ import annotations
 

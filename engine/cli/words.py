@@ -1,4 +1,4 @@
-"""How are the words of a command line read, and what is said about words that do not exist?"""
+"""Arguments of the command line, and messages about those that do not exist."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def training_flops_per_image(recipe: Recipe) -> float | None:
     # What is compiled cannot be counted, and float16 does not run on a CPU; neither changes the operations.
     numerics = dataclasses.replace(recipe.numerics, device="cpu", compile=False, precision=precision)
     recipe = dataclasses.replace(recipe, numerics=numerics)
-    companions = recipe.method.companions
+    paired_images = recipe.method.paired_images
     with Session(recipe, Plan(executor="process")) as session:
         session.start()
         total = recipe.epochs * session.source.steps_per_epoch()
@@ -49,7 +49,7 @@ def training_flops_per_image(recipe: Recipe) -> float | None:
         except LearnerError:
             return None
     images = sum(images for _, images in counted)
-    return sum(operations for operations, _ in counted) / (images if companions == "none" else images / 2)
+    return sum(operations for operations, _ in counted) / (images if paired_images == "none" else images / 2)
 
 
 def _spread(number: int, total: int) -> list[int]:

@@ -5,9 +5,17 @@ from __future__ import annotations
 from engine.data.augmentation import Augmenter
 from engine.data.batches import Batch, Source, open_source
 from engine.data.cache import cache_root
-from engine.data.companions import Companions
 from engine.data.facts import Facts
 from engine.data.inventory import Inventory
 from engine.data.labels import NO_LABEL
 
-__all__ = ["NO_LABEL", "Augmenter", "Batch", "Companions", "Facts", "Inventory", "Source", "cache_root", "open_source"]
+__all__ = [
+    "NO_LABEL",
+    "Augmenter",
+    "Batch",
+    "Facts",
+    "Inventory",
+    "Source",
+    "cache_root",
+    "open_source",
+]

@@ -1,4 +1,4 @@
-"""How are the next training batches prepared while one is used?"""
+"""Look-ahead: the next training batches are prepared while one is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How are the images of a batch changed at random and normalised, on the learner's device?
+"""Random augmentation and normalisation of a batch, on the learner's device.
 
 All images of a batch are changed by a few operations on whole tensors; there is no loop over images.
 """

@@ -1,4 +1,4 @@
-"""Which images are in a batch, and how is it read?"""
+"""Batches as a function of (seed, epoch, step)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import numpy as np
 
 from engine.data.ahead import LookAhead, Place
 from engine.data.checking import check_pictures
-from engine.data.companions import Companions, choose_companion
+from engine.data.datasets import STORED_LIMIT_BYTES, BeforeDecoding, Opened, open_images
 from engine.data.facts import Facts
 from engine.data.images import Images
 from engine.data.inventory import Inventory
 from engine.data.labels import choose_labelled, known_labels
 from engine.data.normalisation import choose_statistics
-from engine.data.opening import STORED_LIMIT_BYTES, BeforeDecoding, Opened, open_images
+from engine.data.paired_images import choose_paired_images
 from engine.data.splits import Chosen, choose, epoch_order, num_steps
 from engine.errors import DataError
+from engine.recipes import PairedImages
 from engine.recipes.data import Data
 
 
@@ -28,8 +29,8 @@ from engine.recipes.data import Data
 class Batch:
     """B images as bytes; numpy, so that an object store can share it without a copy.
 
-    A training batch with companions holds 2B: the first B rows are those of the batch without, the others are their
-    companions in the same order.
+    A training batch with paired images holds 2B: the first B rows are those of the batch without, the others are their
+    paired images in the same order.
     """
 
     images: np.ndarray
@@ -65,7 +66,7 @@ class Source:
         images: dict[str, Images],
         chosen: Chosen,
         labelled: np.ndarray,
-        companions: Companions,
+        paired_images: PairedImages,
     ) -> None:
         self.facts = facts
         self.inventory = inventory
@@ -78,7 +79,9 @@ class Source:
         # Held-out images may lie in the same array, and keep their labels.
         self._labels = {split: images[split].labels for split in chosen}
         self._labels["train"] = known_labels(images["train"].labels, labelled)
-        self._companion = choose_companion(companions, chosen["train"], self._labels["train"], data.batch_size, seed)
+        self._pairing = choose_paired_images(
+            paired_images, chosen["train"], self._labels["train"], data.batch_size, seed
+        )
         # Bound to the instance and small: looking ahead needs the orders of two epochs.
         self._order = functools.lru_cache(maxsize=2)(self._new_order)
         self._ahead = LookAhead(self._read, self._following) if images["train"].look_ahead else None
@@ -95,7 +98,7 @@ class Source:
         return self._labelled.copy()
 
     def batch(self, epoch: int, step: int) -> Batch:
-        """Return one training batch with the companions that were asked for, a pure function of (seed, epoch, step)."""
+        """Return one training batch with the paired images asked for, a pure function of (seed, epoch, step)."""
         if epoch < 0 or not 0 <= step < self.steps_per_epoch():
             raise IndexError(f"epoch {epoch}, step {step}: an epoch has the steps 0 to {self.steps_per_epoch() - 1}")
         return self._read((epoch, step)) if self._ahead is None else self._ahead.take((epoch, step))
@@ -117,7 +120,7 @@ class Source:
             yield Batch(images.evaluation_images(indices), labels, indices, split, 0, step)
 
     def recalibration_batches(self, images: int) -> Iterator[Batch]:
-        """Yield the first training batches of epoch 0, without companions, to estimate batch-norm statistics again.
+        """Yield the first training batches of epoch 0, without paired images, to estimate batch-norm statistics again.
 
         They are the same ones each time, and reading them leaves alone what is prepared ahead.
 
@@ -141,8 +144,8 @@ class Source:
     def _read(self, place: Place) -> Batch:
         epoch, step = place
         indices = self._order(epoch)[step * self._batch_size : (step + 1) * self._batch_size]
-        if self._companion is not None:
-            indices = np.concatenate([indices, self._companion(indices, epoch, step)])
+        if self._pairing is not None:
+            indices = np.concatenate([indices, self._pairing(indices, epoch, step)])
         return self._training_batch(indices, epoch, step)
 
     def _training_batch(self, indices: np.ndarray, epoch: int, step: int) -> Batch:
@@ -159,7 +162,7 @@ def open_source(
     seed: int,
     progress: Callable[[str, float], None] | None = None,
     *,
-    companions: Companions = "none",
+    paired_images: PairedImages = "none",
     strict_counts: bool = True,
     stored_limit_bytes: int = STORED_LIMIT_BYTES,
     before_decoding: BeforeDecoding | None = None,
@@ -171,7 +174,7 @@ def open_source(
         data: the recipe's part about data.
         seed: the run's seed; decides the order and the random changes, not the subsets.
         progress: told what is being done, and the fraction that is done.
-        companions: what is read beside each image of a training batch, which then holds twice as many.
+        paired_images: what is read beside each image of a training batch, which then holds twice as many.
         strict_counts: refuse published sets with another number of images than was published.
         stored_limit_bytes: larger sets are decoded while they are used.
         before_decoding: called with class names and image shape before pictures are decoded, which may take minutes,
@@ -215,7 +218,7 @@ def open_source(
     if check:
         check_pictures(images, chosen, facts.fingerprint, tell)
     inventory = opened.inventory().with_notes(remarks)
-    return Source(facts, inventory, data, seed, images, chosen, labelled, companions)
+    return Source(facts, inventory, data, seed, images, chosen, labelled, paired_images)
 
 
 def _fingerprint(opened: Opened, chosen: Chosen, labelled: np.ndarray) -> str:

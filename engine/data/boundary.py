@@ -1,4 +1,4 @@
-"""What becomes of the errors that other libraries raise while a set is read?"""
+"""Errors of other libraries while a set is read, turned into errors that name the file."""
 
 from __future__ import annotations
 

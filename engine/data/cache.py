@@ -1,4 +1,4 @@
-"""Where are decoded data sets kept, and when is a kept one used again?
+"""Cache of decoded data sets.
 
 An entry is a folder named by a sha256 of what decides its content: the bytes of the source files, how they are
 decoded, and the version of this format. A small index leads from paths, sizes and times of the source files to the

@@ -1,4 +1,4 @@
-"""Can every picture be decoded? Found out before anything is trained, for sets that are decoded while they are used.
+"""Check that every picture can be decoded, before anything is trained, for sets that are decoded while they are used.
 
 A picture that is found to be damaged after hours of training would end it, and the repaired set would be another one
 than the checkpoints were trained on. Decoding all of them once costs a quarter of what an epoch's decoding and cropping

@@ -1,4 +1,4 @@
-"""Is what was read complete: file sizes, counts, label ranges and class balance?"""
+"""Completeness of what was read: file sizes, counts, label ranges and class balance."""
 
 from __future__ import annotations
 

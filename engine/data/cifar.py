@@ -1,4 +1,4 @@
-"""How are CIFAR-10 and CIFAR-100 read: the Python version, the binary version, or Parquet shards?"""
+"""Readers of CIFAR-10 and CIFAR-100: the Python version, the binary version, and Parquet shards."""
 
 from __future__ import annotations
 

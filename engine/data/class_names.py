@@ -1,4 +1,4 @@
-"""What are classes called: those of the published sets, in label order, and those that folders and lists name?"""
+"""Class names: those of the published sets, in label order, and those that folders and lists name."""
 
 from __future__ import annotations
 

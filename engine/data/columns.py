@@ -1,4 +1,4 @@
-"""Which columns of Parquet shards hold the pictures and the labels?
+"""Choice of the columns of Parquet shards that hold pictures and labels.
 
 The pictures are in the only column that can hold them, or else the one called `image` or `img`; the labels in the one
 called `label`, then `fine_label`, then the only one that the hub's metadata call a class, then the only one that can

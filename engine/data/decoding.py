@@ -1,4 +1,4 @@
-"""How does an encoded picture become an image of the wanted size, in bounded memory?
+"""Decoding of pictures to images of the wanted size, in bounded memory.
 
 A picture is recognised by its first bytes, whatever its name says, and only by the readers of `PICTURE_FORMATS`: others
 of the image library start programs (PostScript) or take anything for a picture. Its pixels are counted before any

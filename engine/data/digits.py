@@ -1,4 +1,4 @@
-"""Where do the handwritten digits come from that need no files and no network?
+"""Handwritten digits that need no files and no network.
 
 The 1797 test digits of UCI's "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak, 1998), as
 scikit-learn's `load_digits` brings them: 8 x 8 pixels with values 0 to 16.

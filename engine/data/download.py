@@ -1,4 +1,4 @@
-"""How is a published data set fetched, when the recipe asks for it?"""
+"""Download of published data sets, when the recipe asks for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which random numbers decide how the images of one batch are augmented?
+"""Random numbers that decide how the images of one batch are augmented.
 
 The source (when it crops while it decodes) and every learner draw the same numbers for the same batch, and each
 choice has its own numbers: turning one kind of augmentation on leaves the others as they were.

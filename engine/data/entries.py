@@ -1,4 +1,4 @@
-"""Is a kept entry what was once written? Every file has a digest, which is compared when the entry is opened.
+"""Digests of cache entries, compared when an entry is opened.
 
 sha256, because the processors of the last years have instructions for it (its time: docs/results/data-pipeline.md)
 and because it is the digest of everything else that is kept. Files are digested in blocks, by several threads. A

@@ -1,4 +1,4 @@
-"""What does a learner need to know of a data set, without its images?"""
+"""What a learner knows of a data set, without its images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How are pictures read from folders: train/CLASS/picture, and val/, valid/ or test/ beside it?
+"""Reader of folders of pictures: train/CLASS/picture, and val/, valid/ or test/ beside it.
 
 Three layouts are understood: one folder per class, in which all folders below belong to the class, as torchvision's
 ImageFolder reads them; Tiny ImageNet as published (a flat `val/` with `val_annotations.txt`); and its re-sorted copies.

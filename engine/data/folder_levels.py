@@ -1,4 +1,4 @@
-"""Do the folders of classes lie where they should: below the splits, at least two of them, with no splits inside?"""
+"""Levels of folders: classes below the splits, at least two of them, with no splits inside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How are the images of one split read by position: from an array, or decoded when they are needed?"""
+"""Images of one split by position: from an array, or decoded when they are needed."""
 
 from __future__ import annotations
 

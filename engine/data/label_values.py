@@ -1,4 +1,4 @@
-"""How do the values of a label column become classes, the same ones in every shard and split?
+"""Values of a label column as classes, the same ones in every shard and split.
 
 Numbers stay what they are. Text, truth values and categories become classes in sorted order. Where the hub's metadata
 list the names of the classes, labels are read by name: a shard whose list has another order is translated.

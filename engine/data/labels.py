@@ -1,4 +1,4 @@
-"""Which training images keep their label, and which are used without it or not at all?
+"""Labels of training images: kept, dropped, or the image left out.
 
 Semi-supervised training (Zhang et al., Deep Mutual Learning, CVPR 2018, section 4.10 and eq. 10) compares a single
 network and a cohort on the labelled images with a cohort that also learns from the others.

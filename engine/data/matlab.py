@@ -1,4 +1,4 @@
-"""How are arrays of numbers read from a MATLAB file (level 5), in bounded memory?
+"""Reader of arrays of numbers in MATLAB files (level 5), in bounded memory.
 
 The format is a list of elements, each a type and a size. An array is an element of elements (its class, its
 dimensions, its name, its values), usually compressed. Nothing is believed before it is compared with what is there:

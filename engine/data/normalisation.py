@@ -1,4 +1,4 @@
-"""Which mean and standard deviation are images normalised with?"""
+"""Mean and standard deviation with which images are normalised."""
 
 from __future__ import annotations
 

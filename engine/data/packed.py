@@ -1,4 +1,4 @@
-"""How are pictures in Parquet shards read by position, when they are too many to keep decoded?
+"""Pictures in Parquet shards by position, when they are too many to keep decoded.
 
 Shards can only be read as a stream, so their encoded pictures are copied once into NAME.pictures, one after the
 other, with their beginnings in NAME.offsets.npy, int64 [N + 1], their checksums (CRC-32) in NAME.checksums.npy,

@@ -1,4 +1,4 @@
-"""How are pictures read from Parquet shards in the layout of the Hugging Face hub?"""
+"""Reader of Parquet shards in the layout of the Hugging Face hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does one Parquet file say of itself: its columns, values, and what the hub's metadata call them?
+"""What one Parquet file says of itself: its columns, values, and what the hub's metadata call them.
 
 Everything is read in the calling thread: one of pyarrow's own that meets damaged bytes may outlive the error, and the
 end of the process would wait for it.

@@ -1,4 +1,4 @@
-"""How long is an answer of a storage waited for? Its client libraries may try for minutes, and hear no Ctrl-C."""
+"""Time limits on a storage's answers. Its client libraries may try for minutes, and hear no Ctrl-C."""
 
 from __future__ import annotations
 

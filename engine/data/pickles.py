@@ -1,4 +1,4 @@
-"""How are CIFAR's pickled batches read without running code that a file might bring along?
+"""Reader of CIFAR's pickled batches that runs no code which a file might bring along.
 
 Nothing of numpy is called with what a file says: its arrays become stand-ins that are checked before they are made.
 """

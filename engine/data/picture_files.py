@@ -1,4 +1,4 @@
-"""Which files are pictures: by the ending of their names, or by their first bytes where the ending is unknown?"""
+"""Which files are pictures: by the ending of their names, or by their first bytes where the ending is unknown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does a data set under a cloud URI become a folder on this machine?
+"""Copy of a data set under a cloud URI in a folder on this machine.
 
 Every file is fetched once, into REMOTE/NAME-DIGEST in the cache folder; the digest covers the URI and the name, size
 and time of each file, so that a source that has changed is fetched anew. Copies are complete or absent: they are

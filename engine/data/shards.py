@@ -1,4 +1,4 @@
-"""Which Parquet files are the shards of each split, and are they all there, once?"""
+"""Parquet shards of each split: all there, once."""
 
 from __future__ import annotations
 

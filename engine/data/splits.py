@@ -1,4 +1,4 @@
-"""Which images are trained on, which are held out, and in which order is an epoch walked?"""
+"""Splits: the images that are trained on, those held out, and the order of an epoch."""
 
 from __future__ import annotations
 

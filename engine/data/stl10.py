@@ -1,4 +1,4 @@
-"""How is STL-10 read from its binary files?"""
+"""Reader of STL-10's binary files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does a data set become arrays of bytes on the disk, decoded once and in parallel?
+"""Decodes a data set once, in parallel, into arrays of bytes on the disk.
 
 Threads, because PIL decodes without holding Python's lock. Tiny pictures gain nothing from them (reading a header
 holds the lock: 10,000 CIFAR pictures take 1.3 s with one thread or two), but two processes took 5 s, most of it to

@@ -1,4 +1,4 @@
-"""How is SVHN (cropped digits, format 2) read from MATLAB files?"""
+"""Reader of SVHN (cropped digits, format 2) in MATLAB files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What are synthetic images made of, and how are millions of them made without being stored?
+"""Synthetic images, made when they are needed and never stored.
 
 Each class has a coarse pattern of colours; an image is its class's pattern plus noise, so classes can be learnt.
 The noise is a window of one long random sequence, so an image costs no more than a copy.

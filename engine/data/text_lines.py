@@ -1,4 +1,4 @@
-"""How is a text file of names or numbers read, whoever wrote it?"""
+"""Text files of names or numbers, in any encoding they may have."""
 
 from __future__ import annotations
 

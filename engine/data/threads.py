@@ -1,4 +1,4 @@
-"""How many threads may read and decode, and how do they do it in order and in bounded memory?"""
+"""Threads that read and decode, in order and in bounded memory."""
 
 from __future__ import annotations
 

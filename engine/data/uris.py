@@ -1,4 +1,4 @@
-"""What does a URI such as s3://BUCKET/FOLDER lead to, and how are files listed, fetched and sent there?"""
+"""Cloud URIs such as s3://BUCKET/FOLDER: listing, fetching and sending files."""
 
 from __future__ import annotations
 

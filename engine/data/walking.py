@@ -1,4 +1,4 @@
-"""Which pictures lie in and below a folder, and what else does?
+"""Pictures in and below a folder, and what else lies there.
 
 As torchvision's ImageFolder walks: all folders below a class belong to it, links are followed. Unlike there, nothing
 is passed over without being counted, and a link that leads nowhere, or into a folder that was walked already, is

@@ -1,4 +1,4 @@
-"""How does knowledge travel into a checkpoint and back: as the rows that changed, piece by piece?"""
+"""Changes of the knowledge store for checkpoints: rows that changed, piece by piece."""
 
 from __future__ import annotations
 

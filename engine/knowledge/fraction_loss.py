@@ -1,4 +1,4 @@
-"""How near do the rules of mixed knowledge fraction come to what the network says of the unmixed images?
+"""Fraction loss: how near the rules of mixed knowledge fraction come to predictions on the unmixed images.
 
 Tang et al. (Enhanced Residual Networks via Mixed Knowledge Fraction), figure 5. The measure of estimates a^, b^ of the
 true predictions a, b is their fraction loss l ||a^ - a||^2 + (1 - l) ||b^ - b||^2. It has two causes, each of which is

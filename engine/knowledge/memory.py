@@ -1,4 +1,4 @@
-"""Where does knowledge lie: in memory that is taken when it is first written, or on a disk?"""
+"""Memory of the knowledge store: taken when it is first written, or on a disk."""
 
 from __future__ import annotations
 

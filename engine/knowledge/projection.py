@@ -1,4 +1,4 @@
-"""Which point of a simplex whose coordinates are capped lies nearest to a given one?
+"""Projection onto a simplex whose coordinates are capped.
 
 The nearest point is x = clip(c - t, 0, u) with the number t for which it sums to 1: the optimality conditions of the
 continuous quadratic knapsack problem (Brucker 1984; Held, Wolfe and Crowder 1974). The sum falls with t and is

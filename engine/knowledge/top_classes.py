@@ -1,4 +1,4 @@
-"""What is kept of a prediction of which only the most probable classes are stored?"""
+"""Predictions of which only the most probable classes are stored."""
 
 from __future__ import annotations
 

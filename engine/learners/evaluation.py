@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from engine.data import Batch
 from engine.learners.inputs import Inputs
 from engine.learners.meters import Meters
+from engine.learners.outputs import Outputs
 from engine.learners.propagation import Propagation
 from engine.learners.recalibration import Recalibration
-from engine.learners.statements import Statements
 from engine.tasks import Task
 
 
@@ -37,13 +37,13 @@ class Evaluation:
         task: Task,
         inputs: Inputs,
         propagation: Propagation,
-        statements: Statements,
+        statements: Outputs,
         meters: Meters,
         dtype: torch.dtype,
     ) -> None:
         self._body, self._network, self._task, self._dtype = body, network, task, dtype
         self._inputs, self._propagation = inputs, propagation
-        self._statements, self._meters = statements, meters
+        self._outputs, self._meters = statements, meters
         self._recalibration: Recalibration | None = None
         self._score, self._together = task.score(), task.common_score()
 
@@ -80,7 +80,7 @@ class Evaluation:
         """
         (logits,) = self.infer(batch, messages)
         self._score.update(logits.float().cpu(), torch.from_numpy(batch.labels))
-        return (self._statements.or_nothing(logits),)
+        return (self._outputs.or_nothing(logits),)
 
     def score_together(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Add the outputs of all networks of the cohort, such as logits [B, classes], to their common score."""

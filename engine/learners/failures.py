@@ -1,4 +1,4 @@
-"""What does a learner say when its code fails?"""
+"""Errors of a learner's code, in words."""
 
 from __future__ import annotations
 

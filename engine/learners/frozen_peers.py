@@ -1,4 +1,4 @@
-"""How does a learner keep its peers' networks as they were at the last exchange?"""
+"""Codistillation: copies of the peers' networks as they were at the last exchange."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from engine.data import Batch
+from engine.learners.hooks import statistics_untracked
 from engine.learners.memory import tensor_bytes
-from engine.learners.taps import statistics_untracked
 from engine.streams import seeded
 
 

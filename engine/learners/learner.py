@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from engine.checkpoints import LearnerState
 from engine.data import Batch, Facts
 from engine.errors import LearnerError
 from engine.learners.codistillation import Codistillation
@@ -24,12 +25,12 @@ from engine.learners.memory import MemoryMeter
 from engine.learners.meters import Meters, Timeline
 from engine.learners.numerics import DTYPES
 from engine.learners.optimization import learning_rate_at, make_optimizer
+from engine.learners.outputs import Outputs
 from engine.learners.propagation import Learned, Pending, Propagation
 from engine.learners.replicas import Replicas, name_without_replica
 from engine.learners.role import Role
-from engine.learners.state import LearnerState, StateKeeper
-from engine.learners.statements import Statements
-from engine.learners.teaching.passes import Teaching
+from engine.learners.self_distillation.passes import SelfDistillation
+from engine.learners.state import StateKeeper
 from engine.objectives import Context, Objective
 from engine.recipes import Recipe
 from engine.tasks import task_of
@@ -51,7 +52,7 @@ class Learner(Member):
         steps_per_epoch: optimizer steps in an epoch.
         device: where to compute.
         frozen_peers: copies of other networks, by the name of the message that brings their weights.
-        teaching: how the network teaches itself, if it does.
+        self_distillation: how the network teaches itself, if it does.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Learner(Member):
         steps_per_epoch: int,
         device: torch.device,
         frozen_peers: Mapping[str, FrozenPeer] | None = None,
-        teaching: Teaching | None = None,
+        self_distillation: SelfDistillation | None = None,
     ) -> None:
         super().__init__(name, device)
         self._role = role
@@ -79,7 +80,7 @@ class Learner(Member):
         self._frozen = FrozenPeers(frozen_peers or {})
         for copy in self._frozen.bodies:
             self._inputs.placed(copy)
-        self._teaching = teaching
+        self._self_distillation = self_distillation
         self._named = dict(self.body.named_parameters(prefix="body"))
         self._named |= dict(self.objective.named_parameters(prefix="auxiliary"))
         self.optimizer = make_optimizer(recipe.optimizer, self._named.values())
@@ -87,13 +88,15 @@ class Learner(Member):
         self._timeline = Timeline()
         self._pending: Pending | None = None
         own = [*self._named.values(), *self.body.buffers(), *self.objective.buffers()]
-        self._memory = MemoryMeter(own, 1 if teaching is None else _MEASURED_STEPS)
+        self._memory = MemoryMeter(own, 1 if self_distillation is None else _MEASURED_STEPS)
         check = loss_check(device, self.optimizer, at_once=role.may_leave or self.passes_gradients_on)
         self._propagation = Propagation(role, self.body, self.objective, self._dtype, device, self._memory, check)
         self._steps = 0
-        self._state = StateKeeper(self.body, self.objective, self.optimizer, self._named, self._frozen, teaching)
-        self._statements = Statements(role.states, self._dtype, device)
-        body, inputs, propagation, statements = self.body, self._inputs, self._propagation, self._statements
+        self._state = StateKeeper(
+            self.body, self.objective, self.optimizer, self._named, self._frozen, self_distillation
+        )
+        self._outputs = Outputs(role.states, self._dtype, device)
+        body, inputs, propagation, statements = self.body, self._inputs, self._propagation, self._outputs
         self._codistillation = Codistillation(body, self.objective, inputs, propagation, statements, self._frozen)
         self._evaluation = Evaluation(
             body, role.network, self._task, inputs, propagation, statements, self._meters, self._dtype
@@ -132,20 +135,20 @@ class Learner(Member):
         """
         self._meters.resume()
         features = next(iter(messages.values()), None)
-        watched = self._role.may_leave and self._statements.departure is None and self._statements.shapes
+        watched = self._role.may_leave and self._outputs.departure is None and self._outputs.shapes
         # Here the device is waited for: what the learner gives depends on the answer.
         if watched and features is not None and not features.isfinite().all():
             self._leave(f"the features that it takes are not finite in {place_of(batch)}")
-        if self._statements.departure is not None:
-            return self._statements.nothing(self._statements.states, len(batch.labels))
+        if self._outputs.departure is not None:
+            return self._outputs.nothing(self._outputs.states, len(batch.labels))
         if not self.body.training:
             self.body.train()
         pixels = None
         if features is None or self.objective.needs_pixels:
             pixels = self._inputs.training_pixels(batch)
         passes = None
-        if self._teaching is not None and pixels is not None:
-            passes = self._teaching.passes(batch, pixels)
+        if self._self_distillation is not None and pixels is not None:
+            passes = self._self_distillation.passes(batch, pixels)
             pixels = passes.first.pixels
         inputs = self._inputs.prepared(pixels, features)
         version = inputs._version
@@ -161,7 +164,7 @@ class Learner(Member):
         pending.inputs = inputs if self._frozen else None
         pending.passes = passes
         self._pending = pending
-        return self._statements.state(self._statements.states, pending.values)
+        return self._outputs.state(self._outputs.states, pending.values)
 
     def update(self, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Compute the objective on what `forward` left, go backward, and step the optimizer.
@@ -173,7 +176,7 @@ class Learner(Member):
         Raises:
             NotFinite: a loss term is not finite, and the learner may not leave; raised before the weights change.
         """
-        if self._statements.departure is not None:
+        if self._outputs.departure is not None:
             return ()
         pending, self._pending = self._pending, None
         assert pending is not None, "update without a forward before it"
@@ -184,24 +187,26 @@ class Learner(Member):
                 heard |= self._frozen.predictions(pending.inputs, batch, self._dtype)
         labels = self._inputs.labels(batch)
         try:
-            if self._teaching is None or pending.passes is None:
+            if self._self_distillation is None or pending.passes is None:
                 with self._memory.counting():
                     context = Context(labels, pending.pixels, heard, pending.predictions)
                     learned = self._propagation.learn(pending, context, share=len(labels) / len(batch.labels))
             else:
                 labels, passes = pending.passes.first.labels, pending.passes
-                self._teaching.hear(batch, messages)
-                learned = self._propagation.learn_all(pending, passes, self._teaching, heard, self._inputs.prepared)
+                self._self_distillation.hear(batch, messages)
+                learned = self._propagation.learn_all(
+                    pending, passes, self._self_distillation, heard, self._inputs.prepared
+                )
         except NotFinite as error:
             if not self._role.may_leave:
                 raise
             self._leave(str(error))
             return ()
         self._step(batch, learned, labels)
-        if self._teaching is not None and learned.logits is not None:
-            self._teaching.finish(learned.logits)
-            self._meters.observe(self._teaching.observed())
-            return self._teaching.told()
+        if self._self_distillation is not None and learned.logits is not None:
+            self._self_distillation.finish(learned.logits)
+            self._meters.observe(self._self_distillation.observed())
+            return self._self_distillation.told()
         return ()
 
     def _step(self, batch: Batch, learned: Learned, labels: Tensor) -> None:
@@ -214,7 +219,10 @@ class Learner(Member):
         self._propagation.check.mask(self.optimizer)
         self._propagation.scaler.step(self.optimizer)
         self._propagation.scaler.update()
-        kept = {"copies_of_peers": self._frozen.bytes, "knowledge": self._teaching.bytes if self._teaching else 0}
+        kept = {
+            "copies_of_peers": self._frozen.bytes,
+            "knowledge": self._self_distillation.bytes if self._self_distillation else 0,
+        }
         self._memory.measure(self._named, self.optimizer, kept)
         self.optimizer.zero_grad(set_to_none=True)
         self._steps += 1
@@ -246,7 +254,7 @@ class Learner(Member):
 
     def ask_departure(self) -> str | None:
         """Return why the learner has left its cohort; None while it trains."""
-        return self._statements.departure
+        return self._outputs.departure
 
     def ask_state(self) -> LearnerState:
         """Return a copy of all that training changes."""
@@ -255,8 +263,8 @@ class Learner(Member):
             "meters": self._meters.state(),
             "memory": self._memory.state(),
             "scaler": self._propagation.scaler.state_dict(),
-            "departure": self._statements.departure,
-            "shapes": self._statements.shapes,
+            "departure": self._outputs.departure,
+            "shapes": self._outputs.shapes,
         }
         return self._state.save(self._steps, extra)
 
@@ -268,7 +276,7 @@ class Learner(Member):
         self._memory.load_state(extra["memory"])
         if extra["scaler"]:
             self._propagation.scaler.load_state_dict(extra["scaler"])
-        self._statements.departure, self._statements.shapes = extra["departure"], dict(extra["shapes"])
+        self._outputs.departure, self._outputs.shapes = extra["departure"], dict(extra["shapes"])
 
     def join(self, replicas: Replicas) -> None:
         """Train from now on with other actors that hold the same learner, each on its rows of every batch."""
@@ -284,7 +292,7 @@ class Learner(Member):
             self._inputs.replicas.part()
 
     def _leave(self, reason: str) -> None:
-        self._statements.departure, self._pending = reason, None
+        self._outputs.departure, self._pending = reason, None
 
     def received(self, messages: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return messages on the device, by names without replicas."""

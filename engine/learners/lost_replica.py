@@ -1,4 +1,4 @@
-"""What does a replica of a learner fail with when another one is gone?"""
+"""The error of a replica whose partner is gone."""
 
 from __future__ import annotations
 

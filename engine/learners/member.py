@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine.checkpoints import LearnerState
 from engine.data import Batch
 from engine.errors import EngineError, LearnerError
 from engine.learners.failures import explain
 from engine.learners.finite import NotFinite
-from engine.learners.state import LearnerState
 from engine.phases import QUESTIONS
 
 PhaseFunction = Callable[[Any, Mapping[str, Tensor]], tuple[Tensor, ...]]

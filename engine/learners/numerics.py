@@ -11,7 +11,7 @@ import torch
 import torch.utils.deterministic
 
 from engine.errors import PlanError
-from engine.learners.freed_memory import give_back_freed_memory, keep_freed_memory
+from engine.learners.allocator import give_back_freed_memory, keep_freed_memory
 from engine.recipes import Numerics
 
 # Every network that is compiled counts for torch as another version of the one function that calls a module; from

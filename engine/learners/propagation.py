@@ -1,4 +1,4 @@
-"""How is a body run forward, and how do the gradients of its losses come about?"""
+"""Forward pass of a body, and the gradients of its losses."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from engine.backbones import run_without, scaled_branches
 from engine.data import Batch
 from engine.learners.finite import LossCheck
+from engine.learners.hooks import OutputHooks, statistics_untracked
 from engine.learners.memory import MemoryMeter
 from engine.learners.role import Role
-from engine.learners.taps import Taps, statistics_untracked
-from engine.learners.teaching.passes import FIRST, Pass, Passes, Teaching
+from engine.learners.self_distillation.passes import FIRST, Pass, Passes, SelfDistillation
 from engine.objectives import Context, Objective, ObjectiveValue
 from engine.streams import seeded
 
@@ -30,13 +30,13 @@ class Pending:
     inputs: Tensor | None
     output: Tensor
     predictions: Tensor | None
-    tapped: dict[str, Tensor]
+    hooked: dict[str, Tensor]
     passes: Passes | None = None
 
     @property
     def values(self) -> dict[str, Tensor]:
         """What can be told of the pass, each [B, ...], by what a `Role` calls it."""
-        found = {**self.tapped, "features": self.output}
+        found = {**self.hooked, "features": self.output}
         return found if self.predictions is None else {**found, "predictions": self.predictions}
 
 
@@ -81,7 +81,7 @@ class Propagation:
     ) -> None:
         self._role, self._body, self._objective = role, body, objective
         self._dtype, self._device, self._memory = dtype, device, memory
-        self._taps = Taps(body, objective.taps)
+        self._hooks = OutputHooks(body, objective.hooks)
         self.check = check
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
@@ -105,7 +105,7 @@ class Propagation:
         """Run the body on normalised images or features [B, ...]; without some blocks, where the pass says so."""
         # A pass has random numbers of its own; the first, those that a network which sees nothing else has.
         phase = "forward" if each is None or each.name == FIRST else f"forward {each.name}"
-        with self._stream(batch, phase), self.autocast(), self._taps.recording() as tapped:
+        with self._stream(batch, phase), self.autocast(), self._hooks.recording() as hooked:
             if each is None or not (each.dropped or each.scales):
                 output = self._body(inputs)
             else:
@@ -113,12 +113,12 @@ class Propagation:
                     output = run_without(self._body, inputs, each.dropped)
             stated = "predictions" in self._role.states
             predictions = self._objective.predict(output) if stated else None
-        return Pending(batch, None, None, output, predictions, tapped)
+        return Pending(batch, None, None, output, predictions, hooked)
 
     def value(self, pending: Pending, context: Context, factors: Mapping[str, float] | None = None) -> ObjectiveValue:
         """Return the objective's value of a forward pass, with its graph; arguments as those of `learn`."""
         batch = pending.batch
-        context = replace(context, tapped=pending.tapped, epoch=batch.epoch, step=batch.step)
+        context = replace(context, hooked=pending.hooked, epoch=batch.epoch, step=batch.step)
         with self._stream(batch, "update"), self.autocast():
             found: ObjectiveValue = self._objective(pending.output, context, factors)
         return found
@@ -149,7 +149,7 @@ class Propagation:
         self,
         pending: Pending,
         passes: Passes,
-        teaching: Teaching,
+        self_distillation: SelfDistillation,
         heard: Mapping[str, Tensor],
         prepare: Callable[[Tensor], Tensor],
     ) -> Learned:
@@ -158,7 +158,7 @@ class Propagation:
         Args:
             pending: what the first pass left.
             passes: of this step.
-            teaching: which planned them.
+            self_distillation: which planned them.
             heard: messages of others.
             prepare: turns pixels [B, C, H, W] into what the body takes.
 
@@ -178,7 +178,7 @@ class Propagation:
             if not is_first:
                 pending = self.run(pending.batch, prepare(each.pixels), each)
             predictions = self._predictions(pending)
-            recalled = teaching.recall(each, predictions.detach(), said)
+            recalled = self_distillation.recall(each, predictions.detach(), said)
             messages = {**heard, **said, **each.messages, **recalled}
             context = Context(each.labels, each.pixels, messages, predictions, mixed=each.mixed)
             # Later passes hold no more than the first, whose graph is gone by then.

@@ -1,4 +1,4 @@
-"""What are the batch norms' statistics over clean training images?"""
+"""Statistics of batch norms over clean training images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from engine.learners.taps import statistics_untracked
+from engine.learners.hooks import statistics_untracked
 
 
 class Recalibration:

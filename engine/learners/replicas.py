@@ -1,4 +1,4 @@
-"""How do several actors train one learner, each on a part of every batch?
+"""Replicas: several actors that train one learner, each on a part of every batch.
 
 A replica computes the same network on its own rows of the batch. Losses are weighted by the share of the rows,
 gradients are added up over all replicas, and batch norms see all rows, so that the step is that of one device with

@@ -1,11 +1,11 @@
-"""What sets a learner apart from the others of its team?"""
+"""What sets a learner apart from the others of its team."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-Stated = Literal["features", "predictions", "pooled"]
+Output = Literal["features", "predictions", "pooled"]
 
 
 @dataclass(frozen=True)
@@ -24,5 +24,5 @@ class Role:
     network: str
     seed: int
     stream: str
-    states: tuple[Stated, ...] = ()
+    states: tuple[Output, ...] = ()
     may_leave: bool = False

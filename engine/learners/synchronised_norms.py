@@ -1,4 +1,4 @@
-"""How does batch normalisation see the whole batch when each replica of a learner holds only a part of it?
+"""Synchronised batch normalisation: statistics of the whole batch over all replicas of a learner.
 
 torch's own SyncBatchNorm computes on GPUs alone; this one does wherever its process group does.
 """

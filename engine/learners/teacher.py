@@ -8,17 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from engine.checkpoints import LearnerState
 from engine.data import Augmenter, Batch, Facts
 from engine.errors import RunError
-from engine.learners.bystander import Bystander
 from engine.learners.member import PhaseFunction
 from engine.learners.memory import tensor_bytes
 from engine.learners.numerics import DTYPES
-from engine.learners.state import LearnerState
+from engine.learners.untrained_member import UntrainedMember
 from engine.recipes import Recipe
 
 
-class Teacher(Bystander):
+class Teacher(UntrainedMember):
     """A learner that has learned already.
 
     Args:

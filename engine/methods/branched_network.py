@@ -25,7 +25,7 @@ from torch import nn
 from engine import backbones
 from engine.data import Facts
 from engine.errors import RecipeError
-from engine.learners import Learner, Role, SideBranch, Stated, Trunk
+from engine.learners import Learner, Output, Role, SideBranch, Trunk
 from engine.methods.branches import branch_blocks, forks_of
 from engine.methods.chain import Chain
 from engine.methods.programs import evaluation_program
@@ -143,7 +143,7 @@ class BranchedNetwork(Chain):
         if not (isinstance(method, RichBranches) and method.branch_learners):
             return super().build_learner(recipe, facts, steps_per_epoch, name, device)
         mimicry = _weight(recipe) > 0
-        states: tuple[Stated, ...] = ("predictions",) if mimicry else ()
+        states: tuple[Output, ...] = ("predictions",) if mimicry else ()
         is_network = name == _NETWORK
         with torch.device("cpu" if is_network else "meta"):
             network = build_network(recipe, facts, recipe.seed)

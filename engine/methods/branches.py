@@ -1,4 +1,4 @@
-"""Which branches does a network, a peer of a cohort or a segment of a chain have in training?"""
+"""Branches of a network, a peer of a cohort or a segment of a chain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from engine.methods.tasks import require_classes
 from engine.objectives import (
     Branches,
     BranchHead,
-    CompanionSchedule,
+    DeepSupervisionSchedule,
     SquaredHinge,
     Term,
     linear_head,
@@ -117,7 +117,7 @@ def branch_terms(
             label_weight=settings.label_weight,
             label_loss=settings.loss,
             threshold=settings.threshold,
-            schedule=CompanionSchedule(settings.decay, recipe.epochs, settings.stop_at),
+            schedule=DeepSupervisionSchedule(settings.decay, recipe.epochs, settings.stop_at),
             measure_gradients_every=settings.measure_gradients_every,
         )
     else:

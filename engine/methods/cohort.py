@@ -1,4 +1,4 @@
-"""Who is in a cohort, what is each of its learners called, and from which numbers does it start?"""
+"""Members of a cohort: their names, and the numbers from which they start."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import nn
 
 from engine.data import Facts
 from engine.errors import RecipeError
-from engine.learners import Role, Stated
-from engine.methods.finding import chain_of
+from engine.learners import Output, Role
+from engine.methods.registry import chain_of
 from engine.methods.segments import build_network
 from engine.partition import Segment, segments_of
 from engine.recipes import DML, Recipe
@@ -60,7 +60,7 @@ class Member:
         """Return whether a learner is one of its own."""
         return learner == self.name or learner.startswith(f"{self.name}_")
 
-    def role(self, segment: Segment, states: tuple[Stated, ...], may_leave: bool) -> Role:
+    def role(self, segment: Segment, states: tuple[Output, ...], may_leave: bool) -> Role:
         """Return what sets the learner of a segment apart from the others."""
         seed, place = self.origin
         return Role(self.name, seed, f"peer{place}_{segment.name}" if place else segment.name, states, may_leave)

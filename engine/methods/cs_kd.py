@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import nn
 
 from engine.data import Facts
-from engine.learners.teaching.companions import SAME_CLASS, SameClass
+from engine.learners.self_distillation.class_wise import SAME_CLASS, SameClass
 from engine.methods.whole_network import Training, WholeNetwork
 from engine.objectives import Classification, Mimicry, Objective
 from engine.recipes import CSKD, Recipe
@@ -24,10 +24,10 @@ def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objectiv
     return Objective(terms, {Classification.name: 1.0, Mimicry.name: method.weight})
 
 
-def _teaching(training: Training) -> SameClass:
+def _self_distillation(training: Training) -> SameClass:
     method = training.recipe.method
     assert isinstance(method, CSKD)
     return SameClass(consults=method.weight > 0)
 
 
-METHOD = WholeNetwork(_objective, _teaching)
+METHOD = WholeNetwork(_objective, _self_distillation)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import nn
 
 from engine.data import Facts
-from engine.learners.teaching.mixed_images import DataMix, Mixer
+from engine.learners.self_distillation.mixed_images import DataMix, Mixer
 from engine.methods.whole_network import Training, WholeNetwork
 from engine.objectives import Classification, Objective
 from engine.recipes import DataMix as DataMixSettings
@@ -22,7 +22,7 @@ def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objectiv
     return Objective({Classification.name: Classification()}, {Classification.name: 1.0})
 
 
-def _teaching(training: Training) -> DataMix:
+def _self_distillation(training: Training) -> DataMix:
     method = training.recipe.method
     assert isinstance(method, DataMixSettings)
     mixer = Mixer(
@@ -37,4 +37,4 @@ def _teaching(training: Training) -> DataMix:
     return DataMix(mixer)
 
 
-METHOD = WholeNetwork(_objective, _teaching)
+METHOD = WholeNetwork(_objective, _self_distillation)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import nn
 
 from engine.data import Facts
-from engine.learners.teaching.last_batch import PREVIOUS, LastBatch
+from engine.learners.self_distillation.last_batch import PREVIOUS, LastBatch
 from engine.methods.whole_network import Training, WholeNetwork
 from engine.objectives import Classification, Mimicry, Objective
 from engine.recipes import DLB, Recipe
@@ -24,8 +24,8 @@ def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objectiv
     return Objective(terms, {Classification.name: 1.0, Mimicry.name: method.weight})
 
 
-def _teaching(training: Training) -> LastBatch:
+def _self_distillation(training: Training) -> LastBatch:
     return LastBatch()
 
 
-METHOD = WholeNetwork(_objective, _teaching)
+METHOD = WholeNetwork(_objective, _self_distillation)

@@ -29,7 +29,7 @@ from engine.errors import RecipeError
 from engine.learners import FrozenPeer, Learner, Role
 from engine.methods.cohort import members_of
 from engine.methods.exchange import Exchange, Peer
-from engine.methods.finding import chain_of
+from engine.methods.registry import chain_of
 from engine.methods.segments import summarise
 from engine.methods.tasks import distribution_axis
 from engine.methods.team import Network, Team

@@ -1,4 +1,4 @@
-"""What do the learners of a cohort tell one another, and in which order of calls?"""
+"""Exchange in a cohort: the messages, and the order of calls."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from engine.data import Facts
-from engine.learners import Stated
+from engine.learners import Output
 from engine.methods.cohort import Member
 from engine.methods.segments import features_message, images_message
 from engine.partition import Segment
@@ -63,19 +63,19 @@ class Exchange:
         """Return the weight of feature mimicry at a depth; 0 for a peer that is alone."""
         return self.method.feature_weight if len(self.peers) > 1 and depth == self.depths - 1 else 0.0
 
-    def shared(self, depth: int) -> tuple[Stated, ...]:
+    def shared(self, depth: int) -> tuple[Output, ...]:
         """Return what the learners at a depth tell one another."""
         if self.method.exchange == "weights":
             return ()
-        predictions: tuple[Stated, ...] = ("predictions",) if self.weight(depth) else ()
+        predictions: tuple[Output, ...] = ("predictions",) if self.weight(depth) else ()
         return (*predictions, "pooled") if self.feature_weight(depth) else predictions
 
-    def states(self, depth: int) -> tuple[Stated, ...]:
+    def states(self, depth: int) -> tuple[Output, ...]:
         """Return what a forward at a depth gives in a step with an exchange."""
-        features: tuple[Stated, ...] = ("features",) if depth < self.depths - 1 else ()
+        features: tuple[Output, ...] = ("features",) if depth < self.depths - 1 else ()
         return (*features, *self.shared(depth))
 
-    def heard(self, place: int, depth: int, stated: Stated) -> tuple[str, ...]:
+    def heard(self, place: int, depth: int, stated: Output) -> tuple[str, ...]:
         """Return the names of the messages that a peer learns from: those of all others."""
         sequential = self.method.schedule == "sequential"
         return tuple(
@@ -114,14 +114,14 @@ class Exchange:
                     messages |= self._given(peer, depth, gives, shared, recipe, facts)
         return Program(tuple(calls), messages, "training with exchange" if exchanging else "training")
 
-    def _features(self, depth: int) -> tuple[Stated, ...]:
+    def _features(self, depth: int) -> tuple[Output, ...]:
         return ("features",) if depth < self.depths - 1 else ()
 
     def _given(
-        self, peer: Peer, depth: int, names: Iterable[str], states: Iterable[Stated], recipe: Recipe, facts: Facts
+        self, peer: Peer, depth: int, names: Iterable[str], states: Iterable[Output], recipe: Recipe, facts: Facts
     ) -> dict[str, Message]:
         rows, dtype = recipe.data.batch_size, recipe.numerics.precision
-        shapes: dict[Stated, tuple[int, ...]] = {
+        shapes: dict[Output, tuple[int, ...]] = {
             "features": peer.segments[depth].features,
             "predictions": task_of(recipe, facts).prediction_shape(facts.image_shape),
             "pooled": (peer.pooled,),
@@ -152,7 +152,7 @@ class Exchange:
         predictions: list[str] = []
         for peer in self.peers:
             for depth, segment in enumerate(peer.segments):
-                stated: Stated = "predictions" if segment.is_last else "features"
+                stated: Output = "predictions" if segment.is_last else "features"
                 name = _name(peer.learner(depth), stated)
                 gives = () if segment.is_last and not together else (name,)
                 phase = "score" if segment.is_last else "infer"
@@ -164,7 +164,7 @@ class Exchange:
         return Program(tuple(calls), messages, "evaluation")
 
 
-def _name(learner: str, stated: Stated, *, restated: bool = False) -> str:
+def _name(learner: str, stated: Output, *, restated: bool = False) -> str:
     return f"{learner}_{stated}_restated" if restated else f"{learner}_{stated}"
 
 

@@ -11,10 +11,10 @@ from torch import nn
 from engine.backbones import SubNetworkSampler, require_droppable
 from engine.data import Facts
 from engine.knowledge.store import KnowledgeStore
-from engine.learners import Bystander, KnowledgeKeeper, Learner
-from engine.learners.teaching.groups import GroupTeaching
-from engine.learners.teaching.kept_elsewhere import KnowledgeElsewhere
-from engine.learners.teaching.mixed_images import Mixer
+from engine.learners import KnowledgeServer, Learner, UntrainedMember
+from engine.learners.self_distillation.groups import GroupDistillation
+from engine.learners.self_distillation.mixed_images import Mixer
+from engine.learners.self_distillation.remote_store import RemoteStore
 from engine.methods.team import LearnerSummary, Team
 from engine.methods.whole_network import NAME, Training, WholeNetwork
 from engine.objectives import Classification, KnowledgeMimicry, Objective
@@ -55,7 +55,7 @@ def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objectiv
     return Objective(terms, {Classification.name: 1.0, KnowledgeMimicry.name: weight})
 
 
-def _teaching(training: Training) -> GroupTeaching:
+def _self_distillation(training: Training) -> GroupDistillation:
     method, recipe, facts = _settings(training.recipe), training.recipe, training.facts
     mixer = None
     if isinstance(method, MKF):
@@ -68,13 +68,13 @@ def _teaching(training: Training) -> GroupTeaching:
             round(method.warmup_fraction * recipe.epochs),
             method.mixing_partners == "second_batch",
         )
-    store: KnowledgeStore | KnowledgeElsewhere | None = None
+    store: KnowledgeStore | RemoteStore | None = None
     groups = _remembered_groups(recipe)
     if groups and method.store_learners:
-        store = KnowledgeElsewhere(facts.training_positions, groups, _entries(recipe), facts.num_classes)
+        store = RemoteStore(facts.training_positions, groups, _entries(recipe), facts.num_classes)
     elif groups:
         store = _store(recipe, facts, facts.training_positions)
-    return GroupTeaching(
+    return GroupDistillation(
         training.role,
         _sampler(recipe, training.network),
         method.num_groups,
@@ -120,12 +120,12 @@ class GroupKnowledgeMethod(WholeNetwork):
 
     def team(self, recipe: Recipe, facts: Facts) -> Team:
         """Return the network's learner, those that keep the knowledge, and their programs."""
-        team, keepers = super().team(recipe, facts), _keepers(recipe)
-        if not keepers:
+        team, servers = super().team(recipe, facts), _servers(recipe)
+        if not servers:
             return team
         (program,), entries, classes = team.training, _entries(recipe), facts.num_classes
         (rows, *_), _ = program.messages[BATCH].parts[0]
-        recalled = {name: f"knowledge{part}" for part, name in enumerate(keepers)}
+        recalled = {name: f"knowledge{part}" for part, name in enumerate(servers)}
         groups = _remembered_groups(recipe)
         messages = {name: Message(name, (((groups, rows, classes), "float32"),)) for name in recalled.values()}
         shapes = (((entries, classes), "float32"), ((entries,), "float32"), ((entries,), "int64"))
@@ -135,29 +135,29 @@ class GroupKnowledgeMethod(WholeNetwork):
             *(Call(name, "recall", (BATCH,), (message,)) for name, message in recalled.items()),
             Call(NAME, "forward", (BATCH,)),
             Call(NAME, "update", tuple(recalled.values()), _TOLD),
-            *(Call(name, "remember", _TOLD) for name in keepers),
+            *(Call(name, "remember", _TOLD) for name in servers),
         )
         summaries = [
-            LearnerSummary(name, (f"knowledge_{part}_of_{len(keepers)}",), 0, 0) for part, name in enumerate(keepers)
+            LearnerSummary(name, (f"knowledge_{part}_of_{len(servers)}",), 0, 0) for part, name in enumerate(servers)
         ]
         training = Program(calls, {**program.messages, **messages}, program.name)
         return dataclasses.replace(team, learners=(*team.learners, *summaries), training=(training,))
 
     def build_learner(
         self, recipe: Recipe, facts: Facts, steps_per_epoch: int, name: str, device: torch.device
-    ) -> Learner | Bystander:
+    ) -> Learner | UntrainedMember:
         """Build the network's learner, or one that keeps a part of the knowledge."""
-        keepers = _keepers(recipe)
-        if name not in keepers:
+        servers = _servers(recipe)
+        if name not in servers:
             return super().build_learner(recipe, facts, steps_per_epoch, name, device)
         images = facts.training_positions
-        store = _store(recipe, facts, -(-images // len(keepers)))
-        return KnowledgeKeeper(name, store, images, keepers.index(name), len(keepers), device)
+        store = _store(recipe, facts, -(-images // len(servers)))
+        return KnowledgeServer(name, store, images, servers.index(name), len(servers), device)
 
 
-def _keepers(recipe: Recipe) -> list[str]:
+def _servers(recipe: Recipe) -> list[str]:
     count = _settings(recipe).store_learners if _remembered_groups(recipe) else 0
     return [f"store{part}" for part in range(count)]
 
 
-METHOD = GroupKnowledgeMethod(_objective, _teaching)
+METHOD = GroupKnowledgeMethod(_objective, _self_distillation)

@@ -14,7 +14,7 @@ from torch import nn
 
 from engine.data import Facts
 from engine.knowledge.store import KnowledgeStore
-from engine.learners.teaching.past import Retrospection
+from engine.learners.self_distillation.history import Retrospection
 from engine.methods.whole_network import Training, WholeNetwork
 from engine.objectives import Classification, KnowledgeMimicry, Objective
 from engine.recipes import LWR, Recipe
@@ -27,7 +27,7 @@ def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objectiv
     return Objective(terms, {Classification.name: 1.0, KnowledgeMimicry.name: 1 - method.label_share})
 
 
-def _teaching(training: Training) -> Retrospection | None:
+def _self_distillation(training: Training) -> Retrospection | None:
     method, facts = training.recipe.method, training.facts
     assert isinstance(method, LWR)
     if method.label_share == 1:
@@ -38,4 +38,4 @@ def _teaching(training: Training) -> Retrospection | None:
     return Retrospection(store, method.interval, method.label_share, method.horizon)
 
 
-METHOD = WholeNetwork(_objective, _teaching)
+METHOD = WholeNetwork(_objective, _self_distillation)

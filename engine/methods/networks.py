@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from engine import backbones
+from engine.checkpoints import LearnerState
 from engine.data import Facts
 from engine.errors import RunError
-from engine.learners import LearnerState
 from engine.methods.team import Network
 from engine.reading import first_line
 

@@ -59,8 +59,8 @@ def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objectiv
     return Objective(terms, dict.fromkeys(terms, 1.0))
 
 
-def _teaching(training: Training) -> None:
+def _self_distillation(training: Training) -> None:
     return None
 
 
-METHOD = WholeNetwork(_objective, _teaching)
+METHOD = WholeNetwork(_objective, _self_distillation)

@@ -1,4 +1,4 @@
-"""How does a network that was trained here come back, from a run folder or from an exported file?
+"""Networks that were trained here, from a run folder or from an exported file.
 
 Both may come from somebody else. What they name is checked before it is built, and code that they name runs only where
 the recipe that asks for them names it, too.
@@ -21,11 +21,11 @@ from engine import backbones
 from engine.backbones.own_file import is_own
 from engine.backbones.plain_names import check_plain_state
 from engine.backbones.safetensors_files import read_header, read_tensors
+from engine.checkpoints import require_checkpoint
 from engine.data import Facts
 from engine.errors import InputError, RecipeError
-from engine.learners.checkpoints import require_checkpoint
-from engine.methods.finding import method_of
 from engine.methods.networks import assemble
+from engine.methods.registry import method_of
 from engine.reading import checked, naming, parse_json, read_json
 from engine.recipes import Backbone, Distillation, Recipe, load_recipe, recipe_to_dict
 

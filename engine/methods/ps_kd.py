@@ -13,7 +13,7 @@ from torch import nn
 
 from engine.data import Facts
 from engine.knowledge.store import KnowledgeStore
-from engine.learners.teaching.past import LastVisit
+from engine.learners.self_distillation.history import LastVisit
 from engine.methods.whole_network import Training, WholeNetwork
 from engine.objectives import Classification, KnowledgeMimicry, Objective
 from engine.recipes import PSKD, Recipe
@@ -26,7 +26,7 @@ def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objectiv
     return Objective(terms, {Classification.name: 1.0, KnowledgeMimicry.name: method.last_share})
 
 
-def _teaching(training: Training) -> LastVisit | None:
+def _self_distillation(training: Training) -> LastVisit | None:
     recipe, facts, method = training.recipe, training.facts, training.recipe.method
     assert isinstance(method, PSKD)
     if not method.last_share:
@@ -35,4 +35,4 @@ def _teaching(training: Training) -> LastVisit | None:
     return LastVisit(store, method.last_share, recipe.epochs)
 
 
-METHOD = WholeNetwork(_objective, _teaching)
+METHOD = WholeNetwork(_objective, _self_distillation)

@@ -12,8 +12,8 @@ from torch import nn
 
 from engine.backbones import SubNetworkSampler, require_droppable
 from engine.data import Facts
-from engine.learners.teaching.passes import FIRST
-from engine.learners.teaching.subnetworks import Stimulation
+from engine.learners.self_distillation.passes import FIRST
+from engine.learners.self_distillation.subnetworks import Stimulation
 from engine.methods.whole_network import Training, WholeNetwork
 from engine.objectives import Classification, Mimicry, Objective
 from engine.recipes import ST, Recipe
@@ -39,7 +39,7 @@ def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objectiv
     return Objective(terms, {Classification.name: 1.0, Mimicry.name: method.weight})
 
 
-def _teaching(training: Training) -> Stimulation:
+def _self_distillation(training: Training) -> Stimulation:
     method = training.recipe.method
     assert isinstance(method, ST)
     count = method.num_subnetworks if method.weight else 0
@@ -48,4 +48,4 @@ def _teaching(training: Training) -> Stimulation:
     )
 
 
-METHOD = WholeNetwork(_objective, _teaching)
+METHOD = WholeNetwork(_objective, _self_distillation)

@@ -11,7 +11,7 @@ from torch import nn
 
 from engine.backbones import SubNetworkSampler, require_droppable
 from engine.data import Facts
-from engine.learners.teaching.subnetworks import RandomDepth
+from engine.learners.self_distillation.subnetworks import RandomDepth
 from engine.methods.whole_network import Training, WholeNetwork
 from engine.objectives import Classification, Objective
 from engine.recipes import Recipe, StochasticDepth
@@ -29,8 +29,8 @@ def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objectiv
     return Objective({Classification.name: Classification()}, {Classification.name: 1.0})
 
 
-def _teaching(training: Training) -> RandomDepth:
+def _self_distillation(training: Training) -> RandomDepth:
     return RandomDepth(training.role, _sampler(training.recipe, training.network))
 
 
-METHOD = WholeNetwork(_objective, _teaching)
+METHOD = WholeNetwork(_objective, _self_distillation)

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from engine.data import Facts
-from engine.learners import Bystander, Learner
+from engine.learners import Learner, UntrainedMember
 from engine.program import Program, ProgramError
 from engine.recipes import Backbone, Recipe
 
@@ -126,5 +126,5 @@ class Method(Protocol):
 
     def build_learner(
         self, recipe: Recipe, facts: Facts, steps_per_epoch: int, name: str, device: torch.device
-    ) -> Learner | Bystander:
+    ) -> Learner | UntrainedMember:
         """Build one learner where it will live."""

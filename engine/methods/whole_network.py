@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from engine.data import Facts
-from engine.learners import Bystander, Learner, Role
-from engine.learners.teaching.passes import Teaching
+from engine.learners import Learner, Role, UntrainedMember
+from engine.learners.self_distillation.passes import SelfDistillation
 from engine.methods.programs import evaluation_program, recalibration_program
 from engine.methods.segments import build_network, images_message, refuse_auxiliary_heads, summarise
 from engine.methods.team import Network, Team
@@ -50,11 +50,11 @@ class WholeNetwork:
     Attributes:
         objective: makes the loss on the network's output, with its auxiliary networks; raises RecipeError if the recipe
             cannot be, also if that is because of the teaching.
-        teaching: makes what decides what the network sees and remembers.
+        self_distillation: makes what decides what the network sees and remembers.
     """
 
     objective: Callable[[Recipe, Facts, nn.Sequential], Objective]
-    teaching: Callable[[Training], Teaching | None]
+    self_distillation: Callable[[Training], SelfDistillation | None]
 
     def team(self, recipe: Recipe, facts: Facts) -> Team:
         """Return the one learner, and its programs."""
@@ -63,10 +63,10 @@ class WholeNetwork:
         segment = whole_network(recipe, facts, network)
         with torch.device("meta"):
             objective = self.objective(recipe, facts, network)
-        companions = 1 if recipe.method.companions == "none" else 2
+        paired_images = 1 if recipe.method.paired_images == "none" else 2
         training = Program(
             (Call(SOURCE, "next", (), (BATCH,)), Call(NAME, "forward", (BATCH,)), Call(NAME, "update")),
-            {BATCH: images_message(recipe, facts, companions * recipe.data.batch_size)},
+            {BATCH: images_message(recipe, facts, paired_images * recipe.data.batch_size)},
             "training",
         )
         images = recipe.method.recalibration_images
@@ -81,13 +81,15 @@ class WholeNetwork:
 
     def build_learner(
         self, recipe: Recipe, facts: Facts, steps_per_epoch: int, name: str, device: torch.device
-    ) -> Learner | Bystander:
+    ) -> Learner | UntrainedMember:
         """Build the learner, whose network starts as it would if it were trained from labels alone."""
         network, role = build_network(recipe, facts, recipe.seed), _role(recipe)
         with seeded(role.seed, role.stream, "auxiliary"):
             objective = self.objective(recipe, facts, network)
-        teaching = self.teaching(Training(recipe, facts, steps_per_epoch, role, network))
-        return Learner(name, role, network, objective, recipe, facts, steps_per_epoch, device, teaching=teaching)
+        self_distillation = self.self_distillation(Training(recipe, facts, steps_per_epoch, role, network))
+        return Learner(
+            name, role, network, objective, recipe, facts, steps_per_epoch, device, self_distillation=self_distillation
+        )
 
 
 def _role(recipe: Recipe) -> Role:

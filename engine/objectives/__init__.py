@@ -1,18 +1,18 @@
-"""What does a learner minimise: losses, and the auxiliary networks that they need?"""
+"""Objectives: losses, and the auxiliary networks that they need."""
 
 from engine.objectives.branch_mimicry import BranchMimicry, as_message, branch_mimicry, kept_directions
 from engine.objectives.branches import Branches, BranchHead
 from engine.objectives.classification import (
     AuxiliaryClassification,
     Classification,
-    TappedClassification,
+    HookedClassification,
     cross_entropy_loss,
     mixed_cross_entropy_loss,
 )
-from engine.objectives.companions import CompanionSchedule, SquaredHinge, squared_hinge_loss
 from engine.objectives.confidence import ConfidencePenalty, negative_entropy
 from engine.objectives.contrastive import EMBEDDING_SIZE, TEMPERATURE, Contrastive, supervised_contrastive_loss
 from engine.objectives.decoders import cifar_decoder, decoder_for, imagenet_decoder
+from engine.objectives.deep_supervision import DeepSupervisionSchedule, SquaredHinge, squared_hinge_loss
 from engine.objectives.feature_mimicry import FeatureMimicry
 from engine.objectives.heads import conv_head, dgl_head, head_for, imagenet_head, linear_head, prediction_head
 from engine.objectives.knowledge_mimicry import RECALLED, KnowledgeMimicry, knowledge_divergence
@@ -30,7 +30,7 @@ __all__ = [
     "BranchMimicry",
     "Branches",
     "Classification",
-    "CompanionSchedule",
+    "DeepSupervisionSchedule",
     "ConfidencePenalty",
     "Context",
     "Contrastive",
@@ -43,7 +43,7 @@ __all__ = [
     "Reconstruction",
     "SimilarityMatching",
     "SquaredHinge",
-    "TappedClassification",
+    "HookedClassification",
     "Term",
     "TermValue",
     "as_message",

@@ -1,4 +1,4 @@
-"""How far is a classifier on a branch from the network's other classifiers, and which of them does it learn from?"""
+"""Mimicry between a classifier on a branch and the network's other classifiers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What do classifiers on side branches of a network add to its loss: deep supervision, and mimicry among them?"""
+"""Losses of classifiers on side branches: deep supervision, and mimicry among them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from engine.data import NO_LABEL
 from engine.objectives.branch_mimicry import as_message, branch_mimicry, directions_record, kept_directions
 from engine.objectives.classification import cross_entropy_loss
-from engine.objectives.companions import CompanionSchedule, squared_hinge_loss
+from engine.objectives.deep_supervision import DeepSupervisionSchedule, squared_hinge_loss
 from engine.objectives.objective import Context, Term, TermValue
-from engine.recipes import CompanionLoss, Directions
+from engine.recipes import DeepSupervisionLoss, Directions
 from engine.streams import seeded
 
 _MAIN = "main"
-_LABEL_LOSSES: Mapping[CompanionLoss, Callable[[Tensor, Tensor], Tensor]] = {
+_LABEL_LOSSES: Mapping[DeepSupervisionLoss, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": cross_entropy_loss,
     "squared_hinge": squared_hinge_loss,
 }
@@ -81,9 +81,9 @@ class Branches(Term):
         *,
         origin: tuple[int, str],
         label_weight: float = 1.0,
-        label_loss: CompanionLoss = "cross_entropy",
+        label_loss: DeepSupervisionLoss = "cross_entropy",
         threshold: float = 0.0,
-        schedule: CompanionSchedule | None = None,
+        schedule: DeepSupervisionSchedule | None = None,
         weight: float = 0.0,
         temperature: float = 1.0,
         directions: Directions = "all",
@@ -95,10 +95,10 @@ class Branches(Term):
         assert len({head.name for head in heads}) == len(heads), "two branches of one name"
         assert 0 < temperature < math.inf, f"temperature {temperature} is not above 0"
         self.heads = nn.ModuleDict({head.name: head for head in heads})
-        self.taps = tuple(dict.fromkeys(head.fork for head in heads))
+        self.hooks = tuple(dict.fromkeys(head.fork for head in heads))
         self.origin = origin
         self.label_weight = label_weight
-        self.label_loss: CompanionLoss = label_loss
+        self.label_loss: DeepSupervisionLoss = label_loss
         self.threshold = threshold
         self.schedule = schedule
         self.weight = weight
@@ -143,7 +143,7 @@ class Branches(Term):
         logits = {} if context.predictions is None else {_MAIN: context.predictions}
         seed, stream = self.origin
         for head in self._each():
-            shared = as_message(context.tapped[head.fork])
+            shared = as_message(context.hooked[head.fork])
             # The stream that a learner of the branch alone would draw from.
             key = (seed, f"{stream}_{head.name}", "forward", context.epoch, context.step)
             with seeded(*key, device=shared.device):
@@ -178,9 +178,9 @@ class Branches(Term):
         sent: dict[str, dict[str, Tensor | None]] = {}
         for name, loss in losses.items():
             # The gradients of the sum over the batch: those of the mean would be rounded to nothing in half precision.
-            total, shared = len(context.labels) * loss, [context.tapped[fork] for fork in self.taps]
+            total, shared = len(context.labels) * loss, [context.hooked[fork] for fork in self.hooks]
             gradients = torch.autograd.grad(total, shared, retain_graph=True, allow_unused=True)
-            sent[name] = dict(zip(self.taps, gradients, strict=True))
+            sent[name] = dict(zip(self.hooks, gradients, strict=True))
         found = {}
         for first, second in combinations(losses, 2):
             # Only the fork below both heads hears of both.

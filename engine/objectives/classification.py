@@ -104,7 +104,7 @@ class AuxiliaryClassification(Term):
         return TermValue(cross_entropy_loss(logits, context.labels))
 
 
-class TappedClassification(Term):
+class HookedClassification(Term):
     """Cross-entropy of a classifier on the output of a block inside the body, beside the body's own objective.
 
     Args:
@@ -117,9 +117,9 @@ class TappedClassification(Term):
 
     def __init__(self, block: str, head: nn.Module) -> None:
         super().__init__()
-        self.taps = (block,)
+        self.hooks = (block,)
         self.head = head
 
     def forward(self, features: Tensor, context: Context) -> TermValue:
         """Return the loss."""
-        return TermValue(cross_entropy_loss(self.head(context.tapped[self.taps[0]]), context.labels))
+        return TermValue(cross_entropy_loss(self.head(context.hooked[self.hooks[0]]), context.labels))

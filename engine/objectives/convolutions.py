@@ -1,4 +1,4 @@
-"""How is a convolution evaluated and differentiated by hand, and how one of upsampled features?
+"""Convolutions evaluated and differentiated by hand, and those of upsampled features.
 
 Every operation here has two faces: ``forward``, which autograd follows, and the pair ``evaluate`` and ``gradients``,
 from which `engine.objectives.recomputation` builds a backward pass that keeps less.

@@ -1,4 +1,4 @@
-"""Which auxiliary network rebuilds the image from features?
+"""Decoders: auxiliary networks that rebuild the image from features.
 
 Every function draws initial weights from torch's default generator, so call it inside ``engine.streams.seeded``.
 All decoders map features ``[B, *feature_shape]`` to the logits of pixels ``[B, *image_shape]``. They resize

@@ -19,7 +19,7 @@ class FeatureMimicry(Term):
 
     Args:
         teachers: names of the peers' messages, each ``[B, D]`` of any floating dtype.
-        own: name of the block in ``Context.tapped`` whose output ``[B, D]`` is f_k.
+        own: name of the block in ``Context.hooked`` whose output ``[B, D]`` is f_k.
 
     Raises:
         RecipeError: when called, a peer's features are of another width than the learner's.
@@ -32,11 +32,11 @@ class FeatureMimicry(Term):
         assert len(set(teachers)) == len(teachers) > 0, f"teachers {teachers} are none, or not all different"
         self.teachers = tuple(teachers)
         self.own = own
-        self.taps = (own,)
+        self.hooks = (own,)
 
     def forward(self, features: Tensor, context: Context) -> TermValue:
         """Return the loss; 0 without graph if this step brings no message of a peer."""
-        own = context.tapped[self.own]
+        own = context.hooked[self.own]
         peers = peer_messages(context, self.teachers, own, self.name)
         if peers is None:
             return TermValue(own.new_zeros((), dtype=torch.float32))

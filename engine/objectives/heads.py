@@ -1,4 +1,4 @@
-"""Which auxiliary network turns features into class logits or an embedding?
+"""Heads: auxiliary networks from features to class logits or an embedding.
 
 Every function draws initial weights from torch's default generator, so call it inside ``engine.streams.seeded``.
 ``outputs`` is the number of classes, or the embedding size for the contrastive loss. All heads map features

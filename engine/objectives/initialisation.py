@@ -1,4 +1,4 @@
-"""From which weights do auxiliary networks start?"""
+"""Initial weights of auxiliary networks."""
 
 from __future__ import annotations
 

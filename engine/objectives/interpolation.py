@@ -1,4 +1,4 @@
-"""When is bilinear upsampling folded into the 3x3 convolution after it, and with which matrices?
+"""Bilinear upsampling folded into the 3x3 convolution after it.
 
 Both are linear, and the upsampling is the same for every channel. With A the interpolation along one axis and A_d its
 rows shifted by d = -1, 0, 1, zeros shifted in, which is the convolution's zero padding:

@@ -1,4 +1,4 @@
-"""What is a training objective, and how do its weighted terms become one number to minimise?"""
+"""Training objectives: weighted terms that become one number to minimise."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Context:
             bring is missing.
         predictions: what the learner itself predicts, such as class logits ``[B, classes]``, with their graph; the
             objective computes them once for all of its terms unless they are given.
-        tapped: outputs of blocks inside the body with their graph, by block name; those that terms ask for.
+        hooked: outputs of blocks inside the body with their graph, by block name; those that terms ask for.
         mixed: what the images were mixed with; None where they were not.
         epoch: e = 0, 1, ...
         step: of the epoch, 0, 1, ...
@@ -49,7 +49,7 @@ class Context:
     pixels: Tensor | None = None
     messages: Mapping[str, Tensor] = field(default_factory=dict)
     predictions: Tensor | None = None
-    tapped: Mapping[str, Tensor] = field(default_factory=dict)
+    hooked: Mapping[str, Tensor] = field(default_factory=dict)
     mixed: MixedLabels | None = None
     epoch: int = 0
     step: int = 0
@@ -78,13 +78,13 @@ class Term(nn.Module, ABC):
         name: of its value in the records.
         needs_pixels: whether it reads ``Context.pixels``.
         needs_labels: whether its loss is a mean over the labelled images only, and 0 where there are none.
-        taps: names of the blocks whose outputs it reads from ``Context.tapped``.
+        hooks: names of the blocks whose outputs it reads from ``Context.hooked``.
     """
 
     name: str
     needs_pixels: bool = False
     needs_labels: bool = False
-    taps: tuple[str, ...] = ()
+    hooks: tuple[str, ...] = ()
 
     def predict(self, features: Tensor) -> Tensor | None:
         """Return class logits ``[B, classes]`` of these features with their graph; None if it does not classify."""
@@ -146,9 +146,9 @@ class Objective(nn.Module):
         return any(term.needs_pixels for term in self.terms.values())
 
     @property
-    def taps(self) -> tuple[str, ...]:
-        """Names of the blocks whose outputs must be in ``Context.tapped``."""
-        return tuple(dict.fromkeys(block for term in self._each() for block in term.taps))
+    def hooks(self) -> tuple[str, ...]:
+        """Names of the blocks whose outputs must be in ``Context.hooked``."""
+        return tuple(dict.fromkeys(block for term in self._each() for block in term.hooks))
 
     @property
     def need_labels(self) -> frozenset[str]:

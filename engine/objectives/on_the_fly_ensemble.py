@@ -1,4 +1,4 @@
-"""How far are a network's branches from the ensemble that they form: the loss of ONE?"""
+"""The loss of ONE: a network's branches against the ensemble that they form."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class OnTheFlyEnsemble(Term):
         super().__init__()
         assert branches, "an ensemble of one"
         assert 0 < temperature < math.inf, f"temperature {temperature} is not above 0"
-        self.taps = (block,)
+        self.hooks = (block,)
         self.branches = nn.ModuleList(branches)
         count = len(branches) + 1
         self.pool = GlobalAveragePool()
@@ -87,7 +87,7 @@ class OnTheFlyEnsemble(Term):
     def forward(self, features: Tensor, context: Context) -> TermValue:
         """Return the loss."""
         assert context.predictions is not None, "the ensemble was called without the learner's predictions"
-        shared = context.tapped[self.taps[0]]
+        shared = context.hooked[self.hooks[0]]
         gate = self.gate(self.pool(shared))
         others = [branch(shared) for branch in self.branches]
         with full_precision(shared):

@@ -1,4 +1,4 @@
-"""Which peers gave something in this step that can be learned from?"""
+"""Peers from which a step can learn."""
 
 from __future__ import annotations
 

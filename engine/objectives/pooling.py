@@ -1,4 +1,4 @@
-"""How is a feature map averaged to a given size, with the same result in every run?"""
+"""Average pooling of feature maps to a given size, with the same result in every run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which activations of an auxiliary network are kept for the backward pass?
+"""Recomputation: which activations of an auxiliary network are kept for the backward pass.
 
 Batch normalisation and ReLU are cheap to compute again and expensive to keep: a decoder works at the image's own
 resolution, where two feature maps of 12 channels are larger than the features themselves.

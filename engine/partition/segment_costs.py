@@ -136,7 +136,7 @@ class CostProfile:
         features = torch.empty(self._recipe.data.batch_size, *self._facts.image_shape, device="meta")
         saved, seconds, shared = [], [], []
         classes, last = task_of(self._recipe, self._facts).output_shape(self._facts.image_shape), self.num_segments - 1
-        forks = self._objective(last, 0, self.units).taps
+        forks = self._objective(last, 0, self.units).hooks
         children = list(self._network.named_children())
         seen: dict[str, _Unit] = {}
         for number in range(self.units):
@@ -181,8 +181,8 @@ class CostProfile:
         objective: Objective,
         features: tuple[int, ...],
         output_saved: bool,
-        tapped: str | None = None,
-        tapped_saved: bool = False,
+        hooked: str | None = None,
+        hooked_saved: bool = False,
     ) -> Auxiliary:
         rows = self._recipe.data.batch_size
 
@@ -190,14 +190,14 @@ class CostProfile:
             return torch.empty(rows, *shape, device="meta", requires_grad=True)
 
         output = leaf(features)
-        taps = {tapped: leaf(dict(zip(self._network._modules, self._shapes, strict=True))[tapped])} if tapped else {}
+        hooks = {hooked: leaf(dict(zip(self._network._modules, self._shapes, strict=True))[hooked])} if hooked else {}
         seen = [output] if output_saved else []
-        seen += taps.values() if tapped_saved else ()
+        seen += hooks.values() if hooked_saved else ()
         pixels = torch.empty(rows, *self._facts.image_shape, device="meta") if objective.needs_pixels else None
         labels = task_of(self._recipe, self._facts).zero_labels(rows, torch.device("meta"))
         kept, ledger = SavedStorages([*objective.parameters(), *objective.buffers(), *seen]), Ledger()
         with ledger, kept.counting(), in_precision(DTYPES[self._recipe.numerics.precision]):
-            objective(output, Context(labels, pixels, tapped=taps, step=1)).total.backward()
+            objective(output, Context(labels, pixels, hooked=hooks, step=1)).total.backward()
         return Auxiliary(kept.bytes, modelled_seconds(ledger.macs, ledger.moved))
 
 

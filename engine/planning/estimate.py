@@ -16,7 +16,7 @@ from engine.data import Facts
 from engine.errors import PlanError, RecipeError
 from engine.learners import replica_name
 from engine.methods import method_of
-from engine.methods.finding import chain_of
+from engine.methods.registry import chain_of
 from engine.methods.segments import build_network
 from engine.partition import CostProfile, Ledger, balance
 from engine.planning.pipeline import grouped, step_seconds

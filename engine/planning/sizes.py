@@ -22,8 +22,8 @@ from engine.learners.finite import ImmediateCheck
 from engine.learners.memory import MemoryMeter, tensor_bytes
 from engine.learners.numerics import DTYPES
 from engine.learners.propagation import Propagation
-from engine.learners.teaching.last_batch import LastBatch
-from engine.learners.teaching.passes import Teaching
+from engine.learners.self_distillation.last_batch import LastBatch
+from engine.learners.self_distillation.passes import SelfDistillation
 from engine.methods import Team, method_of
 from engine.methods.branches import branches_of, forks_of
 from engine.methods.segments import build_network
@@ -131,9 +131,9 @@ def _size(recipe: Recipe, facts: Facts, team: Team, summary: LearnerSummary) -> 
     gradients = sum(tensor_bytes(p.grad for p in m.parameters() if p.grad is not None) for m in modules)
     optimizer = _optimizer_bytes(learner.optimizer)
     copies = sum(message.bytes for message in _messages(team, summary.name, "adopt"))
-    teaching = _teaching(recipe, few)
-    known = times * teaching.bytes if teaching is not None else 0
-    kept = {_COPIES: copies, _KNOWLEDGE: known + _seen_again(teaching, recipe, facts)}
+    self_distillation = _self_distillation(recipe, few)
+    known = times * self_distillation.bytes if self_distillation is not None else 0
+    kept = {_COPIES: copies, _KNOWLEDGE: known + _seen_again(self_distillation, recipe, facts)}
     lasting = parameters + auxiliary + optimizer + copies + sum(tensor_bytes(module.buffers()) for module in modules)
     # No part of the deployed network, so all of it is auxiliary.
     beside = isinstance(learner, SideBranch)
@@ -249,25 +249,25 @@ def _optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
     return total
 
 
-def _seen_again(teaching: Teaching | None, recipe: Recipe, facts: Facts) -> int:
+def _seen_again(self_distillation: SelfDistillation | None, recipe: Recipe, facts: Facts) -> int:
     """Return the bytes of the images that are kept for the next step."""
-    if not isinstance(teaching, LastBatch):
+    if not isinstance(self_distillation, LastBatch):
         return 0
     rows = 2 * recipe.data.batch_size
     numbers = np.zeros(rows, np.int64)
     pixels = torch.empty(rows, *facts.image_shape, device=_META)
     for step in range(2):
-        teaching.passes(Batch(np.empty(0), numbers, numbers, "train", 0, step), pixels)
+        self_distillation.passes(Batch(np.empty(0), numbers, numbers, "train", 0, step), pixels)
         if not step:
-            teaching.finish(torch.empty(recipe.data.batch_size, facts.num_classes, device=_META))
-    return teaching.bytes
+            self_distillation.finish(torch.empty(recipe.data.batch_size, facts.num_classes, device=_META))
+    return self_distillation.bytes
 
 
-def _teaching(recipe: Recipe, facts: Facts) -> Teaching | None:
+def _self_distillation(recipe: Recipe, facts: Facts) -> SelfDistillation | None:
     """Return what a network remembers of the images itself; None where it remembers nothing."""
     method = method_of(recipe)
     if not isinstance(method, WholeNetwork):
         return None
     with _META:
         network = build_network(recipe, facts, recipe.seed)
-    return method.teaching(Training(recipe, facts, 1, Role("network", recipe.seed, "segment0"), network))
+    return method.self_distillation(Training(recipe, facts, 1, Role("network", recipe.seed, "segment0"), network))

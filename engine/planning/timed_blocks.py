@@ -14,7 +14,7 @@ from engine.backbones import feature_shapes
 from engine.data import Facts
 from engine.learners import choose_device, numerics_applied
 from engine.learners.numerics import DTYPES
-from engine.methods.finding import chain_of
+from engine.methods.registry import chain_of
 from engine.methods.segments import build_network
 from engine.objectives import Context, Objective
 from engine.partition import segment_of

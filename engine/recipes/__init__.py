@@ -3,15 +3,15 @@
 from engine.recipes.backbone import Backbone
 from engine.recipes.data import Augmentation, Data
 from engine.recipes.files import load_recipe, recipe_to_json, shipped_recipes
-from engine.recipes.method_settings import MethodSettings, Obstacle
+from engine.recipes.method_settings import MethodSettings, Obstacle, PairedImages
 from engine.recipes.methods import METHODS
 from engine.recipes.methods.branches import (
     DHM,
     DSL,
     DSN,
     Branched,
-    CompanionDecay,
-    CompanionLoss,
+    DeepSupervisionDecay,
+    DeepSupervisionLoss,
     Directions,
     RichBranches,
 )
@@ -70,8 +70,8 @@ __all__ = [
     "Branched",
     "CSKD",
     "Classification",
-    "CompanionDecay",
-    "CompanionLoss",
+    "DeepSupervisionDecay",
+    "DeepSupervisionLoss",
     "Constant",
     "Cosine",
     "DGL",
@@ -103,6 +103,7 @@ __all__ = [
     "Numerics",
     "ONE",
     "Obstacle",
+    "PairedImages",
     "Optimizer",
     "OwnTask",
     "PSKD",

@@ -11,6 +11,8 @@ from engine.recipes.backbone import Backbone
 from engine.recipes.settings import settings
 
 PairedImages = Literal["none", "same_class", "same_image", "second_batch"]
+"""What is read beside each training image: nothing, a random image of its class (possibly itself), the same image once
+more (augmented differently), or an image of a batch of another order of the same epoch."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class MethodSettings:
         return f"{file}:{cls.__qualname__}"
 
     @property
-    def companions(self) -> PairedImages:
+    def paired_images(self) -> PairedImages:
         """What a batch holds beside its images."""
         return "none"
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
+from engine.checkpoints import LearnerState
 from engine.data import Batch, Facts
-from engine.learners import LearnerState, Member, choose_device, numerics_applied
+from engine.learners import Member, choose_device, numerics_applied
 from engine.methods import Team, method_of
 from engine.program import BATCH, SOURCE, Program
 from engine.recipes import Recipe

@@ -1,4 +1,4 @@
-"""How does a team run when several actors train each learner together (`plan.replicas`)?
+"""A team of which several actors train each learner together (`plan.replicas`).
 
 By the same program of calls, repeated for every replica: replica r of a learner takes the messages of the replicas r
 of the others, which hold the same rows of the batch. Whatever is not training is one replica's business, as all are
@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from engine.checkpoints import LearnerState
 from engine.data import Batch, Facts
 from engine.errors import PlanError
-from engine.learners import LearnerState, name_without_replica, replica_name
+from engine.learners import name_without_replica, replica_name
 from engine.methods import Team
 from engine.phases import PHASES, QUESTIONS
 from engine.program import BATCH, SOURCE, Call, Message, Program

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from engine.checkpoints import LearnerState
 from engine.data import Batch
-from engine.learners import LearnerState
 from engine.program import Program
 
 

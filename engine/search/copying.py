@@ -1,4 +1,4 @@
-"""May weights be copied between all settings of a search? Told before anything starts."""
+"""Whether weights can be copied between all settings of a search. Told before anything starts."""
 
 from __future__ import annotations
 

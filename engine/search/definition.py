@@ -1,4 +1,4 @@
-"""What is searched, for what, and how; and where is a search found by its name?"""
+"""Definition of a search, and where one is found by its name."""
 
 from __future__ import annotations
 

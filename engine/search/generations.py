@@ -1,4 +1,4 @@
-"""Which member of a population trains next, and when do they copy each other?
+"""Generations of a population: who trains next, and when members copy one another.
 
 A `Searcher` of Ray Tune that gives it each generation of each member as a trial of its own. Members of a generation
 train at once or in turn, as there is room; when the last one has come to its end, the worst copy the best, and the

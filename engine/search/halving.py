@@ -1,4 +1,4 @@
-"""Which trials does ASHA stop early, also when one of them is tried again?"""
+"""Asynchronous successive halving (ASHA), also for trials that are tried again."""
 
 from __future__ import annotations
 

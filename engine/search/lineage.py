@@ -1,4 +1,4 @@
-"""How does a run begin with the weights of another one, and how is what came of it trained again by hand?
+"""Lineage: runs that begin with the weights of another one, and how to train them again by hand.
 
 Weights, optimizer and counters of the donor's newest checkpoint become the first checkpoint of a new, ordinary run
 folder with a recipe of its own. ``lineage.json`` beside ``recipe.json`` says what came before:
@@ -29,9 +29,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from typing_extensions import TypedDict
 
 from engine.atomic import replace_file, write_error
+from engine.checkpoints import LearnerState, newest_checkpoint, save_checkpoint
 from engine.errors import RunError
-from engine.learners import LearnerState
-from engine.learners.checkpoints import newest_checkpoint, save_checkpoint
 from engine.methods import networks_sha256
 from engine.reading import checked, read_json, without_version
 from engine.recipes import Plan, Recipe, load_recipe, recipe_from_dict, recipe_identity, recipe_to_dict, recipe_to_json

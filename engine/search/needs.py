@@ -1,4 +1,4 @@
-"""What does each trial of a search reserve, does it fit, and how many are there room for at once?"""
+"""Resources that each trial of a search reserves, and how many trials there is room for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Population-based training: who copies whom, and with which settings does it go on?
+"""Population-based training: who copies whom, and with which settings it goes on.
 
 Jaderberg et al. 2017, "Population Based Training of Neural Networks", sections 3.1 and 4.1: exploitation by truncation
 selection, exploration by perturbing or resampling. All members are compared at the same epoch, and every choice is a

@@ -1,4 +1,4 @@
-"""How is one trial trained inside Ray Tune, and what does it tell the search after every epoch?"""
+"""One trial inside Ray Tune, and what it reports after every epoch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 from ray import tune
 from typing_extensions import Self
 
+from engine.checkpoints import newest_checkpoint
 from engine.errors import RecipeError
-from engine.learners.checkpoints import newest_checkpoint
 from engine.recipes import plan_from_dict, recipe_from_dict
 from engine.tasks import Metric
 from engine.tracking import ENSEMBLE, Record, read_metrics

@@ -1,4 +1,4 @@
-"""Which trial is next: one that an earlier process left unfinished, or new settings?
+"""The next trial: one that an earlier process left unfinished, or new settings.
 
 A `Searcher` of Ray Tune whose state is the list of trials itself, so that a search goes on without reading anything but
 JSON: settings that are drawn beforehand depend on the trial's number alone, and TPE on what is known of earlier trials.

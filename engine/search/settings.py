@@ -1,4 +1,4 @@
-"""Which settings does each trial of a search have, and what becomes of a recipe with them?"""
+"""Settings of the trials of a search, and the recipe with them."""
 
 from __future__ import annotations
 

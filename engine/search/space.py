@@ -1,4 +1,4 @@
-"""Does a search's space consist of values that its fields can have? Told by field, before anything starts."""
+"""Check of a search's space by field, before anything starts."""
 
 from __future__ import annotations
 

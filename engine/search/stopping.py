@@ -1,4 +1,4 @@
-"""How is a search told to stop by a signal: at once, or when what must not be cut short has come to an end?"""
+"""Signals during a search: at once, or when what must not be cut short has come to an end."""
 
 from __future__ import annotations
 

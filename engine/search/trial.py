@@ -1,4 +1,4 @@
-"""What is known of one run of a search?"""
+"""What is known of one run of a search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How are the trials of a search kept as lines of JSON, and what of such lines is believed?"""
+"""Trials of a search as lines of JSON, checked when they are read."""
 
 from __future__ import annotations
 

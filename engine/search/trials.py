@@ -1,4 +1,4 @@
-"""What does the folder of a search hold, and who may write to it?"""
+"""Folder of a search: what it holds, and who may write to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does Ray Tune run the trials of a search, in silence?"""
+"""Ray Tune, run in silence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept and told of the trials of a search while Ray Tune runs them?"""
+"""Record of a search's trials while Ray Tune runs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which trials of a search won?"""
+"""Winners of a search."""
 
 from __future__ import annotations
 

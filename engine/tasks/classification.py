@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from engine.objectives import AuxiliaryClassification, Classification, TappedClassification, Term
+from engine.objectives import AuxiliaryClassification, Classification, HookedClassification, Term
 from engine.tasks.classification_score import ClassificationScore
 from engine.tasks.cohort import CohortScore
 from engine.tasks.metric import ACCURACY, Metric
@@ -39,7 +39,7 @@ class ClassificationTask(Task):
 
     def tapped_term(self, block: str, head: nn.Module) -> Term:
         """Return cross-entropy of a classifier on the output of a block."""
-        return TappedClassification(block, head)
+        return HookedClassification(block, head)
 
     def hits(self, outputs: Tensor, labels: Tensor) -> Tensor | None:
         """Return how many labels are the class with the largest logit."""

@@ -1,4 +1,4 @@
-"""How far may the mean of a few values be from the true one?"""
+"""Confidence intervals of the mean of a few values."""
 
 from __future__ import annotations
 

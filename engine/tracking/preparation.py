@@ -1,4 +1,4 @@
-"""How is it told that images are being read, before there is anything to train on?"""
+"""Progress of reading images, before there is anything to train on."""
 
 from __future__ import annotations
 

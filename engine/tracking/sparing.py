@@ -1,4 +1,4 @@
-"""What happens when something that is made for people, such as a picture, cannot be made?"""
+"""Things made for people, such as a picture, that may fail without harm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does a run leave beside its record, and what happens when that cannot be made?
+"""By-products of a run: what it leaves beside its record, without harm where that fails.
 
 metrics.jsonl, checkpoints and summary.json are the record. TensorBoard's copy, the Parquet copy, the picture and the
 mirror are there for people and other programs: a training that has been paid for never ends for want of one of them.

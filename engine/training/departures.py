@@ -1,4 +1,4 @@
-"""Who has left a cohort, and is anybody left to train?"""
+"""Diverged peers that have left their cohort, and whether anybody is left to train."""
 
 from __future__ import annotations
 

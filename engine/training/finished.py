@@ -1,4 +1,4 @@
-"""Is a run finished, and is what its summary.json says what its checkpoint holds?
+"""Finished runs: whether the summary.json agrees with the checkpoint.
 
 A summary is believed only as far as the newest checkpoint bears it out, which was verified file by file: steps, scores,
 departures and the digest of the weights follow from that alone. Otherwise the same command makes the summary anew from
@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from engine.atomic import replace_file
+from engine.checkpoints import Checkpoint, newest_checkpoint
 from engine.data import Facts
 from engine.errors import InputError, RunError
-from engine.learners.checkpoints import Checkpoint, newest_checkpoint
 from engine.methods import method_of, networks_sha256
 from engine.reading import read_json
 from engine.recipes import Recipe, recipe_identity, recipe_to_json

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from engine.atomic import open_appending, replace_file, write_error
+from engine.checkpoints import newest_checkpoint
 from engine.errors import InputError, RunError, VersionError
-from engine.learners.checkpoints import newest_checkpoint
 from engine.reading import naming, read_json
 from engine.recipes import (
     Plan,

@@ -1,4 +1,4 @@
-"""What of a recipe can be refused before its images are read?"""
+"""What of a recipe can be refused before its images are read."""
 
 from __future__ import annotations
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.atomic import remove_unfinished, write_error
+from engine.checkpoints import LearnerState, save_checkpoint
 from engine.errors import EngineError, LearnerError, RunError
-from engine.learners import LearnerState
-from engine.learners.checkpoints import save_checkpoint
 from engine.methods import networks_sha256
 from engine.paths import absolute, check_writable
 from engine.recipes import (

@@ -1,4 +1,4 @@
-"""How does a run folder get a copy elsewhere, from which another machine can go on?
+"""Mirror: a copy of a run folder elsewhere, from which another machine can go on.
 
 The copy is a run folder like any other. What is there is whole at any moment, or can be seen not to be, because files
 are sent in this order: recipe.json; a new checkpoint's files; metrics and all others, which so reach at least as far as
@@ -19,9 +19,9 @@ from pathlib import Path
 import pyarrow
 from pyarrow.fs import LocalFileSystem
 
+from engine.checkpoints.manifests import MANIFEST
 from engine.data.uris import Place, connect, download, first_words, is_uri, list_files, storage_errors, without_secret
 from engine.errors import PlanError, RecipeError, RunError, VersionError
-from engine.learners.manifests import MANIFEST
 from engine.recipes import Recipe, load_recipe, recipe_identity
 from engine.training.folder import Resume
 from engine.training.mirror_files import (

@@ -1,4 +1,4 @@
-"""Which files of a run folder go into its copy, and how does none of them land, or come from, outside?"""
+"""Files of a run folder that belong in its mirror; none lands, or comes from, outside."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pyarrow.fs import LocalFileSystem
 
+from engine.checkpoints.manifests import read_manifest
 from engine.data.uris import Place
 from engine.errors import RunError
-from engine.learners.manifests import read_manifest
 
 CHECKPOINTS = "checkpoints"
 

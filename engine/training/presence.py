@@ -1,4 +1,4 @@
-"""Is the run folder still where it was, or has somebody moved or deleted it?"""
+"""Whether the run folder still is where it was, or somebody moved or deleted it."""
 
 from __future__ import annotations
 

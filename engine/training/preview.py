@@ -1,4 +1,4 @@
-"""What would a recipe's training be, told before anything is trained or written?"""
+"""Preview of a recipe's training, before anything is trained or written."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.checkpoints import newest_checkpoint
 from engine.data import Facts, Inventory
 from engine.errors import RecipeError, RunError
-from engine.learners.checkpoints import newest_checkpoint
 from engine.methods import Team
 from engine.paths import absolute
 from engine.program import Program

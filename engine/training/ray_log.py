@@ -1,4 +1,4 @@
-"""Where do Ray's own log lines of a training go? Into ``ray.log`` of its run folder, never to the screen."""
+"""Ray's own log lines of a training: into ``ray.log`` of its run folder, never to the screen."""
 
 from __future__ import annotations
 

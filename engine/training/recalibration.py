@@ -1,4 +1,4 @@
-"""How do the networks get the batch-norm statistics with which they are scored and deployed?"""
+"""Recalibration of batch-norm statistics before networks are scored and deployed."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""Which checkpoint does a run go on from, and is it one of the same run?"""
+"""The checkpoint from which a run goes on, and whether it is one of the same run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from engine.checkpoints import Checkpoint, newest_checkpoint
 from engine.data import Facts
 from engine.errors import RunError
-from engine.learners.checkpoints import Checkpoint, newest_checkpoint
 from engine.recipes import Recipe, recipe_identity
 
 

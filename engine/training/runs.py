@@ -10,9 +10,9 @@ from pathlib import Path
 
 from torch import nn
 
+from engine.checkpoints import Checkpoint, require_checkpoint
 from engine.data import Facts
 from engine.errors import RunError
-from engine.learners.checkpoints import Checkpoint, require_checkpoint
 from engine.methods import Network, assemble, method_of
 from engine.paths import absolute
 from engine.reading import naming

@@ -56,7 +56,7 @@ class Session:
             self.recipe.data,
             self.recipe.seed,
             self._progress,
-            companions=self.recipe.method.companions,
+            paired_images=self.recipe.method.paired_images,
             before_decoding=network_check(self.recipe),
             check=self._check,
         )

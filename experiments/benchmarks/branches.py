@@ -1,4 +1,4 @@
-"""What do branches cost, in time and in memory, and how much of it do devices of their own bring back?
+"""Cost of branches in time and in memory, and how much of it devices of their own bring back.
 
     python -m experiments.benchmarks.branches [--networks resnet32,wrn_16_2] [--batch-size 64] [--rounds 3]
 

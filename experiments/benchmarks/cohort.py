@@ -1,4 +1,4 @@
-"""How long does a step of a cohort take in process and on Ray, and what does the exchange of predictions cost?
+"""A cohort's step in process and on Ray, and the cost of exchanging predictions.
 
     python -m experiments.benchmarks.cohort [--batch-sizes 64,128] [--peers 1,2,4] [--rounds 3]
 

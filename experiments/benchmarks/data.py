@@ -1,4 +1,4 @@
-"""How many images a second does the data pipeline deliver, against a torchvision DataLoader with two workers?
+"""Images per second of the data pipeline, against a torchvision DataLoader with two workers.
 
     python experiments/benchmarks/data.py [--root DIR] [--repeats 5]
 

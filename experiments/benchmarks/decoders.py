@@ -1,4 +1,4 @@
-"""What do InfoPro's decoders and heads cost, as they are written and as the engine evaluates them?
+"""Cost of InfoPro's decoders and heads, as they are written and as the engine evaluates them.
 
     python -m experiments.benchmarks.decoders [--device cuda] [--threads 1] [--rounds 7] [--parts auxiliary,steps]
 

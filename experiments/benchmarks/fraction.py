@@ -1,4 +1,4 @@
-"""What does it cost to split predictions on mixed images, beside a training step of CIFAR ResNet-50?
+"""Cost of splitting predictions on mixed images, beside a training step of CIFAR ResNet-50.
 
     python -m experiments.benchmarks.fraction [--device cuda] [--threads 1] [--rounds 5] [--rules linear,exact]
 

@@ -1,4 +1,4 @@
-"""What does it bring that a process keeps the main memory which a training step frees?
+"""Gain when a process keeps the main memory which a training step frees.
 
     python -m experiments.benchmarks.freed_memory [--rounds 5]
 

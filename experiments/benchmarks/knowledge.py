@@ -1,4 +1,4 @@
-"""How much memory does group knowledge take, and how long do its reads and writes take in a step?
+"""Memory of group knowledge, and the time of its reads and writes in a step.
 
     python -m experiments.benchmarks.knowledge [--images 50000,100000,1281167] [--classes 100,200,1000]
         [--groups 1,2,3] [--batch-size 512] [--rounds 3] [--folder DIR]

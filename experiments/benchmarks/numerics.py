@@ -1,4 +1,4 @@
-"""What do memory layout, precision and compilation bring on one device, to end-to-end training and to InfoPro?
+"""Gain of memory layout, precision and compilation on one device, for end-to-end training and InfoPro.
 
     python -m experiments.benchmarks.numerics [--batch-size 128] [--segments 1,2,4] [--rounds 5] [--compile]
         [--precisions float32,bfloat16]

@@ -1,4 +1,4 @@
-"""What does it cost to be sure of the images before a training begins?
+"""Cost of being sure of the images before a training begins.
 
     python -m experiments.benchmarks.opening_data [--repeats 9]
 

@@ -1,4 +1,4 @@
-"""How fast is a chain of segments in process and on Ray, beside the limit that two bare processes reach?
+"""Speed of a chain of segments in process and on Ray, beside the limit that two bare processes reach.
 
     python -m experiments.benchmarks.pipeline [--batch-sizes 128,256] [--methods greedy,infopro] [--k 1,2,4]
         [--cuts balanced_time] [--rounds 5]

@@ -1,4 +1,4 @@
-"""What do the ways between actors cost, apart from what learners compute?
+"""Cost of the ways between actors, apart from what learners compute.
 
     python -m experiments.benchmarks.transports [--cases 2:20:4,4:5:4] [--rounds 5] [--ways object_store,memory,tcp]
 
@@ -29,8 +29,9 @@ import ray
 import torch
 from torch import Tensor
 
+from engine.checkpoints import LearnerState
 from engine.data import Batch
-from engine.learners import Bystander, LearnerState, PhaseFunction
+from engine.learners import PhaseFunction, UntrainedMember
 from engine.methods import LearnerSummary, Team
 from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message
 from engine.runtimes.ray import ObjectStoreRuntime, StreamRuntime, start_private_ray
@@ -45,7 +46,7 @@ _SET_TIMER_SLACK = 29
 WAYS = ("object_store", "memory", "tcp")
 
 
-class Sleeper(Bystander):
+class Sleeper(UntrainedMember):
     """A learner on a device of its own that leaves the CPU alone."""
 
     def __init__(self, name: str, seconds: float, features: int) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from engine.tasks.headline import HEADLINES
 
 import engine
 from engine.comparison import ComparedRecipe, ComparisonRow, comparison_table, driver, picture, plot_comparison
@@ -19,7 +20,6 @@ from engine.comparison.result import best_on_validation, paired_gains
 from engine.comparison.tables import compared_csv, compared_markdown, compared_text, format_gain
 from engine.recipes import EndToEnd, Greedy, Recipe
 from engine.tasks import Metric
-from engine.tasks.headline import HEADLINES
 from engine.tasks.metric import LOSS
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from torch import nn
 from engine.data import open_source
 from engine.errors import LearnerError
 from engine.knowledge import KnowledgeStore
-from engine.learners import KnowledgeKeeper, Member, Teacher, Trunk
+from engine.learners import KnowledgeServer, Member, Teacher, Trunk
 from engine.methods import method_of
 from engine.phases import PHASES, QUESTIONS
 from engine.recipes import Recipe
@@ -26,7 +26,7 @@ def members(tiny_recipe: Callable[..., Recipe]) -> dict[str, Member]:
     source.close()
     learner = method_of(recipe).build_learner(recipe, source.facts, 1, "segment0", CPU)
     teacher = Teacher("teacher", nn.Sequential(nn.Flatten()), "", recipe, source.facts, CPU)
-    keeper = KnowledgeKeeper("store0", KnowledgeStore(2, 2, 1, 0.5), 2, 0, 1, CPU)
+    keeper = KnowledgeServer("store0", KnowledgeStore(2, 2, 1, 0.5), 2, 0, 1, CPU)
     return {"learner": learner, "teacher": teacher, "keeper": keeper}
 
 

@@ -35,7 +35,7 @@ RULES = get_args(Directions)
 
 
 class Network(nn.Module):
-    """A body with two forks, whose outputs it hands out as `Taps` does."""
+    """A body with two forks, whose outputs it hands out as `OutputHooks` does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,9 +43,9 @@ class Network(nn.Module):
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         # Under autocast the lower fork and the logits stay in float32, as behind layers that ask for it.
-        tapped = {"low": self.low(inputs).float().tanh()}
-        tapped["high"] = self.high(tapped["low"].view_as(tapped["low"])).tanh()
-        return 1.1 * self.classifier(tapped["high"].view_as(tapped["high"])).float(), tapped
+        hooked = {"low": self.low(inputs).float().tanh()}
+        hooked["high"] = self.high(hooked["low"].view_as(hooked["low"])).tanh()
+        return 1.1 * self.classifier(hooked["high"].view_as(hooked["high"])).float(), hooked
 
 
 def network_of() -> Network:
@@ -84,11 +84,11 @@ def step(
     """Return total loss, gradients by parameter and records of one step of the network with its branches."""
     network = network_of()
     with precision(half):
-        logits, tapped = network(INPUTS)
+        logits, hooked = network(INPUTS)
         objective = Objective(
             {"cross_entropy": Classification(), "branches": branches}, {"cross_entropy": 1.0, "branches": 1.0}
         )
-        value = objective(logits, Context(labels, tapped=tapped, epoch=1, step=number))
+        value = objective(logits, Context(labels, hooked=hooked, epoch=1, step=number))
     branches.zero_grad()
     value.total.backward()
     return value.total.detach(), gradients_of(network, {head.name: head for head in branches._each()}), value.observed
@@ -108,8 +108,8 @@ def assert_equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> N
 
 
 def logits_of(heads: list[BranchHead], network: Network) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    main, tapped = network(INPUTS)
-    return {"main": main, **{head.name: head(tapped[head.fork]) for head in heads}}, tapped
+    main, hooked = network(INPUTS)
+    return {"main": main, **{head.name: head(hooked[head.fork]) for head in heads}}, hooked
 
 
 def naive_loss(logits: Mapping[str, Tensor], kept: Tensor, weight: float, temperature: float, label: float) -> Tensor:
@@ -187,8 +187,8 @@ def learn_apart(
         return Objective(terms, {"cross_entropy": label, "branch_mimicry": weight})
 
     with precision(half):
-        logits, tapped = network(INPUTS)
-        sent = {fork: as_message(each).detach().requires_grad_() for fork, each in tapped.items()}
+        logits, hooked = network(INPUTS)
+        sent = {fork: as_message(each).detach().requires_grad_() for fork, each in hooked.items()}
         outputs = {"main": logits}
         for head in heads:
             with seeded(ORIGIN[0], f"{ORIGIN[1]}_{head.name}", "forward", 1, 3):
@@ -200,10 +200,10 @@ def learn_apart(
             values[name] = objective(name, 1.0 if name == "main" else label_weight)(each, context)
     for head in heads:
         values[head.name].total.backward()
-    taken = [sent[fork].grad for fork in tapped]
+    taken = [sent[fork].grad for fork in hooked]
     assert all(each is not None for each in taken)
-    given = [each.to(tap.dtype) for each, tap in zip(taken, tapped.values(), strict=True) if each is not None]
-    torch.autograd.backward([values["main"].total, *tapped.values()], [None, *given])
+    given = [each.to(tap.dtype) for each, tap in zip(taken, hooked.values(), strict=True) if each is not None]
+    torch.autograd.backward([values["main"].total, *hooked.values()], [None, *given])
     records = {name: each.item() for value in values.values() for name, each in value.observed.items()}
     return gradients_of(network, {head.name: head for head in heads}), records
 
@@ -246,10 +246,10 @@ def test_images_without_a_label_count_in_the_mimicry_alone() -> None:
     some, none = LABELS.clone(), torch.full((BATCH,), -1)
     some[::3] = -1
     heads = heads_of()
-    logits, tapped = logits_of(heads, network_of())
+    logits, hooked = logits_of(heads, network_of())
     labelled = some >= 0
     term = branches_of(heads, weight=1.0)
-    value = term(logits["main"], Context(some, tapped=tapped, predictions=logits["main"]))
+    value = term(logits["main"], Context(some, hooked=hooked, predictions=logits["main"]))
     observed = observed_of(value)
     pull = naive_loss(logits, kept_directions("all", 3, 1.0, *ORIGIN, 0, 0), 1.0, 1.0, 0.0)
     for name in ("near_top", "deep"):
@@ -259,7 +259,7 @@ def test_images_without_a_label_count_in_the_mimicry_alone() -> None:
     torch.testing.assert_close(value.loss, pull)
     hits = logits["deep"].argmax(dim=1)[labelled] == some[labelled]
     assert observed["branches/accuracy/deep"] == pytest.approx(hits.float().mean().item())
-    value = term(logits["main"], Context(none, tapped=tapped, predictions=logits["main"]))
+    value = term(logits["main"], Context(none, hooked=hooked, predictions=logits["main"]))
     torch.testing.assert_close(value.loss, naive_loss(logits, torch.ones(3, 3, dtype=torch.bool), 1.0, 1.0, 0.0))
     assert {name: each for name, each in observed_of(value).items() if "accuracy" in name or "entropy" in name} == {
         **{f"branches/accuracy/{name}": 0.0 for name in (*NAMES, "ensemble")},
@@ -269,9 +269,9 @@ def test_images_without_a_label_count_in_the_mimicry_alone() -> None:
 
 def test_records_say_who_learned_what_from_whom() -> None:
     heads = heads_of()
-    logits, tapped = logits_of(heads, network_of())
+    logits, hooked = logits_of(heads, network_of())
     term = branches_of(heads, weight=0.5, temperature=2.0, directions="to_main")
-    observed = observed_of(term(logits["main"], Context(LABELS, tapped=tapped, predictions=logits["main"])))
+    observed = observed_of(term(logits["main"], Context(LABELS, hooked=hooked, predictions=logits["main"])))
     ensemble = torch.stack([each.softmax(dim=1) for each in logits.values()]).mean(dim=0)
     expected = {"branches/directions_kept": 2 / 6}
     for student, own in logits.items():
@@ -290,8 +290,8 @@ def test_records_say_who_learned_what_from_whom() -> None:
 @pytest.mark.parametrize("rule", RULES)
 def test_without_a_head_of_the_network_the_branches_mimic_one_another(rule: Directions) -> None:
     heads = heads_of()
-    logits, tapped = logits_of(heads, network_of())
-    value = branches_of(heads, weight=0.5, directions=rule, keep=0.5)(logits["main"], Context(LABELS, tapped=tapped))
+    logits, hooked = logits_of(heads, network_of())
+    value = branches_of(heads, weight=0.5, directions=rule, keep=0.5)(logits["main"], Context(LABELS, hooked=hooked))
     del logits["main"]
     kept = kept_directions(rule, 3, 0.5, *ORIGIN, 0, 0)[1:, 1:]
     expected = naive_loss(logits, kept, 0.5, 1.0, 1.0)
@@ -309,9 +309,9 @@ def test_without_a_head_of_the_network_the_branches_mimic_one_another(rule: Dire
 
 def test_a_lone_branch_without_a_head_of_the_network_has_nobody_to_mimic() -> None:
     heads = heads_of()[:1]
-    _, tapped = network_of()(INPUTS)
-    value = branches_of(heads, weight=1.0)(tapped["high"], Context(LABELS, tapped=tapped))
-    torch.testing.assert_close(value.loss, F.cross_entropy(heads[0](tapped["high"]), LABELS))
+    _, hooked = network_of()(INPUTS)
+    value = branches_of(heads, weight=1.0)(hooked["high"], Context(LABELS, hooked=hooked))
+    torch.testing.assert_close(value.loss, F.cross_entropy(heads[0](hooked["high"]), LABELS))
 
 
 def cosine(first: Tensor, second: Tensor) -> float:
@@ -322,9 +322,9 @@ def cosine(first: Tensor, second: Tensor) -> float:
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 def test_agreement_is_the_cosine_of_gradients_in_the_output_of_the_lower_fork(reverse: bool, weight: float) -> None:
     heads = heads_of()[::-1] if reverse else heads_of()
-    logits, tapped = logits_of(heads, network_of())
+    logits, hooked = logits_of(heads, network_of())
     term = branches_of(heads, label_weight=0.4, weight=weight, measure_gradients_every=2)
-    observed = observed_of(term(logits["main"], Context(LABELS, tapped=tapped, predictions=logits["main"], step=4)))
+    observed = observed_of(term(logits["main"], Context(LABELS, hooked=hooked, predictions=logits["main"], step=4)))
     losses = {"label": {name: F.cross_entropy(each, LABELS) for name, each in logits.items()}}
     if weight:
         losses["total"] = {}
@@ -336,7 +336,7 @@ def test_agreement_is_the_cosine_of_gradients_in_the_output_of_the_lower_fork(re
     for kind, each in losses.items():
         for first, second, fork in [("main", "near_top", "high"), ("main", "deep", "low"), ("near_top", "deep", "low")]:
             gradients = [
-                torch.autograd.grad(each[name], tapped[fork], retain_graph=True)[0] for name in (first, second)
+                torch.autograd.grad(each[name], hooked[fork], retain_graph=True)[0] for name in (first, second)
             ]
             pair = f"{second}~{first}" if reverse and first == "near_top" else f"{first}~{second}"
             expected[f"branches/gradient_cosine/{kind}/{pair}"] = cosine(*gradients)
@@ -371,10 +371,10 @@ def test_gradients_that_agree_or_are_none_have_cosine_1_and_0() -> None:
     term = branches_of([BranchHead("near_top", "block", Same())], measure_gradients_every=1)
     name = "branches/gradient_cosine/label/main~near_top"
     main = shared.view_as(shared)
-    observed = term(main, Context(LABELS, tapped={"block": shared}, predictions=main)).observed
+    observed = term(main, Context(LABELS, hooked={"block": shared}, predictions=main)).observed
     assert observed[name].item() == pytest.approx(1.0, abs=1e-6)
     unlabelled = torch.full((BATCH,), -1)
-    observed = term(main, Context(unlabelled, tapped={"block": shared}, predictions=main)).observed
+    observed = term(main, Context(unlabelled, hooked={"block": shared}, predictions=main)).observed
     assert observed[name].item() == 0.0
 
 
@@ -390,7 +390,7 @@ def test_agreement_does_not_depend_on_the_size_of_the_gradients() -> None:
             branch.weight *= size
         main = own(shared)
         term = branches_of([BranchHead("near_top", "block", branch)], measure_gradients_every=1)
-        value = term(main, Context(LABELS, tapped={"block": shared}, predictions=main))
+        value = term(main, Context(LABELS, hooked={"block": shared}, predictions=main))
         losses = [F.cross_entropy(each, LABELS) for each in (main, branch(shared))]
         gradients = [torch.autograd.grad(loss, shared, retain_graph=True)[0].double() for loss in losses]
         assert value.observed[name].item() == pytest.approx(cosine(*gradients), abs=1e-5)
@@ -402,6 +402,6 @@ def test_heads_are_named_in_the_state_and_taps_name_each_fork_once() -> None:
     with seeded("branches", "again"):
         extra = BranchHead("deep3", "low", nn.Linear(6, CLASSES))
     term = branches_of([*heads_of(), extra])
-    assert term.taps == ("high", "low")
+    assert term.hooks == ("high", "low")
     assert "heads.deep3.blocks.weight" in term.state_dict()
     assert not term.needs_labels

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.learners.taps import statistics_untracked
+from engine.learners.hooks import statistics_untracked
 from engine.objectives import Context, Reconstruction, cifar_decoder, conv_head, imagenet_decoder
 from engine.objectives.convolutions import Convolution, MeanOfPositions, UpsampledConvolution
 from engine.objectives.initialisation import initialise

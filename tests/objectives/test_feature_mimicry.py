@@ -19,7 +19,7 @@ def features_of(*key: str | int) -> Tensor:
 
 def loss_and_gradient(term: FeatureMimicry, own: Tensor, messages: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     own = own.clone().requires_grad_()
-    loss = term(torch.zeros(BATCH, 3), Context(LABELS, messages=messages, tapped={term.own: own})).loss
+    loss = term(torch.zeros(BATCH, 3), Context(LABELS, messages=messages, hooked={term.own: own})).loss
     (gradient,) = torch.autograd.grad(loss, own)
     return loss.detach(), gradient
 
@@ -40,16 +40,16 @@ def test_value_and_gradient_are_those_of_the_formula(teachers: int) -> None:
 
 def test_objective_asks_for_the_block_and_teachers_get_no_gradient() -> None:
     term = FeatureMimicry(["peer0"])
-    assert Objective({term.name: term}, {term.name: 1.0}).taps == ("pooled",)
+    assert Objective({term.name: term}, {term.name: 1.0}).hooks == ("pooled",)
     teacher, own = features_of("teacher").requires_grad_(), features_of("own").requires_grad_()
-    term(own, Context(LABELS, messages={"peer0": teacher}, tapped={"pooled": own})).loss.backward()
+    term(own, Context(LABELS, messages={"peer0": teacher}, hooked={"pooled": own})).loss.backward()
     assert teacher.grad is None and own.grad is not None
 
 
 def test_half_precision_features_lose_nothing_more() -> None:
     own, teacher = features_of("own").bfloat16(), features_of("teacher").bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        context = Context(LABELS, messages={"peer0": teacher}, tapped={"pooled": own})
+        context = Context(LABELS, messages={"peer0": teacher}, hooked={"pooled": own})
         loss = FeatureMimicry(["peer0"])(own, context).loss
     expected = (own.double() - teacher.double()).square().sum(1).mean()
     assert loss.dtype == torch.float32 and loss.item() == pytest.approx(expected.item(), rel=1e-6)

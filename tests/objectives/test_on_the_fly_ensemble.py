@@ -33,12 +33,12 @@ def context_of(labels: Tensor = LABELS, epoch: int = 0) -> tuple[Context, Tensor
     shared = drawn(len(labels), CHANNELS, 3, 3, key="shared")
     own.requires_grad_()
     shared.requires_grad_()
-    return Context(labels, predictions=own, tapped={"block": shared}, epoch=epoch), own, shared
+    return Context(labels, predictions=own, hooked={"block": shared}, epoch=epoch), own, shared
 
 
 def by_hand(term: OnTheFlyEnsemble, context: Context, divergence_weight: float, temperature: float) -> Tensor:
     """Return the loss, image by image and branch by branch."""
-    shared, own = context.tapped["block"], context.predictions
+    shared, own = context.hooked["block"], context.predictions
     assert own is not None
     linear, norm = term.gate[0], term.gate[1]
     scores = shared.mean(dim=(2, 3)) @ linear.weight.T + linear.bias  # type: ignore[operator]

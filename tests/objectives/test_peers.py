@@ -42,7 +42,7 @@ def numbers_of(name: str) -> Tensor:
 
 def loss_and_gradient(term: Term, own: Tensor, messages: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     own = own.clone().requires_grad_()
-    loss = term(own, Context(LABELS, messages=messages, predictions=own, tapped={"pooled": own})).loss
+    loss = term(own, Context(LABELS, messages=messages, predictions=own, hooked={"pooled": own})).loss
     (gradient,) = torch.autograd.grad(loss, own)
     return loss.detach(), gradient
 
@@ -63,7 +63,7 @@ def test_a_peer_that_has_diverged_counts_as_little_as_one_that_is_missing(term: 
 @every_term
 def test_a_step_without_messages_costs_nothing(term: Term) -> None:
     own = numbers_of("own").bfloat16().requires_grad_()
-    loss = term(own, Context(LABELS, messages={"other": own}, predictions=own, tapped={"pooled": own})).loss
+    loss = term(own, Context(LABELS, messages={"other": own}, predictions=own, hooked={"pooled": own})).loss
     assert loss.item() == 0.0 and loss.dtype == torch.float32 and not loss.requires_grad
 
 

@@ -16,7 +16,7 @@ from engine.data import Batch
 from engine.knowledge import mixing
 from engine.knowledge.fraction import split_knowledge
 from engine.knowledge.store import KnowledgeStore
-from engine.learners.teaching.past import Retrospection
+from engine.learners.self_distillation.history import Retrospection
 from engine.objectives import (
     SimilarityMatching,
     branch_mimicry,
@@ -88,9 +88,9 @@ def test_the_exact_fraction() -> None:
 def recalled_share(interval: int, epoch: int) -> float:
     """Return c / H of an epoch that counts from 1, with H = 1000."""
     store = KnowledgeStore(4, 3, groups=2, averaging_weight=1.0, content="logits")
-    teaching = Retrospection(store, interval, label_share=0.1, horizon=1000)
+    self_distillation = Retrospection(store, interval, label_share=0.1, horizon=1000)
     batch = Batch(np.zeros((2, 1, 2, 2), np.uint8), np.zeros(2, np.int64), np.arange(2), "train", epoch - 1, 0)
-    terms = teaching.passes(batch, torch.zeros(2, 1, 2, 2)).first.terms
+    terms = self_distillation.passes(batch, torch.zeros(2, 1, 2, 2)).first.terms
     assert terms is not None
     share = terms.get("knowledge", 0.0)
     assert terms["cross_entropy"] == pytest.approx(0.1 + (1 - share) * 0.9)

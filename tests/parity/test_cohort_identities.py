@@ -18,7 +18,7 @@ from engine import backbones
 from engine.backbones import plain_state
 from engine.cli.main import main
 from engine.data import open_source
-from engine.data.opening import Opened, open_images
+from engine.data.datasets import Opened, open_images
 from engine.learners import Learner
 from engine.methods import method_of
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import engine
-from engine.learners.checkpoints import require_checkpoint
+from engine.checkpoints import require_checkpoint
 from engine.learners.optimization import make_optimizer
 from engine.recipes import SGD
 from engine.streams import generator

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from engine import Plan, apply_overrides, load_recipe
 from engine.methods import method_of
-from engine.methods.finding import chain_of
+from engine.methods.registry import chain_of
 from engine.partition import Cost, CostProfile, Ledger, SavedStorages, balance
 from engine.planning.estimate import planned_network
 from engine.planning.known_images import known_facts

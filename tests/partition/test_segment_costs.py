@@ -8,7 +8,7 @@ from collections.abc import Callable
 from torch import nn
 
 from engine.data import Facts
-from engine.methods.finding import chain_of
+from engine.methods.registry import chain_of
 from engine.objectives import AuxiliaryClassification, Classification, Objective
 from engine.partition import CostProfile, Origin, Segment, segments_of
 from engine.planning.estimate import planned_network

@@ -84,7 +84,7 @@ def test_a_method_of_ones_own_is_named_by_its_file(file: Path, monkeypatch: pyte
     assert again == recipe
     assert type(again.method) is type(recipe.method)
     assert method_of(again) is method_of(recipe)
-    assert [again.method.companions, again.method.num_segments, again.method.placement] == ["none", 1, "PACK"]
+    assert [again.method.paired_images, again.method.num_segments, again.method.placement] == ["none", 1, "PACK"]
     assert again.method.obstacle_to_replicas() is not None
 
 

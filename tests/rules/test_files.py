@@ -12,7 +12,7 @@ import engine
 
 ENGINE = Path(engine.__file__).resolve().parent
 PATHS = sorted(ENGINE.rglob("*.py")) + sorted((ENGINE.parent / "experiments").rglob("*.py"))
-LONGEST = 400
+LONGEST = 300
 OLDEST_PYTHON = (3, 10)
 
 # Names that came with Python 3.11 or later, by module.

@@ -1,10 +1,10 @@
 """Do imports point one way, and is nothing loaded that could run code?
 
     cli -> benchmarking -> search, comparison, planning, analysis -> training -> runtimes, tracking -> methods
-        -> partition -> learners -> tasks -> objectives, knowledge -> backbones, data -> recipes
+        -> partition -> learners -> tasks, checkpoints -> objectives, knowledge -> backbones, data -> recipes
 
-Every room may use errors.py, streams.py, atomic.py, paths.py and reading.py. phases.py, which says what there is to do
-in a program, is known to learners and to all that know program.py. program.py is known to methods and
+Every room may use errors.py, streams.py, atomic.py, machine.py, paths.py and reading.py. phases.py, which says what
+there is to do in a program, is known to learners and to all that know program.py. program.py is known to methods and
 runtimes, and to planning, which foretells what a program costs; of all others only training/preview.py names it, to
 show a program before it runs: the rest get programs through a Team.
 """
@@ -12,6 +12,7 @@ show a program before it runs: the rest get programs through a Team.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ LAYERS = (
     {"recipes"},
     {"backbones", "data"},
     {"objectives", "knowledge"},
-    {"tasks"},
+    {"tasks", "checkpoints"},
     {"learners"},
     {"partition"},
     {"methods"},
@@ -60,6 +61,7 @@ TOP_FILES = {
 }
 
 
+@functools.cache
 def sources() -> dict[str, str]:
     return {path.relative_to(ENGINE).as_posix(): path.read_text() for path in sorted(ENGINE.rglob("*.py"))}
 

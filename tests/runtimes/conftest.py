@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from engine.runtimes.ray.links import HostCopies, Links, Meeting, PlannedLink, Route, Way
-from engine.runtimes.ray.links.meeting import SECRET_BYTES
+from engine.runtimes.ray.links import HostCopies, Links, PlannedLink, Rendezvous, Route, Way
+from engine.runtimes.ray.links.rendezvous import SECRET_BYTES
 
 
 def _meet(
     routes: tuple[Route, ...], way: Way, copies: Callable[[], Any] = HostCopies, timeout: float = 20.0
 ) -> dict[str, Links]:
     names = {name for route in routes for name in (route.giver, route.taker)}
-    meetings = {name: Meeting(name, "127.0.0.1" if way == "tcp" else None) for name in names}
+    meetings = {name: Rendezvous(name, "127.0.0.1" if way == "tcp" else None) for name in names}
     links = [PlannedLink(route, way, way != "tcp", meetings[route.taker].address) for route in routes]
     secret = secrets.token_bytes(SECRET_BYTES)
     with ThreadPoolExecutor(len(names) or 1) as pool:

@@ -12,9 +12,10 @@ import ray
 import torch
 from torch import Tensor
 
+from engine.checkpoints import LearnerState
 from engine.data import Batch, open_source
 from engine.errors import LearnerError
-from engine.learners import Bystander, LearnerState, PhaseFunction
+from engine.learners import PhaseFunction, UntrainedMember
 from engine.methods import LearnerSummary, Team, method_of
 from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message
 from engine.recipes import Recipe
@@ -61,7 +62,7 @@ MISTAKES: dict[str, tuple[tuple[Tensor, ...], str]] = {
 }
 
 
-class Member(Bystander):
+class Member(UntrainedMember):
     """Gives what it is told to, and writes to the second message that it takes, if it is told to."""
 
     def __init__(self, name: str, given: tuple[Tensor, ...] = (), *, writes: bool = False) -> None:

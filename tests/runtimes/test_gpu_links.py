@@ -11,8 +11,8 @@ from multiprocessing.connection import Connection
 import pytest
 import torch
 
-from engine.runtimes.ray.links import Links, Meeting, PlannedLink, Route, Way, copies_for
-from engine.runtimes.ray.links.meeting import SECRET_BYTES
+from engine.runtimes.ray.links import Links, PlannedLink, Rendezvous, Route, Way, copies_for
+from engine.runtimes.ray.links.rendezvous import SECRET_BYTES
 
 STEPS = 20
 ROUTE = Route("giver", "taker", ("features", "labels"), 2**23)
@@ -29,10 +29,10 @@ def _features(step: int) -> torch.Tensor:
 
 def _take(way: Way, pipe: Connection) -> None:
     torch.cuda.init()
-    meeting = Meeting("taker", None)
-    pipe.send(meeting.address)
-    links = meeting.meet(
-        [PlannedLink(ROUTE, way, True, meeting.address)],
+    rendezvous = Rendezvous("taker", None)
+    pipe.send(rendezvous.address)
+    links = rendezvous.meet(
+        [PlannedLink(ROUTE, way, True, rendezvous.address)],
         bytes(SECRET_BYTES),
         copies_for(torch.device("cuda")),
         PATIENCE,
@@ -56,7 +56,7 @@ def test_features_cross_between_two_processes_on_one_gpu(way: Way) -> None:
     try:
         assert pipe.poll(PATIENCE)
         link = PlannedLink(ROUTE, way, True, pipe.recv())
-        links: Links = Meeting("giver", None).meet(
+        links: Links = Rendezvous("giver", None).meet(
             [link], bytes(SECRET_BYTES), copies_for(torch.device("cuda")), PATIENCE
         )
         end = links.giving["taker"]

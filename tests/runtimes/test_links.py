@@ -19,9 +19,19 @@ from torch import Tensor
 
 from engine.errors import LearnerError
 from engine.runtimes.ray.failures import LostStep
-from engine.runtimes.ray.links import GivingEnd, HostCopies, Links, Meeting, PlannedLink, Route, TakingEnd, Way, rings
-from engine.runtimes.ray.links.carriers import InGroup
-from engine.runtimes.ray.links.meeting import SECRET_BYTES
+from engine.runtimes.ray.links import (
+    GivingEnd,
+    HostCopies,
+    Links,
+    PlannedLink,
+    Rendezvous,
+    Route,
+    TakingEnd,
+    Way,
+    rings,
+)
+from engine.runtimes.ray.links.rendezvous import SECRET_BYTES
+from engine.runtimes.ray.links.transports import InGroup
 
 # Larger than what is copied anyway.
 NUMBERS = 8192
@@ -270,13 +280,13 @@ def test_a_frame_is_given_back_when_its_copy_is_finished(beside: ThreadPoolExecu
 
 def test_strangers_are_sent_away(way: Way, beside: ThreadPoolExecutor) -> None:
     """Whoever does not know the secret, says nothing, or asks for another link."""
-    meeting = Meeting("taker", "127.0.0.1" if way == "tcp" else None)
-    link, secret = PlannedLink(ROUTE, way, way != "tcp", meeting.address), secrets.token_bytes(SECRET_BYTES)
-    met = beside.submit(meeting.meet, [link], secret, HostCopies(), PATIENCE)
+    rendezvous = Rendezvous("taker", "127.0.0.1" if way == "tcp" else None)
+    link, secret = PlannedLink(ROUTE, way, way != "tcp", rendezvous.address), secrets.token_bytes(SECRET_BYTES)
+    met = beside.submit(rendezvous.meet, [link], secret, HostCopies(), PATIENCE)
     family, address = (
-        (socket.AF_UNIX, meeting.address.unix)
+        (socket.AF_UNIX, rendezvous.address.unix)
         if way != "tcp"
-        else (socket.AF_INET, (meeting.address.host, meeting.address.port))
+        else (socket.AF_INET, (rendezvous.address.host, rendezvous.address.port))
     )
     for words in (b"", b"short", b"x" * SECRET_BYTES + bytes(4), secret + b"\x07\0\0\0"):
         with socket.socket(family, socket.SOCK_STREAM) as stranger:
@@ -286,17 +296,17 @@ def test_strangers_are_sent_away(way: Way, beside: ThreadPoolExecutor) -> None:
             stranger.settimeout(PATIENCE)
             assert stranger.recv(1) == b""
     assert not met.done()
-    giver = Meeting("giver", None)
+    giver = Rendezvous("giver", None)
     ends = giver.meet([link], secret, HostCopies(), PATIENCE)
     ends.giving["taker"].give("first", _tensor(3))
     assert met.result(PATIENCE).taking["giver"].take("first").equal(_tensor(3))
 
 
 def test_a_partner_that_does_not_come_is_an_error(way: Way) -> None:
-    meeting = Meeting("taker", "127.0.0.1" if way == "tcp" else None)
-    link = PlannedLink(ROUTE, way, way != "tcp", meeting.address)
+    rendezvous = Rendezvous("taker", "127.0.0.1" if way == "tcp" else None)
+    link = PlannedLink(ROUTE, way, way != "tcp", rendezvous.address)
     with pytest.raises(LostStep, match="learner taker: a partner did not come to be linked"):
-        meeting.meet([link], b"", HostCopies(), 0.1)
+        rendezvous.meet([link], b"", HostCopies(), 0.1)
 
 
 def test_a_gpu_whose_memory_cannot_be_shared_is_an_error_with_a_remedy(
@@ -306,11 +316,11 @@ def test_a_gpu_whose_memory_cannot_be_shared_is_an_error_with_a_remedy(
         raise RuntimeError("CUDA error: invalid device context")
 
     monkeypatch.setattr(rings, "offer", refuse)
-    meetings = {name: Meeting(name, None) for name in ("giver", "taker")}
+    meetings = {name: Rendezvous(name, None) for name in ("giver", "taker")}
     links = [PlannedLink(ROUTE, "gpu_memory", True, meetings["taker"].address)]
     met = {
-        name: beside.submit(meeting.meet, links, bytes(SECRET_BYTES), HostCopies(), PATIENCE)
-        for name, meeting in meetings.items()
+        name: beside.submit(rendezvous.meet, links, bytes(SECRET_BYTES), HostCopies(), PATIENCE)
+        for name, rendezvous in meetings.items()
     }
     with pytest.raises(
         LearnerError, match=r"learner giver: could not be linked to taker in the memory of their GPU"

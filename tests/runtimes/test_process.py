@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from engine.checkpoints import LearnerState
 from engine.data import Batch, Source, open_source
-from engine.learners import Bystander, Learner, LearnerState, PhaseFunction
+from engine.learners import Learner, PhaseFunction, UntrainedMember
 from engine.methods import Team, method_of
 from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message
 from engine.recipes import Numerics, Recipe
@@ -32,7 +33,7 @@ def _open(recipe: Recipe, source: Source) -> tuple[ProcessRuntime, Team]:
     return ProcessRuntime(recipe, source.facts, team, source.steps_per_epoch()), team
 
 
-class Watcher(Bystander):
+class Watcher(UntrainedMember):
     """A learner that gives tensors, and notes which of all that were given are still alive at each call."""
 
     def __init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from engine.tasks.headline import HEADLINES
 from ray import tune
 
 from engine.errors import RecipeError
@@ -14,7 +15,6 @@ from engine.search.reporting import plot, table_rows, value_in_words
 from engine.search.searching import study_of
 from engine.search.winners import best_trial, pareto_front, ranked
 from engine.tasks import Metric
-from engine.tasks.headline import HEADLINES
 
 SPACE = {"optimizer.lr": tune.loguniform(0.01, 1.0)}
 

@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from engine import Backbone, Plan, Recipe, Run, RunError, load, train
 from engine.backbones import build
+from engine.checkpoints import Checkpoint, LearnerState
 from engine.data import Facts
-from engine.learners import LearnerState
-from engine.learners.checkpoints import Checkpoint
 from engine.methods import method_of
 from engine.recipes import EndToEnd
 from engine.training import Result, export, export_network

@@ -15,8 +15,8 @@ import pytest
 
 import engine
 import engine.training.mirror
+from engine.checkpoints import newest_checkpoint
 from engine.data.uris import Place
-from engine.learners.checkpoints import newest_checkpoint
 from engine.recipes import GKT, Recipe
 from engine.tracking import read_metrics
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from engine.tasks.headline import HEADLINES
 
 import engine
 from engine.recipes import EndToEnd, Recipe
-from engine.tasks.headline import HEADLINES
 from engine.tasks.metric import LOSS
 from engine.tracking import read_metrics
 from engine.training import evaluate, load, weights_sha256

@@ -24,7 +24,7 @@ from engine.training.comparison_folder import (
 from ray import tune
 
 import engine
-from engine.learners.checkpoints import CHECKPOINT_VERSION
+from engine.checkpoints import CHECKPOINT_VERSION
 from engine.methods import networks_sha256
 from engine.recipes import Recipe, recipe_identity, recipe_to_dict, recipe_to_json
 from engine.recipes.files import RECIPE_VERSION

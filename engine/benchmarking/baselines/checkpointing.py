@@ -24,7 +24,7 @@ from engine.benchmarking.baselines.training import (
     timed,
     whole_network,
 )
-from engine.learners.taps import statistics_untracked
+from engine.learners.hooks import statistics_untracked
 
 
 class Checkpointed:

@@ -28,7 +28,7 @@ from engine.benchmarking.baselines.training import (
     timed,
     whole_network,
 )
-from engine.learners.taps import statistics_untracked
+from engine.learners.hooks import statistics_untracked
 from engine.partition import balance
 
 _SCHEDULES = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}

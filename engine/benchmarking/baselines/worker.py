@@ -49,7 +49,7 @@ def _end_with_parent(how: int) -> None:
 def _serve(values: dict[str, Any], answers: TextIO) -> None:
     from engine.benchmarking.baselines.job import Job
     from engine.learners import numerics_applied
-    from engine.learners.freed_memory import give_back_freed_memory
+    from engine.learners.allocator import give_back_freed_memory
 
     job = Job.from_json(values)
     is_engine = job.kind == "engine"

@@ -11,8 +11,8 @@ from engine.recipes.settings import Positive, Share, Weight, settings
 
 Directions = Literal["all", "sampled", "bernoulli", "top_down", "bottom_up", "to_main"]
 BranchShape = Literal["rich", "linear"]
-CompanionLoss = Literal["cross_entropy", "squared_hinge"]
-CompanionDecay = Literal["none", "linear", "stop"]
+DeepSupervisionLoss = Literal["cross_entropy", "squared_hinge"]
+DeepSupervisionDecay = Literal["none", "linear", "stop"]
 
 
 def _forks(value: Any) -> Any:
@@ -45,11 +45,11 @@ class DSN(Branched):
     forks: Forks | None = None
     """Blocks whose outputs get a companion, such as layer1_2,layer2_2; the last of each stage but one unless given."""
 
-    loss: CompanionLoss = "cross_entropy"
+    loss: DeepSupervisionLoss = "cross_entropy"
     """Label loss of the network and its companions: `squared_hinge` as in the released code for 10 classes; it fails
     to converge with more."""
 
-    decay: CompanionDecay = "linear"
+    decay: DeepSupervisionDecay = "linear"
     """The companions' weight over the epochs: it stays, falls linearly to 0, or is 0 from `stop_at` on."""
 
     stop_at: Share = 0.25

@@ -71,7 +71,7 @@ class CSKD(MethodSettings):
     """Softens both predictions by T; the loss is multiplied by T * T."""
 
     @property
-    def companions(self) -> PairedImages:
+    def paired_images(self) -> PairedImages:
         """What a batch holds beside its images."""
         return "same_class"
 
@@ -118,6 +118,6 @@ class DLB(MethodSettings):
     """Softens both predictions by T; the loss is multiplied by T * T."""
 
     @property
-    def companions(self) -> PairedImages:
+    def paired_images(self) -> PairedImages:
         """What a batch holds beside its images."""
         return "same_image"

@@ -167,7 +167,7 @@ class MKF(GroupKnowledge):
     never. The weights stay the same."""
 
     @property
-    def companions(self) -> PairedImages:
+    def paired_images(self) -> PairedImages:
         """What a batch holds beside its images."""
         return "second_batch" if self.mixing_partners == "second_batch" else "none"
 

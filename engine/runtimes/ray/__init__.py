@@ -1,8 +1,8 @@
 """Ray: placement and preflight, the actors, and two executors: messages in the object store, or on direct links."""
 
 from engine.runtimes.ray.cluster import disconnect, start_private_ray
+from engine.runtimes.ray.launch import open_on_ray
 from engine.runtimes.ray.object_store import ObjectStoreRuntime
-from engine.runtimes.ray.opening import open_on_ray
 from engine.runtimes.ray.stream import StreamRuntime
 
 __all__ = ["ObjectStoreRuntime", "StreamRuntime", "disconnect", "open_on_ray", "start_private_ray"]

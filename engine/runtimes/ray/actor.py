@@ -18,17 +18,18 @@ import ray
 import torch
 import torch.distributed
 
+from engine.checkpoints import LearnerState
 from engine.data import Batch
 from engine.errors import EngineError, LearnerError
-from engine.learners import Learner, LearnerState, LostReplica, Member, explain
+from engine.learners import Learner, LostReplica, Member, explain
 from engine.program import BATCH, Message, Program
 from engine.runtimes.calls import make_call
 from engine.runtimes.ray.failures import LostStep
-from engine.runtimes.ray.links import Address, Links, Meeting, PlannedLink, copies_for
-from engine.runtimes.ray.meeting_place import LOOPBACK, Place, talk_through
+from engine.runtimes.ray.links import Address, Links, PlannedLink, Rendezvous, copies_for
 from engine.runtimes.ray.messages import Packed, pack, unpack
-from engine.runtimes.ray.turns import Turns
-from engine.runtimes.ray.walk import Walk
+from engine.runtimes.ray.ordered_execution import OrderedExecution
+from engine.runtimes.ray.process_groups import LOOPBACK, Place, talk_through
+from engine.runtimes.ray.schedule import LearnerSchedule
 
 # Calls that wait for messages and for their turn while an earlier one runs; all others share one thread.
 OVERLAPPING = "overlapping"
@@ -43,7 +44,7 @@ class Builder(Protocol):
 
 
 @dataclass(frozen=True)
-class Walked:
+class Answered:
     """What an actor says of some steps.
 
     Attributes:
@@ -72,7 +73,7 @@ class LearnerActor:
         self._builder = builder
         self._name = name
         self._failure: EngineError | None = None
-        self._turns = Turns()
+        self._order = OrderedExecution()
         self._links = Links({}, {})
         self._door: socket.socket | None = None
 
@@ -81,7 +82,7 @@ class LearnerActor:
 
         Apart from the constructor, because Ray hides the cause of an error that is raised there.
         """
-        self._learner = self._turns.do(lambda: self._builder.build(self._name))
+        self._learner = self._order.do(lambda: self._builder.build(self._name))
         device = self._learner.device
         gpu = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
         context = ray.get_runtime_context()
@@ -147,24 +148,24 @@ class LearnerActor:
                 given = make_call(self._learner, phase, values.get(BATCH), messages, gives)
                 return tuple(pack(tensor) for tensor in given)
 
-        given = self._turns.do_in_turn(number, run)
+        given = self._order.do_in_turn(number, run)
         return given[0] if len(given) == 1 else given or None
 
     def listen(self, host: str | None) -> Address:
         """Return where partners can meet this learner: on its node, and on ``host`` if some are on other nodes."""
-        self._meeting = Meeting(self._name, host)
-        return self._meeting.address
+        self._rendezvous = Rendezvous(self._name, host)
+        return self._rendezvous.address
 
     def link(self, programs: Sequence[Program], links: Sequence[PlannedLink], secret: bytes, timeout: float) -> None:
         """Make the links to the learner's partners, after all listen; raises LearnerError if one does not come."""
         here = all(link.here for link in links)
         talk_through(LOOPBACK if here else ray.util.get_node_ip_address())
         with self._failing_for_good():
-            self._links = self._meeting.meet(links, secret, copies_for(self._learner.device), timeout)
-            self._walk = Walk(self._learner, programs, self._links)
+            self._links = self._rendezvous.meet(links, secret, copies_for(self._learner.device), timeout)
+            self._schedule = LearnerSchedule(self._learner, programs, self._links)
 
     @ray.method(concurrency_group=OVERLAPPING)
-    def walk(self, number: int, steps: Sequence[tuple[str, Batch]], questions: Sequence[str]) -> Walked:
+    def run_schedule(self, number: int, steps: Sequence[tuple[str, Batch]], questions: Sequence[str]) -> Answered:
         """Run the learner's part of some steps, and answer questions after the last of them.
 
         Args:
@@ -173,15 +174,15 @@ class LearnerActor:
             questions: as of `ask`.
         """
 
-        def run() -> Walked:
+        def run() -> Answered:
             started = time.perf_counter()
             with self._failing_for_good():
                 for program, batch in steps:
-                    self._walk.step(program, batch)
+                    self._schedule.step(program, batch)
                 seconds = time.perf_counter() - started
-                return Walked(seconds, [self._learner.ask(question) for question in questions])
+                return Answered(seconds, [self._learner.ask(question) for question in questions])
 
-        return self._turns.do_in_turn(number, run)
+        return self._order.do_in_turn(number, run)
 
     def ask(self, number: int, question: str) -> Any:
         """Answer a question between steps."""
@@ -190,9 +191,9 @@ class LearnerActor:
             self.check()
             return self._learner.ask(question)
 
-        return self._turns.do_in_turn(number, answer)
+        return self._order.do_in_turn(number, answer)
 
-    def open_door(self, host: str) -> int:
+    def listen_for_replicas(self, host: str) -> int:
         """Return the port at which the other replicas of this learner can meet it, the first of them."""
         self._door = socket.create_server((host, 0))
         return int(self._door.getsockname()[1])
@@ -206,8 +207,8 @@ class LearnerActor:
             with self._failing_for_good():
                 learner.join(place.meet(self._door))
 
-        self._turns.do(join)
+        self._order.do(join)
 
     def restore(self, state: LearnerState) -> None:
         """Take up the state of a checkpoint."""
-        self._turns.do(lambda: self._learner.restore(state))
+        self._order.do(lambda: self._learner.restore(state))

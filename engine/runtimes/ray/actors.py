@@ -12,8 +12,8 @@ import ray
 from ray.util.placement_group import get_current_placement_group, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from engine.checkpoints import LearnerState
 from engine.errors import EngineError, LearnerError, PlanError
-from engine.learners import LearnerState
 from engine.runtimes.ray.actor import OVERLAPPING, THREADS, Builder, LearnerActor
 from engine.runtimes.ray.cluster import disconnect
 from engine.runtimes.ray.failures import LostStep, as_engine_error, is_death, original_error

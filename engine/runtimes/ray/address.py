@@ -1,4 +1,4 @@
-"""Does a Ray answer at an address? Asked before Ray is, which would try again for many minutes, deaf to Ctrl-C."""
+"""Probe of a Ray's address before Ray itself, which would try again for many minutes, deaf to Ctrl-C."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import ray
 
+from engine.checkpoints import LearnerState
 from engine.data import Batch
-from engine.learners import LearnerState
 from engine.program import BATCH, SOURCE, Program
 from engine.runtimes.ray.actors import LearnerActors
 from engine.runtimes.ray.waiting import waiting_for_ray

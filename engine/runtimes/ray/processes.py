@@ -1,4 +1,4 @@
-"""How did a process of this machine end that is not a child of ours? Ray itself does not say."""
+"""How a process of this machine ended that is not a child of ours. Ray itself does not say."""
 
 from __future__ import annotations
 

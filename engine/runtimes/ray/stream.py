@@ -13,15 +13,15 @@ from typing import Any
 
 import ray
 
+from engine.checkpoints import LearnerState
 from engine.data import Batch
-from engine.learners import LearnerState
 from engine.methods import Team
 from engine.program import Program
 from engine.recipes.plan import default_window
-from engine.runtimes.ray.actor import Walked
+from engine.runtimes.ray.actor import Answered
 from engine.runtimes.ray.actors import LearnerActors
 from engine.runtimes.ray.links import HAS_NAMELESS_MEMORY, WORDS, PlannedLink, Route, Way, routes_of
-from engine.runtimes.ray.links.meeting import SECRET_BYTES
+from engine.runtimes.ray.links.rendezvous import SECRET_BYTES
 from engine.runtimes.ray.placement import CHUNK_BYTES
 from engine.runtimes.ray.waiting import waiting_for_ray
 from engine.runtimes.runtime import Answer
@@ -46,7 +46,7 @@ class _Chunk:
         self.questions: list[str] = []
         self.size = 0
         self._references: dict[str, Any] | None = None
-        self._answers: dict[str, Walked] = {}
+        self._answers: dict[str, Answered] = {}
 
     @property
     def is_handed_out(self) -> bool:
@@ -64,11 +64,11 @@ class _Chunk:
         with waiting_for_ray():
             steps = ray.put(tuple(self.steps))
         self._references = {
-            name: actors[name].walk.remote(actors.number(name), steps, self.questions) for name in actors
+            name: actors[name].run_schedule.remote(actors.number(name), steps, self.questions) for name in actors
         }
         self.size, self.steps = len(self.steps), []
 
-    def result(self, actors: LearnerActors) -> dict[str, Walked]:
+    def result(self, actors: LearnerActors) -> dict[str, Answered]:
         """Return what each actor said, once all have finished."""
         assert self._references is not None
         self._answers = self._answers or actors.fetch_all(self._references)
@@ -82,8 +82,8 @@ class _Answer:
         self._runtime, self._chunk, self._place = runtime, chunk, place
 
     def result(self) -> dict[str, Any]:
-        answers = self._runtime.walked(self._chunk)
-        return {name: walked.answers[self._place] for name, walked in answers.items()}
+        answers = self._runtime.answers_of(self._chunk)
+        return {name: answers_of.answers[self._place] for name, answers_of in answers.items()}
 
 
 class StreamRuntime:
@@ -154,7 +154,7 @@ class StreamRuntime:
 
     def _finish_oldest(self) -> None:
         chunk = self._in_flight.popleft()
-        seconds = max(walked.seconds for walked in chunk.result(self._actors).values())
+        seconds = max(answers_of.seconds for answers_of in chunk.result(self._actors).values())
         if chunk.size:
             self._steps = max(1, min(self._most_steps, int(_CHUNK_SECONDS * chunk.size / max(seconds, 1e-9))))
 
@@ -166,7 +166,7 @@ class StreamRuntime:
         self._open.questions.append(question)
         return _Answer(self, self._open, len(self._open.questions) - 1)
 
-    def walked(self, chunk: _Chunk) -> dict[str, Walked]:
+    def answers_of(self, chunk: _Chunk) -> dict[str, Answered]:
         """Return what the learners said of a chunk, once all have finished it."""
         if not chunk.is_handed_out:
             self._hand_out()

@@ -1,4 +1,4 @@
-"""How do messages travel between actors, and why?"""
+"""Choice of the transport of messages between actors, and its reason."""
 
 from __future__ import annotations
 

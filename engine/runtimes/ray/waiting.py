@@ -1,4 +1,4 @@
-"""How is waited for what Ray has to give? For as long as a private Ray lives, and known to whoever may have to end it.
+"""Waiting for Ray: for as long as a private Ray lives, and known to whoever may have to end it.
 
 Ray itself waits for ever for a part of it that hangs, and ends this process when a part of it has ended.
 """

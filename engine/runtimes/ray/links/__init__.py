@@ -2,7 +2,7 @@
 
 from engine.runtimes.ray.links.copies import Copies, HostCopies, copies_for
 from engine.runtimes.ray.links.ends import GivingEnd, TakingEnd
-from engine.runtimes.ray.links.meeting import HAS_NAMELESS_MEMORY, Address, Links, Meeting, PlannedLink
+from engine.runtimes.ray.links.rendezvous import HAS_NAMELESS_MEMORY, Address, Links, PlannedLink, Rendezvous
 from engine.runtimes.ray.links.rings import WORDS, Way
 from engine.runtimes.ray.links.routes import Route, routes_of, takers_of
 
@@ -14,7 +14,7 @@ __all__ = [
     "GivingEnd",
     "HostCopies",
     "Links",
-    "Meeting",
+    "Rendezvous",
     "PlannedLink",
     "Route",
     "TakingEnd",

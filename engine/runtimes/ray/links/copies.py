@@ -1,4 +1,4 @@
-"""How do tensors get into the memory of a link and out of it, from and to the device of a learner?"""
+"""Copies of tensors into and out of the memory of a link, from and to a learner's device."""
 
 from __future__ import annotations
 

@@ -27,9 +27,9 @@ from torch import Tensor
 
 from engine.errors import LearnerError
 from engine.runtimes.ray.failures import LostStep
-from engine.runtimes.ray.links.carriers import Carrier, receive
 from engine.runtimes.ray.links.copies import Copies, Finished
 from engine.runtimes.ray.links.routes import FRAMES, Route, aligned
+from engine.runtimes.ray.links.transports import ByteTransport, receive
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64", "uint8", "int8", "int16", "int32", "int64", "bool")
 _MOST_AXES = 8
@@ -48,14 +48,14 @@ class GivingEnd:
         connection: to the taker.
         memory: of the ring, uint8 [bytes].
         copies: from the learner's device.
-        carrier: of the bytes; None where the taker sees the same memory.
+        transport: of the bytes; None where the taker sees the same memory.
     """
 
     def __init__(
-        self, route: Route, connection: socket.socket, memory: Tensor, copies: Copies, carrier: Carrier | None
+        self, route: Route, connection: socket.socket, memory: Tensor, copies: Copies, transport: ByteTransport | None
     ) -> None:
         self._route, self._connection, self._memory, self._copies = route, connection, memory, copies
-        self._carrier = carrier
+        self._transport = transport
         self._free = deque(range(FRAMES))
         self._frame: int | None = None
         self._used = 0
@@ -98,7 +98,7 @@ class GivingEnd:
         number = self._route.names.index(name)
         header = _HEADER.pack(number, dtype, channels_last, tensor.dim(), self._frame, start, size, *shape)
         self._used += aligned(size)
-        if self._carrier is None and finished is None and self._postman is None:
+        if self._transport is None and finished is None and self._postman is None:
             self._send(header, place, None)
         else:
             self._post(header, place, finished)
@@ -130,8 +130,8 @@ class GivingEnd:
             finished()
         try:
             self._connection.sendall(header)
-            if self._carrier is not None:
-                self._carrier.send(place)
+            if self._transport is not None:
+                self._transport.send(place)
         except OSError as error:
             raise _lost(self._route.giver, self._route.taker) from error
 
@@ -158,11 +158,11 @@ class TakingEnd:
         connection: to the giver.
         memory: of the ring, uint8 [bytes].
         copies: to the learner's device.
-        carrier: of the bytes; None where the giver sees the same memory.
+        transport: of the bytes; None where the giver sees the same memory.
     """
 
     def __init__(
-        self, route: Route, connection: socket.socket, memory: Tensor, copies: Copies, carrier: Carrier | None
+        self, route: Route, connection: socket.socket, memory: Tensor, copies: Copies, transport: ByteTransport | None
     ) -> None:
         self._route, self._connection, self._memory, self._copies = route, connection, memory, copies
         self._arrived: dict[str, tuple[Any, ...]] = {}
@@ -174,9 +174,9 @@ class TakingEnd:
         """Whether the learner was seen to keep a message beyond its step."""
         self._inbox: queue.SimpleQueue[bytes | None] | None = None
         copies.prepare(memory)
-        if carrier is not None:
+        if transport is not None:
             self._inbox = queue.SimpleQueue()
-            threading.Thread(target=self._collect, args=[carrier], name=f"from {route.giver}", daemon=True).start()
+            threading.Thread(target=self._collect, args=[transport], name=f"from {route.giver}", daemon=True).start()
 
     def take(self, name: str) -> Tensor:
         """Return a message; waits until it is there.
@@ -215,14 +215,14 @@ class TakingEnd:
             raise _lost(self._route.taker, self._route.giver)
         return header
 
-    def _collect(self, carrier: Carrier) -> None:
+    def _collect(self, transport: ByteTransport) -> None:
         """Fill the ring while the learner computes; credits keep what arrives off frames in use."""
         assert self._inbox is not None
         try:
             while True:
                 header = _receive(self._connection, _HEADER.size, self._route.taker, self._route.giver)
                 start, size = _HEADER.unpack(header)[5:7]
-                carrier.receive(self._memory[start : start + size])
+                transport.receive(self._memory[start : start + size])
                 self._inbox.put(header)
         except (LostStep, OSError):
             self._inbox.put(None)

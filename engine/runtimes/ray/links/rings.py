@@ -1,4 +1,4 @@
-"""What memory is the ring of a link made of, for each way in which what is given can travel?"""
+"""Memory of a link's ring, for each way in which messages can travel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.runtimes.ray.links.carriers import Carrier, InGroup, OverConnection, receive
+from engine.runtimes.ray.links.transports import ByteTransport, InGroup, OverConnection, receive
 
 Way = Literal["memory", "tcp", "gpu_memory", "nccl"]
 """In memory of one host that both ends see, or over TCP from host to host; in memory of one GPU that both ends see
@@ -32,7 +32,7 @@ _READY = b"\1"
 
 def make_ring(
     way: Way, size: int, connection: socket.socket, descriptor: int, gives: bool, device: torch.device
-) -> tuple[Tensor, Carrier | None]:
+) -> tuple[Tensor, ByteTransport | None]:
     """Return the memory of a link's ring at one of its ends, uint8 [size], and what carries bytes to the other.
 
     Both ends call this at the same time.

@@ -1,4 +1,4 @@
-"""Which messages travel straight from which learner to which other one, and how much memory does that take?
+"""Routes: which messages travel straight between which learners, and how much memory that takes.
 
 Pure arithmetic on programs: both ends of a link, and the dry run, come to the same answer.
 """

@@ -1,4 +1,4 @@
-"""Which private Ray is this process connected to?"""
+"""The private Ray that this process is connected to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where do the sockets, logs and the token of a private Ray lie?
+"""Folder of a private Ray: its sockets, logs and token.
 
 In a folder of its own that only this user may enter: neither the home folder nor another Ray's folder is needed, and
 removing it leaves nothing.

@@ -1,4 +1,4 @@
-"""How is a private Ray started, watched, and ended with certainty?
+"""Lifetime of a private Ray: started, watched, and ended with certainty.
 
 A process of its own holds it (`head.py`), which ends all of Ray when this process ends in whatever way. What this
 process itself does to end it is bounded: a Ray that does not listen is killed.

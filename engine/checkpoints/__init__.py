@@ -1,0 +1,21 @@
+"""Checkpoints: states of learners, consistent cuts of a whole team on disk, and knowledge stores in them."""
+
+from engine.checkpoints.folders import (
+    CHECKPOINT_VERSION,
+    Checkpoint,
+    newest_checkpoint,
+    require_checkpoint,
+    save_checkpoint,
+)
+from engine.checkpoints.state import LearnerState, pack_state, unpack_state
+
+__all__ = [
+    "CHECKPOINT_VERSION",
+    "Checkpoint",
+    "LearnerState",
+    "newest_checkpoint",
+    "pack_state",
+    "require_checkpoint",
+    "save_checkpoint",
+    "unpack_state",
+]

@@ -1,0 +1,265 @@
+"""Data sets: a recipe's data as images that can be read by position."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from engine.data import packed
+from engine.data.cache import cached
+from engine.data.class_names import printable
+from engine.data.decoding import fit_block
+from engine.data.digits import load_digits
+from engine.data.download import DOWNLOADABLE
+from engine.data.formats import find_files
+from engine.data.images import EncodedImages, Images, StoredImages
+from engine.data.inventory import Inventory, Survey, take_inventory
+from engine.data.normalisation import IMAGENET, Statistics, statistics, value_sums
+from engine.data.parts import EncodedPart, Found, Loaded, PixelPart, Progress
+from engine.data.storing import Sizes, content_hash, open_stored, store
+from engine.data.synthetic import DEFAULT_SIDE, SyntheticImages
+from engine.errors import DataError, RecipeError
+from engine.recipes.data import Data
+
+STORED_LIMIT_BYTES = 8 * 1024**3
+"""Folders and Parquet sets are kept decoded up to this size (Tiny ImageNet 1.4 GB), and decoded ahead above it."""
+
+# Enough images for a mean and standard deviation: 1024 of 32 x 32 pixels.
+_SYNTHETIC_SAMPLE_BYTES = 3 * 1024 * 1024
+
+
+BeforeDecoding = Callable[[tuple[str, ...], tuple[int, int, int]], None]
+"""Called with the names of the classes and the shape (C, H, W) of the images."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A whole data set, before any subset is chosen."""
+
+    images: dict[str, Images]
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    measured: Statistics
+    content: dict[str, str]
+    """By split, a hash of the images and labels."""
+    survey: Survey
+    cropped_while_decoding: bool = False
+
+    def inventory(self) -> Inventory:
+        """Return what was found, used or not."""
+        labels = {split: images.labels for split, images in self.images.items()}
+        return take_inventory(self.survey, self.class_names, labels)
+
+
+def open_images(
+    data: Data,
+    seed: int,
+    progress: Progress,
+    strict_counts: bool,
+    stored_limit_bytes: int,
+    before_decoding: BeforeDecoding | None = None,
+) -> Opened:
+    """Open the whole data set of a recipe; the arguments are those of `open_source`.
+
+    Raises:
+        RecipeError: fields that do not go together.
+        DataError: files are missing, incomplete or damaged, or all training images are of one class.
+    """
+    opened = _open(data, seed, progress, strict_counts, stored_limit_bytes, before_decoding)
+    _check_several_classes(data, opened)
+    return opened
+
+
+def _check_several_classes(data: Data, opened: Opened) -> None:
+    present = np.unique(opened.images["train"].labels)
+    if opened.survey.root is not None and len(present) < 2:
+        names = ", ".join(printable(opened.class_names[label]) for label in present.tolist())
+        raise DataError(
+            f"all training images of data.root={data.root} are of one class, {names}, and there is nothing to tell it "
+            f"from: is this the column or the level that holds the classes? Expected images of two classes or more"
+        )
+
+
+def _open(
+    data: Data,
+    seed: int,
+    progress: Progress,
+    strict_counts: bool,
+    stored_limit_bytes: int,
+    before_decoding: BeforeDecoding | None,
+) -> Opened:
+    _check_fields(data)
+    if data.name == "synthetic":
+        return _open_synthetic(data)
+    if data.name == "digits":
+        return _open_digits(data)
+    found = find_files(data, strict_counts, progress)
+    if before_decoding is not None and found.num_pictures is not None and data.image_size is not None:
+        before_decoding(found.load().class_names, (3, data.image_size, data.image_size))
+    if _too_large(found, data.image_size, stored_limit_bytes):
+        return _open_encoded(data, found, seed, progress)
+    sizes = dict.fromkeys(("validation", "test"), _evaluation_sizes(data)) | {"train": _training_sizes(data)}
+    parameters = {"name": data.name, "label_column": data.label_column, "strict": strict_counts, "sizes": sizes}
+    parameters |= found.reading
+    limit = stored_limit_bytes if found.num_pictures is not None else None
+    entry = cached(found, parameters, lambda folder: store(found.load(), sizes, folder, limit, progress), progress)
+    splits = entry.manifest["splits"]
+    return Opened(
+        images={split: StoredImages(*open_stored(entry, split)) for split in splits},
+        class_names=tuple(entry.manifest["class_names"]),
+        image_shape=_common_shape({split: tuple(made["shape"][1:]) for split, made in splits.items()}),
+        measured=(tuple(splits["train"]["mean"]), tuple(splits["train"]["std"])),
+        content={split: made["sha256"] for split, made in splits.items()},
+        survey=_survey(found),
+    )
+
+
+def _survey(found: Found) -> Survey:
+    return found.survey if found.survey.root is not None else replace(found.survey, root=found.root)
+
+
+def _check_fields(data: Data) -> None:
+    for field in ("image_column", "label_column"):
+        if getattr(data, field) is not None and data.name != "parquet":
+            raise RecipeError(f"data.{field} is for data.name=parquet only, found data.name={data.name}: leave it out")
+    if data.download and data.name not in DOWNLOADABLE:
+        raise RecipeError(
+            f"data.download=true, but only {', '.join(DOWNLOADABLE)} can be downloaded, "
+            f"found data.name={data.name}: leave it out"
+        )
+    if data.resize_size is None:
+        return
+    if data.image_size is None:
+        raise RecipeError(f"data.resize_size={data.resize_size} needs data.image_size, the side of the crop: give both")
+    if data.resize_size < data.image_size:
+        raise RecipeError(
+            f"data.resize_size={data.resize_size} is smaller than data.image_size={data.image_size}, expected at least "
+            f"that: the image is cropped out of the resized picture"
+        )
+
+
+def _training_sizes(data: Data) -> Sizes | None:
+    return None if data.image_size is None else (data.image_size, data.image_size)
+
+
+def _evaluation_sizes(data: Data) -> Sizes | None:
+    return None if data.image_size is None else (data.image_size, data.resize_size or data.image_size)
+
+
+def _common_shape(shapes: dict[str, tuple[int, ...]]) -> tuple[int, int, int]:
+    for split, shape in shapes.items():
+        if shape != shapes["train"]:
+            raise DataError(
+                f"{split} images are {shape[1]} x {shape[2]} pixels, but the training images are "
+                f"{shapes['train'][1]} x {shapes['train'][2]}: set data.image_size"
+            )
+    channels, height, width = shapes["train"]
+    return channels, height, width
+
+
+def _open_digits(data: Data) -> Opened:
+    loaded = load_digits()
+    arrays: dict[str, np.ndarray] = {}
+    for split, sizes in (("train", _training_sizes(data)), ("test", _evaluation_sizes(data))):
+        part = loaded.parts[split]
+        assert isinstance(part, PixelPart)
+        whole = np.concatenate(list(part.blocks()))
+        arrays[split] = whole if sizes is None else fit_block(whole, *sizes)
+    labels = {split: part.labels for split, part in loaded.parts.items()}
+    return Opened(
+        images={split: StoredImages(arrays[split], labels[split]) for split in arrays},
+        class_names=loaded.class_names,
+        image_shape=_common_shape({split: array.shape[1:] for split, array in arrays.items()}),
+        measured=statistics(value_sums(arrays["train"])),
+        content={split: content_hash(array.shape, [array], labels[split]) for split, array in arrays.items()},
+        survey=Survey(layout="handwritten digits that come with the engine", names_from="as published"),
+    )
+
+
+def _open_synthetic(data: Data) -> Opened:
+    assert data.num_classes is not None
+    if data.resize_size is not None:
+        raise RecipeError("data.resize_size has no meaning for data.name=synthetic: leave it out")
+    side = data.image_size or DEFAULT_SIDE
+    numbers = {"train": data.synthetic_images, "test": max(1, data.synthetic_images // 4)}
+    images = {
+        split: SyntheticImages(split, number, data.num_classes, side, data.subset_seed)
+        for split, number in numbers.items()
+    }
+    sampled = max(1, min(numbers["train"], _SYNTHETIC_SAMPLE_BYTES // (3 * side * side)))
+    sample = images["train"].evaluation_images(np.arange(sampled))
+    described = [side, data.num_classes, data.subset_seed, content_hash(sample.shape, [sample], np.zeros(0))]
+    return Opened(
+        images=dict(images),
+        class_names=tuple(str(label) for label in range(data.num_classes)),
+        image_shape=images["train"].shape,
+        measured=statistics(value_sums(sample)),
+        content={split: _digest([split, number, *described]) for split, number in numbers.items()},
+        survey=Survey(layout="synthetic images, made while they are read", names_from="named by number"),
+    )
+
+
+def _digest(described: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+
+
+def _too_large(found: Found, image_size: int | None, limit_bytes: int) -> bool:
+    """Tell whether a set is decoded ahead. Raises DataError when it must be, but has no image size."""
+    if found.num_pictures is None:
+        return False
+    if image_size is None:
+        # Decoded pictures are larger than encoded ones; this spares reading a huge set before refusing it.
+        encoded = sum(os.path.getsize(path) for path in found.files)
+        if encoded > limit_bytes:
+            raise DataError(
+                f"the pictures in {found.root} have {encoded:,} bytes, more than the {limit_bytes:,} that are kept "
+                f"decoded: set data.image_size, and they are decoded while the training runs"
+            )
+        return False
+    return found.num_pictures * 3 * image_size * image_size > limit_bytes
+
+
+def _open_encoded(data: Data, found: Found, seed: int, progress: Progress) -> Opened:
+    """Open a set whose pictures are decoded whenever they are needed."""
+    assert data.image_size is not None
+    resize_size = data.resize_size or data.image_size * 8 // 7
+    crop_seed = seed if data.augmentation.random_resized_crop else None
+    images: dict[str, Images] = {}
+    if data.name == "parquet":
+        parameters = {"name": data.name, "label_column": data.label_column, "packed": True} | found.reading
+        entry = cached(found, parameters, lambda folder: packed.pack(found, found.load(), folder, progress), progress)
+        names = tuple(entry.manifest["class_names"])
+        content = {split: _digest([entry.folder.name, split]) for split in entry.manifest["splits"]}
+        for split in entry.manifest["splits"]:
+            labels, picture = packed.open_packed(entry, split)
+            images[split] = EncodedImages(labels, picture, data.image_size, resize_size, crop_seed)
+    else:
+        loaded = found.load()
+        names = loaded.class_names
+        content = dict.fromkeys(loaded.parts, _listing_digest(found, loaded))
+        for split, part in loaded.parts.items():
+            assert isinstance(part, EncodedPart)
+            assert part.picture is not None
+            images[split] = EncodedImages(part.labels, part.picture, data.image_size, resize_size, crop_seed)
+    sizes = [data.image_size, resize_size]
+    return Opened(
+        images=images,
+        class_names=names,
+        image_shape=(3, data.image_size, data.image_size),
+        measured=IMAGENET,
+        content={split: _digest([split, listed, *sizes]) for split, listed in content.items()},
+        survey=_survey(found),
+        cropped_while_decoding=crop_seed is not None,
+    )
+
+
+def _listing_digest(found: Found, loaded: Loaded) -> str:
+    """Return a hash of names and sizes: reading every byte of such a set would take as long as an epoch."""
+    listed = [[os.path.relpath(path, found.root), os.path.getsize(path)] for path in found.files]
+    return _digest([listed, loaded.class_names])

@@ -1,0 +1,54 @@
+"""Registry of methods."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from engine.errors import RecipeError
+from engine.methods.chain import Chain
+from engine.methods.team import Method
+from engine.recipes import METHODS, Recipe
+from engine.recipes.own_classes import is_own
+
+
+def method_of(recipe: Recipe) -> Method:
+    """Return the method that a recipe asks for.
+
+    It is ``METHOD`` in this room's file of the same name as its ``kind``, or in the user's own file that defines its
+    settings.
+
+    Raises:
+        RecipeError: the method does not take the recipe's task, or the user's file defines none.
+    """
+    _refuse_other_tasks(recipe)
+    settings, kind = recipe.method, recipe.method.kind
+    if is_own(kind):
+        module = sys.modules[type(settings).__module__]
+    else:
+        module = importlib.import_module(f"engine.methods.{kind}")
+    method = vars(module).get("METHOD")
+    if not isinstance(method, Method):
+        raise RecipeError(
+            f"method.kind={kind}: {module.__file__} defines no METHOD with the functions team and build_learner; "
+            "expected one beside the settings, such as `METHOD = Chain(local_objective)` or "
+            "`METHOD = WholeNetwork(objective, teaching)`"
+        )
+    return method
+
+
+def _refuse_other_tasks(recipe: Recipe) -> None:
+    takes = recipe.method.takes_tasks
+    if takes is not None and recipe.task.kind not in takes:
+        every = ", ".join(kind for kind, settings in METHODS.items() if settings.takes_tasks is None)
+        raise RecipeError(
+            f"task.kind={recipe.task.kind}: method.kind={recipe.method.kind} takes only {' or '.join(takes)}: set "
+            f"task.kind={takes[0]}, or choose a method that takes every task, such as {every}"
+        )
+
+
+def chain_of(recipe: Recipe) -> Chain:
+    """Return the method of a recipe that trains one chain of segments, or an uncut network."""
+    method = method_of(recipe)
+    assert isinstance(method, Chain), f"{recipe.method.kind} is no chain"
+    return method

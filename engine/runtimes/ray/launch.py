@@ -1,0 +1,63 @@
+"""Starts a recipe's team on Ray, and chooses how its messages travel."""
+
+from __future__ import annotations
+
+import ray
+
+from engine.data import Facts
+from engine.methods import Team
+from engine.recipes import Plan, Recipe
+from engine.runtimes.ray.actors import LearnerActors, nodes_of
+from engine.runtimes.ray.blueprint import Blueprint
+from engine.runtimes.ray.cluster import connect, disconnect, node_resources, private_node
+from engine.runtimes.ray.object_store import ObjectStoreRuntime
+from engine.runtimes.ray.placement import choose_placement, store_bytes_needed
+from engine.runtimes.ray.replica_rendezvous import join_replicas
+from engine.runtimes.ray.stream import StreamRuntime
+from engine.runtimes.ray.transport import choose_transport, choose_way
+from engine.runtimes.replicated import replicas_of
+
+
+def open_on_ray(
+    recipe: Recipe, facts: Facts, team: Team, steps_per_epoch: int, plan: Plan
+) -> ObjectStoreRuntime | StreamRuntime:
+    """Start one actor for each learner.
+
+    Raises:
+        PlanError: the cluster cannot hold the team; found before any actor starts.
+        LearnerError: a learner could not be built.
+    """
+    one_node = plan.address is None and not ray.is_initialized()
+    if one_node:
+        # Ray takes seconds to start; this machine is known without it.
+        choose_placement(plan, recipe, len(team.names), [private_node()])
+    nodes = 1 if one_node else len(node_resources()) if ray.is_initialized() else 2
+    expected = choose_transport(plan, nodes, on_gpus=False)
+    owns_ray = connect(plan, store_bytes_needed(team, plan, expected.kind), expected.kind)
+    try:
+        placement = choose_placement(plan, recipe, len(team.names), node_resources())
+    except BaseException:
+        if owns_ray:
+            disconnect()
+        raise
+    replicated = plan.replicas > 1
+    blueprint = Blueprint.of(recipe, facts, steps_per_epoch, bool(placement.gpus), replicated)
+    actors = LearnerActors(blueprint, team.names, placement, plan.start_timeout_seconds, owns_ray)
+    try:
+        if replicated:
+            join_replicas(actors, replicas_of(team), placement.gpus)
+        on_gpus = all(place["gpu"] for place in actors.places.values())
+        transport = choose_transport(plan, len(nodes_of(actors)), on_gpus)
+        if transport.kind == "object_store":
+            return ObjectStoreRuntime(actors, placement.window, transport.reason)
+        return StreamRuntime(
+            actors,
+            team,
+            plan.window,
+            plan.start_timeout_seconds,
+            transport.reason,
+            lambda route: choose_way(plan, route, actors.places),
+        )
+    except BaseException:
+        actors.close()
+        raise
