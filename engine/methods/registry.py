@@ -32,7 +32,7 @@ def method_of(recipe: Recipe) -> Method:
         raise RecipeError(
             f"method.kind={kind}: {module.__file__} defines no METHOD with the functions team and build_learner; "
             "expected one beside the settings, such as `METHOD = Chain(local_objective)` or "
-            "`METHOD = WholeNetwork(objective, teaching)`"
+            "`METHOD = WholeNetwork(objective, self_distillation)`"
         )
     return method
 
