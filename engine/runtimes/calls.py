@@ -9,6 +9,7 @@ from torch import Tensor
 from engine.data import Batch
 from engine.errors import LearnerError
 from engine.learners import Member
+from engine.phases import PHASES
 from engine.program import Message
 
 
@@ -51,8 +52,10 @@ def make_call(
 
 def _check(learner: Member, phase: str, message: Message, tensor: Tensor) -> None:
     ((shape, dtype),) = message.parts
-    # The last batch of an epoch may be smaller, whichever axis of the message goes with it.
-    fits = len(tensor.shape) == len(shape) and all(map(int.__le__, tensor.shape, shape))
+    # The last batch of an epoch may be smaller, whichever axis of the message goes with it. Whole images of other sizes
+    # than those that are trained on may be evaluated.
+    bounded = len(shape) if PHASES[phase].use == "training" else 1
+    fits = len(tensor.shape) == len(shape) and all(map(int.__le__, tensor.shape[:bounded], shape))
     found = str(tensor.dtype).removeprefix("torch.")
     if fits and found == dtype:
         return

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from engine.tasks.headline import HEADLINES
 
 import engine
 from engine.comparison import ComparedRecipe, ComparisonRow, comparison_table, driver, picture, plot_comparison
@@ -19,7 +18,7 @@ from engine.comparison.picture import plot_compared
 from engine.comparison.result import best_on_validation, paired_gains
 from engine.comparison.tables import compared_csv, compared_markdown, compared_text, format_gain
 from engine.recipes import EndToEnd, Greedy, Recipe
-from engine.tasks import Metric
+from engine.tasks import ClassificationTask, Metric
 from engine.tasks.metric import LOSS
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def test_recipes_are_trained_and_judged_by_it(
             ended(job, None)
         return True
 
-    monkeypatch.setitem(HEADLINES, "classification", LOSS)
+    monkeypatch.setattr(ClassificationTask, "headline", LOSS)
     monkeypatch.setattr(driver, "run_jobs", run_here)
     monkeypatch.setattr(driver, "plot_compared", lambda *_: None)
     monkeypatch.setattr("engine.training.by_products.plot_curves", lambda *_: None)

@@ -67,7 +67,7 @@ def test_a_method_of_ones_own_is_trained(file: Path, tmp_path: Path) -> None:
     assert nothing.weights_sha256 == plain.weights_sha256 != own.weights_sha256
     run = engine.load(own.run_dir)
     assert run.recipe.method.kind == f"{file}:Humble"
-    assert engine.evaluate(run)["test/accuracy"] == own.test_accuracy
+    assert engine.evaluate(run)["test/accuracy"] == own.test_score
 
 
 @pytest.mark.slow

@@ -80,7 +80,7 @@ def test_a_method_of_ones_own_is_named_by_its_file(file: Path, monkeypatch: pyte
     monkeypatch.chdir(file.parent)
     recipe = _changed("method.kind=own.py:Own", "method.weight=0.75")
     assert recipe_to_dict(recipe)["method"] == {"kind": f"{file}:Own", "weight": 0.75}
-    again = recipe_from_dict(json.loads(recipe_to_json(recipe)))
+    again = recipe_from_dict(json.loads(json.dumps(recipe_to_dict(recipe))))
     assert again == recipe
     assert type(again.method) is type(recipe.method)
     assert method_of(again) is method_of(recipe)

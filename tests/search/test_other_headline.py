@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from engine.tasks.headline import HEADLINES
 from ray import tune
 
 from engine.errors import RecipeError
@@ -14,14 +13,14 @@ from engine.search.population import donors
 from engine.search.reporting import plot, table_rows, value_in_words
 from engine.search.searching import study_of
 from engine.search.winners import best_trial, pareto_front, ranked
-from engine.tasks import Metric
+from engine.tasks import ClassificationTask, Metric
 
 SPACE = {"optimizer.lr": tune.loguniform(0.01, 1.0)}
 
 
 @pytest.fixture
 def by_error(monkeypatch: pytest.MonkeyPatch) -> Sweep:
-    monkeypatch.setitem(HEADLINES, "classification", Metric("error", higher_is_better=False, is_share=False))
+    monkeypatch.setattr(ClassificationTask, "headline", Metric("error", higher_is_better=False, is_share=False))
     return Sweep("s", "infopro_digits", SPACE, against=("images_per_second",))
 
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from engine.tasks.headline import HEADLINES
 
 import engine
 from engine.recipes import EndToEnd, Recipe
+from engine.tasks import ClassificationTask
 from engine.tasks.metric import LOSS
 from engine.tracking import read_metrics
 from engine.training import evaluate, load, weights_sha256
@@ -152,7 +152,7 @@ def test_a_summary_of_before_other_headlines_is_read(tmp_path: Path) -> None:
 def test_a_task_with_another_headline_is_judged_by_it(
     tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(HEADLINES, "classification", LOSS)
+    monkeypatch.setattr(ClassificationTask, "headline", LOSS)
     result = engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
     assert (result.headline, result.test_score) == ("loss", result.metrics["test/loss"])
     assert engine.train(tiny_recipe(), IN_PROCESS, tmp_path) == result

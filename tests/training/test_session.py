@@ -133,8 +133,7 @@ def test_the_source_is_closed_where_there_can_be_no_learners(
 def test_everything_closes_what_it_opened(
     what: str, tmp_path: Path, tiny_recipe: TinyRecipe, opened: tuple[_Opened, _Opened]
 ) -> None:
-    from engine.training.comparison_cost import training_flops_per_image
-
+    from engine.comparison.cost import training_flops_per_image
     from engine.training.preview import preview
 
     recipe = tiny_recipe(epochs=1)

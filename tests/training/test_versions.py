@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine.training.comparison_folder import (
+from ray import tune
+
+import engine
+from engine.checkpoints import CHECKPOINT_VERSION
+from engine.comparison.folder import (
     COMPARISON_VERSION,
     ComparisonFolder,
     choose_comparison_folder,
     comparison_content,
 )
-from ray import tune
-
-import engine
-from engine.checkpoints import CHECKPOINT_VERSION
 from engine.methods import networks_sha256
 from engine.recipes import Recipe, recipe_identity, recipe_to_dict, recipe_to_json
 from engine.recipes.files import RECIPE_VERSION
