@@ -24,7 +24,7 @@ class Codistillation:
         objective: with its auxiliary networks.
         inputs: prepares what the body takes.
         propagation: runs the body.
-        statements: what the learner tells.
+        outputs: what the learner tells.
         frozen: the copies of other peers.
     """
 
@@ -34,12 +34,12 @@ class Codistillation:
         objective: Objective,
         inputs: Inputs,
         propagation: Propagation,
-        statements: Outputs,
+        outputs: Outputs,
         frozen: FrozenPeers,
     ) -> None:
         self._body, self._objective = body, objective
         self._inputs, self._propagation = inputs, propagation
-        self._outputs, self._frozen = statements, frozen
+        self._outputs, self._frozen = outputs, frozen
 
     def restate(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """State predictions anew after `update`, for peers that learn later in the step (paper, Algorithm 1).

@@ -25,7 +25,7 @@ class Evaluation:
         task: which scores the outputs.
         inputs: prepares what the body takes.
         propagation: knows the precision.
-        statements: what the learner tells, and whether it has left its cohort.
+        outputs: what the learner tells, and whether it has left its cohort.
         meters: whose clock is stopped.
         dtype: of what is given.
     """
@@ -37,13 +37,13 @@ class Evaluation:
         task: Task,
         inputs: Inputs,
         propagation: Propagation,
-        statements: Outputs,
+        outputs: Outputs,
         meters: Meters,
         dtype: torch.dtype,
     ) -> None:
         self._body, self._network, self._task, self._dtype = body, network, task, dtype
         self._inputs, self._propagation = inputs, propagation
-        self._outputs, self._meters = statements, meters
+        self._outputs, self._meters = outputs, meters
         self._recalibration: Recalibration | None = None
         self._score, self._together = task.score(), task.common_score()
 

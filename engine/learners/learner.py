@@ -96,10 +96,10 @@ class Learner(Member):
             self.body, self.objective, self.optimizer, self._named, self._frozen, self_distillation
         )
         self._outputs = Outputs(role.states, self._dtype, device)
-        body, inputs, propagation, statements = self.body, self._inputs, self._propagation, self._outputs
-        self._codistillation = Codistillation(body, self.objective, inputs, propagation, statements, self._frozen)
+        body, inputs, propagation, outputs = self.body, self._inputs, self._propagation, self._outputs
+        self._codistillation = Codistillation(body, self.objective, inputs, propagation, outputs, self._frozen)
         self._evaluation = Evaluation(
-            body, role.network, self._task, inputs, propagation, statements, self._meters, self._dtype
+            body, role.network, self._task, inputs, propagation, outputs, self._meters, self._dtype
         )
         if recipe.numerics.compile:
             self.body.compile()

@@ -25,7 +25,7 @@ class Outputs:
         self._dtype = dtype
         self._device = device
         self.shapes: dict[str, list[int]] = {}
-        """Of what was stated, without the batch axis; empty before the first statement."""
+        """Of what was stated, without the batch axis; empty before the first output."""
         self.departure: str | None = None
         """Why there is nothing to state any more: the learner has left its cohort. None while it trains."""
 
@@ -41,7 +41,7 @@ class Outputs:
         return tuple(stated.values())
 
     def nothing(self, names: tuple[Output, ...], rows: int) -> tuple[Tensor, ...]:
-        """Return NaN of the shape of earlier statements for a batch of ``rows``: who takes it leaves it out."""
+        """Return NaN of the shape of earlier outputs for a batch of ``rows``: who takes it leaves it out."""
         return tuple(
             torch.full((rows, *self.shapes[name]), math.nan, dtype=self._dtype, device=self._device) for name in names
         )

@@ -47,7 +47,7 @@ def _class_of(recipe: Recipe) -> type[Task]:
     place = f"task.kind={settings.kind}"
     if not issubclass(own, Task):
         raise RecipeError(f"{place}: {own.__name__} is no task; expected a subclass of engine.tasks.Task")
-    missing = sorted(getattr(own, "__abstractmethods__", ()))
+    missing = sorted(own.__abstractmethods__)
     missing += [] if hasattr(own, "headline") else ["headline"]
     if missing:
         raise RecipeError(f"{place}: {own.__name__} does not say what a task must: define {', '.join(missing)}")
