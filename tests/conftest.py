@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,11 @@ from typing import Any
 
 import hypothesis
 import pytest
+
+# A shell, or nohup, may have started this to ignore them; the commands that tests start are to hear them.
+for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _usual)
 
 # Read when numpy, torch, matplotlib and Ray are imported or started, so before anything else here imports them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -84,23 +84,19 @@ class Learner(Member):
         self._named = dict(self.body.named_parameters(prefix="body"))
         self._named |= dict(self.objective.named_parameters(prefix="auxiliary"))
         self.optimizer = make_optimizer(recipe.optimizer, self._named.values())
-        self._meters = Meters()
-        self._timeline = Timeline()
+        self._meters, self._timeline = Meters(), Timeline()
         self._pending: Pending | None = None
         own = [*self._named.values(), *self.body.buffers(), *self.objective.buffers()]
         self._memory = MemoryMeter(own, 1 if self_distillation is None else _MEASURED_STEPS)
         check = loss_check(device, self.optimizer, at_once=role.may_leave or self.passes_gradients_on)
         self._propagation = Propagation(role, self.body, self.objective, self._dtype, device, self._memory, check)
         self._steps = 0
-        self._state = StateKeeper(
-            self.body, self.objective, self.optimizer, self._named, self._frozen, self_distillation
-        )
         self._outputs = Outputs(role.states, self._dtype, device)
-        body, inputs, propagation, outputs = self.body, self._inputs, self._propagation, self._outputs
-        self._codistillation = Codistillation(body, self.objective, inputs, propagation, outputs, self._frozen)
-        self._evaluation = Evaluation(
-            body, role.network, self._task, inputs, propagation, outputs, self._meters, self._dtype
-        )
+        body, objective, frozen, meters = self.body, self.objective, self._frozen, self._meters
+        inputs, propagation, outputs, task = self._inputs, self._propagation, self._outputs, self._task
+        self._state = StateKeeper(body, objective, self.optimizer, self._named, frozen, self_distillation)
+        self._codistillation = Codistillation(body, objective, inputs, propagation, outputs, frozen)
+        self._evaluation = Evaluation(body, role.network, task, inputs, propagation, outputs, meters, self._dtype)
         if recipe.numerics.compile:
             self.body.compile()
             self.objective.compile()
@@ -192,11 +188,9 @@ class Learner(Member):
                     context = Context(labels, pending.pixels, heard, pending.predictions)
                     learned = self._propagation.learn(pending, context, share=len(labels) / len(batch.labels))
             else:
-                labels, passes = pending.passes.first.labels, pending.passes
-                self._self_distillation.hear(batch, messages)
-                learned = self._propagation.learn_all(
-                    pending, passes, self._self_distillation, heard, self._inputs.prepared
-                )
+                labels, passes, own = pending.passes.first.labels, pending.passes, self._self_distillation
+                own.hear(batch, messages)
+                learned = self._propagation.learn_all(pending, passes, own, heard, self._inputs.prepared)
         except NotFinite as error:
             if not self._role.may_leave:
                 raise
@@ -219,10 +213,8 @@ class Learner(Member):
         self._propagation.check.mask(self.optimizer)
         self._propagation.scaler.step(self.optimizer)
         self._propagation.scaler.update()
-        kept = {
-            "copies_of_peers": self._frozen.bytes,
-            "knowledge": self._self_distillation.bytes if self._self_distillation else 0,
-        }
+        known = self._self_distillation.bytes if self._self_distillation is not None else 0
+        kept = {"copies_of_peers": self._frozen.bytes, "knowledge": known}
         self._memory.measure(self._named, self.optimizer, kept)
         self.optimizer.zero_grad(set_to_none=True)
         self._steps += 1

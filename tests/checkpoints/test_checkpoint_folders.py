@@ -16,9 +16,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from engine.checkpoints import LearnerState, newest_checkpoint, require_checkpoint, save_checkpoint
+from engine.checkpoints import LearnerState, folders, newest_checkpoint, require_checkpoint, save_checkpoint
 from engine.errors import RunError
-from engine.learners import checkpoints
 
 METERS = {"sums": {"total": 0.1 + 0.2}, "counts": {"total": 7}, "images": 7, "scored": 7, "hits": 2, "observed": {}}
 COUNTERS = {"meters": METERS, "memory": {"bytes": {}, "left": 3}, "scaler": {}, "departure": None, "shapes": {}}
@@ -256,7 +255,7 @@ def test_a_whole_one_of_the_same_step_is_never_in_danger(tmp_path: Path, monkeyp
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a whole checkpoint was removed")
 
-    monkeypatch.setattr(checkpoints.shutil, "rmtree", refuse)
+    monkeypatch.setattr(folders.shutil, "rmtree", refuse)
     monkeypatch.setattr(Path, "unlink", refuse)
     _save(tmp_path, 4, keep=1)
 
@@ -455,7 +454,7 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pyt
     def refuse(*_: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(checkpoints.os, "listdir", refuse)
+    monkeypatch.setattr(folders.os, "listdir", refuse)
     with pytest.raises(RunError, match="may not be read by this user"):
         newest_checkpoint(tmp_path)
 

@@ -108,7 +108,7 @@ def words(draw: st.DrawFn, recipe: Recipe) -> list[str]:
 def one_step(recipe: Recipe, given_words: list[str]) -> None:
     """Take one step of the training that a command line asks for."""
     recipe, plan = apply_overrides(recipe, Plan(executor="process"), given_words)
-    source = open_source(recipe.data, recipe.seed, paired_images=getattr(recipe.method, "companions", "none"))
+    source = open_source(recipe.data, recipe.seed, paired_images=recipe.method.paired_images)
     try:
         team = method_of(recipe).team(recipe, source.facts)
         check_batches(recipe, source.facts)

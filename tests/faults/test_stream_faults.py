@@ -19,7 +19,7 @@ from engine.errors import LearnerError
 from engine.methods import method_of
 from engine.recipes import SGD, Backbone, Constant, Recipe
 from engine.runtimes import Runtime, open_runtime
-from engine.runtimes.ray import StreamRuntime, opening, start_private_ray
+from engine.runtimes.ray import StreamRuntime, launch, start_private_ray
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,7 @@ def local_ray() -> Iterator[None]:
 
 
 def _open(recipe: Recipe, way: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Runtime, Any, Source]:
-    monkeypatch.setattr(opening, "choose_way", lambda *_: way)
+    monkeypatch.setattr(launch, "choose_way", lambda *_: way)
     source = open_source(recipe.data, recipe.seed)
     team = method_of(recipe).team(recipe, source.facts)
     runtime = open_runtime(recipe, source.facts, team, source.steps_per_epoch(), engine.Plan(transport="direct"))

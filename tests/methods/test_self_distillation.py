@@ -44,7 +44,7 @@ def make(tiny_recipe: Make) -> Make:
 
 def data_of(recipe: Recipe) -> tuple[Facts, list[Batch]]:
     """Return what is known of the data, and the batches of the whole run."""
-    source = open_source(recipe.data, recipe.seed, paired_images=getattr(recipe.method, "companions", "none"))
+    source = open_source(recipe.data, recipe.seed, paired_images=recipe.method.paired_images)
     assert source.steps_per_epoch() == STEPS
     batches = [source.batch(epoch, step) for epoch in range(recipe.epochs) for step in range(STEPS)]
     source.close()

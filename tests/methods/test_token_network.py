@@ -130,7 +130,7 @@ def train(recipe: Recipe, folder: Path) -> engine.Result:
 @pytest.mark.parametrize("kind", TRAINS)
 def test_methods_without_heads_on_hidden_features_train_it(make: Make, kind: str) -> None:
     recipe = make(kind, TRAINS[kind], droppable=kind in WITHOUT_BLOCKS)
-    source = open_source(recipe.data, recipe.seed, paired_images=getattr(recipe.method, "companions", "none"))
+    source = open_source(recipe.data, recipe.seed, paired_images=recipe.method.paired_images)
     team = method_of(recipe).team(recipe, source.facts)
     runtime = ProcessRuntime(recipe, source.facts, team, source.steps_per_epoch())
     weights = []

@@ -9,7 +9,7 @@ import pytest
 import ray
 
 import engine
-from engine.runtimes.ray import opening, start_private_ray
+from engine.runtimes.ray import launch, start_private_ray
 from engine.tracking import read_metrics
 
 # 130 images in batches of 50: two full batches and a ragged one of 30; evaluation batches are larger than those.
@@ -109,7 +109,7 @@ def test_learners_on_different_nodes_and_gpus(
     """As if they were: over TCP, and in groups, which are of gloo on CPUs."""
     case = FURTHER[name]
     alone = _train(case, tmp_path / "process", "plan.executor=process")
-    monkeypatch.setattr(opening, "choose_way", lambda *_: way)
+    monkeypatch.setattr(launch, "choose_way", lambda *_: way)
     _assert_same(alone, _train(case, tmp_path / way, "plan.transport=direct"))
     assert words in (tmp_path / way / "log.txt").read_text()
 

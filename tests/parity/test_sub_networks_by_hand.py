@@ -81,7 +81,7 @@ class ByHand:
 
 def _batches(recipe: Recipe) -> Iterator[tuple[Batch, Tensor, Tensor, Callable[[Tensor], Tensor]]]:
     """Yield batch, pixels, labels and the normalisation."""
-    source = open_source(recipe.data, recipe.seed, paired_images=getattr(recipe.method, "companions", "none"))
+    source = open_source(recipe.data, recipe.seed, paired_images=recipe.method.paired_images)
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (source.facts.mean, source.facts.std))
     for epoch in range(recipe.epochs):
         for step in range(source.steps_per_epoch()):

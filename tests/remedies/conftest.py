@@ -49,7 +49,7 @@ def train(tiny_recipe: Callable[..., Recipe]) -> Callable[[Words], None]:
 
 def _begin(recipe: Recipe, words: Words, steps: int) -> None:
     recipe, plan = apply_overrides(recipe, Plan(executor="process"), words)
-    source = open_source(recipe.data, recipe.seed, paired_images=getattr(recipe.method, "companions", "none"))
+    source = open_source(recipe.data, recipe.seed, paired_images=recipe.method.paired_images)
     try:
         team = method_of(recipe).team(recipe, source.facts)
         check_batches(recipe, source.facts)
