@@ -1,6 +1,7 @@
 """Learners: what an actor owns, its phases, its optimizer and its state."""
 
 from engine.learners.failures import explain
+from engine.learners.finite import NotFinite
 from engine.learners.frozen_peers import FrozenPeer
 from engine.learners.knowledge_server import KnowledgeServer
 from engine.learners.learner import Learner
@@ -20,6 +21,7 @@ __all__ = [
     "KnowledgeServer",
     "Learner",
     "LostReplica",
+    "NotFinite",
     "Member",
     "PATIENCE",
     "PhaseFunction",
