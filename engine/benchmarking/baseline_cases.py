@@ -11,6 +11,7 @@ from engine.benchmarking.cases import Case, CaseGroup, Family, Machine
 from engine.errors import RecipeError
 from engine.methods import method_of
 from engine.recipes import nearest
+from engine.tasks import task_of
 
 BASELINES: dict[str, Family] = {
     "checkpoint": "checkpoint",
@@ -72,6 +73,8 @@ class BaselineCases:
         recipe, facts = self._recipe, self._images.facts
         if len(method_of(recipe).team(recipe, facts).networks) > 1:
             return f"method.kind={recipe.method.kind} trains several networks, a baseline only one"
+        if task_of(recipe, facts).num_classes is None:
+            return f"task.kind={recipe.task.kind} has another loss than that of classes, which baselines learn by"
         if recipe.numerics.precision == "float16":
             return "numerics.precision=float16 needs gradients to be scaled, which is not built for baselines"
         network = backbones.build(recipe.backbone, facts.num_classes, facts.image_shape, recipe.seed)

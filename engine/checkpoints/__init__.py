@@ -4,6 +4,7 @@ from engine.checkpoints.folders import (
     CHECKPOINT_VERSION,
     Checkpoint,
     newest_checkpoint,
+    refuse_newer,
     require_checkpoint,
     save_checkpoint,
 )
@@ -15,6 +16,7 @@ __all__ = [
     "LearnerState",
     "newest_checkpoint",
     "pack_state",
+    "refuse_newer",
     "require_checkpoint",
     "save_checkpoint",
     "unpack_state",

@@ -11,6 +11,7 @@ What a run folder holds of one:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -29,7 +30,7 @@ from engine.checkpoints.knowledge_files import read_pieces, write_pieces
 from engine.checkpoints.manifests import MANIFEST, Manifest, entry_of, read_listed, read_manifest
 from engine.checkpoints.state import LearnerState
 from engine.errors import RunError
-from engine.reading import checked, naming, parse_json, without_version
+from engine.reading import checked, naming, parse_json, read_json, without_version
 
 CHECKPOINT_VERSION = 1
 """Of the form of a checkpoint: raised when an engine that knows the one before would misread it."""
@@ -121,6 +122,22 @@ def _folders(folder: Path) -> list[Path]:
     with naming(folder, RunError):
         found = [folder / name for name in os.listdir(folder) if _STEP.fullmatch(name)]
     return sorted(found, key=_step_of)
+
+
+def refuse_newer(folder: Path) -> None:
+    """Refuse a folder of checkpoints if a newer engine has written the newest one, before anything else is done in it.
+
+    Args:
+        folder: that holds the checkpoints; it need not exist. One that is damaged is told of by who reads it.
+
+    Raises:
+        RunError: the folder may not be read.
+        VersionError: a newer engine has written it.
+    """
+    for path in reversed(_folders(folder)):
+        with contextlib.suppress(OSError, RunError):
+            without_version(read_json(path / STATE, RunError), CHECKPOINT_VERSION, path / STATE, RunError)
+            return
 
 
 def newest_checkpoint(folder: Path, learners: Collection[str] | None = None) -> tuple[Checkpoint | None, list[str]]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import json
 import os
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +15,7 @@ from pydantic import ValidationError
 from engine.errors import InputError, RecipeError
 from engine.reading import naming, open_regular, read_json, without_version
 from engine.recipes.method_settings import MethodSettings
+from engine.recipes.own_classes import import_once
 from engine.recipes.problems import describe_problems, field_names, nearest, settings_classes
 from engine.recipes.recipe import Recipe, recipe_from_dict, recipe_to_dict
 
@@ -43,20 +41,10 @@ def import_file(path: Path) -> ModuleType:
     """
     if path.suffix != ".py":
         raise RecipeError(f"{path}: is not a Python file; expected one whose name ends in .py")
-    name = ""
     try:
-        # Settings of methods that it defines look their module up; the digest keeps files of one name apart.
-        name = f"recipe_file_{hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()[:16]}"
-        if name in sys.modules:
-            return sys.modules[name]
-        specification = importlib.util.spec_from_file_location(name, path)
-        assert specification is not None and specification.loader is not None
-        module = sys.modules[name] = importlib.util.module_from_spec(specification)
-        specification.loader.exec_module(module)
+        return import_once(path.absolute(), path.read_bytes())
     except (Exception, SystemExit) as error:
-        sys.modules.pop(name, None)
         raise file_error(path, "could not be imported", error) from error
-    return module
 
 
 def file_error(path: Path, what: str, error: BaseException) -> RecipeError:
@@ -84,7 +72,7 @@ def _line_of(error: BaseException, path: Path) -> str:
     trace = error.__traceback__
     line = error.lineno if isinstance(error, SyntaxError) else None
     while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
+        if trace.tb_frame.f_code.co_filename in (str(path), str(path.absolute())):
             line = trace.tb_lineno
         trace = trace.tb_next
     return f":{line}" if line is not None else ""

@@ -69,20 +69,36 @@ def _split(text: str, field: str) -> tuple[str, str]:
 
 
 def _imported(path: Path, text: str, field: str) -> ModuleType:
-    content = read_bytes(path, RecipeError, _CODE_BYTES)
+    try:
+        return import_once(path, read_bytes(path, RecipeError, _CODE_BYTES))
+    except RecipeError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise RecipeError(
+            f"{field}={text}: {path} cannot be imported: {type(error).__name__}: {first_line(error)}"
+        ) from error
+
+
+def import_once(path: Path, content: bytes) -> ModuleType:
+    """Return the module of a Python file, imported once in a process for as long as the file does not change.
+
+    Args:
+        path: of the file, absolute.
+        content: of it, now.
+
+    Raises:
+        Exception, SystemExit: whatever the file raises.
+    """
     # Dataclasses look their module up in sys.modules; the digest keeps a user's `model.py` from hiding another one.
     unique = f"own_file_{hashlib.sha256(str(path).encode() + content).hexdigest()[:16]}"
     if unique in sys.modules:
         return sys.modules[unique]
     specification = importlib.util.spec_from_file_location(unique, path)
     assert specification is not None and specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[unique] = module
+    module = sys.modules[unique] = importlib.util.module_from_spec(specification)
     try:
         specification.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except BaseException:
         del sys.modules[unique]
-        raise RecipeError(
-            f"{field}={text}: {path} cannot be imported: {type(error).__name__}: {first_line(error)}"
-        ) from error
+        raise
     return module

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from engine.atomic import open_appending, replace_file, write_error
-from engine.checkpoints import newest_checkpoint
+from engine.checkpoints import newest_checkpoint, refuse_newer
 from engine.errors import InputError, RunError, VersionError
 from engine.reading import naming, read_json
 from engine.recipes import (
@@ -66,6 +66,7 @@ def choose_folder(recipe: Recipe, run_dir: Path | None, resume: Resume) -> Path:
                 f"{folder}: holds a run of another recipe ({_differences(earlier, recipe)}); give another --run-dir, "
                 "or --resume never to start a new run beside it"
             )
+        refuse_newer(folder / "checkpoints")
     return folder
 
 

@@ -14,7 +14,7 @@ from engine.benchmarking.baselines.pipelines import stage_bounds
 from engine.benchmarking.batches import Batches, read_images
 from engine.benchmarking.cases import EngineCases, Machine
 from engine.errors import DataError, RecipeError
-from engine.recipes import DML, Augmentation, Backbone, Data, Greedy, Numerics, Peer, Plan, Recipe
+from engine.recipes import DML, Augmentation, Backbone, Data, Greedy, Numerics, OwnTask, Peer, Plan, Recipe
 
 TinyRecipe = Callable[..., Recipe]
 TWO_CORES = Machine(cores=2, gpus=0)
@@ -54,6 +54,13 @@ def test_a_team_without_segments_is_measured_as_it_is(tiny_recipe: TinyRecipe) -
     found = BaselineCases(read_images(recipe), tuple(BASELINES), [2], TWO_CORES)
     assert not found.groups
     assert found.left_out["DDP"] == "method.kind=dml trains several networks, a baseline only one"
+
+
+def test_baselines_learn_classes_alone(tiny_recipe: TinyRecipe) -> None:
+    task = OwnTask(kind=f"{Path(__file__).parents[1] / 'tasks' / 'toy_task.py'}:Regression")
+    found = BaselineCases(read_images(tiny_recipe(task=task)), tuple(BASELINES), [2], TWO_CORES)
+    assert not found.groups
+    assert found.left_out["DDP"].startswith(f"task.kind={task.kind} has another loss")
 
 
 def test_more_segments_than_blocks_are_refused(tiny_recipe: TinyRecipe) -> None:
