@@ -59,7 +59,7 @@ ANY = [
     "{}",
     "x",
 ]
-BACKBONES = ["resnet8", "resnet14", "wrn_10_1", "densenet_7_4", "mobilenet_v1_025", "shufflenet_v2_x0_5", "resnet9", ""]
+BACKBONES = ["resnet8", "resnet14", "wrn_10_1", "densenet_7_4", "mobilenet_v1_025", "shufflenet_v2_x0_5", "resnet9"]
 OTHERS = [
     "data.labelled_fraction=0.5",
     "data.unlabelled=drop",
