@@ -48,6 +48,17 @@ def _scratch_folder() -> Iterator[None]:
     _scratch.cleanup()
 
 
+@pytest.fixture(scope="module")
+def local_ray(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Connect a file's tests to one private Ray that offers ``RAY_CPUS`` processors, a name in that file."""
+    from engine.runtimes.ray import disconnect, start_private_ray
+
+    start_private_ray(num_cpus=request.module.RAY_CPUS)
+    yield
+    # Not ray.shutdown(): the next file in this process may start a cluster, and must find no token of this one.
+    disconnect()
+
+
 def make_tiny_recipe(**changes: Any) -> Recipe:
     """Return InfoPro with K = 3 on 44 handwritten digits: 2 epochs of 4 steps, the last batch smaller.
 

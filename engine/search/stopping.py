@@ -70,6 +70,9 @@ class Stop:
         """Run a block that a first signal does not cut short; after it `requested` says whether one has come.
 
         Ray sets a handler of its own when it starts, whose SystemExit is no interruption: it is not let in.
+
+        Raises:
+            Interrupted: the block failed after a signal, which may have reached what it waited for, too.
         """
         before, self._holding = self._holding, True
         set_handler = getattr(ray._private.utils, "set_sigterm_handler", None)
@@ -77,6 +80,9 @@ class Stop:
             ray._private.utils.set_sigterm_handler = lambda handler: None
         try:
             yield
+        except Exception as error:
+            self.raise_if_requested(error)
+            raise
         finally:
             self._holding = before
             if self._before and set_handler is not None:
@@ -92,7 +98,7 @@ class Stop:
             if not self.requested:
                 raise
 
-    def raise_if_requested(self) -> None:
-        """Raise Interrupted if a signal has come."""
+    def raise_if_requested(self, cause: Exception | None = None) -> None:
+        """Raise Interrupted if a signal has come; ``cause`` is what failed since."""
         if self.requested:
-            raise Interrupted
+            raise Interrupted from cause

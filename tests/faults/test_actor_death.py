@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,20 +19,17 @@ import ray
 import engine
 from engine.recipes import Recipe
 from engine.runtimes import Runtime, open_runtime
-from engine.runtimes.ray import ObjectStoreRuntime, StreamRuntime, start_private_ray
+from engine.runtimes.ray import ObjectStoreRuntime, StreamRuntime
 from engine.runtimes.ray.processes import WatchedProcess
 from engine.tasks import Metric
 from engine.tracking import Record, read_metrics
 
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+RAY_CPUS = 3
+
 EPOCHS = 40
 NOTICED_WITHIN_SECONDS = 30.0
-
-
-@pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    start_private_ray(num_cpus=3)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -49,7 +50,10 @@ def _training(folder: Path) -> Iterator[tuple[subprocess.Popen[str], list[psutil
                 assert process.poll() is None, process.communicate()
                 time.sleep(0.05)
             started = psutil.Process(process.pid).children(recursive=True)
-            names = " ".join(" ".join(child.cmdline()) for child in started)
+            names = ""
+            for child in started:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    names += " ".join(["", *child.cmdline()])
             assert "raylet" in names
             assert "gcs_server" in names
             assert names.count("ray::LearnerActor") == 2

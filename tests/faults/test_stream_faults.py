@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-import ray
 
 import engine
 from engine.data import Source, open_source
@@ -19,20 +18,15 @@ from engine.errors import LearnerError
 from engine.methods import method_of
 from engine.recipes import SGD, Backbone, Constant, Recipe
 from engine.runtimes import Runtime, open_runtime
-from engine.runtimes.ray import StreamRuntime, launch, start_private_ray
+from engine.runtimes.ray import StreamRuntime, launch
 
-pytestmark = pytest.mark.slow
+RAY_CPUS = 3
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
 NOTICED_WITHIN_SECONDS = 30.0
 # More than are ever in flight.
 STEPS = 2000
-
-
-@pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    start_private_ray(num_cpus=3)
-    yield
-    ray.shutdown()
 
 
 def _open(recipe: Recipe, way: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Runtime, Any, Source]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from engine.learners import Learner
 from engine.methods import method_of
 from engine.recipes import METHODS, Augmentation, Backbone, Recipe
 from engine.streams import seeded
+
+RAY_CPUS = 2
 
 Make = Callable[..., Recipe]
 KINDS = ("label_smoothing", "data_mix", "one", "cs_kd", "ps_kd", "lwr", "dlb")
@@ -376,17 +378,6 @@ def test_another_learner_goes_on_from_the_state(kind: str, make: Make) -> None:
     assert same(first.tensors, second.tensors)
     assert first.extra["meters"] == second.extra["meters"]
     assert (kind in ("ps_kd", "lwr")) == bool(first.knowledge)
-
-
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    import ray
-
-    from engine.runtimes.ray import start_private_ray
-
-    start_private_ray(num_cpus=2)
-    yield
-    ray.shutdown()
 
 
 @pytest.mark.slow

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 
 import engine
-from engine.runtimes.ray import start_private_ray
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+RAY_CPUS = 4
 
 # 130 images in batches of 50: two full batches and a ragged one of 30.
 SMALL = (
@@ -29,13 +30,6 @@ FURTHER = {
     "dml_with_branches": ("dml", "method.peer_method.kind=dhm"),
     "grid_with_branches": ("dml_infopro", "method.peer_method.branches.kind=dhm"),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    start_private_ray(num_cpus=4)
-    yield
-    ray.shutdown()
 
 
 def _assert_same(method: str, tmp_path: Path, *words: str) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 
 import engine
-from engine.runtimes.ray import start_private_ray
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+RAY_CPUS = 2
 
 # 130 images in batches of 50: two full batches and a ragged one of 30.
 SMALL = (
@@ -41,13 +42,6 @@ COHORTS = {
     "dropout": ("method.peers=wrn_10_1,resnet8", "backbone.name=wrn_10_1", "backbone.widths=null")
     + ("backbone.dropout=0.3", *SCHEDULES["sequential"]),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    start_private_ray(num_cpus=2)
-    yield
-    ray.shutdown()
 
 
 def _train(folder: Path, *words: str) -> engine.Result:

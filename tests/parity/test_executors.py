@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 
 import engine
-from engine.runtimes.ray import start_private_ray
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+RAY_CPUS = 2
 
 METHODS = {
     "end_to_end": ("end_to_end_digits",),
@@ -22,13 +23,6 @@ METHODS = {
 }
 # 130 images in batches of 50: two full batches and a ragged one of 30.
 SMALL = ("data.train_limit=130", "data.test_limit=60", "data.evaluation_batch_size=50", "epochs=2")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    start_private_ray(num_cpus=2)
-    yield
-    ray.shutdown()
 
 
 def _train(case: str, folder: Path, *words: str) -> engine.Result:

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 
 import engine
-from engine.runtimes.ray import start_private_ray
+from engine.runtimes.ray import disconnect, start_private_ray
 
 OWN = '''
 from engine.methods.whole_network import WholeNetwork
@@ -51,7 +50,7 @@ def file(tmp_path: Path) -> Path:
 def local_ray() -> Iterator[None]:
     start_private_ray(num_cpus=1)
     yield
-    ray.shutdown()
+    disconnect()
 
 
 def _train(folder: Path, *words: str) -> engine.Result:

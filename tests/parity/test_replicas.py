@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 import torch
 
 import engine
@@ -17,7 +15,10 @@ from engine.errors import LearnerError, PlanError
 from engine.learners import replica_name
 from engine.methods import method_of
 from engine.runtimes import open_runtime
-from engine.runtimes.ray import start_private_ray
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+RAY_CPUS = 8
 
 # 131 images in batches of 50: two full batches and a ragged one of 31, of which two replicas get 16 and 15.
 SMALL = ("data.train_limit=131", "data.test_limit=60", "data.evaluation_batch_size=50", "epochs=2")
@@ -28,13 +29,6 @@ METHODS = {
     "cohort": ("dml_digits", "method.on_divergence=stop"),
     "sequential": ("dml_digits", "method.on_divergence=stop", "method.schedule=sequential"),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    start_private_ray(num_cpus=8)
-    yield
-    ray.shutdown()
 
 
 def _recipe(name: str, *words: str) -> tuple[engine.Recipe, engine.Plan]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 
 import engine
-from engine.runtimes.ray import launch, start_private_ray
+from engine.runtimes.ray import launch
 from engine.tracking import read_metrics
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+RAY_CPUS = 4
 
 # 130 images in batches of 50: two full batches and a ragged one of 30; evaluation batches are larger than those.
 SMALL = (
@@ -34,13 +36,6 @@ FURTHER = {
     "infopro_with_branches": ("infopro", "method.branches.kind=dhm"),
     "recalibrated_sub_networks": ("st", "method.num_subnetworks=2", "method.recalibration_images=60"),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    start_private_ray(num_cpus=4)
-    yield
-    ray.shutdown()
 
 
 def _train(case: tuple[str, ...], folder: Path, *words: str) -> engine.Result:

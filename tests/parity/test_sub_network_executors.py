@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 
 import engine
-from engine.runtimes.ray import start_private_ray
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+RAY_CPUS = 2
 
 # 130 images in batches of 50: two full batches and a ragged one of 30.
 SMALL = (
@@ -33,13 +34,6 @@ FURTHER = {
     "stochastic_depth_dropout": ("stochastic_depth", "backbone.name=wrn_16_1", "backbone.widths=null")
     + ("backbone.dropout=0.3", "method.recalibration_images=100"),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    start_private_ray(num_cpus=2)
-    yield
-    ray.shutdown()
 
 
 def _train(method: str, folder: Path, *words: str) -> engine.Result:

@@ -21,7 +21,7 @@ from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message
 from engine.recipes import Recipe
 from engine.runtimes import ProcessRuntime, Runtime
 from engine.runtimes.calls import make_call
-from engine.runtimes.ray import ObjectStoreRuntime, StreamRuntime, start_private_ray
+from engine.runtimes.ray import ObjectStoreRuntime, StreamRuntime, disconnect, start_private_ray
 from engine.runtimes.ray.actors import LearnerActors
 from engine.runtimes.ray.placement import Placement
 
@@ -147,7 +147,7 @@ def local_ray() -> Iterator[None]:
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     start_private_ray(num_cpus=2)
     yield
-    ray.shutdown()
+    disconnect()
     ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 

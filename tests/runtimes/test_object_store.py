@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +17,21 @@ from ray.util import placement_group_table
 
 import engine
 from engine.recipes import DGL, EndToEnd, Greedy, Recipe
-from engine.runtimes.ray import cluster, start_private_ray
+from engine.runtimes.ray import cluster
 from engine.tracking import read_metrics
 
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+
 TinyRecipe = Callable[..., Recipe]
-CPUS = 3
+RAY_CPUS = 3
 SETTLED_WITHIN_SECONDS = 30
-
-
-@pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    start_private_ray(num_cpus=CPUS)
-    yield
-    ray.shutdown()
 
 
 def _assert_nothing_is_reserved() -> None:
     """Ray takes a moment to count back what was given back."""
     deadline = time.monotonic() + SETTLED_WITHIN_SECONDS
-    while ray.available_resources().get("CPU", 0.0) < CPUS:
+    while ray.available_resources().get("CPU", 0.0) < RAY_CPUS:
         assert time.monotonic() < deadline, ray.available_resources()
         time.sleep(0.1)
     assert all(group["state"] == "REMOVED" for group in placement_group_table().values())
@@ -125,7 +122,7 @@ def test_a_busy_cluster_is_waited_for_and_then_named(tiny_recipe: TinyRecipe, tm
         def ready(self) -> bool:
             return True
 
-    actor = ray.remote(Idle).options(num_cpus=CPUS).remote()
+    actor = ray.remote(Idle).options(num_cpus=RAY_CPUS).remote()
     try:
         assert ray.get(actor.ready.remote())
         with pytest.raises(engine.PlanError, match=r"did not free 3 actors .* within plan.start_timeout_seconds=2"):
@@ -161,14 +158,14 @@ def test_a_learner_that_cannot_be_built_ends_the_run(
 
 def test_nothing_listens_beyond_loopback() -> None:
     own = psutil.Process(os.getpid())
-    processes = [own, *own.children(recursive=True)]
-    assert any("raylet" in process.name() for process in processes)
-    assert any("gcs" in process.name() for process in processes)
-    listening = [
-        (process.name(), connection.laddr.ip)
-        for process in processes
-        for connection in process.net_connections(kind="inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
+    names, listening = [], []
+    for process in [own, *own.children(recursive=True)]:
+        # Workers that nobody needs any more end meanwhile.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            names.append(process.name())
+            found = process.net_connections(kind="inet")
+            listening += [(names[-1], each.laddr.ip) for each in found if each.status == psutil.CONN_LISTEN]
+    assert any("raylet" in name for name in names)
+    assert any("gcs" in name for name in names)
     assert listening
     assert {address for _, address in listening} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, listening

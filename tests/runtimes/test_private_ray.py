@@ -41,11 +41,16 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]
         private = current_private_ray()
         assert private is not None
         holder, folder = private._process.pid, private._folder.path
+        tokens: list[str] = []
+        end = private.kill
+        patch.setattr(private, "kill", lambda: (tokens.append(os.environ["RAY_AUTH_TOKEN_PATH"]), end()))
         try:
             yield {"seen": ray.get(ray.remote(_look).remote()), "private": private, "hostile": str(hostile)}
         finally:
             disconnect()
         assert not folder.exists()
+        # What is ended takes seconds, in which somebody may start another Ray.
+        assert tokens[-1] == "/nonexistent/token"
         assert not any(_session(number) == holder for number in psutil.pids())
         assert os.environ["RAY_AUTH_TOKEN_PATH"] == "/nonexistent/token"
 

@@ -22,6 +22,7 @@ def test_nothing_is_left_of_ten_trainings_in_one_process(
 ) -> None:
     """But for one socket that Ray's own C++ keeps of each connection to a cluster."""
     recipe = tiny_recipe(method=Greedy(num_segments=2), epochs=1)
+    of_others = set(psutil.Process().children(recursive=True))
     with tempfile.TemporaryDirectory(prefix="ten_") as parent:
         monkeypatch.setenv("TMPDIR", parent)
         assert str(choose_temporary_folder()) == parent
@@ -29,7 +30,7 @@ def test_nothing_is_left_of_ten_trainings_in_one_process(
         for number in range(10):
             result = engine.train(recipe, engine.Plan(executor="ray"), tmp_path / str(number))
             assert result.status == "finished"
-            assert psutil.Process().children(recursive=True) == []
+            assert set(psutil.Process().children(recursive=True)) <= of_others
             counts.append((len(os.listdir("/proc/self/fd")), threading.active_count()))
         assert os.listdir(parent) == []
     descriptors, threads = zip(*counts, strict=True)

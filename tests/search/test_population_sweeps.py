@@ -8,14 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pyarrow.parquet
 import pytest
-import ray
 from ray import tune
 
 import engine
@@ -25,6 +24,8 @@ from engine.search.population import donors, explored
 from engine.search.settings import drawn, recipe_with
 from engine.training import evaluate, export_network
 from engine.training.folder import read_summary
+
+RAY_CPUS = 2
 
 pytestmark = pytest.mark.slow
 
@@ -59,15 +60,6 @@ def sweep():
 """
 
 
-@pytest.fixture(scope="module")
-def private_ray() -> Iterator[None]:
-    from engine.runtimes.ray import start_private_ray
-
-    start_private_ray(num_cpus=2)
-    yield
-    ray.shutdown()
-
-
 def _definition(members: int, epochs: int) -> Sweep:
     return Sweep(
         name="population",
@@ -84,7 +76,7 @@ def _definition(members: int, epochs: int) -> Sweep:
 
 
 @pytest.fixture(scope="module")
-def searched(private_ray: None, tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
+def searched(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
     return sweep(_definition(3, EPOCHS), run_dir=tmp_path_factory.mktemp("searched") / "s")
 
 
@@ -131,7 +123,7 @@ def test_a_population_equals_a_loop_by_hand_bit_for_bit(searched: SweepResult, t
 
 
 def test_on_actors_and_one_at_a_time_it_is_the_same_search(
-    private_ray: None, assert_given_back: Callable[[int], None], tmp_path: Path
+    local_ray: None, assert_given_back: Callable[[int], None], tmp_path: Path
 ) -> None:
     plan = Plan(executor="ray", cpus_per_learner=0.5)
     again = sweep(_definition(2, 2), max_concurrent=1, plan=plan, run_dir=tmp_path / "s")

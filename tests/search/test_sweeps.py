@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet
 import pytest
-import ray
 from ray import tune
 
 import engine
@@ -23,6 +22,10 @@ from engine.tracking import read_metrics
 from engine.training import evaluate, export_network
 from engine.training.folder import read_summary
 
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+RAY_CPUS = 2
+
 IN_PROCESS = Plan(executor="process")
 TRAINS = Plan(executor="process", evaluate_test=False)
 TINY = (
@@ -33,15 +36,6 @@ TINY = (
     "data.batch_size=12",
     "data.validation_fraction=0.2",
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _private_ray() -> Iterator[None]:
-    from engine.runtimes.ray import start_private_ray
-
-    start_private_ray(num_cpus=2)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")

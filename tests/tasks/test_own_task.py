@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 
 import engine
 from engine.data import open_source
@@ -25,20 +24,14 @@ from engine.recipes import (
     Peer,
     Recipe,
 )
-from engine.runtimes.ray import start_private_ray
 from engine.tasks import task_of
+
+RAY_CPUS = 2
 
 TOY = Path(__file__).with_name("toy_task.py")
 PLAIN = Augmentation(crop_padding=0, flip=False)
 
 TinyRecipe = Callable[..., Recipe]
-
-
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    start_private_ray(num_cpus=2)
-    yield
-    ray.shutdown()
 
 
 def toy(tiny_recipe: TinyRecipe, **changes: Any) -> Recipe:

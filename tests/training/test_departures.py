@@ -6,7 +6,7 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,8 @@ from engine.methods import weights_sha256
 from engine.recipes import DML, Augmentation, Recipe
 from engine.tracking import read_metrics
 from engine.training import evaluate
+
+RAY_CPUS = 2
 
 Make = Callable[..., Recipe]
 Interrupt = Callable[[int], None]
@@ -234,17 +236,6 @@ def test_every_summary_names_the_departure(tmp_path: Path, make: Make, interrupt
     concluded = engine.train(make({}, WILD), IN_PROCESS, tmp_path)
     assert stopped.departures == finished.departures == concluded.departures
     assert finished.test_score == concluded.test_score == finished.metrics["peer0/test/accuracy"]
-
-
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    import ray
-
-    from engine.runtimes.ray import start_private_ray
-
-    start_private_ray(num_cpus=2)
-    yield
-    ray.shutdown()
 
 
 @pytest.mark.slow

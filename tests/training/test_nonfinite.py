@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from engine.learners import Learner
 from engine.objectives import Objective
 from engine.recipes import SGD, Recipe
 from engine.training import load
+
+RAY_CPUS = 3
 
 TinyRecipe = Callable[..., Recipe]
 PLAN = engine.Plan(executor="process", checkpoint_every_steps=2, report_every_steps=1)
@@ -106,17 +108,6 @@ def test_a_learning_rate_that_is_far_too_large(tmp_path: Path, tiny_recipe: Tiny
         engine.train(recipe, engine.Plan(executor="process", checkpoint_every_steps=1), tmp_path)
     checkpoint = load(tmp_path).checkpoint
     assert checkpoint.step == 1
-
-
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    import ray
-
-    from engine.runtimes.ray import start_private_ray
-
-    start_private_ray(num_cpus=3)
-    yield
-    ray.shutdown()
 
 
 @pytest.mark.slow

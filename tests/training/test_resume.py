@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,8 @@ import pytest
 import engine
 from engine.recipes import AdamW, EndToEnd, InfoPro, Recipe, RMSProp
 from engine.tracking import read_metrics
+
+RAY_CPUS = 3
 
 TinyRecipe = Callable[..., Recipe]
 Interrupt = Callable[[int], None]
@@ -154,17 +156,6 @@ def test_memory_is_that_of_the_whole_run(tmp_path: Path, tiny_recipe: TinyRecipe
     interrupt_at(0)
     stopped = engine.train(tiny_recipe(), IN_PROCESS, tmp_path / "stopped")
     assert stopped.peak_memory_bytes == straight.peak_memory_bytes
-
-
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    import ray
-
-    from engine.runtimes.ray import start_private_ray
-
-    start_private_ray(num_cpus=3)
-    yield
-    ray.shutdown()
 
 
 @pytest.mark.slow

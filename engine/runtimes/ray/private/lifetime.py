@@ -228,6 +228,9 @@ class PrivateRay:
                 return
             self._closed = True
             assert self._process.stdin is not None
+            # First, because whoever disconnected from this one may start another Ray at once.
+            if self._token is not None:
+                self._token.close()
             try:
                 self.kill()
                 with contextlib.suppress(OSError):
@@ -251,8 +254,6 @@ class PrivateRay:
             self._watcher.join(_FORCED_SECONDS)
         assert self._process.stdout is not None
         self._process.stdout.close()
-        if self._token is not None:
-            self._token.close()
         if self._handler is not None:
             logging.getLogger("ray").removeHandler(self._handler)
             self._handler.close()
