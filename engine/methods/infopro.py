@@ -5,7 +5,8 @@
 
 an upper bound of alpha * [-I(h; x) + beta * I(r*; h)] up to a constant, with lambda_1 = alpha * (1 - beta) and
 lambda_2 = alpha * beta (paper, equations 2 to 5). Both weights change linearly over the K - 1 local losses. x is
-the augmented image in [0, 1]. A term of weight 0 is not built.
+the augmented image in [0, 1]. A term of weight 0 is not built. Where asked for, the decoder sees a random part of
+each batch; this is ours, not the paper's.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def local_objective(recipe: Recipe, facts: Facts, segment: Segment) -> Objective
         )
     terms: dict[str, Term] = {}
     if reconstruction > 0:
-        terms["reconstruction"] = Reconstruction(decoder_for(segment.features, facts.image_shape))
+        decoder = decoder_for(segment.features, facts.image_shape)
+        terms["reconstruction"] = Reconstruction(decoder, method.reconstruction_share or 1.0, recipe.seed)
     weights = {"reconstruction": reconstruction}
     if classification > 0:
         term = _task_term(recipe, facts, segment, method.head)

@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.objectives.convolutions import layout_of
 from engine.objectives.objective import Context, Term, TermValue, full_precision
+from engine.streams import generator
 
 
 def reconstruction_loss(logits: Tensor, pixels: Tensor) -> Tensor:
@@ -45,16 +47,37 @@ class _BinaryCrossEntropy(torch.autograd.Function):
 
 
 class Reconstruction(Term):
-    """Reconstruction loss of a decoder that maps features ``[B, C, h, w]`` to the logits of ``Context.pixels``."""
+    """Reconstruction loss of a decoder that maps features ``[B, C, h, w]`` to the logits of ``Context.pixels``.
+
+    Args:
+        decoder: that is trained.
+        share: of the images of each batch that are reconstructed, above 0 to 1. The mean over a part that is drawn
+            anew for each batch has the mean over all images as its expected value, and so has its gradient, but that
+            the decoder's batch normalisation sees the part alone.
+        seed: of the recipe; with epoch and step it decides which images these are.
+    """
 
     name = "reconstruction"
     needs_pixels = True
 
-    def __init__(self, decoder: nn.Module) -> None:
+    def __init__(self, decoder: nn.Module, share: float = 1.0, seed: int = 0) -> None:
         super().__init__()
+        assert 0 < share <= 1
         self.decoder = decoder
+        self.share, self.seed = share, seed
 
     def forward(self, features: Tensor, context: Context) -> TermValue:
         """Return the loss."""
-        assert context.pixels is not None, "the reconstruction term was called without pixels"
-        return TermValue(reconstruction_loss(self.decoder(features), context.pixels))
+        pixels = context.pixels
+        assert pixels is not None, "the reconstruction term was called without pixels"
+        if self.share < 1:
+            rows = self._rows(len(features), context).to(features.device, non_blocking=True)
+            # index_select forgets the order of dimensions in memory.
+            features = features.index_select(0, rows).contiguous(memory_format=layout_of(features))
+            pixels = pixels.index_select(0, rows)
+        return TermValue(reconstruction_loss(self.decoder(features), pixels))
+
+    def _rows(self, images: int, context: Context) -> Tensor:
+        drawing = generator(self.seed, "reconstruction", context.epoch, context.step)
+        number = max(1, round(self.share * images))
+        return torch.randperm(images, generator=drawing)[:number].sort().values

@@ -65,3 +65,37 @@ def test_half_precision_decoder_gives_a_float32_loss() -> None:
         loss = Reconstruction(Given())(logits, Context(torch.zeros(2), pixels)).loss
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(naive_loss(logits.bfloat16(), pixels), rel=1e-5)
+
+
+def test_a_share_of_the_images_has_the_gradient_of_all_as_its_expected_value() -> None:
+    """Over all six pairs of four images; the decoder has no batch normalisation, which would see the pair alone."""
+    with seeded("share"):
+        decoder = nn.Conv2d(2, 3, 3, padding=1)
+    features = torch.randn(4, 2, 4, 4, generator=generator("features"), dtype=torch.float64, requires_grad=True)
+    pixels = torch.rand(4, 3, 4, 4, generator=generator("pixels"), dtype=torch.float64)
+    whole, half = Reconstruction(decoder.double()), Reconstruction(decoder.double(), share=0.5, seed=3)
+
+    def gradient(term: Reconstruction, epoch: int, step: int) -> torch.Tensor:
+        context = Context(torch.zeros(4, dtype=torch.int64), pixels, epoch=epoch, step=step)
+        (found,) = torch.autograd.grad(term(features, context).loss, features)
+        return found
+
+    pairs: dict[tuple[bool, ...], torch.Tensor] = {}
+    for step in range(200):
+        found = gradient(half, 1, step)
+        pairs.setdefault(tuple(found.flatten(1).any(dim=1).tolist()), found)
+        assert torch.equal(found, gradient(half, 1, step))
+    assert len(pairs) == 6
+    assert {sum(pair) for pair in pairs} == {2}
+    torch.testing.assert_close(sum(pairs.values()) / 6, gradient(whole, 1, 0), rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize(("images", "share", "seen"), [(12, 0.5, 6), (5, 0.5, 2), (3, 0.01, 1), (7, 0.999, 7)])
+def test_at_least_one_image_is_reconstructed(images: int, share: float, seen: int) -> None:
+    class Counting(nn.Module):
+        def forward(self, features: torch.Tensor) -> torch.Tensor:
+            assert len(features) == seen
+            return features
+
+    maps = torch.rand(images, 3, 4, 4)
+    Reconstruction(Counting(), share)(maps, Context(torch.zeros(images), maps))

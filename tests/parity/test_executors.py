@@ -19,7 +19,9 @@ METHODS = {
     "dgl": ("dgl_digits", "method.num_segments=2"),
     "predsim": ("predsim_digits", "method.num_segments=2"),
     "infopro": ("infopro_digits", "method.num_segments=3"),
-    "infopro_contrastive": ("infopro_digits", "method.num_segments=2", "method.head=contrastive"),
+    "infopro_contrastive": (
+        *("infopro_digits", "method.num_segments=2", "method.head=contrastive", "method.reconstruction_share=0.5"),
+    ),
 }
 # 130 images in batches of 50: two full batches and a ragged one of 30.
 SMALL = ("data.train_limit=130", "data.test_limit=60", "data.evaluation_batch_size=50", "epochs=2")

@@ -300,3 +300,12 @@ plans = st.builds(
 @given(plans)
 def test_every_plan_survives_json(plan: Plan) -> None:
     assert plan_from_dict(json.loads(json.dumps(plan_to_dict(plan)))) == plan
+
+
+def test_reconstructing_all_images_is_what_a_recipe_without_a_word_does() -> None:
+    said, _ = apply_overrides(start(), Plan(), ["method.reconstruction_share=1"])
+    half, _ = apply_overrides(start(), Plan(), ["method.reconstruction_share=0.5"])
+    assert recipe_identity(said) == recipe_identity(start()) != recipe_identity(half)
+    assert recipe_from_dict(recipe_to_dict(half)) == half
+    with pytest.raises(engine.RecipeError, match=r"method\.reconstruction_share"):
+        apply_overrides(start(), Plan(), ["method.reconstruction_share=0"])

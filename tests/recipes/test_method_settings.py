@@ -38,6 +38,7 @@ def test_a_question_is_no_field_but_where_users_choose(kind: str) -> None:
     ("kind", "fields", "remedy"),
     [
         ("infopro", {"head": "contrastive"}, "method.head=softmax"),
+        ("infopro", {"reconstruction_share": 0.5}, "method.reconstruction_share=1"),
         ("greedy", {"branches": {"kind": "dsl"}}, "method.branches=null"),
         ("dml", {"peer_method": {"kind": "infopro", "head": "contrastive"}}, "method.peer_method.head=softmax"),
         ("dml", {"schedule": "codistillation", "exchange": "weights"}, "method.exchange=predictions"),

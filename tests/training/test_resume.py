@@ -22,7 +22,7 @@ Executor = Literal["ray", "process"]
 METHODS: dict[str, dict[str, Any]] = {
     "end_to_end": {"method": EndToEnd()},
     "infopro": {"method": InfoPro(num_segments=3)},
-    "infopro_contrastive": {"method": InfoPro(num_segments=3, head="contrastive")},
+    "infopro_contrastive": {"method": InfoPro(num_segments=3, head="contrastive", reconstruction_share=0.5)},
     "adamw": {"method": InfoPro(num_segments=3), "optimizer": AdamW(learning_rate=1e-3)},
     "rmsprop_momentum": {"method": EndToEnd(), "optimizer": RMSProp(learning_rate=1e-3, momentum=0.5)},
 }

@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from engine.recipes.method_settings import MethodSettings, Obstacle
 from engine.recipes.methods.branches import Branches, check_inside
-from engine.recipes.settings import Weight, settings
+from engine.recipes.settings import Weight, left_out_unless_given, settings
 
 
 @settings
@@ -63,6 +63,10 @@ def _block_name(value: Any) -> Any:
 DepthRamp = Annotated[Ramp, BeforeValidator(_ramp)]
 Cuts = Annotated[CutRule | tuple[str, ...], BeforeValidator(_cuts)]
 Head = Literal["softmax", "contrastive"]
+# One way to say all: a recipe that says 1 is the same as one that says nothing.
+ReconstructionShare = Annotated[
+    Annotated[float, Field(gt=0.0, le=1.0)] | None, AfterValidator(lambda share: None if share == 1 else share)
+]
 
 
 @settings
@@ -157,3 +161,16 @@ class InfoPro(Segmented):
     """Weight lambda_1 of the reconstruction loss, the estimator of I(h; x): one number, or first,last."""
     classification_weight: DepthRamp = Ramp(first=1.0, last=1.0)
     """Weight lambda_2 of the head's loss: one number, or first,last."""
+    reconstruction_share: ReconstructionShare = None
+    """Share of the images of a batch that are reconstructed, drawn anew for each batch; all, as in the paper, unless
+    given."""
+
+    _serialize = left_out_unless_given("reconstruction_share")
+
+    def obstacle_to_replicas(self, field: str = "method") -> Obstacle | None:
+        """Return why several replicas cannot train each learner on a part of the batch; None if they can."""
+        obstacle = super().obstacle_to_replicas(field)
+        if obstacle is None and self.reconstruction_share is not None:
+            why = "the images that are reconstructed are drawn from the whole batch"
+            return Obstacle(why, f"{field}.reconstruction_share=1")
+        return obstacle
