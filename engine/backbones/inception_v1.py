@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-import torchvision
 from torch import nn
-from torchvision.models.googlenet import BasicConv2d, InceptionAux
 
 from engine.backbones.adaptation import dropout_layer, is_imagenet_stem, take_channels
 from engine.backbones.initial_weights import initialise
@@ -54,7 +52,10 @@ def build_inception_v1(
         dropout: probability before the linear layer; 0.2 as in torchvision, while the paper has 0.4.
         auxiliary_heads: changes nothing here, for the heads are no part of the network: see `auxiliary_heads`.
     """
-    whole = torchvision.models.GoogLeNet(num_classes, aux_logits=False, init_weights=False)
+    # Imported late: it takes a second and 20 MB, and most learners have no use for it.
+    from torchvision.models.googlenet import BasicConv2d, GoogLeNet
+
+    whole = GoogLeNet(num_classes, aux_logits=False, init_weights=False)
     if is_imagenet_stem(stem, image_shape):
         take_channels(whole, image_shape[0])
         parts = OrderedDict(
@@ -98,6 +99,8 @@ def auxiliary_heads(
     """
     if not settings.auxiliary_heads:
         return {}
+    from torchvision.models.googlenet import InceptionAux
+
     shapes = dict(zip(network._modules, feature_shapes(network, image_shape), strict=True))
     heads: dict[str, nn.Module] = {}
     for block in _HEADS_AFTER:

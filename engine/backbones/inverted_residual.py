@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
-import torchvision
 from torch import nn
 
 from engine.backbones.adaptation import is_imagenet_stem, keep_small_images_large, set_dropout, take_channels
@@ -52,6 +51,9 @@ def build_inverted_residual(
     the block is ``features_2`` (``features_1`` in MobileNetV3-Small, which thereby becomes a residual one;
     ``features_2_0`` in EfficientNets).
     """
+    # Imported late: it takes a second and 20 MB, and most learners have no use for it.
+    import torchvision
+
     whole = getattr(torchvision.models, name)(num_classes=num_classes)
     if not is_imagenet_stem(stem, image_shape):
         keep_small_images_large(whole.features)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
-import torchvision
 from torch import nn
 
 from engine.backbones.adaptation import is_imagenet_stem, keep_small_images_large, set_dropout, take_channels
@@ -39,6 +38,9 @@ def build_mnasnet(
     first convolution and in ``layers_8_0``, are 1: 32x32 images end at 4x4. Initial weights are drawn as in
     torchvision.
     """
+    # Imported late: it takes a second and 20 MB, and most learners have no use for it.
+    import torchvision
+
     whole = getattr(torchvision.models, name)(num_classes=num_classes)
     if not is_imagenet_stem(stem, image_shape):
         keep_small_images_large(whole.layers)

@@ -5,18 +5,42 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from torch import nn
-from torchvision.models import resnet as torchvision_resnet
+from torch import Tensor, nn
 
 Shortcut = Callable[[int, int, int], nn.Module]
 Children = list[tuple[str, nn.Module]]
 
 
-class BasicBlock(torchvision_resnet.BasicBlock):
-    """Two 3x3 convolutions and a shortcut, from [B, C, H, W] to [B, width, H / stride, W / stride]."""
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut, from [B, C, H, W] to [B, width, H / stride, W / stride].
 
+    Parts have torchvision's names and order. Its package is not imported for them, because that takes a second and
+    20 MB of every learner.
+
+    Args:
+        channels: C.
+        width: channels of both convolutions.
+        stride: of the first one.
+        downsample: the shortcut where the shape changes.
+    """
+
+    expansion = 1
     first_of_stage: bool = False
     """Whether this is the first block of its stage, which every sub-network keeps."""
+
+    def __init__(self, channels: int, width: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
+        super().__init__()
+        self.conv1 = _convolution(channels, width, 3, stride)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = _convolution(width, width, 3)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = downsample
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the block's output."""
+        output = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(features)))))
+        return _added(self, output, features)
 
     @property
     def bypassable(self) -> bool:
@@ -29,11 +53,33 @@ class BasicBlock(torchvision_resnet.BasicBlock):
         return self.bn2
 
 
-class Bottleneck(torchvision_resnet.Bottleneck):
-    """Convolutions 1x1, 3x3, 1x1 and a shortcut, from [B, C, H, W] to [B, 4 width, H / stride, W / stride]."""
+class Bottleneck(nn.Module):
+    """Convolutions 1x1, 3x3, 1x1 and a shortcut, from [B, C, H, W] to [B, 4 width, H / stride, W / stride].
 
+    As `BasicBlock`; the stride is that of the 3x3 convolution, as in torchvision.
+    """
+
+    expansion = 4
     first_of_stage: bool = False
     """Whether this is the first block of its stage, which every sub-network keeps."""
+
+    def __init__(self, channels: int, width: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
+        super().__init__()
+        out_channels = width * self.expansion
+        self.conv1 = _convolution(channels, width, 1)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = _convolution(width, width, 3, stride)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = _convolution(width, out_channels, 1)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = downsample
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the block's output."""
+        output = self.relu(self.bn1(self.conv1(features)))
+        output = self.bn3(self.conv3(self.relu(self.bn2(self.conv2(output)))))
+        return _added(self, output, features)
 
     @property
     def bypassable(self) -> bool:
@@ -44,6 +90,16 @@ class Bottleneck(torchvision_resnet.Bottleneck):
     def branch_end(self) -> nn.Module:
         """The module whose output is added to the shortcut."""
         return self.bn3
+
+
+def _convolution(channels: int, out_channels: int, size: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(channels, out_channels, size, stride, padding=size // 2, bias=False)
+
+
+def _added(block: BasicBlock | Bottleneck, output: Tensor, features: Tensor) -> Tensor:
+    output += features if block.downsample is None else block.downsample(features)
+    added: Tensor = block.relu(output)
+    return added
 
 
 def bypassable(network: nn.Sequential) -> tuple[str, ...]:

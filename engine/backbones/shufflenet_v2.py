@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-import torchvision
 from torch import nn
 
 from engine.backbones import residual
@@ -28,6 +27,9 @@ def build_shufflenet_v2(
     no pooling follows it; each stage still halves the image, so 32x32 images end at 4x4. No unit can be bypassed: it
     changes half of its channels and shuffles all, so it is no residual one.
     """
+    # Imported late: it takes a second and 20 MB, and most learners have no use for it.
+    import torchvision
+
     whole = getattr(torchvision.models, name)(num_classes=num_classes)
     first = take_channels(whole, image_shape[0])
     parts: OrderedDict[str, nn.Module] = OrderedDict(conv1=whole.conv1)

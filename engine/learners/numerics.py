@@ -35,36 +35,41 @@ def numerics_applied(numerics: Numerics) -> Iterator[None]:
     # cuBLAS reads this once, when its first handle is made.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     threads = torch.get_num_threads()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    before = torch.get_deterministic_debug_mode()
     benchmark = torch.backends.cudnn.benchmark
     memory: Any = torch.utils.deterministic
     filled = memory.fill_uninitialized_memory
     torch.set_num_threads(numerics.threads)
-    torch.use_deterministic_algorithms(numerics.deterministic, warn_only=torch.cuda.is_available())
+    # Not use_deterministic_algorithms, which loads torch's compiler to tell it, too: seconds, and 150 MB.
+    strictest = "warn" if torch.cuda.is_available() else "error"
+    torch.set_deterministic_debug_mode(strictest if numerics.deterministic else "default")
     torch.backends.cudnn.benchmark = not numerics.deterministic
     # Filling what will be overwritten shows mistakes in kernels; it costs time and changes no result.
     memory.fill_uninitialized_memory = False
     try:
-        with _enough_versions() if numerics.compile else contextlib.nullcontext():
+        with _compiling(numerics.deterministic) if numerics.compile else contextlib.nullcontext():
             yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.set_deterministic_debug_mode(before)
         torch.backends.cudnn.benchmark = benchmark
         memory.fill_uninitialized_memory = filled
         give_back_freed_memory()
 
 
-def _enough_versions() -> contextlib.AbstractContextManager[None]:
-    # Only here, because it takes a second to import.
+@contextlib.contextmanager
+def _compiling(deterministic: bool) -> Iterator[None]:
+    # Only here, because they take seconds to import.
     import torch._dynamo.config
+    import torch._inductor.config
 
-    settings: Any = torch._dynamo.config
-    limits: contextlib.AbstractContextManager[None] = settings.patch(
-        recompile_limit=_COMPILED_VERSIONS, accumulated_recompile_limit=4 * _COMPILED_VERSIONS
-    )
-    return limits
+    versions: Any = torch._dynamo.config
+    kernels: Any = torch._inductor.config
+    with (
+        versions.patch(recompile_limit=_COMPILED_VERSIONS, accumulated_recompile_limit=4 * _COMPILED_VERSIONS),
+        kernels.patch(deterministic=deterministic),
+    ):
+        yield
 
 
 def choose_device(numerics: Numerics, gpus_are_planned: bool) -> torch.device:

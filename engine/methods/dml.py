@@ -22,7 +22,6 @@ import itertools
 
 import torch
 from torch import nn
-from torchvision.ops import StochasticDepth
 
 from engine.data import Facts
 from engine.errors import RecipeError
@@ -140,7 +139,9 @@ def _refuse_equal_weights(method: DML, peers: list[Peer], networks: list[nn.Sequ
 def _draws(recipe: Recipe, network: nn.Sequential) -> bool:
     """Return whether a peer draws numbers of its own, or may, beside the weights that it loads."""
     heads = not isinstance(recipe.method, EndToEnd) or recipe.backbone.auxiliary_heads or ":" in recipe.backbone.name
-    return bool(heads) or any(isinstance(module, (nn.Dropout, StochasticDepth)) for module in network.modules())
+    # By name: torchvision, whose stochastic depth it is, need not be imported.
+    kinds = ("Dropout", "StochasticDepth")
+    return bool(heads) or any(kind.__name__ in kinds for each in network.modules() for kind in type(each).__mro__)
 
 
 def _objective(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import nn
 
 from engine import backbones
@@ -14,7 +16,34 @@ from engine.recipes import Recipe, Segmented
 from engine.tasks import task_of
 
 _known_shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
+_known_cuts: dict[str, tuple[str, ...]] = {}
+# Of backbones and methods in files of the user's own, which may change while the process lasts.
 _found: dict[tuple[SegmentObjective, str], tuple[str, ...]] = {}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a process has found of networks, for others that would find the same.
+
+    To find it on the meta device torch loads its compiler, which takes a learner seconds and 150 MB.
+
+    Attributes:
+        shapes: of the outputs of all blocks, by network.
+        cuts: blocks after which to cut, by method and network.
+    """
+
+    shapes: dict[str, tuple[tuple[int, ...], ...]]
+    cuts: dict[str, tuple[str, ...]]
+
+    @classmethod
+    def of_this_process(cls) -> Findings:
+        """Return all but what follows from files of the user's own."""
+        return cls(dict(_known_shapes), dict(_known_cuts))
+
+    def remember(self) -> None:
+        """Let this process know it, too."""
+        _known_shapes.update(self.shapes)
+        _known_cuts.update(self.cuts)
 
 
 def segments_of(
@@ -57,12 +86,17 @@ def _balanced(recipe: Recipe, facts: Facts, network: nn.Sequential, objective: S
     setting = repr((rule, count, method, recipe.backbone, recipe.data.batch_size, recipe.numerics.precision))
     setting += repr((facts.image_shape, recipe.task, [tuple(weight.shape) for weight in network.parameters()]))
     key = (objective, setting)
-    if key not in _found:
+    found = _known_cuts.get(setting) or _found.get(key)
+    if found is None:
         profile = CostProfile(recipe, facts, network, count, objective)
         cost = profile.saved if rule == "balanced_memory" else profile.seconds
         points = backbones.cut_points(network)
-        _found[key] = tuple(points[stop - 1] for stop in balance(cost, profile.units, count))
-    return _found[key]
+        found = tuple(points[stop - 1] for stop in balance(cost, profile.units, count))
+        if ".py:" in setting:
+            _found[key] = found
+        else:
+            _known_cuts[setting] = found
+    return found
 
 
 def _feature_shapes(recipe: Recipe, facts: Facts, network: nn.Sequential) -> tuple[tuple[int, ...], ...]:
