@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from engine.errors import RecipeError
 from engine.recipes.methods.local_learning import Segmented
 from engine.recipes.recipe import Recipe, recipe_identity
 
@@ -39,9 +40,31 @@ def with_cuts(recipe: Recipe, cuts: str | tuple[str, ...]) -> Recipe:
 def with_modelled_cuts(recipe: Recipe) -> Recipe:
     """Return a recipe with ``balanced_time`` where its cuts are still to be measured: for what is said beforehand.
 
-    Whatever refuses the one refuses the other; learners are as many, and messages nearly as large.
+    Learners are as many, and messages nearly as large.
+
+    Raises:
+        RecipeError: no cut can be measured for it; see `refuse_different_networks`.
     """
-    return with_cuts(recipe, "balanced_time") if has_measured_cuts(recipe) else recipe
+    if not has_measured_cuts(recipe):
+        return recipe
+    refuse_different_networks(recipe)
+    return with_cuts(recipe, "balanced_time")
+
+
+def refuse_different_networks(recipe: Recipe) -> None:
+    """Refuse measured cuts of a cohort whose peers, which are all cut after the same blocks, have different networks.
+
+    Raises:
+        RecipeError: names the networks.
+    """
+    first, *others = (each.without_weights() for each in recipe.method.networks(recipe.backbone))
+    if any(other != first for other in others):
+        networks, field = ", ".join(dict.fromkeys(each.name for each in (first, *others))), recipe.method.inside_field
+        raise RecipeError(
+            f"{field}.cuts={MEASURED}: the peers have different networks ({networks}), and the blocks after which one "
+            f"is cut are not those of another: set {field}.cuts=balanced_time, which cuts each by itself, or give all "
+            "the same backbone"
+        )
 
 
 def with_cuts_of(recipe: Recipe, earlier: Recipe) -> Recipe:

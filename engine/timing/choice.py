@@ -10,9 +10,9 @@ from itertools import pairwise
 
 from engine import backbones
 from engine.data import Facts
-from engine.errors import RecipeError
 from engine.partition import Cost
 from engine.recipes import MEASURED, Plan, Recipe, has_measured_cuts, segmented, with_cuts
+from engine.recipes.measured_cuts import refuse_different_networks
 from engine.timing.blocks import TimedBlocks
 from engine.timing.search import search
 from engine.timing.segments import TimedSegments
@@ -85,17 +85,11 @@ def chosen_recipe(recipe: Recipe, facts: Facts, plan: Plan, tell: Callable[[str]
         return recipe
     inside, name = segmented(recipe), f"{recipe.method.inside_field}.cuts={MEASURED}"
     assert inside is not None
-    first, *others = (each.without_weights() for each in recipe.method.networks(recipe.backbone))
-    if any(other != first for other in others):
-        networks = ", ".join(dict.fromkeys(each.name for each in (first, *others)))
-        raise RecipeError(
-            f"{name}: the peers have different networks ({networks}), and the blocks after which one is cut are not "
-            f"those of another: set {recipe.method.inside_field}.cuts=balanced_time, which cuts each by itself, or "
-            "give all the same backbone"
-        )
+    refuse_different_networks(recipe)
     count = inside.num_segments
     if count == 1:
         return with_cuts(recipe, ())
+    first = recipe.method.networks(recipe.backbone)[0]
     subject = subject_of(dataclasses.replace(recipe, backbone=first), facts)
     # Refuses numbers of segments that the network does not have.
     backbones.cut(subject.network, count, "balanced_layers", first.name, facts.image_shape)

@@ -7,6 +7,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -124,6 +125,6 @@ def subject_of(recipe: Recipe, facts: Facts) -> Subject:
         network = build_network(own, facts, own.seed)
         shapes = backbones.feature_shapes(network, facts.image_shape)
     layout = torch.channels_last if own.numerics.channels_last else torch.contiguous_format
-    # Without a name, mypy would ask for the overloads of nn.Module.to, which do not know memory formats alone.
-    network.to(device, memory_format=layout)  # type: ignore[call-overload]
+    placed: Any = network
+    placed.to(device, memory_format=layout)
     return Subject(own, facts, chain, network, shapes, device)
