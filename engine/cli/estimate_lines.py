@@ -64,12 +64,9 @@ def _to_be_measured(recipe: Recipe, cuts: Sequence[CutEstimate]) -> list[str]:
     """Return which cut the tables are of, where the recipe's is not chosen yet."""
     if not has_measured_cuts(recipe):
         return []
-    timed = any(cut.rule == MEASURED for cut in cuts)
-    where = "below is what it chose now" if timed else "--profile shows what it chooses"
-    return [
-        f"cuts: {recipe.method.inside_field}.cuts={MEASURED} is chosen by timing when a training starts; {where}, and "
-        "the tables are of balanced_time"
-    ]
+    when = ", and below now" if any(cut.rule == MEASURED for cut in cuts) else " (--profile: now)"
+    field = f"{recipe.method.inside_field}.cuts={MEASURED}"
+    return [f"cuts: {field} is timed when a training starts{when}; the tables are of balanced_time"]
 
 
 def _learners(teams: Sequence[TeamEstimate]) -> list[str]:

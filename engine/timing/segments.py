@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ from engine.timing.subject import Subject
 
 _STEPS_PER_EPOCH = 1_000_000
 # Steps of a small network are so short that more of them cost nothing, and say more.
-_MOST_ROUNDS, _SECONDS_OF_SHORT_STEPS = 15, 0.2
+_MOST_ROUNDS, _SECONDS_OF_SHORT_STEPS = 15, 0.3
 
 
 class TimedSegments:
@@ -49,9 +50,11 @@ class TimedSegments:
             steps = {place: self._step_of(place) for place in places}
             first = {place: self._seconds(step) for place, step in steps.items()}
             warm = {place: self._seconds(step) for place, step in steps.items() if first[place] < float("inf")}
-            further = min(_MOST_ROUNDS, int(_SECONDS_OF_SHORT_STEPS / max([*warm.values(), 1e-6])))
             taken = {place: [seconds] for place, seconds in warm.items()}
-            for _ in range(max(rounds, further) - 1):
+            started, enough = time.perf_counter(), _SECONDS_OF_SHORT_STEPS * len(warm)
+            for done in range(1, max(rounds, _MOST_ROUNDS)):
+                if done >= rounds and time.perf_counter() - started > enough:
+                    break
                 for place in warm:
                     taken[place].append(self._seconds(steps[place]))
         return {place: statistics.median(taken[place]) if place in taken else float("inf") for place in places}
