@@ -7,6 +7,7 @@ wait without using a processor. Medians over rounds are compared, ratios are for
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from engine.benchmarking.resident_memory import PINNED, peak_bytes, reset_peak, 
 from engine.benchmarking.simulation import simulate
 from engine.benchmarking.timeline import Call
 from engine.errors import EngineError, PlanError, RecipeError
-from engine.recipes import Plan, Recipe, with_absolute_paths
+from engine.recipes import Plan, Recipe, with_absolute_paths, with_modelled_cuts
 
 _SECONDS_TO_START = 300.0
 _SECONDS_OF_FIRST_STEP = 900.0
@@ -66,8 +67,10 @@ def measure(
     threads = images.recipe.numerics.threads
     if threads > machine.cores and not machine.gpus:
         raise PlanError(f"numerics.threads={threads}, but there are {machine.cores} cores: give at most as many")
-    own = EngineCases(images, plan or Plan(), ks, machine)
-    others = BaselineCases(images, against, own.worker_counts, machine)
+    own = EngineCases(images, plan or Plan(), ks, machine, say)
+    # Baselines are not cut as the recipe is.
+    uncut = dataclasses.replace(images, recipe=with_modelled_cuts(images.recipe))
+    others = BaselineCases(uncut, against, own.worker_counts, machine)
     groups, left_out = [*own.groups, *others.groups], own.left_out | others.left_out
     with _Measuring(images, plan or Plan(), groups, left_out, say) as measuring:
         measuring.prepare()
@@ -79,7 +82,7 @@ def measure(
     assert reference is not None
     simulated = simulate(reference, [row for row in rows if row.case.family in ("process", "end_to_end")])
     return Measurement(
-        images.recipe,
+        own.recipe,
         images.described,
         images.batches.batch_size,
         machine,

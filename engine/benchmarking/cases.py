@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from engine.errors import RecipeError
 from engine.learners import choose_device
 from engine.methods import Team, method_of
 from engine.recipes import EndToEnd, Plan, Recipe, Segmented, plan_to_dict, recipe_to_dict
+from engine.timing import chosen_recipe
 
 Family = Literal["end_to_end", "process", "ray", "checkpoint", "gpipe", "1f1b", "ddp", "fsdp"]
 # What a device for each segment would bring is told for these, too, where the network has as many blocks.
@@ -101,6 +102,7 @@ class EngineCases:
         plan: where learners live; ``executor=process`` leaves Ray out.
         ks: numbers of segments; 1 and the recipe's own unless given.
         machine: to compute with.
+        say: told which cuts are chosen where they are to be measured.
 
     Attributes:
         groups: of cases, in the order of the table.
@@ -110,8 +112,16 @@ class EngineCases:
         RecipeError: a K that the method or the network does not have.
     """
 
-    def __init__(self, images: Images, plan: Plan, ks: Sequence[int] | None, machine: Machine) -> None:
-        self._recipe, self._facts, self._machine = images.recipe, images.facts, machine
+    def __init__(
+        self,
+        images: Images,
+        plan: Plan,
+        ks: Sequence[int] | None,
+        machine: Machine,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._recipe, self._facts, self._machine, self._say = images.recipe, images.facts, machine, say
+        self._chosen: dict[int, Recipe] = {}
         self._plan = dataclasses.replace(plan, report_every_steps=10**6)
         self.left_out: dict[str, str] = {}
         self.groups: list[CaseGroup] = []
@@ -129,7 +139,10 @@ class EngineCases:
                     "segments, and its team is measured as it is; leave --k out, or choose infopro or another method "
                     "that cuts"
                 )
-            return {None: (self._recipe, self._team(self._recipe))}
+            # A cohort's peers may be cut, too.
+            recipe = chosen_recipe(self._recipe, self._facts, self._plan, self._say)
+            self._chosen[method.num_segments] = recipe
+            return {None: (recipe, self._team(recipe))}
         found: dict[int | None, tuple[Recipe, Team]] = {}
         for k in sorted(set(ks or (1, method.num_segments))):
             if k < 1:
@@ -139,10 +152,19 @@ class EngineCases:
 
     def _cut(self, k: int) -> Recipe:
         assert isinstance(self._recipe.method, Segmented)
-        return dataclasses.replace(self._recipe, method=dataclasses.replace(self._recipe.method, num_segments=k))
+        if k not in self._chosen:
+            method = dataclasses.replace(self._recipe.method, num_segments=k)
+            recipe = dataclasses.replace(self._recipe, method=method)
+            self._chosen[k] = chosen_recipe(recipe, self._facts, self._plan, lambda line: self._say(f"K = {k}: {line}"))
+        return self._chosen[k]
 
     def _team(self, recipe: Recipe) -> Team:
         return method_of(recipe).team(recipe, self._facts)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe as given, but with the cuts that were measured for its own number of segments."""
+        return self._chosen.get(self._recipe.method.num_segments, self._recipe)
 
     @property
     def worker_counts(self) -> list[int]:
@@ -166,11 +188,11 @@ class EngineCases:
         for k in SIMULATED:
             if None in self.teams or k in self.teams:
                 continue
-            recipe = self._cut(k)
+            name = f"{_label(self._recipe, k)}, in process"
             try:
-                self._alone(f"{_label(recipe, k)}, in process", "process", recipe, k)
+                self._alone(name, "process", self._cut(k), k)
             except RecipeError as error:
-                self.left_out[f"{_label(recipe, k)}, in process, for the simulation"] = str(error)
+                self.left_out[f"{name}, for the simulation"] = str(error)
 
     def _alone(self, name: str, family: Family, recipe: Recipe, k: int | None) -> None:
         plan = dataclasses.replace(self._plan, executor="process", address=None, replicas=1)

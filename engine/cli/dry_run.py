@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from engine.cli.outcome import Outcome, aligned
 from engine.cli.places import in_process, on_ray
-from engine.recipes import Plan, Recipe, plan_to_dict, recipe_to_dict
+from engine.recipes import MEASURED, Plan, Recipe, has_measured_cuts, plan_to_dict, recipe_to_dict
 from engine.runtimes.replicated import check_replicable, replicate
 from engine.training.preview import Preview, preview
 
@@ -59,6 +59,7 @@ def _lines(found: Preview) -> list[str]:
         *(f"  {line}" for line in found.inventory.lines()),
         f"  steps: {recipe.epochs:,} epochs of {found.steps_per_epoch:,}, {found.total_steps:,} in all",
         f"  run folder: {found.run_dir} ({state})",
+        *_cuts(recipe),
         "",
         "learners:",
         *aligned(learners),
@@ -75,6 +76,16 @@ def _lines(found: Preview) -> list[str]:
         f"evaluation program, {team.evaluation.bytes_per_step:,} bytes of messages in a batch:",
         *(f"  {line}" for line in team.evaluation.describe()),
         *_recalibration(found),
+    ]
+
+
+def _cuts(recipe: Recipe) -> list[str]:
+    """Return what is not known yet of the cuts."""
+    if not has_measured_cuts(recipe):
+        return []
+    return [
+        f"  cuts: {recipe.method.inside_field}.cuts={MEASURED} is chosen by timing when the training starts; below is "
+        "balanced_time"
     ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -25,9 +24,9 @@ EPILOG = f"""examples:
 Nothing is allocated that training would need, and no GPU. Pictures of one's own are looked at where they are, and need
 not be there if data.image_size and data.num_classes are given. Sizes are those of the tensors; a GPU needs about half a
 GB for CUDA besides, its kernels some room of their own, and direct links from GPU to GPU the messages of two steps.
-Shares of time and bounds follow a model of one CPU core; messages count as free. --profile times the blocks on this
-machine for about a second, and prints a cut that becomes part of the recipe as
-method.cuts=BLOCK,BLOCK."""
+Shares of time and bounds follow a model of one CPU core; messages count as free. --profile times blocks and segments on
+this machine, which takes seconds for each K, and prints the cut that method.cuts=measured would choose, to become part
+of the recipe as method.cuts=BLOCK,BLOCK."""
 
 _POWERS = " KMGT"
 _MOST = 1 << 16
@@ -42,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--k", metavar="K,K", help="numbers of segments; 1,2,4,8 and the recipe's unless given")
     parser.add_argument("--gpu-memory", metavar="16GB", help="find the smallest K and the largest batch that fit")
     parser.add_argument("--gpus", metavar="N", help="number of devices; one for each learner unless given")
-    parser.add_argument("--profile", action="store_true", help="time real blocks for about a second")
+    parser.add_argument("--profile", action="store_true", help="time real blocks and segments for some seconds")
 
 
 def run(options: argparse.Namespace) -> Outcome:
@@ -66,7 +65,7 @@ def run(options: argparse.Namespace) -> Outcome:
         estimate_team(with_segments(recipe, count, facts) if count else recipe, facts, plan, devices)
         for count in segment_counts(recipe, facts, counts)
     ]
-    cuts = _cuts(recipe, facts, teams, options.profile)
+    cuts = _cuts(recipe, facts, plan, teams, options.profile)
     whole = _end_to_end_seconds(recipe, facts, plan, teams)
     fits: dict[str, Any] = {}
     if memory is not None:
@@ -110,7 +109,7 @@ def _end_to_end_seconds(recipe: Recipe, facts: Facts, plan: Plan, teams: Sequenc
     return (uncut or estimate_team(with_segments(recipe, 1, facts), facts, plan)).total_seconds
 
 
-def _cuts(recipe: Recipe, facts: Facts, teams: Sequence[TeamEstimate], profile: bool) -> list[CutEstimate]:
+def _cuts(recipe: Recipe, facts: Facts, plan: Plan, teams: Sequence[TeamEstimate], profile: bool) -> list[CutEstimate]:
     from engine.planning.estimate import compare_cuts
 
     counts = [team.num_segments for team in teams if team.num_segments is not None and team.num_segments > 1]
@@ -121,12 +120,11 @@ def _cuts(recipe: Recipe, facts: Facts, teams: Sequence[TeamEstimate], profile: 
         )
     if not profile:
         return [cut for count in counts for cut in compare_cuts(recipe, facts, count)]
-    from engine.planning.timed_blocks import TimedBlocks
+    from engine.timing import TimedBlocks, measured_cut, subject_of
 
-    timed = TimedBlocks(recipe, facts, counts)
-    return [
-        cut for count in counts for cut in compare_cuts(recipe, facts, count, functools.partial(timed.seconds, count))
-    ]
+    subject = subject_of(recipe, facts)
+    blocks = TimedBlocks(subject, counts, -(-recipe.data.batch_size // plan.replicas))
+    return [cut for count in counts for cut in compare_cuts(recipe, facts, count, measured_cut(subject, blocks, count))]
 
 
 def _counts(text: str | None) -> list[int] | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.cli.outcome import aligned
+from engine.recipes import MEASURED, has_measured_cuts
 
 if TYPE_CHECKING:
     from engine.data import Facts
@@ -42,6 +43,7 @@ def estimate_lines(
         f"{recipe.name}: {recipe.method.kind}, {recipe.backbone.name}, {facts.name} of {shape} in "
         f"{facts.num_classes:,} classes, batch {recipe.data.batch_size:,}, {recipe.numerics.precision}",
         *([f"assumed: {assumed}"] if assumed else []),
+        *_to_be_measured(recipe, cuts),
         "",
         "MiB of each learner (of auxiliary networks in brackets), its share of the work, and what it hands on:",
         *_learners(teams),
@@ -56,6 +58,15 @@ def estimate_lines(
             *_cuts(cuts, recipe.method.inside_field),
         ]
     return lines + (["", *_fits(recipe, teams, fits)] if fits else [])
+
+
+def _to_be_measured(recipe: Recipe, cuts: Sequence[CutEstimate]) -> list[str]:
+    """Return which cut the tables are of, where the recipe's is not chosen yet."""
+    if not has_measured_cuts(recipe):
+        return []
+    when = ", and below now" if any(cut.rule == MEASURED for cut in cuts) else " (--profile: now)"
+    field = f"{recipe.method.inside_field}.cuts={MEASURED}"
+    return [f"cuts: {field} is timed when a training starts{when}; the tables are of balanced_time"]
 
 
 def _learners(teams: Sequence[TeamEstimate]) -> list[str]:
@@ -132,7 +143,7 @@ def _cuts(cuts: Sequence[CutEstimate], path: str) -> list[str]:
     rows += [
         (str(cut.num_segments), cut.rule, f"{cut.memory:.3f}", f"{cut.speed_up:.2f}x", _shortened(",".join(cut.blocks)))
         for cut in cuts
-        if cut.rule != "measured"
+        if cut.rule != MEASURED
     ]
     # The measured ones are meant to be copied.
     rows += [
@@ -144,7 +155,7 @@ def _cuts(cuts: Sequence[CutEstimate], path: str) -> list[str]:
             shlex.quote(",".join(cut.blocks)),
         )
         for cut in cuts
-        if cut.rule == "measured"
+        if cut.rule == MEASURED
     ]
     return aligned(rows)
 
@@ -153,7 +164,7 @@ def _smallest(recipe: Recipe, teams: Sequence[TeamEstimate], count: int) -> str:
     """Return the fields that cut a recipe into so many segments as the estimate did."""
     path, own = recipe.method.inside_field, recipe.method.inside.cuts
     cuts = next(team.cuts for team in teams if team.num_segments == count)
-    same = cuts == (own if isinstance(own, str) else ",".join(own))
+    same = cuts == (own if isinstance(own, str) else ",".join(own)) or has_measured_cuts(recipe)
     return f"{path}.num_segments={count}" + ("" if same else f" {path}.cuts={cuts}")
 
 

@@ -10,21 +10,29 @@ from typing import Literal
 
 from engine.comparison.budget import budget_warnings
 from engine.comparison.cost import training_flops_per_image
-from engine.comparison.folder import ComparisonFolder, choose_comparison_folder, comparison_content
+from engine.comparison.folder import (
+    ComparisonFolder,
+    choose_comparison_folder,
+    comparison_content,
+    with_compared_cuts,
+)
 from engine.comparison.picture import plot_compared
 from engine.comparison.result import Comparison, compared_recipe
 from engine.comparison.runs import Job, free_slots, run_jobs
 from engine.comparison.tables import compared_csv, compared_markdown
+from engine.data import Facts
 from engine.errors import DataError, InputError, PlanError, RecipeError, RunError
-from engine.methods import Team
+from engine.methods import method_of
 from engine.paths import absolute
 from engine.recipes import Plan, Recipe, with_absolute_paths
 from engine.tasks import Metric, headline_of
+from engine.timing import chosen_recipe
 from engine.tracking import Console, format_score, format_seconds, open_console, spared
 from engine.tracking.scores import words_of
 from engine.training.finished import finished_result
 from engine.training.folder import Resume, choose_folder
 from engine.training.held_out import with_validation
+from engine.training.holding import refuse_held
 from engine.training.preview import preview
 from engine.training.result import Result
 
@@ -62,13 +70,16 @@ def compare(
     console = console or open_console(sys.stderr, quiet=True)
     _check(recipes, seeds, plan, max_concurrent)
     headline = _headline(recipes)
-    prepared, teams = _prepare(recipes, seeds[0], console)
-    warnings = budget_warnings(prepared)
+    given, facts = _prepare(recipes, seeds[0], console)
+    warnings = budget_warnings(given)
     for warning in warnings:
         console.message(warning)
-    content = comparison_content(prepared, seeds)
     wanted = absolute(run_dir, "--run-dir", RunError) if run_dir is not None else None
-    path = choose_comparison_folder(content, wanted, resume)
+    path = choose_comparison_folder(comparison_content(given, seeds), wanted, resume)
+    refuse_held(path, "comparing")
+    prepared = _with_cuts(with_compared_cuts(given, path), facts, plan, console)
+    teams = {label: method_of(recipe).team(recipe, facts[label]) for label, recipe in prepared.items()}
+    content = comparison_content(given, seeds, prepared)
     slots = free_slots(list(prepared.values()), plan, max_concurrent)
     folder = ComparisonFolder(path, content)
     try:
@@ -133,18 +144,35 @@ def _headline(recipes: Mapping[str, Recipe]) -> Metric:
     return headline
 
 
-def _prepare(recipes: Mapping[str, Recipe], seed: int, console: Console) -> tuple[dict[str, Recipe], dict[str, Team]]:
-    """Return recipes that hold out validation images, and their teams; refuses now what training would refuse."""
-    prepared, teams = {}, {}
+def _prepare(recipes: Mapping[str, Recipe], seed: int, console: Console) -> tuple[dict[str, Recipe], dict[str, Facts]]:
+    """Return recipes that hold out validation images, and facts of the images; refuses what training would refuse."""
+    prepared, facts = {}, {}
     for label, recipe in recipes.items():
         try:
             chosen = with_validation(with_absolute_paths(dataclasses.replace(recipe, seed=seed)), console)
             # A folder that does not exist: only the recipe and its images are looked at.
-            teams[label] = preview(chosen, resume="never").team
+            facts[label] = preview(chosen, resume="never").facts
         except (RecipeError, DataError) as error:
             raise _of(label, error) from error
         prepared[label] = chosen
-    return prepared, teams
+    return prepared, facts
+
+
+def _with_cuts(
+    recipes: Mapping[str, Recipe], facts: Mapping[str, Facts], plan: Plan, console: Console
+) -> dict[str, Recipe]:
+    """Return recipes whose cuts are measured, one after another and before any run: one cut for all seeds."""
+    found = {}
+    for label, recipe in recipes.items():
+
+        def tell(line: str, label: str = label) -> None:
+            console.message(f"{label}: {line}")
+
+        try:
+            found[label] = chosen_recipe(recipe, facts[label], plan, tell)
+        except (RecipeError, PlanError) as error:
+            raise _of(label, error) from error
+    return found
 
 
 def _costs(

@@ -11,13 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Annotated, Any
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from engine.atomic import replace_file, write_error
 from engine.errors import RunError
 from engine.reading import checked, read_json, without_version
-from engine.recipes import Recipe, recipe_identity, recipe_to_dict
+from engine.recipes import (
+    Recipe,
+    has_measured_cuts,
+    recipe_from_dict,
+    recipe_identity,
+    recipe_to_dict,
+    with_cuts_of,
+)
 from engine.training.folder import Resume, free_folder, names_in
 from engine.training.holding import hold, release
 
@@ -47,15 +54,50 @@ _COST: TypeAdapter[dict[str, float | None]] = TypeAdapter(
 )
 
 
-def comparison_content(recipes: Mapping[str, Recipe], seeds: Sequence[int]) -> dict[str, Any]:
-    """Return what is compared as JSON values; each recipe with the digest of all that decides its weights."""
+def comparison_content(
+    recipes: Mapping[str, Recipe], seeds: Sequence[int], trained: Mapping[str, Recipe] | None = None
+) -> dict[str, Any]:
+    """Return what is compared as JSON values; each recipe with the digest of all that decides its weights.
+
+    Args:
+        recipes: as given, by label: where cuts are to be measured, the same command shall find its comparison again.
+        seeds: with which each is trained.
+        trained: with the cuts that were chosen; the same unless given.
+    """
     return {
         "seeds": list(seeds),
         "recipes": {
-            label: {"identity": recipe_identity(replace(recipe, seed=0)), "recipe": recipe_to_dict(recipe)}
+            label: {
+                "identity": recipe_identity(replace(recipe, seed=0)),
+                "recipe": recipe_to_dict((trained or recipes)[label]),
+            }
             for label, recipe in recipes.items()
         },
     }
+
+
+def with_compared_cuts(recipes: Mapping[str, Recipe], folder: Path) -> dict[str, Recipe]:
+    """Return recipes with the cuts that were measured for the comparison in a folder, where there is one.
+
+    Args:
+        recipes: by label.
+        folder: of `choose_comparison_folder`.
+
+    Raises:
+        RunError: what is compared there cannot be read.
+    """
+    path = folder / _CONTENT
+    if not any(map(has_measured_cuts, recipes.values())) or not os.path.lexists(path):
+        return dict(recipes)
+    stored = _read_content(path)["recipes"]
+    try:
+        earlier = {label: recipe_from_dict(each["recipe"]) for label, each in stored.items()}
+    except ValidationError as error:
+        raise RunError(
+            f"{path}: is damaged: a recipe in it is none ({error.errors()[0]['msg']}); give another --run-dir, or "
+            "--resume never to start a new comparison beside it"
+        ) from error
+    return {label: with_cuts_of(recipe, earlier[label]) for label, recipe in recipes.items()}
 
 
 def choose_comparison_folder(content: Mapping[str, Any], run_dir: Path | None, resume: Resume) -> Path:
@@ -146,8 +188,7 @@ def _check_same(folder: Path, content: Mapping[str, Any]) -> None:
         raise RunError(f"{folder}: holds files but no {_CONTENT}, so it is no comparison; give another --run-dir")
     remedy = "give another --run-dir, or --resume never to start a new one beside it"
     try:
-        values = without_version(read_json(path, RunError), COMPARISON_VERSION, path, RunError)
-        earlier = checked(values, _COMPARED, path, RunError)
+        earlier = _read_content(path)
     except RunError as error:
         raise RunError(f"{error}; {remedy}") from error
     if _compared(earlier) != _compared(content):
@@ -155,6 +196,11 @@ def _check_same(folder: Path, content: Mapping[str, Any]) -> None:
             f"{folder}: holds another comparison ({'; '.join(_differences(earlier, content))}); give another "
             "--run-dir, or --resume never to start a new one beside it"
         )
+
+
+def _read_content(path: Path) -> _Content:
+    values = without_version(read_json(path, RunError), COMPARISON_VERSION, path, RunError)
+    return checked(values, _COMPARED, path, RunError)
 
 
 def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

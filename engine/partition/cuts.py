@@ -12,7 +12,7 @@ from engine.errors import RecipeError
 from engine.partition.balancing import balance
 from engine.partition.segment import Segment, SegmentObjective, segment_of
 from engine.partition.segment_costs import CostProfile
-from engine.recipes import Recipe, Segmented
+from engine.recipes import MEASURED, Recipe, Segmented
 from engine.tasks import task_of
 
 _known_shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
@@ -61,12 +61,18 @@ def segments_of(
 
     Raises:
         RecipeError: there are fewer blocks than segments, or no such published cuts, or the local objective cannot
-            stand behind some block.
+            stand behind some block, or the cuts are still to be measured.
     """
     method = recipe.method
     if not isinstance(method, Segmented):
         return (whole_network(recipe, facts, network),)
     count, rule = method.num_segments, method.cuts
+    if rule == MEASURED and count > 1:
+        # Learners that each measured for themselves would not fit together.
+        raise RecipeError(
+            "cuts=measured: is chosen by times when a training starts, and has not been chosen here: train, compare or "
+            "measure this recipe, or name the blocks that `local-learning estimate --profile` prints"
+        )
     if rule in ("balanced_memory", "balanced_time") and 1 < count < len(network):
         rule = _balanced(recipe, facts, network, objective)
     ranges = backbones.cut(network, count, rule, recipe.backbone.name, facts.image_shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -20,11 +20,12 @@ from engine.methods.registry import chain_of
 from engine.methods.segments import build_network
 from engine.partition import CostProfile, Ledger, balance
 from engine.planning.pipeline import grouped, step_seconds
-from engine.planning.sizes import team_sizes, without_files
+from engine.planning.sizes import team_sizes
 from engine.planning.team_estimate import TeamEstimate
 from engine.program import BATCH
-from engine.recipes import Plan, Recipe, Segmented
+from engine.recipes import MEASURED, Plan, Recipe, segmented, with_modelled_cuts, without_files
 from engine.runtimes.replicated import replicate
+from engine.timing import MeasuredCut
 
 BALANCES = ("balanced_layers", "balanced_memory", "balanced_time")
 _USUAL = (1, 2, 4, 8)
@@ -49,9 +50,6 @@ class CutEstimate:
     speed_up: float
 
 
-Seconds = Callable[[int, int, int], float]
-
-
 def with_segments(recipe: Recipe, num_segments: int, facts: Facts) -> Recipe:
     """Return a recipe with another K; cuts that do not exist for it become those that resemble them most.
 
@@ -68,12 +66,6 @@ def with_segments(recipe: Recipe, num_segments: int, facts: Facts) -> Recipe:
             cuts = "balanced_memory" if cuts == "published_memory" else "balanced_layers"
     changed: Any = dataclasses.replace(inside, num_segments=num_segments, cuts=cuts)
     return dataclasses.replace(recipe, method=recipe.method.with_inside(changed))
-
-
-def segmented(recipe: Recipe) -> Segmented | None:
-    """Return the settings by which a recipe cuts its networks; None if it does not."""
-    inside = recipe.method.inside
-    return inside if isinstance(inside, Segmented) else None
 
 
 def _is_published(recipe: Recipe, facts: Facts, num_segments: int, cuts: Any) -> bool:
@@ -116,6 +108,8 @@ def segment_counts(recipe: Recipe, facts: Facts, wanted: Sequence[int] | None) -
 def estimate_team(recipe: Recipe, facts: Facts, plan: Plan, devices: int | None = None) -> TeamEstimate:
     """Return what the team of a recipe needs; of replicas, each with its part of the batch.
 
+    Cuts that are still to be measured are taken to be those of ``balanced_time``.
+
     Args:
         recipe: what would be trained.
         facts: what is known of the images.
@@ -125,7 +119,7 @@ def estimate_team(recipe: Recipe, facts: Facts, plan: Plan, devices: int | None 
     Raises:
         RecipeError: `train` would refuse the recipe, too.
     """
-    recipe, replicas = without_files(recipe), plan.replicas
+    recipe, replicas = without_files(with_modelled_cuts(recipe)), plan.replicas
     recipe = dataclasses.replace(
         recipe, data=dataclasses.replace(recipe.data, batch_size=-(-recipe.data.batch_size // replicas))
     )
@@ -168,15 +162,16 @@ def _words(cuts: str | tuple[str, ...]) -> str:
     return cuts if isinstance(cuts, str) else ",".join(cuts)
 
 
-def compare_cuts(recipe: Recipe, facts: Facts, num_segments: int, measured: Seconds | None = None) -> list[CutEstimate]:
+def compare_cuts(
+    recipe: Recipe, facts: Facts, num_segments: int, measured: MeasuredCut | None = None
+) -> list[CutEstimate]:
     """Return the three balanced cuts of a recipe's network side by side; of a cohort, its first peer's.
 
     Args:
         recipe: whose method cuts.
         facts: what is known of the images.
         num_segments: K.
-        measured: measured seconds of a segment, as `engine.partition.Cost`; a fourth cut balances these, and
-            they decide all bounds.
+        measured: a fourth cut, whose measured seconds decide all bounds.
     """
     recipe = without_files(recipe)
     inside = segmented(recipe)
@@ -184,7 +179,7 @@ def compare_cuts(recipe: Recipe, facts: Facts, num_segments: int, measured: Seco
     own = dataclasses.replace(recipe, method=dataclasses.replace(inside, num_segments=num_segments))
     network = planned_network(own, facts)
     profile = CostProfile(own, facts, network, num_segments, chain_of(own).objective)
-    seconds = measured or profile.seconds
+    seconds = measured.cost if measured is not None else profile.seconds
     layers = backbones.cut(network, num_segments, "balanced_layers", own.backbone.name, facts.image_shape)
     found = {
         "balanced_layers": tuple(start for start, _ in layers[1:]),
@@ -192,7 +187,7 @@ def compare_cuts(recipe: Recipe, facts: Facts, num_segments: int, measured: Seco
         "balanced_time": balance(profile.seconds, profile.units, num_segments),
     }
     if measured is not None:
-        found["measured"] = balance(measured, profile.units, num_segments)
+        found[MEASURED] = measured.boundaries
     points = backbones.cut_points(network)
     whole = (0, 0, profile.units)
     # The last segment has no auxiliary network: neither has a whole network, whichever segment it stands for.

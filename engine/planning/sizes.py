@@ -32,7 +32,7 @@ from engine.methods.whole_network import Training, WholeNetwork
 from engine.objectives import Context
 from engine.partition import Ledger, SavedStorages, in_precision, layer_macs, modelled_seconds
 from engine.program import BATCH, Message
-from engine.recipes import Recipe
+from engine.recipes import Recipe, without_files
 from engine.tasks import task_of
 
 _META = torch.device("meta")
@@ -101,13 +101,6 @@ def team_sizes(recipe: Recipe, facts: Facts, team: Team) -> tuple[LearnerSize, .
     """
     recipe = without_files(recipe)
     return tuple(_size(recipe, facts, team, learner) for learner in team.learners)
-
-
-def without_files(recipe: Recipe) -> Recipe:
-    """Return a recipe of the same sizes that neither reads weights nor writes knowledge, and compiles nothing."""
-    method = recipe.method.without_folder().without_weights()
-    numerics = dataclasses.replace(recipe.numerics, compile=False)
-    return dataclasses.replace(recipe, method=method, backbone=recipe.backbone.without_weights(), numerics=numerics)
 
 
 def _size(recipe: Recipe, facts: Facts, team: Team, summary: LearnerSummary) -> LearnerSize:

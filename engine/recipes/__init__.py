@@ -3,6 +3,14 @@
 from engine.recipes.backbone import Backbone
 from engine.recipes.data import Augmentation, Data
 from engine.recipes.files import load_recipe, recipe_to_json, shipped_recipes
+from engine.recipes.measured_cuts import (
+    MEASURED,
+    has_measured_cuts,
+    segmented,
+    with_cuts,
+    with_cuts_of,
+    with_modelled_cuts,
+)
 from engine.recipes.method_settings import MethodSettings, Obstacle, PairedImages
 from engine.recipes.methods import METHODS
 from engine.recipes.methods.branches import (
@@ -59,6 +67,7 @@ from engine.recipes.recipe import (
     recipe_identity,
     recipe_to_dict,
     with_absolute_paths,
+    without_files,
 )
 from engine.recipes.tasks import Classification, OwnTask
 
@@ -94,6 +103,7 @@ __all__ = [
     "InfoPro",
     "LWR",
     "LabelSmoothing",
+    "MEASURED",
     "METHODS",
     "MKF",
     "MethodSettings",
@@ -124,6 +134,7 @@ __all__ = [
     "StochasticDepth",
     "apply_overrides",
     "cautions",
+    "has_measured_cuts",
     "load_recipe",
     "nearest",
     "plan_from_dict",
@@ -134,6 +145,11 @@ __all__ = [
     "recipe_identity",
     "recipe_to_dict",
     "recipe_to_json",
+    "segmented",
     "shipped_recipes",
     "with_absolute_paths",
+    "with_cuts",
+    "with_cuts_of",
+    "with_modelled_cuts",
+    "without_files",
 ]

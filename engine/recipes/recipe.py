@@ -125,6 +125,13 @@ def cautions(recipe: Recipe) -> list[str]:
     return lines
 
 
+def without_files(recipe: Recipe) -> Recipe:
+    """Return a recipe of the same sizes that neither reads weights nor writes knowledge, and compiles nothing."""
+    method = recipe.method.without_folder().without_weights()
+    numerics = dataclasses.replace(recipe.numerics, compile=False)
+    return dataclasses.replace(recipe, method=method, backbone=recipe.backbone.without_weights(), numerics=numerics)
+
+
 def with_absolute_paths(recipe: Recipe) -> Recipe:
     """Return the recipe with its paths expanded and made absolute, so that it means the same in every process.
 

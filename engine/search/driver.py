@@ -16,6 +16,7 @@ from engine.runtimes.ray.cluster import connect, disconnect
 from engine.search.console import SweepConsole
 from engine.search.copying import steps_between_copies
 from engine.search.definition import Sweep
+from engine.search.measured_cuts import keep_base_cuts, with_base_cuts
 from engine.search.needs import Needs
 from engine.search.reporting import write_report
 from engine.search.settings import combinations, recipe_with
@@ -125,15 +126,18 @@ def _searched(
             with stop.held():
                 started_ray = connect(plan, 0)
             stop.raise_if_requested()
-        needs = Needs(definition, base, plan)
-        steps = steps_between_copies(definition, base, plan) if definition.scheduler == "pbt" else None
+        # The folder is that of the search as it was given.
+        cut_definition, cut_base = with_base_cuts(definition, base, path, plan, console.message)
+        needs = Needs(cut_definition, cut_base, plan)
+        steps = steps_between_copies(cut_definition, cut_base, plan) if definition.scheduler == "pbt" else None
         folder = SweepFolder(definition, base, path, "auto")
+        keep_base_cuts(base, cut_base, folder.path)
         at_once = needs.at_once(max_concurrent)
         with stop.held():
             started_ray = connect(plan, at_once * needs.store_bytes, needs.transport) or started_ray
         stop.raise_if_requested()
         console.message(f"{definition.name}: {needs.describe()}; {at_once} at once; {folder.path}")
-        watcher = Watcher(definition, base, plan, folder, console, stop, started_ray)
+        watcher = Watcher(cut_definition, cut_base, plan, folder, console, stop, started_ray)
         queue = watcher.watched(steps)
         with stop.held(), stop.expected():
             run_trials(definition, needs, watcher, queue, folder, max_concurrent)

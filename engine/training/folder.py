@@ -15,13 +15,16 @@ from engine.checkpoints import newest_checkpoint, refuse_newer
 from engine.errors import InputError, RunError, VersionError
 from engine.reading import naming, read_json
 from engine.recipes import (
+    MEASURED,
     Plan,
     Recipe,
+    has_measured_cuts,
     load_recipe,
     plan_to_json,
     recipe_identity,
     recipe_to_dict,
     recipe_to_json,
+    with_cuts_of,
 )
 from engine.recipes.dotted_fields import dotted_fields
 from engine.training.holding import hold, release
@@ -40,7 +43,8 @@ def default_folder(recipe: Recipe) -> Path:
 def choose_folder(recipe: Recipe, run_dir: Path | None, resume: Resume) -> Path:
     """Return the folder that a run uses, without writing anything.
 
-    With ``resume="never"`` an existing folder is left alone, and the next free name beside it is taken.
+    With ``resume="never"`` an existing folder is left alone, and the next free name beside it is taken. A recipe whose
+    cuts are still to be measured is that of the folder if the folder's has only names in their place.
 
     Raises:
         RunError: the folder belongs to another recipe, or is no run folder.
@@ -60,8 +64,9 @@ def choose_folder(recipe: Recipe, run_dir: Path | None, resume: Resume) -> Path:
             if checkpoint is not None and checkpoint.values["recipe"] == recipe_identity(recipe):
                 # It knows of what recipe it is, so nothing that was trained is lost; the file is written anew.
                 return folder
-            raise RunError(f"{error}; give another --run-dir") from error
-        if recipe_identity(earlier) != recipe_identity(recipe):
+            named = f", or the blocks that {folder}/log.txt says were chosen" if has_measured_cuts(recipe) else ""
+            raise RunError(f"{error}; give another --run-dir{named}") from error
+        if recipe_identity(earlier) != recipe_identity(with_cuts_of(recipe, earlier)):
             raise RunError(
                 f"{folder}: holds a run of another recipe ({_differences(earlier, recipe)}); give another --run-dir, "
                 "or --resume never to start a new run beside it"
@@ -81,6 +86,18 @@ def read_recipe(folder: Path) -> Recipe:
     return load_recipe(folder / "recipe.json")
 
 
+def with_stored_cuts(recipe: Recipe, folder: Path) -> Recipe:
+    """Return a recipe with the cuts that the run in a folder has, where its own are still to be measured.
+
+    Args:
+        recipe: that is to be trained.
+        folder: that `choose_folder` has chosen for it; it need not exist.
+    """
+    if not has_measured_cuts(recipe) or not (folder / "recipe.json").is_file():
+        return recipe
+    return with_cuts_of(recipe, read_recipe(folder))
+
+
 def names_in(folder: Path) -> list[str]:
     """Return what a folder holds; nothing where there is none.
 
@@ -98,6 +115,8 @@ def names_in(folder: Path) -> list[str]:
 def _differences(earlier: Recipe, now: Recipe) -> str:
     before, after = dotted_fields(recipe_to_dict(earlier)), dotted_fields(recipe_to_dict(now))
     names = [name for name in {**before, **after} if before.get(name) != after.get(name) and name != "name"]
+    # What was measured then would be asked for again, were all else the same.
+    names = [name for name in names if after.get(name) != MEASURED or isinstance(before.get(name), str)]
     listed = [f"{name} was {before.get(name)!r} and is now {after.get(name)!r}" for name in names[:4]]
     return "; ".join(listed) + (f"; and {len(names) - 4} more" if len(names) > 4 else "")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from engine.data import Facts
 from engine.methods import method_of
-from engine.recipes import Recipe, Segmented
+from engine.recipes import Recipe, Segmented, with_modelled_cuts
 
 
 def network_check(recipe: Recipe) -> Callable[[tuple[str, ...], tuple[int, int, int]], None]:
@@ -16,6 +16,7 @@ def network_check(recipe: Recipe) -> Callable[[tuple[str, ...], tuple[int, int, 
     are looked at, since only what they refuse depends on neither the pixels nor the number of images.
     """
     inside = recipe.method.inside
+    recipe = with_modelled_cuts(recipe)
 
     def check(class_names: tuple[str, ...], image_shape: tuple[int, int, int]) -> None:
         if not isinstance(inside, Segmented):

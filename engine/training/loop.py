@@ -28,7 +28,7 @@ from engine.tracking import Console, Preparation, open_console
 from engine.training.departures import Departures
 from engine.training.environment import describe_environment
 from engine.training.finished import finished_result
-from engine.training.folder import Resume, RunFolder, choose_folder
+from engine.training.folder import Resume, RunFolder, choose_folder, with_stored_cuts
 from engine.training.holding import refuse_held
 from engine.training.interruption import Interruption
 from engine.training.mirror import open_mirror
@@ -76,6 +76,7 @@ def train(
     folder_path = absolute(choose_folder(recipe, wanted, resume), "--run-dir", RunError)
     refuse_held(folder_path, "training")
     mirror = open_mirror(plan.mirror, folder_path, recipe, resume, console.message)
+    recipe = with_stored_cuts(recipe, folder_path)
     finished = finished_result(folder_path, recipe, console.message)
     if finished is not None:
         if mirror is not None and (warning := mirror.finish(finished.steps)) is not None:
@@ -87,6 +88,8 @@ def train(
         session = opened.enter_context(Session(recipe, plan, Preparation(console.message), check=True))
         source = session.source
         check_batches(recipe, source.facts)
+        lines_of_cuts = session.choose_cuts(console.message)
+        recipe = session.recipe
         try:
             session.start()
         except LearnerError as error:
@@ -95,6 +98,8 @@ def train(
             raise
         folder = RunFolder(folder_path, recipe, plan, describe_environment())
         opened.callback(folder.close)
+        for line in lines_of_cuts:
+            folder.log(line)
         folder.write_json("data.json", source.inventory.to_json())
         for line in source.inventory.lines() if is_shown else ():
             console.message(line)

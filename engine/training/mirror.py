@@ -22,7 +22,7 @@ from pyarrow.fs import LocalFileSystem
 from engine.checkpoints.manifests import MANIFEST
 from engine.data.uris import Place, connect, download, first_words, is_uri, list_files, storage_errors, without_secret
 from engine.errors import PlanError, RecipeError, RunError, VersionError
-from engine.recipes import Recipe, load_recipe, recipe_identity
+from engine.recipes import Recipe, load_recipe, recipe_identity, with_cuts_of
 from engine.training.folder import Resume
 from engine.training.mirror_files import (
     CHECKPOINTS,
@@ -253,7 +253,7 @@ class Mirror:
             except (RecipeError, VersionError) as error:
                 found = str(error).replace(f"{scratch}{os.sep}", "")
                 raise RunError(f"plan.mirror={self._name}: its {found}; give another plan.mirror") from error
-        if recipe_identity(earlier) != recipe_identity(recipe):
+        if recipe_identity(earlier) != recipe_identity(with_cuts_of(recipe, earlier)):
             raise RunError(
                 f"plan.mirror={self._name}: holds a run of another recipe ({earlier.name}); give another plan.mirror"
             )

@@ -12,8 +12,8 @@ from engine.errors import RecipeError, RunError
 from engine.methods import Team
 from engine.paths import absolute
 from engine.program import Program
-from engine.recipes import Plan, Recipe, with_absolute_paths
-from engine.training.folder import Resume, choose_folder, read_summary
+from engine.recipes import Plan, Recipe, with_absolute_paths, with_modelled_cuts
+from engine.training.folder import Resume, choose_folder, read_summary, with_stored_cuts
 from engine.training.session import Session
 
 
@@ -22,10 +22,10 @@ class Preview:
     """A training that has not begun.
 
     Attributes:
-        recipe: what would be trained.
+        recipe: what would be trained; its cuts may still be to be measured.
         facts: what is known of the images.
         inventory: what was found of them, used or not.
-        team: learners and programs.
+        team: learners and programs; where cuts are still to be measured, those of ``balanced_time``.
         steps_per_epoch: optimizer steps in an epoch.
         run_dir: the run folder that would be used.
         finished_steps: steps that this folder holds already.
@@ -116,7 +116,8 @@ def preview(recipe: Recipe, run_dir: str | Path | None = None, resume: Resume = 
     recipe = with_absolute_paths(recipe)
     wanted = absolute(run_dir, "--run-dir", RunError) if run_dir is not None else None
     folder = absolute(choose_folder(recipe, wanted, resume), "--run-dir", RunError)
-    with Session(recipe, Plan()) as session:
+    recipe = with_stored_cuts(recipe, folder)
+    with Session(with_modelled_cuts(recipe), Plan()) as session:
         source = session.source
         check_batches(recipe, source.facts)
         steps, finished = source.steps_per_epoch(), _finished_steps(folder)

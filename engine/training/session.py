@@ -11,6 +11,7 @@ from engine.data import Source, open_source
 from engine.methods import Team, method_of
 from engine.recipes import Plan, Recipe
 from engine.runtimes import Runtime, open_runtime
+from engine.timing import chosen_recipe
 from engine.training.foresight import network_check
 
 
@@ -27,6 +28,7 @@ class Session:
         check: whether all pictures are looked at first, to find damaged ones; for a training alone.
 
     Attributes:
+        recipe: as given, until `choose_cuts`.
         source: of the images.
     """
 
@@ -68,6 +70,27 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._opened.close()
+
+    def choose_cuts(self, tell: Callable[[str], None]) -> list[str]:
+        """Put the names of blocks into a recipe whose cuts are to be measured; before the team is planned.
+
+        Args:
+            tell: told what is timed and chosen.
+
+        Returns:
+            what was told, for a log that does not exist yet.
+
+        Raises:
+            RecipeError, PlanError: nothing can be chosen; see `engine.timing.chosen_recipe`.
+        """
+        told: list[str] = []
+
+        def say(line: str) -> None:
+            told.append(line)
+            tell(line)
+
+        self.recipe = chosen_recipe(self.recipe, self.source.facts, self.plan, say)
+        return told
 
     @functools.cached_property
     def team(self) -> Team:

@@ -33,6 +33,15 @@ def test_programs_learners_and_sizes_are_shown(command: Any) -> None:
         assert said in answer.out
 
 
+def test_a_cut_that_is_measured_when_the_training_starts_is_said_to_be(command: Any) -> None:
+    answer = command(*WORDS, "method.cuts=measured", "--on", "process")
+    said = "cuts: method.cuts=measured is chosen by timing when the training starts; below is balanced_time"
+    assert said in answer.out
+    modelled = command(*WORDS, "method.cuts=balanced_time", "--on", "process")
+    assert answer.out.partition("learners:")[2] == modelled.out.partition("learners:")[2]
+    assert command(*WORDS, "method.cuts=measured", "--json").json["recipe"]["method"]["cuts"] == "measured"
+
+
 def test_the_same_as_json(command: Any) -> None:
     values = command(*WORDS, "--on", "process", "--json", "seed=7").json
     assert values["recipe"]["seed"] == 7

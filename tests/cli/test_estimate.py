@@ -28,6 +28,25 @@ def test_the_same_as_json(command: Any) -> None:
     assert {cut["rule"] for cut in values["cuts"]} == {"balanced_layers", "balanced_memory", "balanced_time"}
 
 
+@pytest.mark.parametrize("profile", [(), ("--profile",)])
+def test_measured_cuts_are_said_to_be_chosen_later(command: Any, profile: tuple[str, ...]) -> None:
+    words = ("estimate", "infopro_digits", "method.cuts=measured", "--k", "2", *profile)
+    answer = command(*words, "--gpu-memory", "1GB")
+    assert answer.code == 0
+    (said,) = (line for line in answer.out.splitlines() if line.startswith("cuts: method.cuts=measured is timed"))
+    assert ("starts, and below now; the" if profile else "starts (--profile: now); the") in said
+    assert max(map(len, answer.out.splitlines())) <= 120
+    # The recipe cuts so already.
+    assert "the smallest: method.num_segments=2\n" in answer.out
+    values = command(*words, "--json").json
+    assert [team["cuts"] for team in values["teams"]] == ["balanced_time"]
+    measured = [cut for cut in values["cuts"] if cut["rule"] == "measured"]
+    assert len(measured) == len(profile)
+    for cut in measured:
+        assert len(cut["blocks"]) == 1
+        assert command("train", "infopro_digits", f"method.cuts={cut['blocks'][0]}", "--dry-run").code == 0
+
+
 def test_a_cohort_has_a_row_for_each_peer(command: Any) -> None:
     answer = command("estimate", "dml_digits", "--json")
     assert answer.code == 0

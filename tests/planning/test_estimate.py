@@ -15,8 +15,8 @@ from engine.planning.fitting import largest_batch, smallest_that_fits
 from engine.planning.known_images import known_facts
 from engine.planning.pipeline import grouped, step_seconds
 from engine.planning.sizes import LearnerSize
-from engine.planning.timed_blocks import TimedBlocks
 from engine.recipes import Recipe
+from engine.timing import TimedBlocks, measured_cut, subject_of
 
 
 def recipe_of(name: str, *fields: str) -> Recipe:
@@ -86,9 +86,10 @@ def test_the_three_balances_conflict() -> None:
 def test_timed_blocks_choose_a_cut_that_exists() -> None:
     recipe = recipe_of("infopro_digits", "numerics.device=cpu")
     facts = facts_of(recipe)
-    timed = TimedBlocks(recipe, facts, [2, 3], budget=0.1)
+    subject = subject_of(recipe, facts)
+    timed = TimedBlocks(subject, [2, 3], recipe.data.batch_size, budget=0.1)
     for count in (2, 3):
-        measured = compare_cuts(recipe, facts, count, lambda *where, k=count: timed.seconds(k, *where))[-1]
+        measured = compare_cuts(recipe, facts, count, measured_cut(subject, timed, count, budget=0.1))[-1]
         assert measured.rule == "measured"
         fields = (f"method.num_segments={count}", f"method.cuts={','.join(measured.blocks)}")
         assert len(estimate_team(recipe_of("infopro_digits", *fields), facts, Plan()).sizes) == count

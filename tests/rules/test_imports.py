@@ -1,6 +1,6 @@
 """Do imports point one way, and is nothing loaded that could run code?
 
-    cli -> benchmarking -> search, comparison, planning, analysis -> training -> runtimes, tracking -> methods
+    cli -> benchmarking -> search, comparison, planning, analysis -> training -> runtimes, tracking, timing -> methods
         -> partition -> learners -> tasks, checkpoints -> objectives, knowledge -> backbones, data -> recipes
 
 Every room may use errors.py, streams.py, atomic.py, machine.py, paths.py and reading.py. phases.py, which says what
@@ -30,7 +30,7 @@ LAYERS = (
     {"learners"},
     {"partition"},
     {"methods"},
-    {"runtimes", "tracking"},
+    {"runtimes", "tracking", "timing"},
     {"training"},
     {"search", "comparison", "planning", "analysis"},
     {"benchmarking"},

@@ -39,13 +39,14 @@ def _ramp(value: Any) -> Any:
     return value
 
 
-CutRule = Literal["published", "published_memory", "balanced_layers", "balanced_memory", "balanced_time"]
+CutRule = Literal["published", "published_memory", "balanced_layers", "balanced_memory", "balanced_time", "measured"]
 
 
 def _cuts(value: Any) -> Any:
     if value == "balanced":
         raise ValueError(
-            "say what shall be balanced: balanced_layers (equal counts of blocks), balanced_memory or balanced_time"
+            "say what shall be balanced: balanced_layers (equal counts of blocks), balanced_memory, balanced_time, or "
+            "measured (times of this machine)"
         )
     if isinstance(value, str) and not difflib.get_close_matches(value, get_args(CutRule), n=1, cutoff=0.75):
         return [part.strip() for part in value.split(",")]
@@ -87,7 +88,8 @@ class Segmented(MethodSettings):
 
     cuts: Cuts = "balanced_layers"
     """`published` or `published_memory` (the papers' tables), `balanced_layers` (equal counts of blocks),
-    `balanced_memory` or `balanced_time` (the largest segment is as small as possible, heads and decoders included), or
+    `balanced_memory` or `balanced_time` (the largest segment is as small as possible, heads and decoders included),
+    `measured` (as `balanced_time`, but timed on this machine when a training starts, which puts names in its place), or
     the names of the blocks after which to cut, such as layer1_2,layer2_1, or 0,1 where blocks have no names."""
 
     branches: Branches | None = None
