@@ -108,7 +108,7 @@ def _searched(found: Measurement, search: Search) -> str:
         low, high = usable[0].seconds, usable[-1].seconds
         others += f" that were run for {search.seconds:.0f} s and took {1e3 * low:.1f} to {1e3 * high:.1f} ms per step"
     others += f"; {failed} could not run" if failed else ""
-    others += "; the time for the search was over before all neighbours were tried" if search.is_cut_short else ""
+    others += "; neighbours were left untried" if search.is_cut_short else ""
     return f"{search.name}: {in_words(search.chosen.settings, found.blocks)} ({others})"
 
 

@@ -27,7 +27,7 @@ SECONDS = 300.0
 # Neighbours are tried of what is not slower than this many times the fastest start, at most of so many: a better cut
 # brings no more than that.
 _PROMISING, _MOST_PROMISING = 1.25, 4
-_MOST_NEIGHBOURS = 16
+_MOST_NEIGHBOURS, _FEW_NEIGHBOURS, _CLEARLY = 24, 6, 0.98
 _FINALISTS, _FINAL_ROUNDS = 4, 3
 
 
@@ -65,7 +65,7 @@ class Search:
         attempts: in order.
         chosen: the fastest; empty if all failed.
         seconds: that the search took.
-        is_cut_short: whether neighbours were left untried for want of time.
+        is_cut_short: whether neighbours were left untried, because there were many or the time was over.
     """
 
     name: str
@@ -156,18 +156,22 @@ class SettingsSearch:
         return _fastest_first(self._tried.values())
 
     def _walk(self, attempt: Attempt) -> None:
-        """Go from settings to their fastest neighbour, and on from there, until no neighbour is faster."""
+        """Go from settings to a faster neighbour, and on from there, until none is faster."""
         left = _MOST_NEIGHBOURS
         while True:
-            near = [attempt]
-            for settings in self._around(attempt.settings):
+            fastest, around = attempt, self._around(attempt.settings)
+            for settings in around:
                 if _key(settings) not in self._tried:
                     if self._now() > self._end or not left:
                         self._is_cut_short = True
                         return
                     left -= 1
-                near.append(self._try(settings, check=False))
-            fastest = min((each for each in near if not each.failed), key=lambda each: each.seconds)
+                near = self._try(settings, check=False)
+                if not near.failed and near.seconds < fastest.seconds:
+                    fastest = near
+                    # With many neighbours there is no time to try all of them before the first move.
+                    if len(around) > _FEW_NEIGHBOURS and near.seconds < _CLEARLY * attempt.seconds:
+                        break
             if fastest is attempt:
                 return
             attempt = fastest

@@ -96,9 +96,11 @@ class TunedCases:
         return {**start, "bounds": stage_bounds(seconds, stages)}
 
     def _note_failures(self, choice: Choice, starts: Sequence[Settings], attempts: Sequence[Attempt]) -> None:
+        ran = {_short(attempt.settings, choice) for attempt in attempts if not attempt.failed}
         for attempt in attempts:
-            if attempt.failed and attempt.settings in starts:
-                words = _short(attempt.settings, choice)
+            words = _short(attempt.settings, choice)
+            # A neighbour may run where the start could not.
+            if attempt.failed and attempt.settings in starts and words not in ran:
                 self.left_out[words] = attempt.failed
 
     def _case(self, choice: Choice, settings: Settings) -> Case:
@@ -128,11 +130,11 @@ class _Served:
                 self._processes = self._starter.start(group.kind, group.recipe, group.devices, {}, threads, {})
                 self._processes.ask(None, SECONDS_TO_START)
             answers = self._processes.ask(request, self._patience)
-        except CaseFailed as failed:
-            if failed.is_over:
-                self.close()
+        except CaseFailed:
+            # Whatever was on its way between them would reach those that are tried next.
+            self.close()
             raise
-        wrong = next((answer["wrong"] for answer in answers if answer["wrong"]), "")
+        wrong = next((why for answer in answers if (why := answer.get("refused") or answer.get("wrong"))), "")
         if wrong:
             raise CaseFailed(wrong, False)
         kept = [answer["kept"] for answer in answers if "kept" in answer]

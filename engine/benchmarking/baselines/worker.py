@@ -82,12 +82,23 @@ def _serve(values: dict[str, Any], answers: TextIO) -> None:
 
 
 def _attempt(module: Any, job: Any, request: dict[str, Any]) -> dict[str, Any]:
-    case = module.open_case(request["settings"], job)
+    from engine.benchmarking.baselines.rendezvous import first_reason
+
+    case, refused = None, ""
     try:
+        case = module.open_case(request["settings"], job)
+    except Exception as error:
+        refused = _failure(error)["error"]
+    # Those that could begin would wait in vain for one that could not.
+    refused = first_reason(refused)
+    try:
+        if case is None or refused:
+            return {"refused": refused}
         found: dict[str, Any] = case.attempt(request["steps"], request["check"])
         return found
     finally:
-        case.close()
+        if case is not None:
+            case.close()
 
 
 def _do(case: Any, request: dict[str, Any]) -> dict[str, Any]:
