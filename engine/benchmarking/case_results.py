@@ -12,6 +12,9 @@ from engine.benchmarking.cases import Case, Family
 from engine.benchmarking.machine_load import Load
 from engine.benchmarking.timeline import Calls
 
+OWN: tuple[Family, ...] = ("end_to_end", "process", "ray")
+"""Families that this engine itself runs."""
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -141,7 +144,10 @@ def best_of(rows: Sequence[CaseResult]) -> list[CaseResult]:
 
 def to_json(row: CaseResult) -> dict[str, Any]:
     """Return a row as JSON values."""
-    case = {key: value for key, value in dataclasses.asdict(row.case).items() if key != "settings"}
+    case = dataclasses.asdict(row.case)
+    if row.case.family in OWN:
+        # Whole recipes and plans, and nothing to choose.
+        del case["settings"], case["chosen"]
     return {
         **case,
         "milliseconds": [1e3 * each for each in row.seconds],

@@ -19,7 +19,9 @@ from engine.methods import Team, method_of
 from engine.recipes import EndToEnd, Plan, Recipe, Segmented, plan_to_dict, recipe_to_dict
 from engine.timing import chosen_recipe
 
-Family = Literal["end_to_end", "process", "ray", "checkpoint", "gpipe", "1f1b", "ddp", "fsdp"]
+Family = Literal[
+    "end_to_end", "process", "ray", "checkpoint", "gpipe", "1f1b", "interleaved", "zero_bubble", "ddp", "fsdp"
+]
 # What a device for each segment would bring is told for these, too, where the network has as many blocks.
 SIMULATED = (4, 8)
 
@@ -37,6 +39,7 @@ class Case:
         variant: chunks or micro-batches; None where there are none.
         settings: what its processes need to know; see the modules of `engine.benchmarking.baselines`.
         auxiliary_parameters: trained values of heads and decoders, which only this engine has.
+        chosen: the settings of a baseline in words; "" of this engine.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Case:
     variant: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     auxiliary_parameters: int = 0
+    chosen: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,12 @@ class Machine:
     def at_once(self, threads: int) -> int:
         """Return how many workers with so many threads it keeps busy at the same time."""
         return self.gpus or max(1, self.cores // threads)
+
+    def thread_counts(self, recipe: Recipe, worker_counts: Sequence[int]) -> list[int]:
+        """Return with how many threads one process is measured: those of one worker, and of all workers together."""
+        threads = recipe.numerics.threads
+        together = min(self.cores, max([1, *worker_counts]) * threads)
+        return sorted({threads, threads if self.gpus else together})
 
     def describe(self) -> str:
         """Return the devices in words."""
@@ -174,9 +184,7 @@ class EngineCases:
     def _end_to_end(self) -> None:
         """Add end-to-end training with the threads of one worker, and with those of all workers together."""
         recipe = dataclasses.replace(self._recipe, method=EndToEnd())
-        threads = recipe.numerics.threads
-        together = min(self._machine.cores, max([1, *self.worker_counts]) * threads)
-        for count in sorted({threads, threads if self._machine.gpus else together}):
+        for count in self._machine.thread_counts(recipe, self.worker_counts):
             changed = dataclasses.replace(recipe, numerics=dataclasses.replace(recipe.numerics, threads=count))
             words = "" if self._machine.gpus else f", {count} thread{'s' if count > 1 else ''}"
             self._alone(f"end to end, one device{words}", "end_to_end", changed, None)

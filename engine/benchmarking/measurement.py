@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from engine.benchmarking.case_results import CaseResult, efficiency, faster, find, to_json
 from engine.benchmarking.cases import Machine
 from engine.benchmarking.resident_memory import PINNED
+from engine.benchmarking.settings_search import Search
 from engine.benchmarking.simulation import Simulated
 from engine.recipes import Recipe, recipe_to_dict
 
@@ -31,6 +32,9 @@ class Measurement:
         reference: end to end on one device with the threads of one worker.
         simulated: what a device for each segment would bring.
         left_out: reasons, by what was not measured.
+        searches: what was tried to find the best settings of the baselines.
+        blocks: names of the network's blocks; empty where there are no baselines.
+        block_seconds: by number of micro-batches, seconds of each block on one of them; 1 is the whole batch.
     """
 
     recipe: Recipe
@@ -42,6 +46,9 @@ class Measurement:
     reference: CaseResult
     simulated: Sequence[Simulated]
     left_out: dict[str, str]
+    searches: Sequence[Search] = ()
+    blocks: Sequence[str] = ()
+    block_seconds: Mapping[int, Sequence[float]] = field(default_factory=dict)
 
     @property
     def rounds(self) -> int:
@@ -56,7 +63,8 @@ class Measurement:
 
     def efficiency(self, row: CaseResult) -> float | None:
         """Return the share of the devices' time that did the work itself; see `case_results.efficiency`."""
-        if row.case.family == "end_to_end" and row is not self.reference:
+        if row.case.threads != self.reference.case.threads:
+            # The same work of one process that has other threads.
             return self.reference.step / (row.step * row.case.threads / self.reference.case.threads)
         return efficiency(row, self.alone(row), self.machine.at_once(row.case.threads))
 
@@ -93,5 +101,10 @@ class Measurement:
             "simulated": [
                 dataclasses.asdict(each) | {"times_pipelines": each.against_pipelines} for each in self.simulated
             ],
+            "searches": [each.to_json() for each in self.searches],
+            "blocks": list(self.blocks),
+            "block_milliseconds": {
+                parts: [1e3 * each for each in seconds] for parts, seconds in self.block_seconds.items()
+            },
             "left_out": self.left_out,
         }

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from engine.benchmarking.baseline_cases import PIPELINES
 from engine.benchmarking.case_results import CaseResult, Spread, best_of, faster
 from engine.benchmarking.measurement import BUSY_BESIDE, Measurement
-from engine.benchmarking.simulation import MICRO_BATCHES
+from engine.benchmarking.settings_search import Search
+from engine.benchmarking.tuned_cases import in_words
 from engine.tracking import format_bytes, format_share
 from engine.tracking.tables import format_rate
 
@@ -15,7 +17,6 @@ _SHARED = " *"
 _LISTED_SHARES = 4
 # From here on a learner waits longer than another one by more than rounds differ.
 _UNEQUAL_WAITING = 0.1
-_OWN = ("process", "ray")
 
 
 def measured_table(found: Measurement) -> list[list[str]]:
@@ -42,14 +43,13 @@ def _cells(found: Measurement, row: CaseResult) -> list[str]:
 
 
 def shown_name(found: Measurement, row: CaseResult) -> str:
-    """Return a case's name, with the variants that it is the best of, and in which way if that needs words."""
+    """Return a case's name, and in which way it is the best of its variants if that needs words."""
     family, workers = row.case.family, row.case.workers
     variants = [each for each in found.rows if (each.case.family, each.case.workers) == (family, workers)]
     if row.case.variant is None or len(variants) == 1:
         return row.case.name
     fastest = min(variants, key=lambda each: each.step)
-    best = "best" if row is fastest else "least memory"
-    return f"{row.case.name} ({best} of {', '.join(str(each.case.variant) for each in variants)})"
+    return f"{row.case.name} ({'fastest' if row is fastest else 'least memory'})"
 
 
 def _times(spread: Spread) -> str:
@@ -83,10 +83,33 @@ def verdicts(found: Measurement) -> list[str]:
             )
         if row.case.family != "ray" or row.case.workers == 1:
             continue
-        rivals = [each for each in shown if each.case.family not in _OWN and each.case.workers in (1, row.case.workers)]
+        rivals = [each for each in shown if each.case.family not in ("process", "ray")]
+        rivals = [each for each in rivals if each.case.workers in (1, row.case.workers)]
+        pipelines = [each for each in rivals if each.case.family in PIPELINES]
+        best = min(pipelines, key=lambda each: each.step, default=None)
         for rival in rivals:
-            lines.append(f"{row.case.name}: {_times(faster(row, rival))} times as fast as {shown_name(found, rival)}")
+            which = ", the best pipeline" if rival is best and len(pipelines) > 1 else ""
+            times = _times(faster(row, rival))
+            lines.append(f"{row.case.name}: {times} times as fast as {shown_name(found, rival)}{which}")
     return lines
+
+
+def search_lines(found: Measurement) -> list[str]:
+    """Return which settings each baseline got, and among how many they were found."""
+    return [_searched(found, each) for each in found.searches]
+
+
+def _searched(found: Measurement, search: Search) -> str:
+    usable, failed = search.usable, len(search.attempts) - len(search.usable)
+    if search.chosen is None:
+        return f"{search.name}: none of {len(search.attempts)} settings could run"
+    others = f"1 of {len(usable)}"
+    if len(usable) > 1:
+        low, high = usable[0].seconds, usable[-1].seconds
+        others += f" that were run for {search.seconds:.0f} s and took {1e3 * low:.1f} to {1e3 * high:.1f} ms per step"
+    others += f"; {failed} could not run" if failed else ""
+    others += "; neighbours were left untried" if search.is_cut_short else ""
+    return f"{search.name}: {in_words(search.chosen.settings, found.blocks)} ({others})"
 
 
 def simulated_lines(found: Measurement) -> list[str]:
@@ -95,19 +118,24 @@ def simulated_lines(found: Measurement) -> list[str]:
         return []
     lines = [
         "simulated, not measured: a device for each segment, from the measured time of every segment alone; sending is "
-        "not counted, and 1F1B has stages of equal time and micro-batches as quick per image as whole batches"
+        "not counted. 1F1B has the cut and the micro-batches that are best for it, and the measured time of each of "
+        "its stages on one micro-batch"
     ]
     for each in found.simulated:
-        rivals = "; ".join(
-            f"1F1B with {parts} micro-batches {each.pipelines[parts]:.2f} times, so local learning "
-            f"{'wins' if ratio > 1 else 'loses'} by {max(ratio, 1 / ratio):.2f}"
-            for parts, ratio in ((parts, each.against_pipelines[parts]) for parts in MICRO_BATCHES)
+        if each.num_segments == 1:
+            continue
+        line = (
+            f"  K = {each.num_segments}: step {1e3 * each.step:.1f} ms, {each.times_end_to_end:.2f} times end to end "
+            "on one device"
         )
-        if each.num_segments > 1:
-            lines.append(
-                f"  K = {each.num_segments}: step {1e3 * each.step:.1f} ms, {each.times_end_to_end:.2f} times end to "
-                f"end on one device; {rivals}"
+        parts = each.best_micro_batches
+        if parts is not None:
+            ratio = each.against_pipelines[parts]
+            line += (
+                f"; 1F1B at best, with {parts} micro-batches, {each.pipelines[parts]:.2f} times, so local learning "
+                f"{'wins' if ratio > 1 else 'loses'} by {max(ratio, 1 / ratio):.2f}"
             )
+        lines.append(line)
     return lines
 
 
@@ -174,6 +202,14 @@ def notes(found: Measurement) -> list[str]:
     return lines
 
 
+_PARTS = (verdicts, search_lines, simulated_lines, warnings, notes)
+
+
+def lines_below(found: Measurement) -> list[list[str]]:
+    """Return everything that is said below the table, part by part."""
+    return [lines for each in _PARTS if (lines := each(found))]
+
+
 def markdown_table(found: Measurement) -> str:
     """Return a Markdown page with everything that is printed."""
     header, *cells = [[cell.replace("*", "\\*").replace("|", "\\|") for cell in line] for line in measured_table(found)]
@@ -181,7 +217,7 @@ def markdown_table(found: Measurement) -> str:
     parts = [
         f"# {found.recipe.name}, measured",
         "\n".join(f"| {' | '.join(line)} |" for line in table),
-        *(_listed(each(found)) for each in (verdicts, simulated_lines, warnings, notes) if each(found)),
+        *map(_listed, lines_below(found)),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -18,7 +18,7 @@ from engine.paths import absolute, check_writable
 if TYPE_CHECKING:
     from engine.benchmarking import Measurement
 
-_BASELINES = "gpipe,1f1b,ddp,fsdp,checkpoint"
+_BASELINES = "gpipe,1f1b,interleaved,zero_bubble,ddp,fsdp,checkpoint"
 
 EPILOG = f"""examples:
   {PROGRAM} measure infopro_digits
@@ -26,9 +26,11 @@ EPILOG = f"""examples:
   {PROGRAM} measure infopro_digits --k 2 --against ddp,1f1b plan.executor=process
 
 All ways train the same network from the same weights on the same batches, with equal threads for each worker, and take
-turns in every round; others that use the machine meanwhile are noticed. Images that are missing are replaced by random
-ones of their shape. plan.executor=process leaves Ray out. Written: a table, all numbers as JSON, a picture, and the
-timelines of the learners (timeline.json opens in Perfetto). A quiet machine gives figures that can be believed."""
+turns in every round. Before, the best settings of each baseline (cut, micro-batches, schedule, chunks, buckets) are
+found by running it, which takes minutes; --against says which baselines are needed. Others that use the machine
+meanwhile are noticed. Images that are missing are replaced by random ones of their shape. plan.executor=process leaves
+Ray out. Written: a table, all numbers as JSON, a picture, and the timelines of the learners (timeline.json opens in
+Perfetto). A quiet machine gives figures that can be believed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,9 +99,9 @@ def numbers_of_segments(text: str | None) -> tuple[int, ...] | None:
 
 
 def _lines(found: Measurement, folder: Path, files: list[str]) -> list[str]:
-    from engine.benchmarking.report import measured_table, notes, simulated_lines, verdicts, warnings
+    from engine.benchmarking.report import lines_below, measured_table
 
     where = shlex.quote(str(folder))
     written = [f"{where}/{file}" for file in files]
-    parts = (verdicts(found), simulated_lines(found), warnings(found), notes(found), written)
-    return [*aligned(measured_table(found), indent=""), *(line for part in parts if part for line in ("", *part))]
+    parts = [*lines_below(found), written]
+    return [*aligned(measured_table(found), indent=""), *(line for part in parts for line in ("", *part))]

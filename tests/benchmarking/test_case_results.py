@@ -9,7 +9,7 @@ import pytest
 from engine.benchmarking.case_results import CaseResult, Spread, best_of, efficiency, faster
 from engine.benchmarking.cases import Case
 from engine.benchmarking.report import waits_unequally
-from engine.benchmarking.simulation import pipeline_speedup, simulate
+from engine.benchmarking.simulation import pipeline_step, simulate
 
 
 def row(name: str, family: Any, seconds: list[float], **more: Any) -> CaseResult:
@@ -53,17 +53,38 @@ def test_of_micro_batches_the_fastest_is_shown_and_of_checkpointing_the_leanest_
 def test_a_pipeline_loses_its_bubble(stages: int, parts: int, times: float) -> None:
     """Share (K - 1) / (M + K - 1) of the time, measurements of the bubble in GPipe (Huang et al. 2019), section 2.3."""
     bubble = (stages - 1) / (parts + stages - 1)
-    assert pipeline_speedup(stages, parts) == pytest.approx(times) == pytest.approx(stages * (1 - bubble))
+    alone = parts * stages * 1.0
+    speedup = alone / pipeline_step([1.0] * stages, parts)
+    assert speedup == pytest.approx(times) == pytest.approx(stages * (1 - bubble))
+
+
+def test_a_pipeline_is_as_slow_as_its_slowest_stage() -> None:
+    # Forward and backward of the first micro-batch through all stages, then the slowest stage again and again.
+    assert pipeline_step([1.0, 3.0, 2.0], 4) == 6.0 + 3 * 3.0
 
 
 def test_a_device_for_each_segment_is_as_fast_as_the_slowest_segment() -> None:
     whole = row("e", "end_to_end", [1.0], busy=[{"segment0": 0.8}, {"segment0": 1.2}, {"segment0": 1.0}])
     busy = [{f"segment{index}": seconds for index, seconds in enumerate((0.2, 0.25, 0.3, 0.28))}] * 3
     cut = row("K = 4", "process", [1.1] * 3, num_segments=4, busy=busy)
-    (found,) = simulate(whole, [cut])
+    (found,) = simulate(whole, [cut], {})
     assert found.step == 0.3
     assert found.times_end_to_end == pytest.approx(1 / 0.3)
-    assert found.against_pipelines[8] == pytest.approx((1 / 0.3) / (32 / 11))
+    assert found.pipelines == {} and found.best_micro_batches is None
+
+
+def test_simulated_1f1b_has_its_best_cut_and_the_real_speed_of_its_micro_batches() -> None:
+    whole = row("e", "end_to_end", [1.0], busy=[{"network": 1.0}])
+    cut = row("K = 2", "process", [1.0], num_segments=2, busy=[{"segment0": 0.5, "segment1": 0.5}])
+    # Of a batch, and of micro-batches of a half and of an eighth, which are slower per image the smaller they are.
+    blocks = {1: [0.6, 0.2, 0.1, 0.1], 2: [0.3, 0.1, 0.06, 0.06], 8: [0.1, 0.05, 0.05, 0.05]}
+    (found,) = simulate(whole, [cut], blocks)
+    assert found.pipeline_cuts == {2: [0, 1, 4], 8: [0, 1, 4]}
+    assert found.pipeline_stages[2] == pytest.approx([0.3, 0.22])
+    assert found.pipelines[2] == pytest.approx(1.0 / (0.52 + 0.3))
+    assert found.pipelines[8] == pytest.approx(1.0 / (0.25 + 7 * 0.15))
+    assert found.best_micro_batches == 2
+    assert found.against_pipelines[2] == pytest.approx(2.0 * (0.52 + 0.3))
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from engine.benchmarking.baseline_cases import BASELINES, BaselineCases, check_baselines
-from engine.benchmarking.baselines.pipelines import stage_bounds
 from engine.benchmarking.batches import Batches, read_images
 from engine.benchmarking.cases import EngineCases, Machine
+from engine.benchmarking.stage_cuts import stage_bounds
 from engine.errors import DataError, RecipeError
 from engine.recipes import DML, Augmentation, Backbone, Data, Greedy, Numerics, OwnTask, Peer, Plan, Recipe
 
@@ -80,13 +80,38 @@ def test_an_unknown_baseline_is_refused_with_the_nearest() -> None:
 
 def test_what_does_not_divide_a_batch_is_left_out(tiny_recipe: TinyRecipe) -> None:
     found = BaselineCases(read_images(tiny_recipe()), tuple(BASELINES), [2, 4, 8], TWO_CORES)
-    measured = [case.name for group in found.groups for case in group.cases]
+    starts = {choice.name: choice.starts for group in found.groups for choice in group.choices}
     # A batch has 12 images, the network 8 blocks with its classifier.
-    assert "GPipe, 2 workers, 4 micro-batches" in measured
-    assert "equal parts" in found.left_out["GPipe, 2 workers, 8 micro-batches"]
+    assert [start["micro_batches"] for start in starts["GPipe, 2 workers"]] == [2, 4]
+    assert [start["micro_batches"] for start in starts["1F1B, 4 workers"]] == [4]
+    assert "equal parts" in found.left_out["pipelines, 8 micro-batches"]
     assert "equal parts" in found.left_out["DDP, 8 workers"]
-    assert "at least as many micro-batches" in found.left_out["1F1B, 4 workers, 2 micro-batches"]
-    assert "7 blocks that can end a stage" in found.left_out["GPipe, 8 workers, 2 micro-batches"]
+    assert "at least as many" in found.left_out["1F1B, 4 workers, 2 micro-batches"]
+    assert "8 stages, and the network has 7 blocks that can end one" in found.left_out["GPipe, 8 workers"]
+    assert "8 stages" in found.left_out["interleaved 1F1B, 4 workers"], "two for each worker"
+
+
+def test_every_baseline_has_settings_to_choose_from(tiny_recipe: TinyRecipe) -> None:
+    """Checkpointing, which has one process, gets the threads of all workers together, too."""
+    recipe = tiny_recipe(backbone=Backbone(name="resnet14", widths=(256, 256, 256)))
+    found = BaselineCases(read_images(recipe), tuple(BASELINES), [2], TWO_CORES)
+    choices = {choice.name: choice for group in found.groups for choice in group.choices}
+    for threads, name in ((1, "checkpointing, 1 thread"), (2, "checkpointing, 2 threads")):
+        assert choices[name].threads == threads
+        assert [start["chunks"] for start in choices[name].starts] == [2, 4, 8]
+    assert {group.recipe.numerics.threads for group in found.groups if group.kind == "checkpointing"} == {1, 2}
+    assert [start["bucket_mib"] for start in choices["DDP, 2 workers"].starts] == [1, 5, 25, 100]
+    assert len(choices["FSDP2, 2 workers"].starts) == 3
+    assert {start["schedule"] for start in choices["interleaved stages, 2 workers"].starts} == {
+        "interleaved_1f1b",
+        "looped_bfs",
+    }
+    assert {start["schedule"] for start in choices["zero bubble, 2 workers"].starts} == {
+        "zero_bubble",
+        "interleaved_zero_bubble",
+        "zbv",
+        "dual_pipe_v",
+    }
 
 
 def test_with_one_gpu_several_workers_of_others_are_left_out(tiny_recipe: TinyRecipe) -> None:

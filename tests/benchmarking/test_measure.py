@@ -53,7 +53,16 @@ def test_one_command_gives_a_table_numbers_pictures_and_timelines(
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     cases = {case["name"]: case for case in found["ways"]}
     families = {case["family"] for case in cases.values()}
-    assert families == {"end_to_end", "process", "checkpoint", "gpipe", "1f1b", "ddp", "fsdp"}, found["left_out"]
+    own, pipelines = {"end_to_end", "process"}, {"gpipe", "1f1b", "interleaved", "zero_bubble"}
+    assert families == own | pipelines | {"checkpoint", "ddp", "fsdp"}, found["left_out"]
+    searched = {search["name"]: search for search in found["searches"]}
+    for case in cases.values():
+        if case["family"] in pipelines:
+            assert case["chosen"] and {"schedule", "micro_batches", "bounds"} == set(case["settings"])
+    for name in ("GPipe, 2 workers", "1F1B, 2 workers", "checkpointing, 2 threads", "FSDP2, 2 workers"):
+        tried = [each["milliseconds"] for each in searched[name]["attempts"]]
+        assert len(tried) > 2 and all(each > 0 for each in tried)
+    assert found["blocks"][-1] == "classifier" and set(found["block_milliseconds"]) == {"1", "2", "4", "8"}
     assert found["baseline"] == "end to end, one device, 1 thread"
     baseline = cases[found["baseline"]]
     for case in cases.values():
@@ -68,7 +77,9 @@ def test_one_command_gives_a_table_numbers_pictures_and_timelines(
     # Half of the images, and so half of the activations but for a few numbers for each channel.
     assert cases["DDP, 2 workers"]["saved_activations"] == pytest.approx(baseline["saved_activations"] / 2, rel=0.02)
     assert cases["greedy, K = 2, in process"]["saved_activations"] < baseline["saved_activations"]
-    assert cases["checkpointing, 2 chunks"]["saved_activations"] < baseline["saved_activations"]
+    checkpointing = [case for case in cases.values() if case["family"] == "checkpoint"]
+    assert {case["threads"] for case in checkpointing} == {1, 2}
+    assert all(case["saved_activations"] < baseline["saved_activations"] for case in checkpointing)
     same_loss = [case["first_loss"] for case in cases.values() if case["family"] in ("end_to_end", "checkpoint")]
     assert len({loss for losses in same_loss for loss in losses.values()}) == 1
     assert {each["num_segments"] for each in found["simulated"]} == {2, 4}
@@ -135,9 +146,9 @@ def test_where_the_mathematics_is_the_same_peers_train_the_same_weights_bit_for_
     engine = trained("engine", {"recipe": recipe_to_dict(images.recipe), "plan": plan}, 1)
     (loss,) = merged(engine, "first_loss").values()
     for kind, settings, workers in (
-        ("pipelines", {"schedule": "gpipe", "micro_batches": 1}, 2),
+        ("pipelines", {"schedule": "gpipe", "micro_batches": 1, "bounds": [0, 4, 8]}, 2),
         ("checkpointing", {"chunks": 3}, 1),
-        ("data_parallel", {"sharded": False}, 1),
+        ("data_parallel", {"sharded": False, "bucket_mib": 25}, 1),
     ):
         baseline = trained(kind, settings, workers)
         assert len(baseline) == workers

@@ -7,6 +7,7 @@ many blocks; all but the last keep their input alone and run forward once more o
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +21,7 @@ from engine.benchmarking.baselines.training import (
     MeasuredCase,
     Supplies,
     loss_of,
+    median_step,
     parameter_digests,
     timed,
     whole_network,
@@ -58,6 +60,11 @@ class Checkpointed:
     def run(self, steps: int) -> dict[str, Any]:
         """As `MeasuredCase.run`."""
         return timed(self._step, steps, self._supplies.device)
+
+    def attempt(self, steps: int, check: bool) -> dict[str, Any]:
+        """As `AttemptedCase.attempt`; what is kept decides, too, since it is what checkpointing is for."""
+        kept = self._most_kept()
+        return {"seconds": median_step(self._step, steps, self._supplies.device), "wrong": "", "kept": kept}
 
     def _step(self) -> float:
         batch = self._supplies.batches.batch(self._next)
@@ -113,6 +120,11 @@ def _run(chunk: list[nn.Module], features: Tensor) -> Tensor:
     return features
 
 
+def open_case(settings: Mapping[str, Any], job: Job) -> Checkpointed:
+    """Return a case with the number of ``chunks`` in the settings."""
+    return Checkpointed(settings["chunks"], job)
+
+
 def open_cases(job: Job) -> dict[str, MeasuredCase]:
-    """Return a case for each number of ``chunks`` in the settings, by name."""
-    return {name: Checkpointed(settings["chunks"], job) for name, settings in job.cases.items()}
+    """Return a case for each of the settings, by name."""
+    return {name: open_case(settings, job) for name, settings in job.cases.items()}

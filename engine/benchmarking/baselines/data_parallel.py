@@ -7,6 +7,7 @@ optimizer state among the processes. Batch norms see one part of the batch: it i
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from engine.benchmarking.baselines.training import (
     MeasuredCase,
     Supplies,
     loss_of,
+    median_step,
     parameter_digests,
     timed,
     whole_network,
@@ -35,24 +37,33 @@ class DataParallelRun:
     """The whole network in each process.
 
     Args:
-        sharded: whether parameters, gradients and optimizer state are divided.
+        settings: ``sharded``, whether parameters, gradients and optimizer state are divided. If they are:
+            ``by_block``, whether each block is gathered by itself, else all at once; ``reshard``, whether blocks are
+            divided again between forward and backward. If not: ``bucket_mib``, how many MiB of gradients travel
+            together.
         job: what to train.
     """
 
-    def __init__(self, sharded: bool, job: Job) -> None:
+    def __init__(self, settings: Mapping[str, Any], job: Job) -> None:
+        sharded = settings["sharded"]
         self._job, self._supplies = job, Supplies(job)
         network = self._supplies.placed(whole_network(job))
         self._weights = parameter_digests(network)
         self._own = network
         if sharded:
             mesh = init_device_mesh(self._supplies.device.type, (job.workers,))
-            for block in network:
+            for block in network if settings["by_block"] else ():
                 if any(True for _ in block.parameters()):
-                    fully_shard(block, mesh=mesh)
+                    fully_shard(block, mesh=mesh, reshard_after_forward=settings["reshard"])
             self._network: torch.nn.Module = fully_shard(network, mesh=mesh)
         else:
             # The running statistics of each process are its own, which spares their exchange.
-            self._network = DistributedDataParallel(network, broadcast_buffers=False, gradient_as_bucket_view=True)
+            self._network = DistributedDataParallel(
+                network,
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+                bucket_cap_mb=settings["bucket_mib"],
+            )
         self._casting = Casting(self._network, job.recipe.numerics.precision, self._supplies.device)
         self._optimizer = self._supplies.optimizer(self._network.parameters())
         if sharded:
@@ -77,6 +88,10 @@ class DataParallelRun:
     def run(self, steps: int) -> dict[str, Any]:
         """As `MeasuredCase.run`."""
         return timed(self._step, steps, self._supplies.device, dist.barrier)
+
+    def attempt(self, steps: int, check: bool) -> dict[str, Any]:
+        """As `AttemptedCase.attempt`; how gradients travel does not change what they are, so nothing is checked."""
+        return {"seconds": median_step(self._step, steps, self._supplies.device, dist.barrier), "wrong": ""}
 
     def _step(self) -> float:
         batch = self._part(self._supplies.batches.batch(self._next))
@@ -103,7 +118,12 @@ class DataParallelRun:
         """Nothing was started."""
 
 
+def open_case(settings: Mapping[str, Any], job: Job) -> DataParallelRun:
+    """Return a case; the processes of the job have met."""
+    return DataParallelRun(settings, job)
+
+
 def open_cases(job: Job) -> dict[str, MeasuredCase]:
-    """Return a case for each setting of ``sharded``, by name."""
+    """Let the processes meet, and return a case for each of the settings, by name."""
     meet(job)
-    return {name: DataParallelRun(settings["sharded"], job) for name, settings in job.cases.items()}
+    return {name: open_case(settings, job) for name, settings in job.cases.items()}

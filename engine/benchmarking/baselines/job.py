@@ -10,7 +10,7 @@ from typing import Any, Literal
 from engine.data import Facts
 from engine.recipes import Plan, Recipe, plan_from_dict, plan_to_dict, recipe_from_dict, recipe_to_dict
 
-Kind = Literal["engine", "checkpointing", "pipelines", "data_parallel"]
+Kind = Literal["engine", "checkpointing", "pipelines", "data_parallel", "block_times"]
 
 
 @dataclass(frozen=True)

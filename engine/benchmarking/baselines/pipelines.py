@@ -1,20 +1,21 @@
-"""GPipe and 1F1B, as torch.distributed.pipelining has them: a stage of the network in each process.
+"""Pipelines, as torch.distributed.pipelining has them: one or more stages of the network in each process.
 
-The stages are balanced by the measured time of the blocks, forward and backward. Each case divides its batch into
-micro-batches, whose batch norms see less than the whole batch: with more than one it is not quite the same training.
+Which schedule, how many micro-batches and which cut are found by running them; see
+`engine.benchmarking.settings_search`. A case divides its batch into micro-batches, whose batch norms see less than the
+whole batch: with more than one it is not quite the same training.
 """
 
 from __future__ import annotations
 
 import os
 import statistics
-import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
+from torch.distributed import pipelining
 
 from engine.benchmarking.baselines.job import Job
 from engine.benchmarking.baselines.live_activations import LiveActivations
@@ -24,46 +25,64 @@ from engine.benchmarking.baselines.training import (
     MeasuredCase,
     Supplies,
     loss_of,
+    median_step,
     parameter_digests,
     timed,
     whole_network,
 )
-from engine.learners.hooks import statistics_untracked
-from engine.partition import balance
+from engine.benchmarking.schedules import SCHEDULES
+from engine.data import Batch
+from engine.errors import PlanError
 
-_SCHEDULES = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}
-_TIMED = 3
+# What counts as another gradient, in shares of its norm: far more than an order of additions makes, far less than a
+# micro-batch that is missing or counted twice.
+_DEVIATION = {torch.float32: 0.01, torch.bfloat16: 0.1}
+# Gradients that are nought but for rounding, as before a batch norm, are judged by this share of the whole gradient.
+_NOUGHT = 1e-3
 
 
 class PipelineRun:
-    """One schedule with so many micro-batches.
+    """One schedule, with so many micro-batches, at one cut.
 
     Args:
-        schedule: ``gpipe`` or ``1f1b``.
-        micro_batches: of a batch.
-        bounds: the blocks at which stages begin, and the number of blocks.
+        settings: ``schedule``, a word of `SCHEDULES`; ``micro_batches`` of a batch; ``bounds``, the blocks at which
+            stages begin, and the number of blocks.
         job: what to train.
+
+    Raises:
+        PlanError: this torch has no such schedule.
+        ValueError: the schedule cannot run so many micro-batches.
     """
 
-    def __init__(self, schedule: str, micro_batches: int, bounds: list[int], job: Job) -> None:
+    def __init__(self, settings: Mapping[str, Any], job: Job) -> None:
         self._job, self._supplies = job, Supplies(job)
-        self._first, self._last = job.rank == 0, job.rank == job.workers - 1
-        body = whole_network(job)[bounds[job.rank] : bounds[job.rank + 1]]
-        self._body = self._supplies.placed(body)
-        stage = PipelineStage(
-            Casting(self._body, job.recipe.numerics.precision, self._supplies.device),
-            job.rank,
-            job.workers,
-            self._supplies.device,
-        )
-        self._schedule = _SCHEDULES[schedule](stage, micro_batches, loss_fn=loss_of)
-        self._optimizer = self._supplies.optimizer(self._body.parameters())
+        schedule, bounds = SCHEDULES[settings["schedule"]], settings["bounds"]
+        self._micro_batches = settings["micro_batches"]
+        made = getattr(pipelining, schedule.torch_class, None)
+        if made is None:
+            raise PlanError(f"torch {torch.__version__} has no {schedule.torch_class}")
+        mine, count = schedule.stages_of(job.rank, job.workers), job.workers * schedule.stages_per_worker
+        self._first, self._last = 0 in mine, count - 1 in mine
+        network = whole_network(job)
+        self._bodies: list[nn.Module] = [
+            self._supplies.placed(network[bounds[stage] : bounds[stage + 1]]) for stage in mine
+        ]
+        precision, device = job.recipe.numerics.precision, self._supplies.device
+        stages = [
+            pipelining.PipelineStage(Casting(body, precision, device), stage, count, device)
+            for stage, body in zip(mine, self._bodies, strict=True)
+        ]
+        self._schedule = made(stages if schedule.takes_list else stages[0], self._micro_batches, loss_fn=loss_of)
+        self._parameters = {name: each for body in self._bodies for name, each in body.named_parameters()}
+        self._optimizer = self._supplies.optimizer(self._parameters.values())
         self._next = 0
 
     def prepare(self) -> dict[str, Any]:
-        """As `MeasuredCase.prepare`; the last process alone sees the loss, a mean over micro-batches."""
+        """As `MeasuredCase.prepare`; one process alone sees the loss, a mean over micro-batches."""
         weights = self.digests()
-        saved = LiveActivations(lambda: [*self._body.parameters(), *self._body.buffers()])
+        saved = LiveActivations(
+            lambda: [each for body in self._bodies for each in (*body.parameters(), *body.buffers())]
+        )
         with saved.counting():
             loss = self._step()
         name = f"stage{self._job.rank}"
@@ -78,77 +97,78 @@ class PipelineRun:
         """As `MeasuredCase.run`."""
         return timed(self._step, steps, self._supplies.device, dist.barrier)
 
+    def attempt(self, steps: int, check: bool) -> dict[str, Any]:
+        """As `MeasuredCase.attempt`; the check is of the gradients, against those of plain accumulation."""
+        wrong = ""
+        if check:
+            batch = self._supplies.batches.batch(self._next)
+            self._compute(batch)
+            wrong = self._wrong_gradient(batch)
+            self._optimizer.zero_grad(set_to_none=True)
+        return {"seconds": median_step(self._step, steps, self._supplies.device, dist.barrier), "wrong": wrong}
+
     def _step(self) -> float | None:
         batch = self._supplies.batches.batch(self._next)
         self._next += 1
+        losses = self._compute(batch)
+        self._supplies.step(self._optimizer, batch)
+        return statistics.fmean(loss.item() for loss in losses) if losses else None
+
+    def _compute(self, batch: Batch) -> list[Tensor]:
         losses: list[Tensor] = []
         given = (self._supplies.inputs(batch),) if self._first else ()
         if self._last:
             self._schedule.step(*given, target=self._supplies.labels(batch), losses=losses)
         else:
             self._schedule.step(*given)
-        self._supplies.step(self._optimizer, batch)
-        return statistics.fmean(loss.item() for loss in losses) if losses else None
+        return losses
+
+    def _wrong_gradient(self, batch: Batch) -> str:
+        """Return which gradient differs from that of the uncut network, micro-batch after micro-batch; "" if none."""
+        network = self._supplies.placed(whole_network(self._job))
+        precision, device = self._job.recipe.numerics.precision, self._supplies.device
+        casting = Casting(network, precision, device)
+        drawn = _random_state(device)
+        images, labels = self._supplies.inputs(batch), self._supplies.labels(batch)
+        for part, own in zip(images.chunk(self._micro_batches), labels.chunk(self._micro_batches), strict=True):
+            (loss_of(casting(part), own) / self._micro_batches).backward()
+        if not torch.equal(drawn, _random_state(device)):
+            # Such as of dropout: two passes are never the same.
+            return ""
+        wanted = {name: each.grad for name, each in network.named_parameters()}
+        whole = torch.stack([each.norm() for each in wanted.values() if each is not None]).norm().item()
+        most = _DEVIATION[self._supplies.dtype]
+        for name, parameter in self._parameters.items():
+            right = wanted[name]
+            if right is None or parameter.grad is None:
+                if right is not parameter.grad:
+                    return (
+                        f"{name} has {'no' if parameter.grad is None else 'a'} gradient, unlike by plain accumulation"
+                    )
+                continue
+            share = (parameter.grad - right).norm().item() / max(right.norm().item(), _NOUGHT * whole)
+            if not share <= most:
+                return f"the gradient of {name} differs from that of plain accumulation by {share:.0%} of its norm"
+        return ""
 
     def digests(self) -> dict[str, str]:
-        """As `MeasuredCase.digests`, of this stage."""
-        return parameter_digests(self._body)
+        """As `MeasuredCase.digests`, of the stages of this process."""
+        return {name: digest for body in self._bodies for name, digest in parameter_digests(body).items()}
 
     def close(self) -> None:
         """Nothing was started."""
 
 
-def block_seconds(job: Job) -> list[float]:
-    """Return the median time of each block of the network, forward and backward, on one batch."""
-    supplies = Supplies(job)
-    network = supplies.placed(whole_network(job))
-    features = supplies.inputs(supplies.batches.batch(0))
-    found: list[float] = []
-    with statistics_untracked(network):
-        for block in network:
-            casting = Casting(block, job.recipe.numerics.precision, supplies.device)
-            taken = []
-            for _ in range(_TIMED):
-                entering = features.detach().requires_grad_(bool(found))
-                taken.append(_seconds(casting, entering, supplies.device))
-            found.append(statistics.median(taken))
-            with torch.no_grad():
-                features = casting(features)
-    return found
+def _random_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
-def _seconds(block: nn.Module, features: Tensor, device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    started = time.perf_counter()
-    given = block(features)
-    if given.requires_grad:
-        given.backward(torch.ones_like(given))
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started
-
-
-def stage_bounds(seconds: list[float], stages: int) -> list[int]:
-    """Return where stages begin and the number of blocks, so that the slowest stage is as fast as possible.
-
-    The classifier, the last block, stays with the one before, as in the engine's own cuts.
-    """
-    units = [*seconds[:-2], seconds[-2] + seconds[-1]]
-    inner = balance(lambda stage, start, stop: sum(units[start:stop]), len(units), stages)
-    return [0, *inner, len(seconds)]
+def open_case(settings: Mapping[str, Any], job: Job) -> PipelineRun:
+    """Return a case; the processes of the job have met."""
+    return PipelineRun(settings, job)
 
 
 def open_cases(job: Job) -> dict[str, MeasuredCase]:
-    """Return a case for each ``schedule`` and number of ``micro_batches`` in the settings, by name."""
+    """Let the processes meet, and return a case for each of the settings, by name."""
     meet(job)
-    # Measured by one process, so that all agree.
-    seconds = torch.zeros(len(whole_network(job)), dtype=torch.float64, device=job.device)
-    if job.rank == 0:
-        seconds.copy_(torch.tensor(block_seconds(job), dtype=torch.float64))
-    dist.broadcast(seconds, 0)
-    bounds = stage_bounds(seconds.tolist(), job.workers)
-    return {
-        name: PipelineRun(settings["schedule"], settings["micro_batches"], bounds, job)
-        for name, settings in job.cases.items()
-    }
+    return {name: open_case(settings, job) for name, settings in job.cases.items()}

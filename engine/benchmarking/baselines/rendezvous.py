@@ -32,3 +32,16 @@ def meet(job: Job) -> None:
         world_size=job.workers,
         timeout=datetime.timedelta(seconds=job.timeout_seconds),
     )
+
+
+def first_reason(reason: str) -> str:
+    """Return the reason of the first process that has one, the same in all that met; "" if none has any.
+
+    Args:
+        reason: of this process; "" if it has none.
+    """
+    if not dist.is_available() or not dist.is_initialized():
+        return reason
+    reasons: list[str] = [""] * dist.get_world_size()
+    dist.all_gather_object(reasons, reason)
+    return next(filter(None, reasons), "")

@@ -6,8 +6,10 @@ engine does besides, such as counting hits, baselines are spared.
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -51,15 +53,35 @@ class MeasuredCase(Protocol):
         """End what was started."""
 
 
+class AttemptedCase(MeasuredCase, Protocol):
+    """A way of training whose settings are searched by running them."""
+
+    def attempt(self, steps: int, check: bool) -> dict[str, Any]:
+        """Train some steps to see how good these settings are.
+
+        Args:
+            steps: that are timed.
+            check: make sure first that the training is right; may take as long as several steps.
+
+        Returns:
+            ``seconds`` of a step, a median; ``wrong``, what is wrong with the training, "" if nothing is or nobody
+            asked; ``kept``, bytes that autograd keeps at most at one time, if they decide, too.
+        """
+
+
 class Supplies:
     """Images, labels and learning rates of successive steps.
 
     Args:
         job: which batches, and on which device.
+
+    Attributes:
+        dtype: in which the recipe computes.
     """
 
     def __init__(self, job: Job) -> None:
         self.recipe, self.device = job.recipe, torch.device(job.device)
+        self.dtype = DTYPES[job.recipe.numerics.precision]
         self.batches = Batches.read(job.batches)
         self._augmenter = Augmenter(job.recipe.data.augmentation, job.facts, job.recipe.seed, self.device)
         self._format = torch.channels_last if job.recipe.numerics.channels_last else torch.contiguous_format
@@ -168,3 +190,30 @@ def timed(
         "waiting": [max(0.0, 1 - busy / elapsed)] if on_cpu else None,
         "device_bytes": None if on_cpu else torch.cuda.max_memory_allocated(device),
     }
+
+
+def median_step(
+    step: Callable[[], object], steps: int, device: torch.device, together: Callable[[], object] = lambda: None
+) -> float:
+    """Return the median seconds from the end of one step to that of the next, after one step that is not counted.
+
+    Args:
+        step: trains one step.
+        steps: to time; no worker waits for another between them but as the step itself makes it wait.
+        device: where the worker computes.
+        together: waits for the other workers, before and after.
+    """
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    step()
+    together()
+    ends = [now()]
+    for _ in range(steps):
+        step()
+        ends.append(now())
+    together()
+    return statistics.median(after - before for before, after in pairwise(ends))

@@ -1,7 +1,9 @@
 """One process of a job: it is told over standard input what to do, and answers over standard output.
 
-A line of JSON each way: first the job, then requests such as ``{"do": "run", "case": "ddp", "steps": 10}``. Between
-requests the process waits in a read and uses no processor. It ends when standard input does, and with its parent.
+A line of JSON each way: first the job, then requests such as ``{"do": "run", "case": "ddp", "steps": 10}``, of a case
+of the job, or ``{"do": "attempt", "settings": {...}, "steps": 3, "check": true}``, of one that lives no longer.
+Between requests the process waits in a read and uses no processor. It ends when standard input does, and with its
+parent.
 """
 
 from __future__ import annotations
@@ -64,9 +66,11 @@ def _serve(values: dict[str, Any], answers: TextIO) -> None:
         answer(answers, {"ready": True})
         for line in sys.stdin:
             request = json.loads(line)
-            case = cases[request["case"]]
             try:
-                found = _do(case, request)
+                if request["do"] == "attempt":
+                    found = _attempt(module, job, request)
+                else:
+                    found = _do(cases[request["case"]], request)
             except Exception as error:
                 found = _failure(error)
             # Let the processes that wait hold little, since there are many of them.
@@ -74,6 +78,26 @@ def _serve(values: dict[str, Any], answers: TextIO) -> None:
             give_back_freed_memory()
             answer(answers, found)
         for case in cases.values():
+            case.close()
+
+
+def _attempt(module: Any, job: Any, request: dict[str, Any]) -> dict[str, Any]:
+    from engine.benchmarking.baselines.rendezvous import first_reason
+
+    case, refused = None, ""
+    try:
+        case = module.open_case(request["settings"], job)
+    except Exception as error:
+        refused = _failure(error)["error"]
+    # Those that could begin would wait in vain for one that could not.
+    refused = first_reason(refused)
+    try:
+        if case is None or refused:
+            return {"refused": refused}
+        found: dict[str, Any] = case.attempt(request["steps"], request["check"])
+        return found
+    finally:
+        if case is not None:
             case.close()
 
 
