@@ -61,6 +61,8 @@ class LearnerSize:
         forward_seconds: modelled, of the body's forward pass.
         seconds: modelled, of the whole step.
         trunk: share of the forward pass up to the last branch that is a learner of its own; 1 where there is none.
+        again_activations: what the backward pass keeps beyond all other activations at one time, of blocks that it runs
+            again.
     """
 
     name: str
@@ -79,11 +81,12 @@ class LearnerSize:
     forward_seconds: float = 0.0
     seconds: float = 0.0
     trunk: float = 1.0
+    again_activations: int = 0
 
     @property
     def activations(self) -> int:
-        """All that autograd keeps."""
-        return self.body_activations + self.auxiliary_activations
+        """All that is kept for the backward pass, at most at one time."""
+        return self.body_activations + self.auxiliary_activations + self.again_activations
 
     @property
     def peak(self) -> int:
@@ -155,6 +158,7 @@ def _size(recipe: Recipe, facts: Facts, team: Team, summary: LearnerSummary) -> 
         step.forward_seconds,
         modelled_seconds(step.ledger.macs, step.ledger.moved),
         step.trunk,
+        step.again_activations,
     )
 
 
@@ -166,10 +170,14 @@ class _Step:
         self.ledger = Ledger()
         ends = self._ends_of_forks(learner, recipe, facts)
         role, check = Role(learner.name, recipe.seed, learner.name), ImmediateCheck()
-        propagation = Propagation(role, body, objective, torch.float32, _META, MemoryMeter(()), check)
+        # The meta device lacks autocast.
+        numerics = dataclasses.replace(recipe.numerics, precision="float32")
+        own = [*body.parameters(), *body.buffers(), *objective.parameters(), *objective.buffers()]
+        memory = MemoryMeter(own, numerics)
+        propagation = Propagation(role, body, objective, numerics, _META, memory, check)
+        kept = memory.live or SavedStorages(own)
         # Not step 0, in which some methods measure more.
         batch = Batch(np.empty(0), np.empty(0), np.empty(0), "train", 0, 1)
-        kept = SavedStorages([*body.parameters(), *body.buffers(), *objective.parameters(), *objective.buffers()])
         features = [message for message in _messages(team, learner.name, "forward") if message.name != BATCH]
         heard = [*_messages(team, learner.name, "update"), *_messages(team, learner.name, "learn")]
         with self.ledger, kept.counting(), in_precision(DTYPES[recipe.numerics.precision]):
@@ -192,8 +200,10 @@ class _Step:
             messages = {message.name: _tensor(message) for message in heard}
             context = Context(labels, pixels, messages)
             value = propagation.value(pending, context)
-            self.auxiliary_activations = kept.bytes - self.body_activations
+            saved = kept.bytes
+            self.auxiliary_activations = saved - self.body_activations
             value.total.backward()
+            self.again_activations = memory.live.peak - saved if memory.live else 0
         lowered = in_precision(DTYPES[recipe.numerics.precision])
         objective.eval()
         with Ledger(), lowered, torch.no_grad(), layer_macs(objective) as macs:

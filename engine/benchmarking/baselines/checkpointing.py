@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint_sequential
 
 from engine.benchmarking.baselines.job import Job
-from engine.benchmarking.baselines.live_activations import LiveActivations
+from engine.learners.live_activations import LiveActivations
 from engine.benchmarking.baselines.training import (
     Casting,
     MeasuredCase,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
 
 from engine.benchmarking.baselines.job import Job
-from engine.benchmarking.baselines.live_activations import LiveActivations
+from engine.learners.live_activations import LiveActivations
 from engine.benchmarking.baselines.rendezvous import meet
 from engine.benchmarking.baselines.training import (
     Casting,
