@@ -1,8 +1,8 @@
 """Recomputation of blocks: what a backward pass needs is computed anew, instead of being kept from the forward pass.
 
-Only the input of a group of blocks is kept (Chen et al. 2016, arXiv 1604.06174). When the backward pass reaches the
-group, its blocks run forward once more, from the same random numbers and in the same precision, and give autograd what
-it had saved the first time. The graph is that of the first pass, so hooks and losses on features inside a group see
+Only inputs and outputs of groups of blocks are kept (Chen et al. 2016, arXiv 1604.06174). When the backward pass
+reaches a group, its blocks run forward once more, from the same random numbers and in the same precision, until autograd
+has what it had saved the first time. The graph is that of the first pass, so hooks and losses on features inside a group see
 what they would see without all this, and no number differs.
 """
 
@@ -69,6 +69,7 @@ class Recomputation:
         version = features._version
         with torch.autograd.graph.saved_tensors_hooks(run.pack, _unpacked):
             output = _through(group, features)
+        run.keep_output(output)
         if features._version != version:
             raise RecipeError(
                 f"numerics.recompute: a block of type {type(group[0]).__name__} changes its input in place, so it "
@@ -135,45 +136,90 @@ class _Group:
         return isinstance(tensor, nn.Parameter) or _storage(tensor) in self._buffers
 
     def pack(self, tensor: Tensor) -> _Saved | Tensor:
+        """Return what autograd holds instead of a tensor."""
         if self._is_there_anyway(tensor):
             return tensor
-        saved = _Saved(self)
+        saved = _Saved(self, tensor)
         self._saved.append(weakref.ref(saved))
         return saved
 
-    def fill(self) -> None:
-        """Run the blocks again, and give what they save to those that wait for it."""
-        found: list[Tensor] = []
+    def keep_output(self, output: Tensor) -> None:
+        """Keep what the group gives where autograd asks for it: the next group does so anyway, as its input.
 
-        def collect(tensor: Tensor) -> Tensor:
+        Most blocks end with a ReLU that needs its own result alone, and which so is not run again.
+        """
+        for reference in self._saved:
+            saved = reference()
+            if saved is not None and saved.place is not None and saved.place.holds(output):
+                saved.take(output.detach(), self._memory)
+
+    def fill(self) -> None:
+        """Run the blocks again as far as need be, and give what they save to those that wait for it."""
+        waiting = {number: saved for number, reference in enumerate(self._saved) if (saved := reference()) is not None}
+        last = max(number for number, saved in waiting.items() if saved.tensor is None)
+        found: dict[int, Tensor] = {}
+        count = 0
+
+        def collect(tensor: Tensor) -> None:
+            nonlocal count
             if not self._is_there_anyway(tensor):
-                found.append(tensor.detach())
-            return tensor
+                if count in waiting and waiting[count].tensor is None:
+                    found[count] = tensor.detach()
+                count += 1
+                if count > last:
+                    raise _Enough
 
         features = self._input.detach().requires_grad_(self._needs_gradient)
-        with torch.autograd.graph.saved_tensors_hooks(collect, _never):
+        with contextlib.suppress(_Enough), torch.autograd.graph.saved_tensors_hooks(collect, _never):
             self._again(self._blocks, features)
-        assert len(found) == len(self._saved), f"{len(found)} tensors the second time, {len(self._saved)} the first"
-        for reference in self._saved:
-            # Let go of, one by one, what nobody waits for any more.
-            tensor, saved = found.pop(0), reference()
-            if saved is not None:
-                saved.tensor, saved.followed = tensor, self._memory.follow(tensor)
+        assert count > last, f"{count} tensors the second time, more than {last} the first"
+        for number, tensor in found.items():
+            waiting[number].take(tensor, self._memory)
+        waiting.clear()
+        found.clear()
 
 
 class _Saved:
     """Stands in for a saved tensor until the backward pass asks for it; autograd drops it when it frees the graph."""
 
-    def __init__(self, group: _Group) -> None:
+    def __init__(self, group: _Group, tensor: Tensor) -> None:
         self._group = group
+        self.place: _Place | None = _Place(tensor)
         self.tensor: Tensor | None = None
-        self.followed: object = None
+        self._followed: object = None
+
+    def take(self, tensor: Tensor, memory: MemoryMeter) -> None:
+        """Hold the tensor itself."""
+        self.tensor, self._followed, self.place = tensor, memory.follow(tensor), None
 
     def unpack(self) -> Tensor:
+        """Return the tensor."""
         if self.tensor is None:
             self._group.fill()
         assert self.tensor is not None
         return self.tensor
+
+
+class _Place:
+    """Where the values of a tensor lie, without holding them."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        # Alive as long as anybody holds the values; another storage may get the address of one that is gone.
+        self._storage = weakref.ref(tensor.untyped_storage())
+        self._layout = _layout(tensor)
+
+    def holds(self, tensor: Tensor) -> bool:
+        """Return whether these are the values of a tensor."""
+        storage = self._storage()
+        return storage is not None and storage._cdata == _storage(tensor) and self._layout == _layout(tensor)
+
+
+class _Enough(Exception):
+    """All that is asked for has been computed anew."""
+
+
+def _layout(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.dtype, tensor.shape, tensor.stride(), tensor.storage_offset()
 
 
 def _storage(tensor: Tensor) -> int:
