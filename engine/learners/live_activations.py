@@ -24,8 +24,12 @@ class LiveActivations:
     """
 
     def __init__(self, own: Iterable[Tensor] | Callable[[], Iterable[Tensor]]) -> None:
-        standing = None if callable(own) else {_place(each) for each in own}
-        self._places = lambda: {_place(each) for each in own()} if callable(own) else standing
+        self._places: Callable[[], set[int]]
+        if callable(own):
+            self._places = lambda: {_place(each) for each in own()}
+        else:
+            standing = {_place(each) for each in own}
+            self._places = lambda: standing
         self._holders: dict[int, int] = {}
         self._bytes: dict[int, int] = {}
         self.peak = 0

@@ -1,9 +1,9 @@
 """Recomputation of blocks: what a backward pass needs is computed anew, instead of being kept from the forward pass.
 
 Only inputs and outputs of groups of blocks are kept (Chen et al. 2016, arXiv 1604.06174). When the backward pass
-reaches a group, its blocks run forward once more, from the same random numbers and in the same precision, until autograd
-has what it had saved the first time. The graph is that of the first pass, so hooks and losses on features inside a group see
-what they would see without all this, and no number differs.
+reaches a group, its blocks run forward once more, from the same random numbers and in the same precision, until
+autograd has what it had saved the first time. The graph is that of the first pass, so hooks and losses on features
+inside a group see what they would see without all this, and no number differs.
 """
 
 from __future__ import annotations
@@ -106,9 +106,7 @@ def grouped(blocks: Sequence[nn.Module], size: int, keeps_last: bool) -> list[Se
     units = [blocks[index : index + 1] for index in range(len(blocks))]
     if keeps_last and len(units) > 1:
         units[-2:] = [blocks[-2:]]
-    return [
-        [block for unit in units[start : start + size] for block in unit] for start in range(0, len(units), size)
-    ]
+    return [[block for unit in units[start : start + size] for block in unit] for start in range(0, len(units), size)]
 
 
 class _Group:
@@ -146,7 +144,7 @@ class _Group:
     def keep_output(self, output: Tensor) -> None:
         """Keep what the group gives where autograd asks for it: the next group does so anyway, as its input.
 
-        Most blocks end with a ReLU that needs its own result alone, and which so is not run again.
+        Most blocks end with a ReLU that needs its own result alone, so that it does not have to be run again.
         """
         for reference in self._saved:
             saved = reference()

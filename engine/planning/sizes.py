@@ -7,6 +7,7 @@ themselves and what the allocator keeps.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -162,6 +163,16 @@ def _size(recipe: Recipe, facts: Facts, team: Team, summary: LearnerSummary) -> 
     )
 
 
+class _Propagation(Propagation):
+    """Forward and backward passes on the meta device, which lacks autocast."""
+
+    precision = torch.float32
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """Return a block in which the networks compute in the recipe's precision."""
+        return in_precision(self.precision)
+
+
 class _Step:
     """One step of a learner on the meta device, by the forward and backward passes of the learner itself."""
 
@@ -170,11 +181,11 @@ class _Step:
         self.ledger = Ledger()
         ends = self._ends_of_forks(learner, recipe, facts)
         role, check = Role(learner.name, recipe.seed, learner.name), ImmediateCheck()
-        # The meta device lacks autocast.
         numerics = dataclasses.replace(recipe.numerics, precision="float32")
         own = [*body.parameters(), *body.buffers(), *objective.parameters(), *objective.buffers()]
         memory = MemoryMeter(own, numerics)
-        propagation = Propagation(role, body, objective, numerics, _META, memory, check)
+        propagation = _Propagation(role, body, objective, numerics, _META, memory, check)
+        propagation.precision = DTYPES[recipe.numerics.precision]
         kept = memory.live or SavedStorages(own)
         # Not step 0, in which some methods measure more.
         batch = Batch(np.empty(0), np.empty(0), np.empty(0), "train", 0, 1)

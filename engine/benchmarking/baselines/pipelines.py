@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
 
 from engine.benchmarking.baselines.job import Job
-from engine.learners.live_activations import LiveActivations
 from engine.benchmarking.baselines.rendezvous import meet
 from engine.benchmarking.baselines.training import (
     Casting,
@@ -29,6 +28,7 @@ from engine.benchmarking.baselines.training import (
     whole_network,
 )
 from engine.learners.hooks import statistics_untracked
+from engine.learners.live_activations import LiveActivations
 from engine.partition import balance
 
 _SCHEDULES = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}
