@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
 
 from engine.errors import RecipeError
 from engine.paths import absolute
@@ -17,6 +18,20 @@ from engine.recipes.methods import Method
 from engine.recipes.optimizer import SGD, Cosine, Optimizer, Schedule
 from engine.recipes.settings import settings
 from engine.recipes.tasks import Classification, Task
+
+_MOST_BLOCKS = 4096
+
+
+def _recompute(value: Any) -> Any:
+    if value in ("none", "blocks") or (type(value) is int and 1 <= value <= _MOST_BLOCKS):
+        return value
+    near = difflib.get_close_matches(str(value).lower()[:_MOST_BLOCKS], ("none", "blocks"), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ", such as 4"
+    shown = repr(value) if len(repr(value)) < 100 else f"a {type(value).__name__}"
+    raise ValueError(f"found {shown}, expected 'none', 'blocks', or a number of blocks from 1 to {_MOST_BLOCKS}{hint}")
+
+
+Recompute = Annotated[Literal["none", "blocks"] | int, BeforeValidator(_recompute)]
 
 
 @settings
@@ -41,7 +56,7 @@ class Numerics:
     compile: bool = False
     """Compile each learner's networks with torch.compile; needs a C++ compiler."""
 
-    recompute: Literal["none", "blocks"] | Annotated[int, Field(ge=1, le=4096)] = "none"
+    recompute: Recompute = "none"
     """What is run forward once more on the way back instead of being kept: nothing, every block, or groups of so many
     blocks, of which only the inputs stay. Less memory, for up to a third more time; no weight changes by a bit, so a
     run can go on with another choice."""
