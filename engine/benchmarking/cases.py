@@ -155,7 +155,9 @@ class EngineCases:
         threads = recipe.numerics.threads
         together = min(self._machine.cores, max([1, *self.worker_counts]) * threads)
         for count in sorted({threads, threads if self._machine.gpus else together}):
-            changed = dataclasses.replace(recipe, numerics=dataclasses.replace(recipe.numerics, threads=count))
+            # With which all is compared: nothing is run again, whatever the recipe says.
+            numerics = dataclasses.replace(recipe.numerics, threads=count, recompute="none")
+            changed = dataclasses.replace(recipe, numerics=numerics)
             words = "" if self._machine.gpus else f", {count} thread{'s' if count > 1 else ''}"
             self._alone(f"end to end, one device{words}", "end_to_end", changed, None)
 

@@ -62,13 +62,13 @@ class MemoryMeter:
 
     def __init__(self, own: Iterable[torch.Tensor], numerics: Numerics, steps: int = 1) -> None:
         self._own = list(own)
-        self._left, self._recomputes = steps, numerics.recomputed_blocks > 0
+        self._left, self._recomputed = steps, numerics.recomputed_blocks
         self._saved = self._counter()
         self._bytes: dict[str, int] = {}
 
     def _counter(self) -> SavedActivations | LiveActivations:
         own = self._own if self._left else []
-        return LiveActivations(own) if self._recomputes else SavedActivations(own)
+        return LiveActivations(own) if self._recomputed else SavedActivations(own)
 
     @property
     def live(self) -> LiveActivations | None:
@@ -120,8 +120,10 @@ class MemoryMeter:
 
     def state(self) -> dict[str, Any]:
         """Return what was measured, and how many steps are still to be, as JSON values."""
-        return {"bytes": dict(self._bytes), "left": self._left}
+        found: dict[str, Any] = {"bytes": dict(self._bytes), "left": self._left}
+        return found | ({"recomputed": self._recomputed} if self._recomputed else {})
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up what was measured before an interruption."""
-        self._bytes, self._left = dict(state["bytes"]), state["left"]
+        """Take up what was measured before an interruption, unless the run goes on with other blocks run again."""
+        if state.get("recomputed", 0) == self._recomputed:
+            self._bytes, self._left = dict(state["bytes"]), state["left"]

@@ -112,6 +112,16 @@ def test_a_student_is_taught_the_same(train: Train) -> None:
 
 
 @pytest.mark.slow
+def test_replicas_exchange_their_statistics_once_more(tmp_path: Path) -> None:
+    results = []
+    for recompute in ("none", "blocks"):
+        words = [*SMALL, *CUT, f"numerics.recompute={recompute}", "plan.replicas=2"]
+        recipe, plan = engine.apply_overrides(engine.load_recipe("end_to_end_digits"), engine.Plan(), words)
+        results.append(engine.train(recipe, plan, tmp_path / recompute))
+    assert_same(*results)
+
+
+@pytest.mark.slow
 def test_ray_gives_the_same(train: Train, tmp_path: Path) -> None:
     words = [*SMALL, *CUT, BLOCKS, "plan.executor=ray", "plan.window=3"]
     recipe, plan = engine.apply_overrides(engine.load_recipe("end_to_end_digits"), engine.Plan(), words)

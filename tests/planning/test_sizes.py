@@ -158,7 +158,7 @@ def test_other_networks_agree_with_real_learners(fields: tuple[str, ...], num_se
         "dhm_cifar100_resnet32 method.branch_learners=true numerics.recompute=blocks",
         "gkt_cifar100_resnet50 backbone.name=resnet20 numerics.recompute=blocks",
         "one_cifar100_resnet50 backbone.name=resnet20 numerics.recompute=2",
-        "greedy_cifar10_resnet32_k4 backbone.name=densenet_bc_40_12 method.cuts=balanced_time numerics.recompute=blocks",
+        "end_to_end_cifar10_resnet32 backbone.name=densenet_bc_40_12 numerics.recompute=blocks",
     ],
 )
 def test_every_kind_of_method_agrees_with_real_learners(words: str) -> None:

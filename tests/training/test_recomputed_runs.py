@@ -24,5 +24,8 @@ def test_a_run_goes_on_with_blocks_that_are_run_again(
     straight = engine.train(recipe, plan, tmp_path / "straight")
     assert resumed.weights_sha256 == straight.weights_sha256
     assert resumed.test_score == straight.test_score
+    runs = [engine.load(tmp_path / name) for name in ("stopped", "straight")]
+    kept = [run.checkpoint.states["segment0"].extra["memory"]["bytes"]["saved_activations"] for run in runs]
+    assert kept[0] < 0.8 * kept[1]
     # What is on the disk says how the run went on.
     assert engine.load(tmp_path / "stopped").recipe.numerics.recompute == "blocks"
