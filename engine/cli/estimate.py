@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "fields", metavar="field=value", nargs="*", default=[], help="changes, such as data.batch_size=256"
     )
     parser.add_argument("--k", metavar="K,K", help="numbers of segments; 1,2,4,8 and the recipe's unless given")
-    parser.add_argument("--gpu-memory", metavar="16GB", help="find the smallest K and the largest batch that fit")
+    parser.add_argument(
+        "--gpu-memory", metavar="16GB", help="find the fastest way, the smallest K and the largest batch that fit"
+    )
     parser.add_argument("--gpus", metavar="N", help="number of devices; one for each learner unless given")
     parser.add_argument("--profile", action="store_true", help="time real blocks and segments for some seconds")
 
@@ -54,6 +57,7 @@ def run(options: argparse.Namespace) -> Outcome:
     recipe, plan = apply_overrides(load_recipe(options.recipe), Plan(), options.fields)
     recipe = with_absolute_paths(recipe)
     from engine.cli.estimate_lines import estimate_lines
+    from engine.planning.choosing import fastest_that_fits
     from engine.planning.estimate import estimate_team, segment_counts, with_segments
     from engine.planning.fitting import largest_batch, smallest_that_fits
     from engine.planning.known_images import known_facts
@@ -61,20 +65,35 @@ def run(options: argparse.Namespace) -> Outcome:
 
     facts, assumed = known_facts(recipe)
     check_replicable(recipe, facts, plan)
+    looked = segment_counts(recipe, facts, counts)
     teams = [
         estimate_team(with_segments(recipe, count, facts) if count else recipe, facts, plan, devices)
-        for count in segment_counts(recipe, facts, counts)
+        for count in looked
     ]
     cuts = _cuts(recipe, facts, plan, teams, options.profile)
     whole = _end_to_end_seconds(recipe, facts, plan, teams)
     fits: dict[str, Any] = {}
     if memory is not None:
         smallest = smallest_that_fits(teams, memory)
+        # Who has not said how many there are may have one, or one for each learner.
+        numbers = [devices] if devices else [1, None]
+        choices = fastest_that_fits(recipe, facts, plan, numbers, memory, looked)
         fits = {
             "gpu_memory": memory,
             "smallest_num_segments": smallest.num_segments if smallest else None,
             "num_segments": [team.num_segments for team in teams if team.needed <= memory],
             "any": smallest is not None,
+            "fastest": [
+                {
+                    "devices": number,
+                    "num_segments": choice.team.num_segments,
+                    "fields": choice.fields,
+                    "needed": choice.team.needed,
+                    "speed_up": whole / choice.team.seconds,
+                }
+                for number, choice in zip(numbers, choices, strict=True)
+                if choice is not None
+            ],
             "largest_batch": largest_batch(recipe, facts, plan, devices, memory),
         }
     values = {
@@ -100,9 +119,14 @@ def run(options: argparse.Namespace) -> Outcome:
 
 
 def _end_to_end_seconds(recipe: Recipe, facts: Facts, plan: Plan, teams: Sequence[TeamEstimate]) -> float:
-    """Return the modelled seconds of a step on one device without any cut."""
+    """Return the modelled seconds of a step on one device without any cut, and with nothing run again."""
     from engine.planning.estimate import estimate_team, with_segments
 
+    if recipe.numerics.recomputed_blocks:
+        recipe = dataclasses.replace(recipe, numerics=dataclasses.replace(recipe.numerics, recompute="none"))
+        if teams[0].num_segments is None:
+            return estimate_team(recipe, facts, plan).total_seconds
+        teams = [dataclasses.replace(teams[0], num_segments=0)]
     if teams[0].num_segments is None:
         return teams[0].total_seconds
     uncut = next((team for team in teams if team.num_segments == 1), None)

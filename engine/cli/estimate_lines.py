@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _MEBIBYTE = 1 << 20
 _MOST_BLOCK_LETTERS = 60
+# Cuts for which a recipe has a word.
+_BY_RULE = ("balanced_layers", "balanced_memory", "balanced_time")
 
 
 def estimate_lines(
@@ -143,9 +145,9 @@ def _cuts(cuts: Sequence[CutEstimate], path: str) -> list[str]:
     rows += [
         (str(cut.num_segments), cut.rule, f"{cut.memory:.3f}", f"{cut.speed_up:.2f}x", _shortened(",".join(cut.blocks)))
         for cut in cuts
-        if cut.rule != MEASURED
+        if cut.rule in _BY_RULE
     ]
-    # The measured ones are meant to be copied.
+    # The others are meant to be copied.
     rows += [
         (
             str(cut.num_segments),
@@ -155,7 +157,7 @@ def _cuts(cuts: Sequence[CutEstimate], path: str) -> list[str]:
             shlex.quote(",".join(cut.blocks)),
         )
         for cut in cuts
-        if cut.rule == MEASURED
+        if cut.rule not in _BY_RULE
     ]
     return aligned(rows)
 
@@ -185,6 +187,12 @@ def _fits(recipe: Recipe, teams: Sequence[TeamEstimate], fits: Mapping[str, Any]
     else:
         looked = ", ".join(str(team.num_segments) for team in teams if team.num_segments)
         lines.append(f"does not fit into {memory} at batch {batch:,}" + (f" with K = {looked}" if looked else ""))
+    for choice in fits["fastest"]:
+        where = "on one device" if choice["devices"] == 1 else f"on {choice['devices']} devices"
+        where = where if choice["devices"] else "with a device for each learner"
+        need = f"{choice['speed_up']:.2f}x the speed of end to end, {_mebibytes(choice['needed'])} MiB"
+        fields = " ".join(map(shlex.quote, choice["fields"])) or "the recipe as it is"
+        lines += [f"the fastest that fits {where} ({need}):", f"  {fields}"]
     largest = fits["largest_batch"]
     lines.append(
         f"largest batch of the recipe as it is: data.batch_size={largest}" if largest else "no batch of 2 images fits"

@@ -87,9 +87,9 @@ class Learner(Member):
         self._meters, self._timeline = Meters(), Timeline()
         self._pending: Pending | None = None
         own = [*self._named.values(), *self.body.buffers(), *self.objective.buffers()]
-        self._memory = MemoryMeter(own, 1 if self_distillation is None else _MEASURED_STEPS)
+        self._memory = MemoryMeter(own, recipe.numerics, 1 if self_distillation is None else _MEASURED_STEPS)
         check = loss_check(device, self.optimizer, at_once=role.may_leave or self.passes_gradients_on)
-        self._propagation = Propagation(role, self.body, self.objective, self._dtype, device, self._memory, check)
+        self._propagation = Propagation(role, self.body, self.objective, recipe.numerics, device, self._memory, check)
         self._steps = 0
         self._outputs = Outputs(role.states, self._dtype, device)
         body, objective, frozen, meters = self.body, self.objective, self._frozen, self._meters

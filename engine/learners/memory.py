@@ -8,6 +8,9 @@ from typing import Any
 
 import torch
 
+from engine.learners.live_activations import Kept, LiveActivations
+from engine.recipes import Numerics
+
 
 class SavedActivations:
     """Counts the bytes that autograd keeps for the backward pass.
@@ -52,19 +55,33 @@ class MemoryMeter:
 
     Args:
         own: parameters and buffers, which autograd keeps but which are no activations.
+        numerics: where blocks are run again, what is kept at most at one time counts: the backward pass keeps, too.
         steps: how many are measured; more than one where steps differ, as with blocks left out at random. The one that
             holds most counts.
     """
 
-    def __init__(self, own: Iterable[torch.Tensor], steps: int = 1) -> None:
+    def __init__(self, own: Iterable[torch.Tensor], numerics: Numerics, steps: int = 1) -> None:
         self._own = list(own)
-        self._left = steps
-        self._saved = SavedActivations(self._own)
+        self._left, self._recomputed = steps, numerics.recomputed_blocks
+        self._saved = self._counter()
         self._bytes: dict[str, int] = {}
+
+    def _counter(self) -> SavedActivations | LiveActivations:
+        own = self._own if self._left else []
+        return LiveActivations(own) if self._recomputed else SavedActivations(own)
+
+    @property
+    def live(self) -> LiveActivations | None:
+        """What is kept now, in the step that is being measured; None where nothing is run again."""
+        return self._saved if isinstance(self._saved, LiveActivations) else None
 
     def counting(self) -> contextlib.AbstractContextManager[None]:
         """Count what autograd keeps inside the block, until the last measurement."""
         return self._saved.counting() if self._left else contextlib.nullcontext()
+
+    def follow(self, tensor: torch.Tensor) -> Kept | None:
+        """Count a tensor that is kept for the backward pass by other means, until what is returned is dropped."""
+        return self.live.follow(tensor) if self._left and self.live is not None else None
 
     def measure(
         self, parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, kept: Mapping[str, int]
@@ -80,7 +97,7 @@ class MemoryMeter:
             return
         slots = [value for slots in optimizer.state.values() for value in slots.values()]
         found = {
-            "saved_activations": self._saved.bytes,
+            "saved_activations": self._saved.bytes if self.live is None else self.live.peak,
             "parameters": tensor_bytes(parameters.values()),
             "gradients": tensor_bytes(p.grad for p in parameters.values() if p.grad is not None),
             "optimizer": tensor_bytes(value for value in slots if isinstance(value, torch.Tensor)),
@@ -89,7 +106,7 @@ class MemoryMeter:
         if sum(found.values()) > sum(self._bytes.values()):
             self._bytes = found
         self._left -= 1
-        self._saved = SavedActivations(self._own if self._left else ())
+        self._saved = self._counter()
 
     def report(self, device: torch.device) -> dict[str, int]:
         """Return bytes by purpose; ``total`` is the device's own peak on a GPU and the sum on a CPU."""
@@ -103,8 +120,10 @@ class MemoryMeter:
 
     def state(self) -> dict[str, Any]:
         """Return what was measured, and how many steps are still to be, as JSON values."""
-        return {"bytes": dict(self._bytes), "left": self._left}
+        found: dict[str, Any] = {"bytes": dict(self._bytes), "left": self._left}
+        return found | ({"recomputed": self._recomputed} if self._recomputed else {})
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up what was measured before an interruption."""
-        self._bytes, self._left = dict(state["bytes"]), state["left"]
+        """Take up what was measured before an interruption, unless the run goes on with other blocks run again."""
+        if state.get("recomputed", 0) == self._recomputed:
+            self._bytes, self._left = dict(state["bytes"]), state["left"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,10 +15,15 @@ from engine.data import Batch
 from engine.learners.finite import LossCheck
 from engine.learners.hooks import OutputHooks, statistics_untracked
 from engine.learners.memory import MemoryMeter
+from engine.learners.numerics import DTYPES
+from engine.learners.recomputation import Recomputation
 from engine.learners.role import Role
 from engine.learners.self_distillation.passes import FIRST, Pass, Passes, SelfDistillation
 from engine.objectives import Context, Objective, ObjectiveValue
+from engine.recipes import Numerics
 from engine.streams import seeded
+
+_UNSCALED: Mapping[str, float] = {}
 
 
 @dataclass
@@ -63,7 +68,7 @@ class Propagation:
         role: whose random stream it draws from.
         body: the blocks.
         objective: the loss on the body's output.
-        dtype: of the computation.
+        numerics: precision of the computation, and what is run again on the way back.
         device: where it computes.
         memory: counts what autograd keeps.
         check: sees that the losses are finite.
@@ -74,15 +79,19 @@ class Propagation:
         role: Role,
         body: nn.Sequential,
         objective: Objective,
-        dtype: torch.dtype,
+        numerics: Numerics,
         device: torch.device,
         memory: MemoryMeter,
         check: LossCheck,
     ) -> None:
         self._role, self._body, self._objective = role, body, objective
+        dtype = DTYPES[numerics.precision]
         self._dtype, self._device, self._memory = dtype, device, memory
         self._hooks = OutputHooks(body, objective.hooks)
         self.check = check
+        self._recomputation: Recomputation | None = None
+        if numerics.recomputed_blocks:
+            self._recomputation = Recomputation(numerics.recomputed_blocks, device, self.autocast, memory)
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
     def draw_apart(self, replica: int) -> None:
@@ -106,14 +115,40 @@ class Propagation:
         # A pass has random numbers of its own; the first, those that a network which sees nothing else has.
         phase = "forward" if each is None or each.name == FIRST else f"forward {each.name}"
         with self._stream(batch, phase), self.autocast(), self._hooks.recording() as hooked:
-            if each is None or not (each.dropped or each.scales):
-                output = self._body(inputs)
-            else:
-                with scaled_branches(self._body, each.scales):
-                    output = run_without(self._body, inputs, each.dropped)
+            output = self._output(inputs, each)
             stated = "predictions" in self._role.states
             predictions = self._objective.predict(output) if stated else None
         return Pending(batch, None, None, output, predictions, hooked)
+
+    def _output(self, inputs: Tensor, each: Pass | None) -> Tensor:
+        dropped, scales = ((), {}) if each is None else (each.dropped, each.scales)
+        if self._recomputation is None and not (dropped or scales):
+            whole: Tensor = self._body(inputs)
+            return whole
+        with scaled_branches(self._body, scales):
+            if self._recomputation is None:
+                return run_without(self._body, inputs, dropped)
+            blocks = [block for name, block in self._body._modules.items() if name not in dropped]
+            return self.through(blocks, inputs, ends=True, scales=scales)
+
+    def through(
+        self, blocks: Sequence[nn.Module], features: Tensor, ends: bool = False, scales: Mapping[str, float] = _UNSCALED
+    ) -> Tensor:
+        """Return what some blocks of the body give, one after the other, as a part of a forward pass.
+
+        Args:
+            blocks: each takes the output of the one before.
+            features: what the first takes, [B, ...].
+            ends: whether the body ends with them.
+            scales: of residual branches, which are scaled already.
+        """
+        if self._recomputation is None:
+            for block in blocks:
+                features = block(features)
+            return features
+        # Behind a segment, a network of its own takes more than one block does, and not while that is run again.
+        keeps_last = ends and not any(parameter.requires_grad for parameter in self._objective.parameters())
+        return self._recomputation.run(blocks, features, lambda: scaled_branches(self._body, scales), keeps_last)
 
     def value(self, pending: Pending, context: Context, factors: Mapping[str, float] | None = None) -> ObjectiveValue:
         """Return the objective's value of a forward pass, with its graph; arguments as those of `learn`."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.data import Batch
 from engine.learners.learner import Learner
@@ -80,9 +80,11 @@ class Trunk(Learner):
         role, device = self._role, self.device
         stream = seeded(role.seed, role.stream, "forward", batch.epoch, batch.step, device=device)
         with self._memory.counting(), stream, self._propagation.autocast():
+            blocks: list[nn.Module] = []
             for name, block in list(self.body.named_children())[: self._stop]:
-                features = block(features)
+                blocks.append(block)
                 if name in self._forks:
+                    features, blocks = self._propagation.through(blocks, features), []
                     outputs[name] = features
                     # As `OutputHooks`: the gradients of what follows are added up before they meet the branch's.
                     features = features.view_as(features)
@@ -100,7 +102,7 @@ class Trunk(Learner):
         assert forked is not None, "conclude without a forward before it"
         stream = continued(forked.since, self.device)
         with self._memory.counting(), stream, self._propagation.autocast():
-            output = self.body[self._stop :](forked.end)
+            output = self._propagation.through(list(self.body[self._stop :]), forked.end, ends=True)
         self._pending = Pending(forked.batch, None, None, output, output, {})
         return self._outputs.state(self._outputs.states, self._pending.values)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from engine.partition.balancing import Cost, balance
 from engine.partition.cost_counter import Ledger, SavedStorages, in_precision, layer_macs
 from engine.partition.cuts import Findings, segments_of, whole_network
+from engine.partition.recomputed_costs import RecomputedCosts
 from engine.partition.segment import Origin, Segment, SegmentObjective, segment_of
 from engine.partition.segment_costs import Auxiliary, CostProfile, modelled_seconds
 
@@ -15,6 +16,7 @@ __all__ = [
     "Findings",
     "Ledger",
     "Origin",
+    "RecomputedCosts",
     "SavedStorages",
     "Segment",
     "SegmentObjective",

@@ -57,12 +57,14 @@ class Auxiliary:
 
 
 @dataclass(frozen=True)
-class _Unit:
+class Unit:
     """What a unit of a network costs for one batch.
 
     Attributes:
         saved: bytes that autograd keeps, its input among them if need be.
         seconds: of forward and backward, by the model.
+        forward_seconds: of the forward pass.
+        input_bytes: of its input.
         input_saved: whether it makes autograd keep its input.
         output_saved: whether it makes autograd keep its output.
         output: on the meta device.
@@ -70,6 +72,8 @@ class _Unit:
 
     saved: int
     seconds: float
+    forward_seconds: float
+    input_bytes: int
     input_saved: bool
     output_saved: bool
     output: Tensor
@@ -84,6 +88,11 @@ class CostProfile:
         network: the whole network; on any device, and left as it is.
         num_segments: K, which may decide what the local losses are.
         objective: of its segments.
+
+    Attributes:
+        units: how many there are.
+        num_segments: K.
+        looks: what each unit costs by itself, branches that leave it not counted.
 
     Raises:
         RecipeError: as ``objective`` does; so do the methods, where it cannot stand behind some block.
@@ -103,6 +112,7 @@ class CostProfile:
         # Behind most blocks of most segments stands the same.
         self._measured: dict[tuple[object, ...], Auxiliary] = {}
         self._output_saved: list[bool] = []
+        self.looks: list[Unit] = []
         saved, seconds, shared = self._profile()
         self._shared = list(accumulate(shared))
         self._saved = [0, *accumulate(saved)]
@@ -138,7 +148,7 @@ class CostProfile:
         classes, last = task_of(self._recipe, self._facts).output_shape(self._facts.image_shape), self.num_segments - 1
         forks = self._objective(last, 0, self.units).hooks
         children = list(self._network.named_children())
-        seen: dict[str, _Unit] = {}
+        seen: dict[str, Unit] = {}
         for number in range(self.units):
             blocks = children[number : number + 1] if number < self.units - 1 else children[number:]
             # Most blocks are like the one before.
@@ -154,20 +164,22 @@ class CostProfile:
             both = number > 0 and unit.input_saved and self._output_saved[-1]
             shared.append(features.nbytes if both else 0)
             self._output_saved.append(unit.output_saved)
+            self.looks.append(unit)
             features = unit.output.detach().requires_grad_()
         return saved, seconds, shared
 
-    def _look_at(self, blocks: list[nn.Module], features: Tensor) -> _Unit:
+    def _look_at(self, blocks: list[nn.Module], features: Tensor) -> Unit:
         own = [tensor for block in blocks for tensor in (*block.parameters(), *block.buffers())]
         kept, ledger = SavedStorages(own), Ledger()
         with ledger, kept.counting(), in_precision(DTYPES[self._recipe.numerics.precision]):
             output = features
             for block in blocks:
                 output = block(output)
+            forward = modelled_seconds(ledger.macs, ledger.moved)
             input_saved, output_saved = features in kept, output in kept
             output.backward(torch.empty_like(output))
         seconds = modelled_seconds(ledger.macs, ledger.moved)
-        return _Unit(kept.bytes, seconds, input_saved, output_saved, output.detach())
+        return Unit(kept.bytes, seconds, forward, features.nbytes, input_saved, output_saved, output.detach())
 
     def _objective(self, part: int, start: int, stop: int) -> Objective:
         segment = segment_of(self._shapes, part, self.num_segments, start, stop)

@@ -18,7 +18,7 @@ from engine.learners import replica_name
 from engine.methods import method_of
 from engine.methods.registry import chain_of
 from engine.methods.segments import build_network
-from engine.partition import CostProfile, Ledger, balance
+from engine.partition import CostProfile, Ledger, RecomputedCosts, balance
 from engine.planning.pipeline import grouped, step_seconds
 from engine.planning.sizes import team_sizes
 from engine.planning.team_estimate import TeamEstimate
@@ -28,6 +28,9 @@ from engine.runtimes.replicated import replicate
 from engine.timing import MeasuredCut
 
 BALANCES = ("balanced_layers", "balanced_memory", "balanced_time")
+RECOMPUTED = "balanced_recomputed"
+"""Balances memory where blocks are run again; ``balanced_memory`` cuts alike with and without, so it does not."""
+
 _USUAL = (1, 2, 4, 8)
 
 
@@ -37,9 +40,9 @@ class CutEstimate:
 
     Attributes:
         num_segments: K.
-        rule: one of `BALANCES`, or ``measured``.
+        rule: one of `BALANCES`, ``measured``, or `RECOMPUTED`.
         blocks: the K - 1 blocks after which it cuts.
-        memory: saved activations of the largest segment over those end to end.
+        memory: saved activations of the largest segment over those end to end, of which nothing is run again.
         speed_up: bound of a pipeline's speed-up over one device end to end, with a device for each segment.
     """
 
@@ -167,6 +170,8 @@ def compare_cuts(
 ) -> list[CutEstimate]:
     """Return the three balanced cuts of a recipe's network side by side; of a cohort, its first peer's.
 
+    Where blocks are run again, a fourth balances the memory that is needed then.
+
     Args:
         recipe: whose method cuts.
         facts: what is known of the images.
@@ -179,7 +184,9 @@ def compare_cuts(
     own = dataclasses.replace(recipe, method=dataclasses.replace(inside, num_segments=num_segments))
     network = planned_network(own, facts)
     profile = CostProfile(own, facts, network, num_segments, chain_of(own).objective)
-    seconds = measured.cost if measured is not None else profile.seconds
+    costs = RecomputedCosts(profile, recipe.numerics.recomputed_blocks)
+    # Segments were timed as learners run them, what is run again included.
+    seconds = measured.cost if measured is not None else costs.seconds
     layers = backbones.cut(network, num_segments, "balanced_layers", own.backbone.name, facts.image_shape)
     found = {
         "balanced_layers": tuple(start for start, _ in layers[1:]),
@@ -188,14 +195,17 @@ def compare_cuts(
     }
     if measured is not None:
         found[MEASURED] = measured.boundaries
+    if recipe.numerics.recomputed_blocks:
+        found[RECOMPUTED] = balance(costs.saved, profile.units, num_segments)
     points = backbones.cut_points(network)
     whole = (0, 0, profile.units)
     # The last segment has no auxiliary network: neither has a whole network, whichever segment it stands for.
     estimates = []
     for rule, inner in found.items():
         ranges = list(pairwise((0, *inner, profile.units)))
-        memory = max(profile.saved(part, *each) for part, each in enumerate(ranges)) / profile.saved(*whole)
+        memory = max(costs.saved(part, *each) for part, each in enumerate(ranges)) / profile.saved(*whole)
         slowest = max(seconds(part, *each) for part, each in enumerate(ranges))
         blocks = tuple(points[stop - 1] for stop in inner)
-        estimates.append(CutEstimate(num_segments, rule, blocks, memory, seconds(*whole) / slowest))
+        alone = (profile.seconds if measured is None else measured.cost)(*whole)
+        estimates.append(CutEstimate(num_segments, rule, blocks, memory, alone / slowest))
     return estimates

@@ -7,6 +7,7 @@ themselves and what the allocator keeps.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -61,6 +62,8 @@ class LearnerSize:
         forward_seconds: modelled, of the body's forward pass.
         seconds: modelled, of the whole step.
         trunk: share of the forward pass up to the last branch that is a learner of its own; 1 where there is none.
+        again_activations: what the backward pass keeps beyond all other activations at one time, of blocks that it runs
+            again.
     """
 
     name: str
@@ -79,11 +82,12 @@ class LearnerSize:
     forward_seconds: float = 0.0
     seconds: float = 0.0
     trunk: float = 1.0
+    again_activations: int = 0
 
     @property
     def activations(self) -> int:
-        """All that autograd keeps."""
-        return self.body_activations + self.auxiliary_activations
+        """All that is kept for the backward pass, at most at one time."""
+        return self.body_activations + self.auxiliary_activations + self.again_activations
 
     @property
     def peak(self) -> int:
@@ -148,7 +152,18 @@ def _size(recipe: Recipe, facts: Facts, team: Team, summary: LearnerSummary) -> 
         step.forward_seconds,
         modelled_seconds(step.ledger.macs, step.ledger.moved),
         step.trunk,
+        step.again_activations,
     )
+
+
+class _Propagation(Propagation):
+    """Forward and backward passes on the meta device, which lacks autocast."""
+
+    precision = torch.float32
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """Return a block in which the networks compute in the recipe's precision."""
+        return in_precision(self.precision)
 
 
 class _Step:
@@ -159,10 +174,14 @@ class _Step:
         self.ledger = Ledger()
         ends = self._ends_of_forks(learner, recipe, facts)
         role, check = Role(learner.name, recipe.seed, learner.name), ImmediateCheck()
-        propagation = Propagation(role, body, objective, torch.float32, _META, MemoryMeter(()), check)
+        numerics = dataclasses.replace(recipe.numerics, precision="float32")
+        own = [*body.parameters(), *body.buffers(), *objective.parameters(), *objective.buffers()]
+        memory = MemoryMeter(own, numerics)
+        propagation = _Propagation(role, body, objective, numerics, _META, memory, check)
+        propagation.precision = DTYPES[recipe.numerics.precision]
+        kept = memory.live or SavedStorages(own)
         # Not step 0, in which some methods measure more.
         batch = Batch(np.empty(0), np.empty(0), np.empty(0), "train", 0, 1)
-        kept = SavedStorages([*body.parameters(), *body.buffers(), *objective.parameters(), *objective.buffers()])
         features = [message for message in _messages(team, learner.name, "forward") if message.name != BATCH]
         heard = [*_messages(team, learner.name, "update"), *_messages(team, learner.name, "learn")]
         with self.ledger, kept.counting(), in_precision(DTYPES[recipe.numerics.precision]):
@@ -185,8 +204,10 @@ class _Step:
             messages = {message.name: _tensor(message) for message in heard}
             context = Context(labels, pixels, messages)
             value = propagation.value(pending, context)
-            self.auxiliary_activations = kept.bytes - self.body_activations
+            saved = kept.bytes
+            self.auxiliary_activations = saved - self.body_activations
             value.total.backward()
+            self.again_activations = memory.live.peak - saved if memory.live else 0
         lowered = in_precision(DTYPES[recipe.numerics.precision])
         objective.eval()
         with Ledger(), lowered, torch.no_grad(), layer_macs(objective) as macs:

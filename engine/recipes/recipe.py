@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
 
 from engine.errors import RecipeError
 from engine.paths import absolute
@@ -18,10 +19,24 @@ from engine.recipes.optimizer import SGD, Cosine, Optimizer, Schedule
 from engine.recipes.settings import settings
 from engine.recipes.tasks import Classification, Task
 
+_MOST_BLOCKS = 4096
+
+
+def _recompute(value: Any) -> Any:
+    if value in ("none", "blocks") or (type(value) is int and 1 <= value <= _MOST_BLOCKS):
+        return value
+    near = difflib.get_close_matches(str(value).lower()[:_MOST_BLOCKS], ("none", "blocks"), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ", such as 4"
+    shown = repr(value) if len(repr(value)) < 100 else f"a {type(value).__name__}"
+    raise ValueError(f"found {shown}, expected 'none', 'blocks', or a number of blocks from 1 to {_MOST_BLOCKS}{hint}")
+
+
+Recompute = Annotated[Literal["none", "blocks"] | int, BeforeValidator(_recompute)]
+
 
 @settings
 class Numerics:
-    """Choices that change rounding, and so belong to the recipe."""
+    """How the numbers are computed: choices that change rounding, and so belong to the recipe, and one of memory."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where learners compute; `auto` takes GPUs when the plan finds any."""
@@ -40,6 +55,25 @@ class Numerics:
 
     compile: bool = False
     """Compile each learner's networks with torch.compile; needs a C++ compiler."""
+
+    recompute: Recompute = "none"
+    """What is run forward once more on the way back instead of being kept: nothing, every block, or groups of so many
+    blocks, of which only the inputs stay. Less memory, for up to a third more time; no weight changes by a bit, so a
+    run can go on with another choice."""
+
+    @model_validator(mode="after")
+    def _recompute_blocks(self) -> Numerics:
+        if self.recompute != "none" and self.compile:
+            raise ValueError(
+                f"recompute={self.recompute} runs a network block by block, but compile=true makes it one piece, which "
+                "decides itself what it computes again: leave one of the two out"
+            )
+        return self
+
+    @property
+    def recomputed_blocks(self) -> int:
+        """Blocks of a group that is run again on the way back; 0 where all that a backward pass needs is kept."""
+        return self.recompute if isinstance(self.recompute, int) else int(self.recompute == "blocks")
 
 
 @settings
@@ -74,13 +108,17 @@ class Recipe:
     """Origin of every random stream: weights, order of images, augmentation, dropout."""
 
     numerics: Numerics = Numerics()
-    """Choices that change rounding."""
+    """How the numbers are computed."""
 
 
 _ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Recipe)
 
-# Fields that say where images lie or how they are shown, not which numbers come out.
-_NOT_IDENTITY: Any = {"name": True, "data": {"root": True, "download": True, "evaluation_batch_size": True}}
+# Fields that say where images lie, how they are shown or what is kept in memory, not which numbers come out.
+_NOT_IDENTITY: Any = {
+    "name": True,
+    "data": {"root": True, "download": True, "evaluation_batch_size": True},
+    "numerics": {"recompute": True},
+}
 
 # Fields that an earlier version did not have, with the values that mean what it did: they leave the digest as it was.
 _ADDED_LATER: dict[str, dict[str, Any]] = {"data": {"image_column": None}}

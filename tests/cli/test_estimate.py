@@ -100,6 +100,36 @@ def test_what_fits_can_be_pasted(command: Any, words: tuple[str, ...], path: str
 
 
 @pytest.mark.parametrize(
+    ("words", "places"),
+    [
+        (("infopro_digits", "--k", "1,2", "--gpu-memory", "1MB"), ["on one device", "with a device for each learner"]),
+        (("greedy_digits", "--k", "2", "--gpu-memory", "1MB", "--gpus", "2"), ["on 2 devices"]),
+        (("end_to_end_digits", "--gpu-memory", "900KB", "--gpus", "1"), ["on one device"]),
+    ],
+)
+def test_the_fastest_way_that_fits_can_be_pasted(command: Any, words: tuple[str, ...], places: list[str]) -> None:
+    lines = command("estimate", *words).out.splitlines()
+    said = {number: line for number, line in enumerate(lines) if line.startswith("the fastest that fits")}
+    assert [line.partition(" (")[0].removeprefix("the fastest that fits ") for line in said.values()] == places
+    found = command("estimate", *words, "--json").json["fits"]["fastest"]
+    for number, each in zip(said, found, strict=True):
+        fields = lines[number + 1].split()
+        assert fields == (each["fields"] or ["the", "recipe", "as", "it", "is"])
+        assert each["needed"] <= 1_000_000
+        apply_overrides(load_recipe(words[0]), Plan(), each["fields"])
+
+
+def test_a_recipe_that_recomputes_is_compared_with_one_that_does_not(command: Any) -> None:
+    (plain,), (again,) = (
+        command("estimate", "end_to_end_digits", *more, "--json").json["teams"]
+        for more in ((), ("numerics.recompute=blocks",))
+    )
+    assert plain["speed_up"] == pytest.approx(1.0)
+    assert 0.6 < again["speed_up"] < 1.0
+    assert again["learners"][0]["body_activations"] < 0.6 * plain["learners"][0]["body_activations"]
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (("infopro_digits", "--k", "0"), "--k 0"),

@@ -73,6 +73,9 @@ def peak_in_turn(recipe: Recipe, facts: Facts) -> int:
         "dml_digits method.schedule=sequential",
         "dml_infopro_digits method.peers=4",
         "dhm_digits method.branch_learners=true",
+        "infopro_digits numerics.recompute=blocks",
+        "end_to_end_digits backbone.name=resnet32 numerics.recompute=4",
+        "dml_digits method.peers=4 data.batch_size=250 numerics.recompute=blocks",
     ],
 )
 def test_learners_in_turn_need_what_they_hold_for_one_another(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,6 +105,21 @@ def agree(recipe: Recipe) -> None:
 @pytest.mark.parametrize("num_segments", [1, 2, 4])
 def test_resnet32_agrees_with_real_learners(num_segments: int) -> None:
     agree(recipe_of("infopro_cifar10_resnet32", f"method.num_segments={num_segments}", *RESNET32))
+
+
+@pytest.mark.parametrize("recompute", ["blocks", "3"])
+@pytest.mark.parametrize("num_segments", [1, 4])
+def test_blocks_that_are_run_again_agree_with_real_learners(num_segments: int, recompute: str) -> None:
+    words = (f"method.num_segments={num_segments}", f"numerics.recompute={recompute}", *RESNET32)
+    agree(recipe_of("infopro_cifar10_resnet32", *words))
+
+
+def test_recomputation_brings_resnet110_below_the_target() -> None:
+    words = ("method.num_segments=8", "method.cuts=balanced_memory", "data.batch_size=128", "numerics.recompute=blocks")
+    (whole,) = sizes_of(recipe_of("end_to_end_cifar10_resnet32", "backbone.name=resnet110", "data.batch_size=128"))
+    parts = sizes_of(recipe_of("infopro_cifar10_resnet110_k4", *words))
+    assert max(part.activations for part in parts) <= 0.06 * whole.activations
+    assert max(part.transient for part in parts) <= 0.1 * whole.transient
 
 
 @pytest.mark.slow
@@ -134,6 +152,13 @@ def test_other_networks_agree_with_real_learners(fields: tuple[str, ...], num_se
         "dlb_cifar100_resnet50 backbone.name=resnet20",
         "one_cifar100_resnet50 backbone.name=resnet20",
         "infopro_cifar10_resnet32_k4 numerics.precision=bfloat16",
+        "infopro_cifar10_resnet32_k4 numerics.precision=bfloat16 numerics.recompute=2",
+        "dml_cifar100_mobilenet_resnet32 numerics.recompute=blocks",
+        "dhm_cifar100_resnet32 numerics.recompute=blocks",
+        "dhm_cifar100_resnet32 method.branch_learners=true numerics.recompute=blocks",
+        "gkt_cifar100_resnet50 backbone.name=resnet20 numerics.recompute=blocks",
+        "one_cifar100_resnet50 backbone.name=resnet20 numerics.recompute=2",
+        "end_to_end_cifar10_resnet32 backbone.name=densenet_bc_40_12 numerics.recompute=blocks",
     ],
 )
 def test_every_kind_of_method_agrees_with_real_learners(words: str) -> None:

@@ -358,3 +358,24 @@ def test_tuples_are_given_in_brackets() -> None:
 def test_a_kind_without_the_word_kind_is_told_how_it_is_said(word: str) -> None:
     name, kind = word.split("=")
     assert problems(word) == [f"{word}: expected {name}.kind={kind}"]
+
+
+@pytest.mark.parametrize(("word", "value"), [("none", "none"), ("blocks", "blocks"), ("1", 1), ("4", 4)])
+def test_what_is_run_again_is_a_word_or_a_number_of_blocks(word: str, value: str | int) -> None:
+    numerics = changed(f"numerics.recompute={word}").numerics
+    assert numerics.recompute == value
+    assert numerics.recomputed_blocks == {"none": 0, "blocks": 1}.get(word, value)
+
+
+@pytest.mark.parametrize("word", ["0", "-1", "true", "2.5", "2,3", "5000", "null", "Blocks", "everything"])
+def test_what_cannot_be_run_again_is_refused_in_one_line(word: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        changed(f"numerics.recompute={word}")
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith("numerics.recompute: found ")
+    assert "expected 'none', 'blocks', or a number of blocks from 1 to 4096" in line
+
+
+def test_a_compiled_network_is_not_run_again_block_by_block() -> None:
+    with pytest.raises(RecipeError, match=r"numerics\.recompute=2 .*numerics\.compile=true .*leave one of the two out"):
+        changed("numerics.recompute=2", "numerics.compile=true")

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint_sequential
 
 from engine.benchmarking.baselines.job import Job
-from engine.benchmarking.baselines.live_activations import LiveActivations
 from engine.benchmarking.baselines.training import (
     Casting,
     MeasuredCase,
@@ -27,6 +26,7 @@ from engine.benchmarking.baselines.training import (
     whole_network,
 )
 from engine.learners.hooks import statistics_untracked
+from engine.learners.live_activations import LiveActivations
 
 
 class Checkpointed:

@@ -18,7 +18,6 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from engine.benchmarking.baselines.job import Job
-from engine.benchmarking.baselines.live_activations import LiveActivations
 from engine.benchmarking.baselines.rendezvous import meet
 from engine.benchmarking.baselines.training import (
     Casting,
@@ -31,6 +30,7 @@ from engine.benchmarking.baselines.training import (
     whole_network,
 )
 from engine.data import Batch
+from engine.learners.live_activations import LiveActivations
 
 
 class DataParallelRun:

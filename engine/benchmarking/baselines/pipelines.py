@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.distributed import pipelining
 
 from engine.benchmarking.baselines.job import Job
-from engine.benchmarking.baselines.live_activations import LiveActivations
 from engine.benchmarking.baselines.rendezvous import meet
 from engine.benchmarking.baselines.training import (
     Casting,
@@ -33,6 +32,7 @@ from engine.benchmarking.baselines.training import (
 from engine.benchmarking.schedules import SCHEDULES
 from engine.data import Batch
 from engine.errors import PlanError
+from engine.learners.live_activations import LiveActivations
 
 # What counts as another gradient, in shares of its norm: far more than an order of additions makes, far less than a
 # micro-batch that is missing or counted twice.

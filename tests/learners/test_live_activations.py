@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from engine.benchmarking.baselines.live_activations import LiveActivations
+from engine.learners.live_activations import LiveActivations
 from engine.learners.memory import SavedActivations
 
 
@@ -27,7 +27,7 @@ def own(net: nn.Module) -> list[torch.Tensor]:
 
 def test_one_pass_counts_as_in_the_learners_own_meter() -> None:
     net, images = network(), torch.randn(4, 3, 8, 8)
-    live, saved = LiveActivations(lambda: own(net)), SavedActivations(own(net))
+    live, saved = LiveActivations(own(net)), SavedActivations(own(net))
     with live.counting():
         net(images).sum().backward()
     with saved.counting():
@@ -37,7 +37,7 @@ def test_one_pass_counts_as_in_the_learners_own_meter() -> None:
 
 def test_what_was_freed_before_does_not_count() -> None:
     net, parts = network(), torch.randn(4, 3, 8, 8).split(1)
-    one, in_turn, together = (LiveActivations(lambda: own(net)) for _ in range(3))
+    one, in_turn, together = (LiveActivations(own(net)) for _ in range(3))
     with one.counting():
         net(parts[0].clone()).sum().backward()
     with in_turn.counting():
