@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import statistics
+import traceback
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 
-from engine.learners import make_optimizer
+from engine.errors import LearnerError
+from engine.learners import explain, make_optimizer
 from engine.learners.numerics import DTYPES
 from engine.objectives import Context, Objective
 from engine.tasks import task_of
@@ -39,6 +41,7 @@ class TimedBlocks:
 
     Raises:
         RecipeError: a local objective cannot stand behind some block.
+        LearnerError: a block fails, as it would in a training.
     """
 
     def __init__(self, subject: Subject, num_segments: Sequence[int], batch_size: int, budget: float = 4.0) -> None:
@@ -51,7 +54,8 @@ class TimedBlocks:
             self._round(runs)
             rounds = [self._round(runs) for _ in range(_ROUNDS)]
         times = {name: statistics.median(each[name] for each in rounds) for name in pieces}
-        self._units = [0.0, *accumulate(times[f"unit {unit}"] for unit in range(subject.units))]
+        # The pieces begin with the units, in their order.
+        self._units = [0.0, *accumulate(list(times.values())[: subject.units])]
         self._objectives = {key: times[name] for key, name in self._names.items()}
 
     def seconds(self, num_segments: int, part: int, start: int, stop: int) -> float:
@@ -63,11 +67,11 @@ class TimedBlocks:
     def _pieces(self, counts: Sequence[int]) -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
         """Return each unit and each different local objective with the shape of what it takes, by name."""
         subject, network, units = self._subject, self._subject.network, self._subject.units
-        shapes = (subject.facts.image_shape, *subject.shapes)
+        shapes, blocks = (subject.facts.image_shape, *subject.shapes), list(network._modules)
         pieces: dict[str, tuple[nn.Module, tuple[int, ...]]] = {}
         for unit in range(units):
             stop = len(network) if unit == units - 1 else unit + 1
-            pieces[f"unit {unit}"] = (network[unit:stop].train(), shapes[unit])
+            pieces[f"block {blocks[unit]}"] = (network[unit:stop].train(), shapes[unit])
         self._names: dict[tuple[int, int, tuple[int, ...]], str] = {}
         for count in counts:
             for part in range(count - 1):
@@ -94,7 +98,13 @@ class TimedBlocks:
             rows = min(4 * rows, batch_size)
 
     def _round(self, runs: dict[str, Run]) -> dict[str, float]:
-        return {name: self._subject.seconds(run) for name, run in runs.items()}
+        times = {}
+        for name, run in runs.items():
+            try:
+                times[name] = self._subject.seconds(run)
+            except Exception as error:
+                raise LearnerError("timing", f"{name}: {explain(error)}", traceback.format_exc()) from error
+        return times
 
     def _runs(self, pieces: dict[str, tuple[nn.Module, tuple[int, ...]]], rows: int) -> dict[str, Run]:
         """Return a function for each piece that takes a step of it with so many images."""
@@ -123,4 +133,7 @@ class TimedBlocks:
 
             return step
 
-        return {name: step_of(module, shape, name != "unit 0") for name, (module, shape) in pieces.items()}
+        return {
+            name: step_of(module, shape, needs_gradient=place > 0)
+            for place, (name, (module, shape)) in enumerate(pieces.items())
+        }

@@ -80,6 +80,7 @@ def chosen_recipe(recipe: Recipe, facts: Facts, plan: Plan, tell: Callable[[str]
         RecipeError: there is no such cut, or no single one for all networks of the recipe, or the method's segments
             cannot be timed.
         PlanError: the recipe asks for a device that this process does not have.
+        LearnerError: a block or segment fails.
     """
     if not has_measured_cuts(recipe):
         return recipe

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from engine.data import Batch
+from engine.errors import LearnerError
 from engine.learners import Learner, Role
 from engine.learners.numerics import DTYPES
 from engine.tasks import task_of
@@ -42,6 +43,9 @@ class TimedSegments:
 
         All are timed in turn in every round, after one that does not count.
 
+        Raises:
+            LearnerError: a segment fails, as it would in a training.
+
         Args:
             places: part, first unit and the unit after the last of each segment.
             rounds: how often, at least; short steps are timed more often.
@@ -62,8 +66,10 @@ class TimedSegments:
     def _seconds(self, step: _Step) -> float:
         try:
             return self._subject.seconds(step)
-        except torch.OutOfMemoryError:
-            return float("inf")
+        except LearnerError as error:
+            if isinstance(error.__cause__, (MemoryError, torch.OutOfMemoryError)):
+                return float("inf")
+            raise
 
     def _step_of(self, place: Place) -> _Step:
         part, start, stop = place

@@ -88,9 +88,9 @@ def train(
         session = opened.enter_context(Session(recipe, plan, Preparation(console.message), check=True))
         source = session.source
         check_batches(recipe, source.facts)
-        lines_of_cuts = session.choose_cuts(console.message)
-        recipe = session.recipe
         try:
+            lines_of_cuts = session.choose_cuts(console.message)
+            recipe = session.recipe
             session.start()
         except LearnerError as error:
             # There is no run folder yet whose log could keep them.

@@ -169,7 +169,8 @@ weights = st.floats(0, 100)
 ramps = st.builds(Ramp, first=weights, last=weights)
 names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
 cuts = st.one_of(
-    st.sampled_from(["published", "published_memory", "balanced_layers"]), st.lists(names, max_size=4).map(tuple)
+    st.sampled_from(["published", "published_memory", "balanced_layers", "measured"]),
+    st.lists(names, max_size=4).map(tuple),
 )
 segmented = {"num_segments": st.integers(1, 99), "cuts": cuts}
 heads = st.sampled_from(["softmax", "contrastive"])

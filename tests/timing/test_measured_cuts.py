@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,11 +12,12 @@ import torch
 
 from engine import Plan
 from engine.data import Facts
-from engine.errors import PlanError, RecipeError
+from engine.errors import LearnerError, PlanError, RecipeError
+from engine.learners.propagation import Propagation
 from engine.methods import method_of
 from engine.planning.known_images import known_facts
 from engine.recipes import DML, Backbone, Greedy, Numerics, Peer, Recipe, segmented, with_cuts
-from engine.timing import TimedBlocks, TimedSegments, chosen_recipe, subject_of
+from engine.timing import Subject, TimedBlocks, TimedSegments, chosen_recipe, subject_of
 
 Sleeping = Callable[..., Recipe]
 # The best cut into 2 has 20 % less than the next, that into 3 a third less.
@@ -142,6 +144,35 @@ def test_what_cannot_be_measured_is_refused_by_name(
     with pytest.raises(RecipeError, match=r"method.kind=greedy: its METHOD makes learners itself.*name the blocks in"):
         refused(tiny_recipe(method=Greedy(num_segments=2, cuts="measured")))
     assert choices == []
+
+
+def test_a_block_that_fails_is_named(make_sleeping: Sleeping, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = make_sleeping(2, (0, 0, 0))
+
+    def fail(subject: Subject, work: Any) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Subject, "seconds", fail)
+    with pytest.raises(LearnerError, match=r"timing: block block0: out of memory \(.*raise method.num_segments"):
+        chosen_recipe(recipe, facts_of(recipe), Plan(), lambda line: None)
+
+
+def test_a_segment_for_which_there_is_no_memory_takes_for_ever(
+    make_sleeping: Sleeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_sleeping(2, (0, 0, 0))
+    subject = subject_of(recipe, facts_of(recipe))
+    run = Propagation.run
+
+    def limited(propagation: Propagation, batch: Any, inputs: Any, *more: Any) -> Any:
+        if inputs.shape[1] == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(propagation, batch, inputs, *more)
+
+    monkeypatch.setattr(Propagation, "run", limited)
+    times = TimedSegments(subject, 2, 6)([(0, 0, 1), (1, 1, 3)], 3)
+    assert times[0, 0, 1] == math.inf
+    assert 0 < times[1, 1, 3] < math.inf
 
 
 def test_no_learner_is_made_before_the_cut_is_chosen(tiny_recipe: Callable[..., Recipe]) -> None:
