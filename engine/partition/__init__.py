@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.partition.balancing import Cost, balance
-from engine.partition.cost_counter import Ledger, SavedStorages, in_precision, layer_macs
+from engine.partition.cost_counter import CostCounter, SavedStorages, in_precision, layer_macs
 from engine.partition.cuts import Findings, segments_of, whole_network
 from engine.partition.recomputed_costs import RecomputedCosts
 from engine.partition.segment import Origin, Segment, SegmentObjective, segment_of
@@ -14,7 +14,7 @@ __all__ = [
     "Cost",
     "CostProfile",
     "Findings",
-    "Ledger",
+    "CostCounter",
     "Origin",
     "RecomputedCosts",
     "SavedStorages",

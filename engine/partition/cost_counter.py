@@ -79,7 +79,7 @@ class SavedStorages:
         return _key(tensor) in self._kept
 
 
-class Ledger(TorchDispatchMode):
+class CostCounter(TorchDispatchMode):
     """Adds up the work of all operations inside its block, and follows what they allocate.
 
     Attributes:

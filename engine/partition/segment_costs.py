@@ -22,7 +22,7 @@ from engine.backbones.shapes import meta_copy
 from engine.data import Facts
 from engine.learners.numerics import DTYPES
 from engine.objectives import Context, Objective
-from engine.partition.cost_counter import Ledger, SavedStorages, in_precision
+from engine.partition.cost_counter import CostCounter, SavedStorages, in_precision
 from engine.partition.segment import SegmentObjective, segment_of
 from engine.recipes import Recipe
 from engine.tasks import task_of
@@ -105,8 +105,8 @@ class CostProfile:
         self.num_segments = num_segments
         self._recipe, self._facts, self._make = recipe, facts, objective
         self._network = meta_copy(network).train()
-        # The ledger is not read: under it the meta device is quicker.
-        with Ledger():
+        # The counter is not read: under it the meta device is quicker.
+        with CostCounter():
             self._shapes = feature_shapes(network, facts.image_shape)
         self._auxiliaries: dict[tuple[int, tuple[int, ...], bool], Auxiliary] = {}
         # Behind most blocks of most segments stands the same.
@@ -170,15 +170,15 @@ class CostProfile:
 
     def _look_at(self, blocks: list[nn.Module], features: Tensor) -> Unit:
         own = [tensor for block in blocks for tensor in (*block.parameters(), *block.buffers())]
-        kept, ledger = SavedStorages(own), Ledger()
-        with ledger, kept.counting(), in_precision(DTYPES[self._recipe.numerics.precision]):
+        kept, counter = SavedStorages(own), CostCounter()
+        with counter, kept.counting(), in_precision(DTYPES[self._recipe.numerics.precision]):
             output = features
             for block in blocks:
                 output = block(output)
-            forward = modelled_seconds(ledger.macs, ledger.moved)
+            forward = modelled_seconds(counter.macs, counter.moved)
             input_saved, output_saved = features in kept, output in kept
             output.backward(torch.empty_like(output))
-        seconds = modelled_seconds(ledger.macs, ledger.moved)
+        seconds = modelled_seconds(counter.macs, counter.moved)
         return Unit(kept.bytes, seconds, forward, features.nbytes, input_saved, output_saved, output.detach())
 
     def _objective(self, part: int, start: int, stop: int) -> Objective:
@@ -207,10 +207,10 @@ class CostProfile:
         seen += hooks.values() if hooked_saved else ()
         pixels = torch.empty(rows, *self._facts.image_shape, device="meta") if objective.needs_pixels else None
         labels = task_of(self._recipe, self._facts).zero_labels(rows, torch.device("meta"))
-        kept, ledger = SavedStorages([*objective.parameters(), *objective.buffers(), *seen]), Ledger()
-        with ledger, kept.counting(), in_precision(DTYPES[self._recipe.numerics.precision]):
+        kept, counter = SavedStorages([*objective.parameters(), *objective.buffers(), *seen]), CostCounter()
+        with counter, kept.counting(), in_precision(DTYPES[self._recipe.numerics.precision]):
             objective(output, Context(labels, pixels, hooked=hooks, step=1)).total.backward()
-        return Auxiliary(kept.bytes, modelled_seconds(ledger.macs, ledger.moved))
+        return Auxiliary(kept.bytes, modelled_seconds(counter.macs, counter.moved))
 
 
 def _likeness(whole: nn.Module) -> list[object]:

@@ -18,7 +18,7 @@ from engine.learners import replica_name
 from engine.methods import method_of
 from engine.methods.registry import chain_of
 from engine.methods.segments import build_network
-from engine.partition import CostProfile, Ledger, RecomputedCosts, balance
+from engine.partition import CostCounter, CostProfile, RecomputedCosts, balance
 from engine.planning.pipeline import grouped, step_seconds
 from engine.planning.sizes import team_sizes
 from engine.planning.team_estimate import TeamEstimate
@@ -81,7 +81,7 @@ def _is_published(recipe: Recipe, facts: Facts, num_segments: int, cuts: Any) ->
 
 def planned_network(recipe: Recipe, facts: Facts) -> nn.Sequential:
     """Return the recipe's whole network on the meta device."""
-    with Ledger(), torch.device("meta"):
+    with CostCounter(), torch.device("meta"):
         return build_network(recipe, facts, recipe.seed)
 
 
@@ -128,7 +128,7 @@ def estimate_team(recipe: Recipe, facts: Facts, plan: Plan, devices: int | None 
     )
     # What is read from files cannot be built on the meta device.
     place = torch.device("cpu" if recipe.method.reads_weights else "meta")
-    with Ledger(), place:
+    with CostCounter(), place:
         team = method_of(recipe).team(recipe, facts)
     sizes = team_sizes(recipe, facts, team)
     if replicas > 1:

@@ -31,7 +31,7 @@ from engine.methods.segments import build_network
 from engine.methods.team import LearnerSummary
 from engine.methods.whole_network import Training, WholeNetwork
 from engine.objectives import Context
-from engine.partition import Ledger, SavedStorages, in_precision, layer_macs, modelled_seconds
+from engine.partition import CostCounter, SavedStorages, in_precision, layer_macs, modelled_seconds
 from engine.program import BATCH, Message
 from engine.recipes import Recipe, without_files
 from engine.tasks import task_of
@@ -118,8 +118,8 @@ def _size(recipe: Recipe, facts: Facts, team: Team, summary: LearnerSummary) -> 
         weights = kept.get("parameters", 0)
         knowledge = {_KNOWLEDGE: kept[_KNOWLEDGE] * times} if _KNOWLEDGE in kept else {}
         return LearnerSize(summary.name, summary.blocks, parameters=weights, kept=knowledge, lasting=weights)
-    # The ledger is not read: under it the meta device is quicker.
-    with Ledger(), _META:
+    # The counter is not read: under it the meta device is quicker.
+    with CostCounter(), _META:
         learner = method.build_learner(recipe, few, 1, summary.name, _META)
     assert isinstance(learner, Learner)
     modules = (learner.body, learner.objective)
@@ -146,11 +146,11 @@ def _size(recipe: Recipe, facts: Facts, team: Team, summary: LearnerSummary) -> 
         optimizer,
         {purpose: size for purpose, size in kept.items() if size},
         lasting,
-        step.ledger.peak,
+        step.counter.peak,
         0 if beside else macs,
         macs + auxiliary_macs if beside else auxiliary_macs,
         step.forward_seconds,
-        modelled_seconds(step.ledger.macs, step.ledger.moved),
+        modelled_seconds(step.counter.macs, step.counter.moved),
         step.trunk,
         step.again_activations,
     )
@@ -171,7 +171,7 @@ class _Step:
 
     def __init__(self, learner: Learner, recipe: Recipe, facts: Facts, team: Team) -> None:
         body, objective, rows = learner.body.train(), learner.objective.train(), recipe.data.batch_size
-        self.ledger = Ledger()
+        self.counter = CostCounter()
         ends = self._ends_of_forks(learner, recipe, facts)
         role, check = Role(learner.name, recipe.seed, learner.name), ImmediateCheck()
         numerics = dataclasses.replace(recipe.numerics, precision="float32")
@@ -184,7 +184,7 @@ class _Step:
         batch = Batch(np.empty(0), np.empty(0), np.empty(0), "train", 0, 1)
         features = [message for message in _messages(team, learner.name, "forward") if message.name != BATCH]
         heard = [*_messages(team, learner.name, "update"), *_messages(team, learner.name, "learn")]
-        with self.ledger, kept.counting(), in_precision(DTYPES[recipe.numerics.precision]):
+        with self.counter, kept.counting(), in_precision(DTYPES[recipe.numerics.precision]):
             pixels = None
             if objective.needs_pixels or not features:
                 pixels = torch.empty(rows, *facts.image_shape, device=_META)
@@ -197,7 +197,7 @@ class _Step:
             before = self._seconds()
             pending = propagation.run(batch, inputs)
             del inputs
-            self.body_activations, self.macs = kept.bytes, self.ledger.macs
+            self.body_activations, self.macs = kept.bytes, self.counter.macs
             self.forward_seconds = self._seconds() - before
             self.trunk = (max(ends) - before) / self.forward_seconds if ends else 1.0
             labels = task_of(recipe, facts).zero_labels(rows, _META)
@@ -210,12 +210,12 @@ class _Step:
             self.again_activations = memory.live.peak - saved if memory.live else 0
         lowered = in_precision(DTYPES[recipe.numerics.precision])
         objective.eval()
-        with Ledger(), lowered, torch.no_grad(), layer_macs(objective) as macs:
+        with CostCounter(), lowered, torch.no_grad(), layer_macs(objective) as macs:
             propagation.value(pending, context)
         self.auxiliary_macs = sum(macs)
 
     def _seconds(self) -> float:
-        return modelled_seconds(self.ledger.macs, self.ledger.moved)
+        return modelled_seconds(self.counter.macs, self.counter.moved)
 
     def _ends_of_forks(self, learner: Learner, recipe: Recipe, facts: Facts) -> list[float]:
         """Return a list that will hold the times at which the blocks with a branch are done, if there are any."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from engine import Plan, apply_overrides, load_recipe
 from engine.methods import method_of
 from engine.methods.registry import chain_of
-from engine.partition import Cost, CostProfile, Ledger, SavedStorages, balance
+from engine.partition import Cost, CostCounter, CostProfile, SavedStorages, balance
 from engine.planning.estimate import planned_network
 from engine.planning.known_images import known_facts
 from engine.planning.sizes import team_sizes
@@ -134,22 +134,22 @@ def test_every_learner_finds_the_same_cut(rule: str) -> None:
         assert tuple(name for name, _ in built.body.named_children()) == summary.blocks
 
 
-def test_a_ledger_counts_by_hand_what_a_convolution_does() -> None:
+def test_a_counter_counts_by_hand_what_a_convolution_does() -> None:
     images = torch.empty(2, 3, 8, 8, device="meta", requires_grad=True)
     weight = torch.empty(4, 3, 3, 3, device="meta", requires_grad=True)
-    kept, ledger = SavedStorages([weight]), Ledger()
-    with ledger, kept.counting():
+    kept, counter = SavedStorages([weight]), CostCounter()
+    with counter, kept.counting():
         output = torch.nn.functional.conv2d(images, weight, padding=1)
-        forward = ledger.macs
+        forward = counter.macs
         output.sum().backward()
     assert forward == 2 * 4 * 8 * 8 * 3 * 9
-    assert ledger.macs == 3 * forward
+    assert counter.macs == 3 * forward
     assert kept.bytes == images.nbytes
     # The output, then its gradient beside those of images and weight; the output itself lives on.
-    assert ledger.peak >= output.nbytes + images.nbytes + weight.nbytes
+    assert counter.peak >= output.nbytes + images.nbytes + weight.nbytes
 
 
-def test_the_short_ways_of_a_ledger_change_no_shape() -> None:
+def test_the_short_ways_of_a_counter_change_no_shape() -> None:
     norm = torch.nn.BatchNorm2d(4, device="meta")
     images = torch.empty(2, 4, 8, 8, device="meta", requires_grad=True)
 
@@ -164,5 +164,5 @@ def test_the_short_ways_of_a_ledger_change_no_shape() -> None:
         return kept.bytes
 
     plain = kept_bytes()
-    with Ledger():
+    with CostCounter():
         assert kept_bytes() == plain

@@ -12,7 +12,7 @@ import torch
 from engine import Plan, apply_overrides, load_recipe
 from engine.data import Batch, Facts
 from engine.methods import method_of
-from engine.partition import Ledger
+from engine.partition import CostCounter
 from engine.planning.estimate import estimate_team
 from engine.planning.known_images import known_facts
 from engine.planning.sizes import LearnerSize, team_sizes
@@ -56,9 +56,9 @@ def peak_in_turn(recipe: Recipe, facts: Facts) -> int:
     peaks = []
     for step in range(4):
         images = np.random.default_rng(step).integers(0, 256, (rows, *shape), dtype=np.uint8)
-        with Ledger() as ledger:
+        with CostCounter() as counter:
             runtime.submit(team.program(step), Batch(images, np.arange(rows) % 10, np.arange(rows), "train", 0, step))
-        peaks.append(ledger.peak)
+        peaks.append(counter.peak)
     runtime.close()
     # The first steps make what lasts.
     return max(peaks[2:])
