@@ -13,7 +13,7 @@ import torch
 
 from engine.benchmarking.baselines.job import Kind
 from engine.benchmarking.batches import Images
-from engine.errors import RecipeError
+from engine.errors import LearnerError, RecipeError
 from engine.learners import choose_device
 from engine.methods import Team, method_of
 from engine.recipes import EndToEnd, Plan, Recipe, Segmented, plan_to_dict, recipe_to_dict
@@ -201,7 +201,7 @@ class EngineCases:
             name = f"{_label(self._recipe, k)}, in process"
             try:
                 self._alone(name, "process", self._cut(k), k)
-            except RecipeError as error:
+            except (RecipeError, LearnerError) as error:
                 self.left_out[f"{name}, for the simulation"] = str(error)
 
     def _alone(self, name: str, family: Family, recipe: Recipe, k: int | None) -> None:

@@ -118,6 +118,9 @@ class _Served:
         self._steps = 1 if step > _SLOW_SECONDS else _STEPS
         # Schedules may be slower than the network alone, but not without end.
         self._patience = 60 + 50 * step * (self._steps + 3) if step else SECONDS_OF_FIRST_STEP
+        if group.recipe.numerics.compile:
+            # Each attempt compiles its stages anew, and the blocks were timed as they are written.
+            self._patience = max(self._patience, SECONDS_OF_FIRST_STEP)
         self._processes: Processes | None = None
 
     def run(self, settings: Settings, check: bool) -> tuple[float, int | None]:

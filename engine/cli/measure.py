@@ -27,10 +27,10 @@ EPILOG = f"""examples:
 
 All ways train the same network from the same weights on the same batches, with equal threads for each worker, and take
 turns in every round. Before, the best settings of each baseline (cut, micro-batches, schedule, chunks, buckets) are
-found by running it, which takes minutes; --against says which baselines are needed. Others that use the machine
-meanwhile are noticed. Images that are missing are replaced by random ones of their shape. plan.executor=process leaves
-Ray out. Written: a table, all numbers as JSON, a picture, and the timelines of the learners (timeline.json opens in
-Perfetto). A quiet machine gives figures that can be believed."""
+found by running it, which takes 10 to 30 minutes for all of them; --against says which baselines are needed. Others
+that use the machine meanwhile are noticed. Images that are missing are replaced by random ones of their shape.
+plan.executor=process leaves Ray out. Written: a table, all numbers as JSON, a picture, and the timelines of the
+learners (timeline.json opens in Perfetto). A quiet machine gives figures that can be believed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -20,10 +20,9 @@ from engine import backbones
 from engine.data import Facts
 from engine.methods.registry import chain_of
 from engine.partition import Cost, CostProfile, RecomputedCosts, balance
-from engine.planning.estimate import estimate_team, planned_network, segmented, with_segments
-from engine.planning.sizes import without_files
+from engine.planning.estimate import estimate_team, planned_network, with_segments
 from engine.planning.team_estimate import TeamEstimate
-from engine.recipes import Plan, Recipe
+from engine.recipes import Plan, Recipe, segmented, with_modelled_cuts, without_files
 
 _GROUPS = (1, 2, 4)
 _MOST_BLOCKS = _GROUPS[-1] + 1
@@ -77,7 +76,8 @@ def fastest_that_fits(
 ) -> list[Choice | None]:
     """Return for each number of devices the fastest way that needs no more than so many bytes of one; None if none.
 
-    Cuts are the recipe's own, the balanced ones, and those that are fastest with what fits into memory.
+    Cuts are the recipe's own (``balanced_time`` where they are still to be measured), the balanced ones, and those that
+    are fastest with what fits into memory.
 
     Args:
         recipe: whose method, network and data stay as they are.
@@ -88,7 +88,8 @@ def fastest_that_fits(
         counts: numbers of segments to look at; (None,) for a method that does not cut.
     """
     share = -(-recipe.data.batch_size // plan.replicas)
-    part = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, batch_size=share))
+    known = with_modelled_cuts(recipe)
+    part = dataclasses.replace(known, data=dataclasses.replace(recipe.data, batch_size=share))
     guesses = [guess for count in counts if count for guess in _guesses(part, facts, count, memory)]
     if not guesses:
         guesses = [_Guess(_recomputing(part, blocks), 1, 0.0, (0.0,)) for blocks in _groups(part, _MOST_BLOCKS)]

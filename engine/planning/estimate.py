@@ -206,6 +206,6 @@ def compare_cuts(
         memory = max(costs.saved(part, *each) for part, each in enumerate(ranges)) / profile.saved(*whole)
         slowest = max(seconds(part, *each) for part, each in enumerate(ranges))
         blocks = tuple(points[stop - 1] for stop in inner)
-        alone = (profile.seconds if measured is None else measured.cost)(*whole)
+        alone = profile.seconds(*whole) if measured is None else measured.whole
         estimates.append(CutEstimate(num_segments, rule, blocks, memory, alone / slowest))
     return estimates

@@ -26,7 +26,7 @@ CUTS_VERSION = 1
 """Of the form of a cuts.json: raised when an engine that knows the one before would misread it."""
 
 # Searched fields that change neither what segments there can be nor how long they take.
-_WITHOUT_INFLUENCE = ("optimizer.", "schedule.", "epochs", "seed")
+_WITHOUT_INFLUENCE = ("optimizer.learning_rate", "optimizer.weight_decay", "schedule.", "epochs", "seed")
 _ADVICE = "bring back a whole copy of it, or give another --run-dir, or --resume never to start a new search beside it"
 
 

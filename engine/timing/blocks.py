@@ -15,7 +15,7 @@ from engine.learners import explain, make_optimizer
 from engine.learners.numerics import DTYPES
 from engine.objectives import Context, Objective
 from engine.tasks import task_of
-from engine.timing.subject import Subject
+from engine.timing.subject import OUT_OF_MEMORY, Subject, is_out_of_memory
 
 _ROUNDS = 3
 _FIRST_ROWS = 2
@@ -49,10 +49,8 @@ class TimedBlocks:
         with subject.prepared():
             pieces = self._pieces(num_segments)
             self.rows = self._rows(pieces, batch_size, budget)
-            runs = self._runs(pieces, self.rows)
-            # The first is slower: memory is found, kernels are chosen.
-            self._round(runs)
-            rounds = [self._round(runs) for _ in range(_ROUNDS)]
+            while (rounds := self._rounds(pieces)) is None:
+                self.rows = -(-self.rows // 2)
         times = {name: statistics.median(each[name] for each in rounds) for name in pieces}
         # The pieces begin with the units, in their order.
         self._units = [0.0, *accumulate(list(times.values())[: subject.units])]
@@ -84,13 +82,33 @@ class TimedBlocks:
                     pieces.setdefault(name, (objective.to(subject.device).train(), features))
         return pieces
 
+    def _rounds(self, pieces: dict[str, tuple[nn.Module, tuple[int, ...]]]) -> list[dict[str, float]] | None:
+        """Return the seconds of each piece by round; None if all together do not fit into memory with so many rows."""
+        try:
+            runs = self._runs(pieces, self.rows)
+            # The first is slower: memory is found, kernels are chosen.
+            self._round(runs)
+            return [self._round(runs) for _ in range(_ROUNDS)]
+        except (LearnerError, *OUT_OF_MEMORY) as error:
+            if self.rows > 1 and is_out_of_memory(error):
+                return None
+            raise
+
     def _rows(self, pieces: dict[str, tuple[nn.Module, tuple[int, ...]]], batch_size: int, budget: float) -> int:
         """Return with how many images all rounds stay in the budget, the whole batch if it does."""
-        rows = min(_FIRST_ROWS, batch_size)
+        rows, fit = min(_FIRST_ROWS, batch_size), 1
         while True:
-            runs = self._runs(pieces, rows)
-            self._round(runs)
-            for_all = (1 + _ROUNDS) * sum(self._round(runs).values())
+            try:
+                runs = self._runs(pieces, rows)
+                self._round(runs)
+                for_all = (1 + _ROUNDS) * sum(self._round(runs).values())
+            except (LearnerError, *OUT_OF_MEMORY) as error:
+                if is_out_of_memory(error):
+                    return fit
+                raise
+            # Two sets of inputs may be too many.
+            del runs
+            fit = rows
             fitting = int(rows * budget / for_all)
             # What does not grow with the images weighs less where there are more, so a few say too little.
             if fitting <= 4 * rows or rows == batch_size:

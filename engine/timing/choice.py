@@ -29,7 +29,7 @@ class MeasuredCut:
         boundaries: the K - 1 units that begin a segment, from 1; a unit is a block, the last with the classifier.
         blocks: names of the K - 1 blocks after which it cuts.
         seconds: of a step of each segment.
-        speed_up: bound of a pipeline's speed-up over one device end to end, with a device for each segment.
+        whole: seconds of a step of the whole network on one device, end to end, where nothing is run again: estimated.
         rows: images of the step that was timed.
         cost: seconds of any segment: measured where it was timed, else estimated from its blocks.
     """
@@ -37,9 +37,14 @@ class MeasuredCut:
     boundaries: tuple[int, ...]
     blocks: tuple[str, ...]
     seconds: tuple[float, ...]
-    speed_up: float
+    whole: float
     rows: int
     cost: Cost = field(repr=False, compare=False)
+
+    @property
+    def speed_up(self) -> float:
+        """Bound of a pipeline's speed-up over one device end to end, with a device for each segment."""
+        return self.whole / max(self.seconds)
 
 
 def measured_cut(
@@ -60,8 +65,10 @@ def measured_cut(
     seconds = tuple(cost(part, *each) for part, each in enumerate(pairwise((0, *boundaries, units))))
     points = backbones.cut_points(subject.network)
     names = tuple(points[stop - 1] for stop in boundaries)
-    # The whole network is not run: it may be cut just because it does not fit.
-    return MeasuredCut(boundaries, names, seconds, cost(0, 0, units) / max(seconds), blocks.rows, cost)
+    # The whole network is not run: it may be cut just because it does not fit. Its blocks were timed without being run
+    # again, its segments as learners run them.
+    whole = (estimate if subject.recipe.numerics.recomputed_blocks else cost)(0, 0, units)
+    return MeasuredCut(boundaries, names, seconds, whole, blocks.rows, cost)
 
 
 def chosen_recipe(recipe: Recipe, facts: Facts, plan: Plan, tell: Callable[[str], None]) -> Recipe:
@@ -98,6 +105,7 @@ def chosen_recipe(recipe: Recipe, facts: Facts, plan: Plan, tell: Callable[[str]
     rows = -(-recipe.data.batch_size // plan.replicas)
     cut = measured_cut(subject, TimedBlocks(subject, [count], rows), count)
     tell(f"{name}: chose {_in_words(cut, subject)}")
+    subject.let_go()
     return with_cuts(recipe, cut.blocks)
 
 

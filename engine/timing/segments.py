@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -16,7 +19,7 @@ from engine.learners import Learner, Role
 from engine.learners.numerics import DTYPES
 from engine.tasks import task_of
 from engine.timing.search import Place
-from engine.timing.subject import Subject
+from engine.timing.subject import OUT_OF_MEMORY, Subject, is_out_of_memory
 
 _STEPS_PER_EPOCH = 1_000_000
 # Steps of a small network are so short that more of them cost nothing, and say more.
@@ -51,9 +54,13 @@ class TimedSegments:
             rounds: how often, at least; short steps are timed more often.
         """
         with self._subject.prepared():
-            steps = {place: self._step_of(place) for place in places}
-            first = {place: self._seconds(step) for place, step in steps.items()}
-            warm = {place: self._seconds(step) for place, step in steps.items() if first[place] < float("inf")}
+            steps: dict[Place, _Step] = {}
+            first = dict.fromkeys(places, math.inf)
+            for place in places:
+                with contextlib.suppress(*OUT_OF_MEMORY):
+                    steps[place] = self._step_of(place)
+                    first[place] = self._seconds(steps[place])
+            warm = {place: self._seconds(step) for place, step in steps.items() if math.isfinite(first[place])}
             taken = {place: [seconds] for place, seconds in warm.items()}
             started, enough = time.perf_counter(), _SECONDS_OF_SHORT_STEPS * len(warm)
             for done in range(1, max(rounds, _MOST_ROUNDS)):
@@ -61,14 +68,14 @@ class TimedSegments:
                     break
                 for place in warm:
                     taken[place].append(self._seconds(steps[place]))
-        return {place: statistics.median(taken[place]) if place in taken else float("inf") for place in places}
+        return {place: statistics.median(taken[place]) if place in taken else math.inf for place in places}
 
     def _seconds(self, step: _Step) -> float:
         try:
             return self._subject.seconds(step)
         except LearnerError as error:
-            if isinstance(error.__cause__, (MemoryError, torch.OutOfMemoryError)):
-                return float("inf")
+            if is_out_of_memory(error):
+                return math.inf
             raise
 
     def _step_of(self, place: Place) -> _Step:
@@ -79,7 +86,8 @@ class TimedSegments:
         learner = Learner(
             segment.name,
             role,
-            subject.network[segment.start : segment.stop],
+            # Of its own: a learner leaves hooks on its blocks.
+            copy.deepcopy(subject.network[segment.start : segment.stop]),
             subject.objective(segment),
             subject.recipe,
             subject.facts,

@@ -27,6 +27,13 @@ from engine.streams import seeded
 # So small that weights stay as good as they were: what is timed again and again must not diverge.
 _LEARNING_RATE = 1e-12
 
+OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether this, or what caused it, is that a device has too little memory."""
+    return isinstance(error, OUT_OF_MEMORY) or isinstance(error.__cause__, OUT_OF_MEMORY)
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -73,6 +80,12 @@ class Subject:
             if self.device.type == "cuda":
                 # Learners may live in other processes, which need the memory.
                 torch.cuda.empty_cache()
+
+    def let_go(self) -> None:
+        """Give the device's memory back; nothing can be timed afterwards."""
+        self.network.to("meta")
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def placed(self, value: Tensor) -> Tensor:
         """Return a tensor on the device, in the memory format that learners have."""

@@ -87,7 +87,7 @@ def choices(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         found.append(num_segments)
         boundaries = tuple(range(len(found), len(found) + num_segments - 1))
         names = tuple(list(subject.network._modules)[stop - 1] for stop in boundaries)
-        return MeasuredCut(boundaries, names, (0.306,) * (num_segments - 1) + (0.379,), 1.55, 6, lambda *_: 1.0)
+        return MeasuredCut(boundaries, names, (0.306,) * (num_segments - 1) + (0.379,), 1.55 * 0.379, 6, lambda *_: 1.0)
 
     monkeypatch.setattr("engine.timing.choice.measured_cut", choose)
     monkeypatch.setattr("engine.timing.choice.TimedBlocks", lambda *_: None)
