@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from engine.benchmarking import settings_search
 from engine.benchmarking.baselines.job import Job, Kind
 from engine.benchmarking.baselines.launch import Processes
 from engine.benchmarking.batches import Images, read_images
@@ -47,8 +48,11 @@ def test_what_cannot_be_measured_is_refused_before_anything_starts(
 
 @pytest.mark.slow
 def test_one_command_gives_a_table_numbers_pictures_and_timelines(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # That the search is thorough is another test's business.
+    monkeypatch.setattr(settings_search, "_MOST_NEIGHBOURS", 1)
+    monkeypatch.setattr(settings_search, "_FINAL_ROUNDS", 1)
     assert main(["measure", *TINY, *QUICK, "--k", "1,2", "--out", str(tmp_path / "out"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     cases = {case["name"]: case for case in found["ways"]}

@@ -71,7 +71,11 @@ def test_of_all_cuts_and_micro_batches_the_best_is_chosen(opened: Open, monkeypa
 
 
 @pytest.mark.slow
-def test_every_schedule_gives_the_gradients_of_plain_accumulation(opened: Open) -> None:
+def test_every_schedule_gives_the_gradients_of_plain_accumulation(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings_search, "_MOST_NEIGHBOURS", 1)
+    monkeypatch.setattr(settings_search, "_FINAL_ROUNDS", 1)
     tuned, others = opened(("gpipe", "1f1b", "interleaved", "zero_bubble"))
     tuned.time_blocks("cpu")
     group = tuned.tuned(others.groups[0])
