@@ -3,13 +3,12 @@
     python -m experiments.benchmarks.measured_cuts [--cases resnet32:32:2:128,resnet32:32:4:128,resnet18:64:2:16]
         [--method infopro] [--threads 1] [--rounds 5] [--around 2] [--output FILE]
 
-A case is a network, the side of its random images, K, and the images of a batch. First the cut is chosen, by the code and in the seconds that
-a training takes. Then segments are timed as learners run them, with whole batches: for K = 2 those of every cut; for
-more, those of every cut whose boundaries are at most `--around` blocks from those of the measured cut or of
-`balanced_time`. All of a case are timed in turn in every round, so that a drift of the machine touches all alike; the
-median of each segment counts, and a cut is as slow as its slowest segment. The share of a core that other processes
-used is recorded; a figure taken beside more than 5 % of it is marked. All three
-cases take minutes.
+A case is a network, the side of its random images, K, and the images of a batch. First the cut is chosen, by the code
+and in the seconds that a training takes. Then segments are timed as learners run them, with whole batches: for K = 2
+those of every cut; for more, those of every cut whose boundaries are at most `--around` blocks from those of the
+measured cut or of `balanced_time`. All of a case are timed in turn in every round, so that a drift of the machine
+touches all alike; the median of each segment counts, and a cut is as slow as its slowest segment. The share of a core
+that other processes used is recorded; a figure taken beside more than 5 % of it is marked. It takes minutes.
 """
 
 from __future__ import annotations
@@ -101,9 +100,9 @@ def measure(recipe: Recipe, rounds: int, around: int) -> dict[str, Any]:
     def named(boundaries: Sequence[int]) -> str:
         return ",".join(points[stop - 1] for stop in boundaries)
 
-    best = min(tried, key=slowest)
+    best, side = min(tried, key=slowest), facts.image_shape[1]
     return {
-        "case": f"{recipe.backbone.name}, {facts.image_shape[1]} x {facts.image_shape[2]}, K = {count}, batch {recipe.data.batch_size}",
+        "case": f"{recipe.backbone.name}, {side} x {side}, K = {count}, batch {recipe.data.batch_size}",
         "cuts_tried": len(tried),
         "seconds_to_choose": seconds_to_choose,
         "rows_to_choose": chosen.rows,
