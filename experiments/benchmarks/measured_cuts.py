@@ -1,14 +1,14 @@
 """How far is the cut that `method.cuts=measured` chooses from the best that trying all finds?
 
-    python -m experiments.benchmarks.measured_cuts [--cases resnet32:32:2,resnet32:32:4,resnet18:64:2]
-        [--method infopro] [--batch-size 128] [--threads 1] [--rounds 5] [--around 2] [--output FILE]
+    python -m experiments.benchmarks.measured_cuts [--cases resnet32:32:2:128,resnet32:32:4:128,resnet18:64:2:16]
+        [--method infopro] [--threads 1] [--rounds 5] [--around 2] [--output FILE]
 
-A case is a network, the side of its random images, and K. First the cut is chosen, by the code and in the seconds that
-a training takes. Then segments are timed as learners run them, with whole batches: for K = 2 those of every cut; for
-more, those of every cut whose boundaries are at most `--around` blocks from those of the measured cut or of
-`balanced_time`. All of a case are timed in turn in every round, so that a drift of the machine touches all alike; the
-median of each segment counts, and a cut is as slow as its slowest segment. The share of a core that other processes
-used is recorded; a figure taken beside more than 5 % of it is marked. Three cases take about five minutes of one core.
+A case is a network, the side of its random images, K, and the images of a batch. First the cut is chosen, by the code
+and in the seconds that a training takes. Then segments are timed as learners run them, with whole batches: for K = 2
+those of every cut; for more, those of every cut whose boundaries are at most `--around` blocks from those of the
+measured cut or of `balanced_time`. All of a case are timed in turn in every round, so that a drift of the machine
+touches all alike; the median of each segment counts, and a cut is as slow as its slowest segment. The share of a core
+that other processes used is recorded; a figure taken beside more than 5 % of it is marked. It takes minutes.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from engine.recipes import Backbone, Data, Greedy, InfoPro, Numerics, Recipe
 from engine.timing import Place, Subject, TimedBlocks, TimedSegments, measured_cut, subject_of
 from experiments.benchmarks.side_by_side import others_share, seconds_of_others
 
+_CASES = "resnet32:32:2:128,resnet32:32:4:128,resnet18:64:2:16"
 _METHODS = {"greedy": Greedy, "infopro": InfoPro}
 
 
@@ -99,9 +100,9 @@ def measure(recipe: Recipe, rounds: int, around: int) -> dict[str, Any]:
     def named(boundaries: Sequence[int]) -> str:
         return ",".join(points[stop - 1] for stop in boundaries)
 
-    best = min(tried, key=slowest)
+    best, side = min(tried, key=slowest), facts.image_shape[1]
     return {
-        "case": f"{recipe.backbone.name}, {facts.image_shape[1]} x {facts.image_shape[2]}, K = {count}",
+        "case": f"{recipe.backbone.name}, {side} x {side}, K = {count}, batch {recipe.data.batch_size}",
         "cuts_tried": len(tried),
         "seconds_to_choose": seconds_to_choose,
         "rows_to_choose": chosen.rows,
@@ -140,9 +141,8 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Measure, print a table and one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", default="resnet32:32:2,resnet32:32:4,resnet18:64:2", help="NETWORK:SIDE:K,...")
+    parser.add_argument("--cases", default=_CASES, help="NETWORK:SIDE:K:BATCH,...")
     parser.add_argument("--method", choices=sorted(_METHODS), default="infopro")
-    parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--around", type=int, default=2, help="blocks from the cuts around which others are tried")
@@ -150,8 +150,8 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = []
     for case in arguments.cases.split(","):
-        network, side, count = case.split(":")
-        recipe = make_recipe(network, int(side), int(count), arguments.method, arguments.batch_size, arguments.threads)
+        network, side, count, batch_size = case.split(":")
+        recipe = make_recipe(network, int(side), int(count), arguments.method, int(batch_size), arguments.threads)
         rows.append(measure(recipe, arguments.rounds, arguments.around))
         print(table(rows[-1:]), flush=True)
     print(f"\n{os.uname().machine}, {arguments.threads} threads, medians of {arguments.rounds} rounds\n")
