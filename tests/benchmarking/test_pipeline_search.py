@@ -48,6 +48,7 @@ def step_asleep(micro_batches: int, cut: int) -> float:
     return pipeline_step(stage_seconds(seconds, [0, cut, len(SHARES)]), micro_batches)
 
 
+@pytest.mark.slow
 def test_of_all_cuts_and_micro_batches_the_best_is_chosen(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks sleep, so how fast each choice is, is known beforehand, on a busy machine too."""
     monkeypatch.setattr(settings_search, "_FINAL_ROUNDS", 1)
