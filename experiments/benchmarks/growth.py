@@ -6,7 +6,7 @@ ResNets of CIFAR's form on random images, in one process with one thread, cuts t
 at a time: K from 1 to 16, depth from 20 to 110, batch from 32 to 512, pictures from 32 to 224. Time is the median over
 rounds of a step in each of which every point takes its turn; memory is what autograd keeps for the learner that keeps
 most, as the learners count it. A slope is that of the logarithms over neighbouring points: 1 is proportional, -1
-inversely so. Figures stand in docs/results/growth.md.
+inversely so.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 Greedy training of digits with K segments is started as by a user, in turn with imports alone, and stopped after its
 first steps. The moments are seen from outside: the first process of the private Ray, the first learner's process, the
 run folder, which is made when every learner is built, and the first record of a step. A figure is the median of all
-rounds; figures stand in docs/results/startup.md.
+rounds.
 """
 
 from __future__ import annotations
