@@ -16,9 +16,9 @@ from engine.recipes import MEASURED, Recipe, Segmented
 from engine.tasks import task_of
 
 _known_shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
-_known_cuts: dict[str, tuple[str, ...]] = {}
-# Of backbones and methods in files of the user's own, which may change while the process lasts.
 _found: dict[tuple[SegmentObjective, str], tuple[str, ...]] = {}
+# By the process that made the team. An objective is not told: it follows from the recipe.
+_told: dict[str, tuple[str, ...]] = {}
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,14 @@ class Findings:
     @classmethod
     def of_this_process(cls) -> Findings:
         """Return all but what follows from files of the user's own."""
-        return cls(dict(_known_shapes), dict(_known_cuts))
+        # Such a file may be another one where this is told.
+        cuts = {setting: names for (_, setting), names in _found.items() if ".py:" not in setting}
+        return cls(dict(_known_shapes), cuts)
 
     def remember(self) -> None:
         """Let this process know it, too."""
         _known_shapes.update(self.shapes)
-        _known_cuts.update(self.cuts)
+        _told.update(self.cuts)
 
 
 def segments_of(
@@ -92,16 +94,13 @@ def _balanced(recipe: Recipe, facts: Facts, network: nn.Sequential, objective: S
     setting = repr((rule, count, method, recipe.backbone, recipe.data.batch_size, recipe.numerics.precision))
     setting += repr((facts.image_shape, recipe.task, [tuple(weight.shape) for weight in network.parameters()]))
     key = (objective, setting)
-    found = _known_cuts.get(setting) or _found.get(key)
+    found = _told.get(setting) or _found.get(key)
     if found is None:
         profile = CostProfile(recipe, facts, network, count, objective)
         cost = profile.saved if rule == "balanced_memory" else profile.seconds
         points = backbones.cut_points(network)
         found = tuple(points[stop - 1] for stop in balance(cost, profile.units, count))
-        if ".py:" in setting:
-            _found[key] = found
-        else:
-            _known_cuts[setting] = found
+        _found[key] = found
     return found
 
 
