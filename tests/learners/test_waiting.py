@@ -31,6 +31,7 @@ ON_THE_HOST = {
 }
 ENGINE = Path(engine.__file__).parent
 NEEDS_A_TEACHER = {"distillation"}
+USUAL = {"end_to_end", "infopro", "dml", "gkt"}
 FIELDS: dict[str, dict[str, Any]] = {"dml": {"on_divergence": "stop"}}
 
 
@@ -56,7 +57,13 @@ def _as_on_a_gpu(device: torch.device, optimizer: torch.optim.Optimizer, *, at_o
     return ImmediateCheck() if at_once else DeferredCheck(device)
 
 
-@pytest.mark.parametrize("kind", sorted(set(METHODS) - NEEDS_A_TEACHER))
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind if kind in USUAL else pytest.param(kind, marks=pytest.mark.slow)
+        for kind in sorted(set(METHODS) - NEEDS_A_TEACHER)
+    ],
+)
 def test_no_step_waits(kind: str, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learner, "loss_check", _as_on_a_gpu)
     method = TypeAdapter(METHODS[kind]).validate_python({"kind": kind, **FIELDS.get(kind, {})})

@@ -35,7 +35,9 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("case", METHODS)
+@pytest.mark.parametrize(
+    "case", ["infopro", *(pytest.param(case, marks=pytest.mark.slow) for case in METHODS if case != "infopro")]
+)
 def test_a_learner_loads_neither_the_compiler_nor_torchvision(
     case: str, tiny_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:

@@ -33,7 +33,7 @@ def slowest(names: Sequence[str], milliseconds: Sequence[int]) -> int:
     return max(sum(milliseconds[start:stop]) for start, stop in itertools.pairwise((0, *stops, len(milliseconds))))
 
 
-@pytest.mark.parametrize("num_segments", [2, 3])
+@pytest.mark.parametrize("num_segments", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_chosen_cut_is_the_best_of_all(num_segments: int, make_sleeping: Sleeping) -> None:
     recipe = make_sleeping(num_segments, MILLISECONDS)
     told: list[str] = []
