@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from types import SimpleNamespace
 
 import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError, RayTaskError
 
 from engine.errors import LearnerError, PlanError
-from engine.runtimes.ray.failures import LostStep, as_engine_error, is_death, original_error
+from engine.runtimes.ray.actors import LearnerActors
+from engine.runtimes.ray.failures import LostStep, RayEnded, as_engine_error, is_death, original_error
 
 UNEXPECTED = (
     "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker "
@@ -80,3 +82,18 @@ def test_errors_survive_the_way_between_processes() -> None:
     found = pickle.loads(pickle.dumps(LearnerError("segment0", "cause", "details")))
     assert (found.learner, found.cause, found.details) == ("segment0", "cause", "details")
     assert str(pickle.loads(pickle.dumps(LostStep("gone")))) == "gone"
+
+
+def test_a_ray_that_is_gone_is_named_and_not_the_learner_that_went_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    actors = object.__new__(LearnerActors)
+    # What came first is the word of a learner that had waited for the other.
+    monkeypatch.setattr(actors, "_find_culprit", lambda *_: ("segment0", ActorDiedError()), raising=False)
+    monkeypatch.setattr(actors, "_watched", {}, raising=False)
+    actors.places = {"segment0": {"pid": 7}}
+    waited = LostStep("learner segment1: the link to segment0 ended, which had failed or died")
+    ray = SimpleNamespace(lost=None)
+    monkeypatch.setattr("engine.runtimes.ray.waiting.current_private_ray", lambda: ray)
+    assert "its process 7 died" in str(actors._blame("segment1", waited))
+    ray.lost = "Ray's gcs_server ended with signal SIGKILL"
+    with pytest.raises(RayEnded, match="the private Ray is gone: Ray's gcs_server ended with signal SIGKILL"):
+        actors._blame("segment1", waited)

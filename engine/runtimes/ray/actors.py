@@ -147,6 +147,8 @@ class LearnerActors:
         error = original_error(error)
         if is_death(error) or isinstance(error, LostStep):
             learner, error = self._find_culprit(learner, error)
+            # Again, because what came first may have been the word of a learner that waited for a dead one.
+            check_after(error)
         if isinstance(error, LostStep):
             return LearnerError(learner, str(error))
         watched = self._watched.get(learner)

@@ -19,7 +19,7 @@ from engine.runtimes.ray.private.current import current_private_ray
 _SLICE_SECONDS = 1.0
 _PAUSE_SECONDS = 0.05
 # Until it is known how the processes of Ray are, when an actor is gone.
-_DYING_SECONDS = 1.0
+_DYING_SECONDS = 2.0
 
 _waits = 0
 _counted = threading.Lock()
