@@ -8,6 +8,7 @@ from engine.data.cache import cache_root
 from engine.data.facts import Facts
 from engine.data.inventory import Inventory
 from engine.data.labels import NO_LABEL
+from engine.data.placing import on_device
 
 __all__ = [
     "NO_LABEL",
@@ -17,5 +18,6 @@ __all__ = [
     "Inventory",
     "Source",
     "cache_root",
+    "on_device",
     "open_source",
 ]

@@ -5,7 +5,6 @@ All images of a batch are changed by a few operations on whole tensors; there is
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -13,6 +12,7 @@ from torch.nn import functional
 from engine.data.batches import Batch
 from engine.data.draws import Draws, crop_boxes, draw
 from engine.data.facts import Facts
+from engine.data.placing import on_device
 from engine.errors import RecipeError
 from engine.recipes.data import Augmentation
 
@@ -47,7 +47,7 @@ class Augmenter:
 
     def training_pixels(self, batch: Batch) -> Tensor:
         """Return the augmented images, float32 [B, C, H, W] in [0, 1], a pure function of (batch, seed)."""
-        images = self._on_device(batch.images)
+        images = on_device(batch.images, self._device)
         draws = draw(len(images), self._seed, batch.epoch, batch.step)
         if self._crops:
             pixels = self._resized_crop(images.float().div_(255), draws, "bilinear")
@@ -64,7 +64,7 @@ class Augmenter:
             batch: whose labels are maps [B, H, W] of integers, of the size of its images.
             no_label: the value of what padding adds; where padding reflects, the labels are reflected.
         """
-        labels = self._on_device(batch.labels)[:, None]
+        labels = on_device(batch.labels, self._device)[:, None]
         draws = draw(len(labels), self._seed, batch.epoch, batch.step)
         if self._crops:
             # The nearest label: a mean of classes is no class. Single precision holds integers up to 2 ** 24.
@@ -75,15 +75,11 @@ class Augmenter:
 
     def evaluation_pixels(self, batch: Batch) -> Tensor:
         """Return the images as they are, float32 [B, C, H, W] in [0, 1]."""
-        return self._on_device(batch.images).float().div_(255)
+        return on_device(batch.images, self._device).float().div_(255)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Return (pixels - mean) / std, per channel, float32 [B, C, H, W]."""
         return (pixels - self._mean).div_(self._std)
-
-    def _on_device(self, images: np.ndarray) -> Tensor:
-        # Arrays out of an object store are read-only, which torch cannot express: those are copied.
-        return torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self._device)
 
     def _shifted(self, images: Tensor, draws: Draws) -> Tensor:
         """Crop out of the padded images and mirror them, as one gather of bytes."""
@@ -103,7 +99,7 @@ class Augmenter:
         padding = self._augmentation.crop_padding
         shifts = torch.floor(draws.shift * (2 * padding + 1)).long() - padding
         mirror = draws.mirror < 0.5 if self._augmentation.flip else torch.zeros_like(draws.mirror, dtype=torch.bool)
-        return shifts.to(self._device), mirror.to(self._device)
+        return on_device(shifts, self._device), on_device(mirror, self._device)
 
     def _resized_crop(self, source: Tensor, draws: Draws, mode: str) -> Tensor:
         """Cut an area out of float32 [B, C, H, W], resize it to the whole (without antialiasing) and mirror it."""
@@ -118,13 +114,13 @@ class Augmenter:
         zero = torch.zeros_like(left)
         across = torch.stack([scale_across, zero, (left + right) / 2], dim=1)
         down = torch.stack([zero, (lower - upper) / 2, (upper + lower) / 2], dim=1)
-        places = torch.stack([across, down], dim=1).float().to(self._device)
+        places = on_device(torch.stack([across, down], dim=1).float(), self._device)
         grid = functional.affine_grid(places, list(source.shape), align_corners=False)
         return functional.grid_sample(source, grid, mode=mode, padding_mode="border", align_corners=False)
 
     def _factors(self, draws: Draws) -> Tensor:
         strength = self._augmentation.color_jitter
-        return (1 + strength * (2 * draws.color - 1)).float().to(self._device)
+        return on_device((1 + strength * (2 * draws.color - 1)).float(), self._device)
 
 
 def _move(images: Tensor, shifts: Tensor, mirror: Tensor, reflect: bool, padded_with: int = 0) -> Tensor:

@@ -13,6 +13,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from engine.data import on_device
 from engine.knowledge.fraction import LINEAR_SHARES, split_knowledge
 from engine.recipes import Fraction
 
@@ -68,7 +69,7 @@ def fraction_losses(
     mixture = torch.lerp(true_second, true_first, share.unsqueeze(1))
     drawn = torch.empty((2, *mixed.shape), dtype=dtype, device=random_numbers.device)
     drawn.exponential_(generator=random_numbers)
-    drawn = drawn.div_(drawn.sum(dim=2, keepdim=True)).to(mixed.device)
+    drawn = on_device(drawn.div_(drawn.sum(dim=2, keepdim=True)), mixed.device)
     measured = {
         "random": loss(drawn[0], drawn[1]),
         "model_error": (mixed - mixture).square().sum(dim=1).mean(),

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.data import on_device
 from engine.recipes import MixingStyle
 from engine.streams import generator, stream_seed
 
@@ -95,11 +96,11 @@ def mix(pixels: Tensor, mixing: Mixing) -> Tensor:
         mixing: of a batch of this size.
     """
     number = len(mixing.partner)
-    source = torch.where(mixing.share == 1, torch.arange(number), mixing.partner).to(pixels.device)
+    source = on_device(torch.where(mixing.share == 1, torch.arange(number), mixing.partner), pixels.device)
     own = pixels[:number]
     if mixing.box is None:
         # At weight 1, interpolation gives its end exactly.
-        share = mixing.share.to(pixels.device, pixels.dtype).view(-1, 1, 1, 1)
+        share = on_device(mixing.share.to(pixels.dtype), pixels.device).view(-1, 1, 1, 1)
         return torch.lerp(pixels[source], own, share)
     top, bottom, left, right = mixing.box
     result = own.clone()

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.data import Augmenter, Batch, Facts
+from engine.data import Augmenter, Batch, Facts, on_device
 from engine.learners.replicas import Replicas
 from engine.recipes import Recipe
 from engine.tasks import Task
@@ -44,7 +44,7 @@ class Inputs:
     def labels(self, batch: Batch) -> Tensor:
         """Return the labels on the device; with replicas, this one's rows of them."""
         labels = self._task.training_labels(batch, self.augmenter)
-        return self._own_rows(labels.to(self._device, non_blocking=True))
+        return self._own_rows(on_device(labels, self._device))
 
     def prepared(self, pixels: Tensor | None, features: Tensor | None = None) -> Tensor:
         """Return what the body takes: the features, or where there are none the pixels normalised."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.checkpoints import LearnerState
-from engine.data import Batch, Facts
+from engine.data import Batch, Facts, on_device
 from engine.errors import LearnerError
 from engine.learners.codistillation import Codistillation
 from engine.learners.evaluation import Evaluation
@@ -288,7 +288,7 @@ class Learner(Member):
 
     def received(self, messages: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return messages on the device, by names without replicas."""
-        return {name_without_replica(name): tensor.to(self.device) for name, tensor in messages.items()}
+        return {name_without_replica(name): on_device(tensor, self.device) for name, tensor in messages.items()}
 
     def call(self, phase: str, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Run one phase as any `Member`, and note when."""

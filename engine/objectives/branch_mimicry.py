@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.data import on_device
 from engine.objectives.objective import Context, Term, TermValue, full_precision
 from engine.recipes import Directions
 from engine.streams import generator
@@ -49,8 +50,7 @@ def branch_mimicry(
         teachers = F.log_softmax(teacher_logits.detach().float() / temperature, dim=-1)
         probabilities = teachers.exp()
         each = temperature**2 * (probabilities * (teachers - student.detach())).sum(dim=-1).mean(dim=-1)
-        # Blocking would wait for all that the device still has to do.
-        taught = kept.to(student.device, non_blocking=True)
+        taught = on_device(kept, student.device)
         target = torch.where(taught[:, None, None], probabilities, 0.0).sum(dim=0)
         pull = -(temperature**2) * (target * student).sum(dim=-1).mean(dim=-1)
         return each.sum() + (pull - pull.detach()), each
@@ -107,7 +107,7 @@ def directions_record(kept: Tensor, device: torch.device) -> dict[str, Tensor]:
     """
     heads = len(kept)
     share = kept.sum() / (heads * (heads - 1))
-    return {"branches/directions_kept": share.to(device, non_blocking=True)}
+    return {"branches/directions_kept": on_device(share, device)}
 
 
 class BranchMimicry(Term):

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.data import on_device
 from engine.objectives.convolutions import layout_of
 from engine.objectives.objective import Context, Term, TermValue, full_precision
 from engine.streams import generator
@@ -71,7 +72,7 @@ class Reconstruction(Term):
         pixels = context.pixels
         assert pixels is not None, "the reconstruction term was called without pixels"
         if self.share < 1:
-            rows = self._rows(len(features), context).to(features.device, non_blocking=True)
+            rows = on_device(self._rows(len(features), context), features.device)
             # index_select forgets the order of dimensions in memory.
             features = features.index_select(0, rows).contiguous(memory_format=layout_of(features))
             pixels = pixels.index_select(0, rows)

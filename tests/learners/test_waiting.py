@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -81,3 +82,30 @@ def test_no_step_waits(kind: str, tiny_recipe: Callable[..., Recipe], monkeypatc
         with waits:
             assert runtime.ask("metrics").result()
         assert waits.found
+
+
+# Networks are placed before the first step.
+PLACES_MODULES = {"learners/inputs.py:placed", "learners/teacher.py:__init__"}
+
+
+def test_nothing_is_copied_to_a_device_but_through_pinned_memory() -> None:
+    """A copy out of other memory waits for the device, and on a CPU nobody can see that it would."""
+    found, pinned = [], 0
+    rooms = [
+        path for room in ("learners", "objectives", "knowledge", "tasks") for path in (ENGINE / room).rglob("*.py")
+    ]
+    for path in [*rooms, ENGINE / "data" / "augmentation.py"]:
+        tree = ast.parse(path.read_text())
+        for function in ast.walk(tree):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            for call in ast.walk(function):
+                if not isinstance(call, ast.Call):
+                    continue
+                pinned += ast.unparse(call.func) == "on_device"
+                to_device = any(ast.unparse(each).endswith("device") for each in call.args)
+                place = f"{path.relative_to(ENGINE).as_posix()}:{function.name}"
+                if isinstance(call.func, ast.Attribute) and call.func.attr == "to" and to_device:
+                    found.append(place)
+    assert set(found) == PLACES_MODULES
+    assert pinned > 20

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from engine.data import Batch
+from engine.data import Batch, on_device
 from engine.learners.self_distillation.passes import FIRST, Pass, Passes, SelfDistillation
 
 SAME_CLASS = "same_class"
@@ -27,7 +26,7 @@ class SameClass(SelfDistillation):
 
     def passes(self, batch: Batch, pixels: Tensor) -> Passes:
         """Return a pass of the images, and one of their paired images that is only consulted."""
-        labels = torch.from_numpy(batch.labels).to(pixels.device)
+        labels = on_device(batch.labels, pixels.device)
         rows = len(labels) // 2
         first = Pass(FIRST, pixels[:rows], labels[:rows])
         if not self._consults:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.backbones import SubNetworkSampler
-from engine.data import Batch
+from engine.data import Batch, on_device
 from engine.knowledge.fraction import split_knowledge
 from engine.knowledge.fraction_loss import fraction_losses
 from engine.knowledge.mixing import Mixing, mix
@@ -69,7 +69,7 @@ class GroupDistillation(SelfDistillation):
         step = batch.epoch * self._steps_per_epoch + batch.step
         loop, group = (step, 0) if self._every_group else divmod(step, self._groups)
         drawn = self._sampler.draw((self._role.seed, self._role.stream, "sub-networks", loop), self._groups)
-        all_labels = torch.from_numpy(batch.labels).to(pixels.device)
+        all_labels = on_device(batch.labels, pixels.device)
         self._batch, self._observed = batch, {}
         self._mixing = self._mixer.draw(batch, pixels) if self._mixer is not None else None
         images, labels, mixed = pixels, all_labels, None
@@ -78,10 +78,10 @@ class GroupDistillation(SelfDistillation):
             images, labels = pixels[:rows], all_labels[:rows]
         consulted: tuple[Pass, ...] = ()
         if self._mixing is not None:
-            partner = self._mixing.partner.to(pixels.device)
+            partner = on_device(self._mixing.partner, pixels.device)
             images, mixed = (
                 mix(pixels, self._mixing),
-                MixedLabels(all_labels[partner], self._mixing.share.to(pixels.device)),
+                MixedLabels(all_labels[partner], on_device(self._mixing.share, pixels.device)),
             )
             self._measures = bool(self._measure_every) and self._mixed_steps % self._measure_every == 0
             self._mixed_steps += 1
@@ -120,13 +120,13 @@ class GroupDistillation(SelfDistillation):
                 self._store.remember(each.group, indices, said)
             if not each.group:
                 return {}
-            return {RECALLED: self._store.recall(each.group - 1, indices).to(said.device)}
+            return {RECALLED: on_device(self._store.recall(each.group - 1, indices), said.device)}
         partner = self._mixing.partner.numpy()
         first, second = indices[: len(partner)], indices[partner]
-        share = self._mixing.share.to(said.device)
+        share = on_device(self._mixing.share, said.device)
         if each.group < self._store.groups:
-            known = self._store.recall(each.group, first).to(said.device)
-            others = self._store.recall(each.group, second).to(said.device)
+            known = on_device(self._store.recall(each.group, first), said.device)
+            others = on_device(self._store.recall(each.group, second), said.device)
             if self._measures and each.name == FIRST:
                 self._measure(said, known, others, heard[_UNMIXED])
             split = split_knowledge(said, known, others, share, self._fraction)
@@ -139,7 +139,9 @@ class GroupDistillation(SelfDistillation):
             )
         if not each.group:
             return {}
-        larger, larger_others = (self._store.recall(each.group - 1, ids).to(said.device) for ids in (first, second))
+        larger, larger_others = (
+            on_device(self._store.recall(each.group - 1, ids), said.device) for ids in (first, second)
+        )
         share = share[:, None]
         # Of an image that has no part, nothing need be known.
         blend = torch.where(share == 0, larger_others, share * larger + (1 - share) * larger_others)
@@ -150,8 +152,8 @@ class GroupDistillation(SelfDistillation):
         assert self._mixing is not None and self._batch is not None
         truth = unmixed.float().softmax(dim=1)
         stream = generator(self._role.seed, "fraction", self._batch.epoch, self._batch.step)
-        partner = self._mixing.partner.to(said.device)
-        share = self._mixing.share.to(said.device)
+        partner = on_device(self._mixing.partner, said.device)
+        share = on_device(self._mixing.share, said.device)
         losses = fraction_losses(said, known, others, truth[: len(said)], truth[partner], share, stream)
         self._observed = {f"fraction/{name}": float(value) for name, value in losses.items()}
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.data import NO_LABEL, Batch
+from engine.data import NO_LABEL, Batch, on_device
 from engine.knowledge.store import KnowledgeStore
 from engine.learners.self_distillation.passes import FIRST, Pass, Passes, SelfDistillation
 from engine.objectives import RECALLED, Classification, KnowledgeMimicry
@@ -24,7 +24,7 @@ class _History(SelfDistillation):
     def passes(self, batch: Batch, pixels: Tensor) -> Passes:
         """Return one pass."""
         self._batch = batch
-        labels = torch.from_numpy(batch.labels).to(pixels.device)
+        labels = on_device(batch.labels, pixels.device)
         return Passes(Pass(FIRST, pixels, labels, terms=self._terms(batch.epoch)))
 
     def _terms(self, epoch: int) -> dict[str, float]:
@@ -72,7 +72,7 @@ class LastVisit(_History):
     def recall(self, each: Pass, predictions: Tensor, heard: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return what was said of the images when they were seen last, then remember what is said now."""
         assert self._batch is not None
-        recalled = self._store.recall(0, self._batch.indices).to(predictions.device)
+        recalled = on_device(self._store.recall(0, self._batch.indices), predictions.device)
         self._store.remember(0, self._batch.indices, predictions.float().softmax(dim=1))
         if self._batch.epoch == 0:
             return {}
@@ -117,4 +117,4 @@ class Retrospection(_History):
         self._store.remember(0, batch.indices, predictions)
         if batch.epoch < self._interval:
             return {}
-        return {RECALLED: self._store.recall(1, batch.indices).softmax(dim=1).to(predictions.device)}
+        return {RECALLED: on_device(self._store.recall(1, batch.indices).softmax(dim=1), predictions.device)}

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from engine.data import NO_LABEL, Batch
+from engine.data import NO_LABEL, Batch, on_device
 from engine.learners.self_distillation.passes import FIRST, Pass, Passes, SelfDistillation
 from engine.objectives import Classification, Mimicry
 
@@ -33,11 +33,11 @@ class LastBatch(SelfDistillation):
         rows = len(batch.labels) // 2
         labels = torch.from_numpy(batch.labels[:rows])
         self._second_view = {"pixels": pixels[rows:], "labels": labels}
-        first = Pass(FIRST, pixels[:rows], labels.to(pixels.device), terms={Classification.name: 1.0})
+        first = Pass(FIRST, pixels[:rows], on_device(labels, pixels.device), terms={Classification.name: 1.0})
         if not self._previous:
             return Passes(first)
         own, others = _shares(labels, self._previous["labels"])
-        previous = {name: value.to(pixels.device) for name, value in self._previous.items()}
+        previous = {name: on_device(value, pixels.device) for name, value in self._previous.items()}
         again = Pass(
             PREVIOUS,
             previous["pixels"],

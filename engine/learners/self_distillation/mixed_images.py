@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
-from engine.data import Batch
+from engine.data import Batch, on_device
 from engine.knowledge.mixing import Mixing, draw_mixing, mix
 from engine.learners.role import Role
 from engine.learners.self_distillation.passes import FIRST, Pass, Passes, SelfDistillation
@@ -79,9 +78,9 @@ class DataMix(SelfDistillation):
 
     def passes(self, batch: Batch, pixels: Tensor) -> Passes:
         """Return one pass: on mixed images, or on the batch's own just as they are."""
-        labels = torch.from_numpy(batch.labels).to(pixels.device)
+        labels = on_device(batch.labels, pixels.device)
         mixing = self._mixer.draw(batch, pixels)
         if mixing is None:
             return Passes(Pass(FIRST, pixels, labels))
-        second, share = labels[mixing.partner.to(labels.device)], mixing.share.to(labels.device)
+        second, share = labels[on_device(mixing.partner, labels.device)], on_device(mixing.share, labels.device)
         return Passes(Pass(FIRST, mix(pixels, mixing), labels, MixedLabels(second, share)))

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.data import on_device
+
 
 class RemoteStore:
     """Stands in for a `KnowledgeStore` during one step: recalls from messages, and collects what to remember.
@@ -38,7 +40,7 @@ class RemoteStore:
     def recall(self, group: int, indices: np.ndarray) -> Tensor:
         """Return what is known of images of this step; as `KnowledgeStore.recall`."""
         rows = self._order[np.searchsorted(self._sorted, indices)]
-        return self._found[group][torch.from_numpy(rows).to(self._found.device)]
+        return self._found[group][on_device(rows, self._found.device)]
 
     def remember(self, group: int, indices: np.ndarray, values: Tensor, weights: Tensor | None = None) -> None:
         """Collect predictions for the servers; as `KnowledgeStore.remember`."""

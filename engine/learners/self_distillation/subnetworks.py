@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from engine.backbones import SubNetworkSampler
-from engine.data import Batch
+from engine.data import Batch, on_device
 from engine.learners.role import Role
 from engine.learners.self_distillation.passes import FIRST, Pass, Passes, SelfDistillation
 
@@ -25,7 +25,7 @@ class RandomDepth(SelfDistillation):
         """Return one pass, whose remaining branches are divided by their chance to remain."""
         dropped = self._sampler.draw((self._role.seed, self._role.stream, "depth", batch.epoch, batch.step), 2)[1]
         kept = {name: 1 / chance for name, chance in self._sampler.survival().items() if name not in dropped}
-        labels = torch.from_numpy(batch.labels).to(pixels.device)
+        labels = on_device(batch.labels, pixels.device)
         return Passes(Pass(FIRST, pixels, labels, dropped=dropped, scales=kept))
 
 
@@ -48,7 +48,7 @@ class Stimulation(SelfDistillation):
 
     def passes(self, batch: Batch, pixels: torch.Tensor) -> Passes:
         """Return the full network's pass and one of each sub-network, all on the same images."""
-        role, labels = self._role, torch.from_numpy(batch.labels).to(pixels.device)
+        role, labels = self._role, on_device(batch.labels, pixels.device)
         # Inherited sub-networks form one family; all others are drawn each for itself.
         drawn = self._sampler.draw((role.seed, role.stream, "sub-networks", batch.epoch, batch.step), self._count + 1)
         further = tuple(
