@@ -11,6 +11,9 @@ EXIT_BAD_INPUT = 2
 EXIT_LEARNER_FAILED = 3
 EXIT_INTERRUPTED = 130
 
+GOES_ON = "the newest checkpoint is whole; the same command goes on from it"
+"""What an error says, in brackets at its end, that ends a training without fault of the user's."""
+
 
 class EngineError(Exception):
     """The root of all errors that the engine raises on purpose."""
@@ -68,6 +71,25 @@ class LearnerError(EngineError):
 
 class LearnerLost(LearnerError):
     """A learner's process or node has ended: nothing is known against what it did, and it may be tried again."""
+
+
+class RayEnded(EngineError):
+    """A private Ray has ended under its training: nothing is known against what the learners did.
+
+    Args:
+        what: which of its processes ended, and how.
+    """
+
+    exit_code = EXIT_LEARNER_FAILED
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the private Ray is gone: {what} ({GOES_ON})")
+
+
+class NotRecovered(EngineError):
+    """A team that has lost a learner or its Ray could not be started again in time."""
+
+    exit_code = EXIT_LEARNER_FAILED
 
 
 class Interrupted(KeyboardInterrupt):

@@ -22,7 +22,7 @@ from engine.tracking import (
 
 if TYPE_CHECKING:
     from engine.tasks import Metric
-    from engine.training import Result
+    from engine.training import Fault, Result
 
 _MOST_LEARNERS = 8
 # Beside the scores of single networks: what compares peers, and counts.
@@ -47,6 +47,7 @@ def summary_lines(result: Result, headline: Metric) -> list[str]:
         rows.append(("images/s", f"{result.images_per_second:,.0f}"))
     rows += _memory(result.peak_memory_bytes)
     rows += [
+        *(("recovered", _in_words(fault)) for fault in result.faults),
         ("time", format_seconds(result.seconds)),
         ("run folder", folder),
         ("curves", shlex.quote(str(shown / "curves.png"))),
@@ -54,6 +55,11 @@ def summary_lines(result: Result, headline: Metric) -> list[str]:
         *(("warning", text) for text in result.warnings),
     ]
     return aligned(rows, indent="")
+
+
+def _in_words(fault: Fault) -> str:
+    lost = f"{fault.repeated_steps:,} steps repeated, {format_seconds(fault.seconds_lost)} lost"
+    return f"{fault.cause} (after step {fault.step:,}; {lost})"
 
 
 def _from_here(path: Path) -> Path:

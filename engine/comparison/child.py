@@ -17,7 +17,7 @@ from engine.errors import EXIT_INTERRUPTED, EXIT_SUCCESS, EngineError, LearnerEr
 from engine.recipes import plan_from_dict, recipe_from_dict
 from engine.runtimes.child import answer, open_answers
 from engine.tracking import open_console
-from engine.training.loop import train
+from engine.training.entry import train
 
 _STDIN = 0
 

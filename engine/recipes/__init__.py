@@ -57,7 +57,7 @@ from engine.recipes.optimizer import (
     Step,
 )
 from engine.recipes.overrides import apply_overrides
-from engine.recipes.plan import Plan, plan_from_dict, plan_to_dict, plan_to_json, plan_with_absolute_paths
+from engine.recipes.plan import Plan, Recovery, plan_from_dict, plan_to_dict, plan_to_json, plan_with_absolute_paths
 from engine.recipes.problems import nearest
 from engine.recipes.recipe import (
     Numerics,
@@ -124,6 +124,7 @@ __all__ = [
     "RMSProp",
     "Ramp",
     "Recipe",
+    "Recovery",
     "RichBranches",
     "SGD",
     "ST",

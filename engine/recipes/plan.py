@@ -19,6 +19,18 @@ def default_window(learners: int) -> int:
 
 
 @settings
+class Recovery:
+    """What a run does by itself when the process or node of a learner, or a private Ray, ends."""
+
+    max_failures: Annotated[int, Field(ge=-1, le=1_000_000)] = 3
+    """How often the team is started again, from the newest checkpoint, without a further checkpoint between; 0 ends the
+    run at the first failure, -1 goes on for ever."""
+
+    wait_seconds: Annotated[float, Field(gt=0.0)] = 600.0
+    """How long each time it is tried to start the team: what a lost node had to offer may come back."""
+
+
+@settings
 class Plan:
     """Executor, resources, and how often a run reports and saves."""
 
@@ -72,6 +84,9 @@ class Plan:
 
     report_every_steps: Annotated[int, Field(ge=1)] = 10
     """Steps between reports of the learners' metrics."""
+
+    recovery: Recovery = Recovery()
+    """What is done when the process or node of a learner ends."""
 
     mirror: str | None = None
     """Folder or URI (s3://, gs://, abfs://, hdfs://) that becomes a copy of the run folder, from which another machine

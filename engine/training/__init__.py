@@ -1,15 +1,16 @@
 """The training loop, checkpoints, run folders, evaluation and export."""
 
 from engine.methods import weights_sha256
+from engine.training.entry import train
 from engine.training.environment import describe_environment
 from engine.training.export import export_network
 from engine.training.folder import Resume
-from engine.training.loop import train
 from engine.training.reports import mean_score
-from engine.training.result import Result
+from engine.training.result import Fault, Result
 from engine.training.runs import Run, evaluate, load
 
 __all__ = [
+    "Fault",
     "Result",
     "Resume",
     "Run",

@@ -4,35 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from engine.atomic import remove_unfinished, write_error
 from engine.checkpoints import LearnerState, save_checkpoint
-from engine.errors import EngineError, LearnerError, RunError
+from engine.errors import EngineError, RunError
 from engine.methods import networks_sha256
-from engine.paths import absolute, check_writable
-from engine.recipes import (
-    Plan,
-    Recipe,
-    cautions,
-    plan_with_absolute_paths,
-    recipe_identity,
-    recipe_to_dict,
-    with_absolute_paths,
-)
-from engine.tasks import headline_of, task_of
-from engine.tracking import Console, Preparation, open_console
+from engine.recipes import recipe_identity, recipe_to_dict
+from engine.tasks import task_of
 from engine.training.departures import Departures
-from engine.training.environment import describe_environment
-from engine.training.finished import finished_result
-from engine.training.folder import Resume, RunFolder, choose_folder, with_stored_cuts
-from engine.training.holding import refuse_held
 from engine.training.interruption import Interruption
-from engine.training.mirror import open_mirror
-from engine.training.preview import check_batches
 from engine.training.ray_log import ray_log
 from engine.training.recalibration import recalibrate
 from engine.training.reports import Progress, Questions, mean_score
@@ -40,80 +23,6 @@ from engine.training.result import Result, Status
 from engine.training.resuming import newest_of_run
 from engine.training.run_record import RunRecord
 from engine.training.session import Session
-
-
-def train(
-    recipe: Recipe,
-    plan: Plan | None = None,
-    run_dir: str | Path | None = None,
-    resume: Resume = "auto",
-    console: Console | None = None,
-    until_step: int | None = None,
-) -> Result:
-    """Train a recipe, or go on with a run of it that was interrupted.
-
-    The same recipe gives the same weights bit for bit in process, on Ray, and after an interruption.
-
-    Args:
-        recipe: what to train.
-        plan: where and how it runs; Ray on this machine unless given.
-        run_dir: the run folder; `runs/NAME-DIGEST` unless given.
-        resume: ``auto`` goes on from the newest complete checkpoint in the folder and returns the result of a run
-            that is finished; ``never`` starts a new run beside it.
-        console: where progress is shown; nowhere unless given.
-        until_step: stops after so many steps of the whole run, as an interruption at that step would; the same call
-            without it goes on.
-
-    Raises:
-        RecipeError, PlanError, DataError, RunError, VersionError: the input cannot be used; nothing was trained.
-        LearnerError: a learner failed; the newest checkpoint is whole.
-    """
-    started = time.monotonic()
-    recipe, plan = with_absolute_paths(recipe), plan_with_absolute_paths(plan or Plan())
-    is_shown = console is not None
-    console = console or open_console(sys.stderr, quiet=True)
-    wanted = absolute(run_dir, "--run-dir", RunError) if run_dir is not None else None
-    folder_path = absolute(choose_folder(recipe, wanted, resume), "--run-dir", RunError)
-    refuse_held(folder_path, "training")
-    mirror = open_mirror(plan.mirror, folder_path, recipe, resume, console.message)
-    recipe = with_stored_cuts(recipe, folder_path)
-    finished = finished_result(folder_path, recipe, console.message)
-    if finished is not None:
-        if mirror is not None and (warning := mirror.finish(finished.steps)) is not None:
-            console.message(warning)
-        console.message(f"{folder_path} is finished already; --resume never starts a new run beside it")
-        return finished
-    check_writable(folder_path, "--run-dir", RunError)
-    with contextlib.ExitStack() as opened:
-        session = opened.enter_context(Session(recipe, plan, Preparation(console.message), check=True))
-        source = session.source
-        check_batches(recipe, source.facts)
-        try:
-            lines_of_cuts = session.choose_cuts(console.message)
-            recipe = session.recipe
-            session.start()
-        except LearnerError as error:
-            # There is no run folder yet whose log could keep them.
-            console.message(error.details)
-            raise
-        folder = RunFolder(folder_path, recipe, plan, describe_environment())
-        opened.callback(folder.close)
-        for line in lines_of_cuts:
-            folder.log(line)
-        folder.write_json("data.json", source.inventory.to_json())
-        for line in source.inventory.lines() if is_shown else ():
-            console.message(line)
-        if recipe.data.labelled_fraction is not None or recipe.data.labelled_indices is not None:
-            folder.write_lines("labelled_indices.txt", source.labelled_indices())
-        record = RunRecord(folder, console, mirror, headline_of(recipe), started)
-        try:
-            for caution in cautions(recipe):
-                record.say(caution)
-            result = Training(session, record, until_step).run()
-        except BaseException:
-            record.by_products.mirror_the_end()
-            raise
-        return record.mirrored(result)
 
 
 class Training:
@@ -137,6 +46,9 @@ class Training:
         self._questions = Questions(self._runtime)
         self._progress = Progress(record.write)
         self._states: dict[str, LearnerState] = {}
+        self.saved = 0
+        """Steps of the newest checkpoint; 0 before there is one."""
+        self._interruption = Interruption(self._runtime)
         self._memory: dict[str, dict[str, int]] = {}
         self._departures = Departures(self._team.networks.values(), record.say)
 
@@ -154,7 +66,7 @@ class Training:
             self._record.begin(step)
             for learner, place in self._runtime.describe().items():
                 self._folder.log(f"{learner} lives in {place}")
-            with ray_log(self._folder.path), Interruption(self._runtime) as interruption:
+            with ray_log(self._folder.path), self._interruption as interruption:
                 self._record.console.start(
                     self._recipe.name, self._team.names, self._total, step, self._record.headline
                 )
@@ -178,6 +90,11 @@ class Training:
         finally:
             self._record.end()
 
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a signal has asked it to end."""
+        return self._interruption.requested
+
     def _resume(self) -> int:
         checkpoint = newest_of_run(
             self._folder.checkpoints, self._recipe, self._source.facts, self._team.names, self._record.say
@@ -186,7 +103,7 @@ class Training:
             return 0
         self._runtime.restore(checkpoint.states)
         self._progress.latest.update(checkpoint.values["latest"])
-        self._states = checkpoint.states
+        self._states, self.saved = checkpoint.states, checkpoint.step
         self._record.say(f"goes on from {checkpoint.path} (step {checkpoint.step} of {self._total})")
         return checkpoint.step
 
@@ -231,6 +148,7 @@ class Training:
                 "latest": dict(self._progress.latest),
             }
             save_checkpoint(self._folder.checkpoints, step, states, values, self._plan.keep_checkpoints)
+            self.saved = step
             self._folder.log(f"checkpoint after step {step}")
             self._record.by_products.mirror(step)
 
@@ -239,6 +157,7 @@ class Training:
     def _concluded(self, step: int, status: Status) -> Result:
         choices = recipe_to_dict(self._recipe) if status == "finished" else None
         scores = {name: value for name, value in self._progress.latest.items() if value == value}
+        self._record.faults.settle()
         self._record.finish(self._recipe.name, choices, scores)
         return Result(
             run_dir=self._folder.path,
@@ -260,4 +179,5 @@ class Training:
             departures=self._departures.reasons,
             seconds=time.monotonic() - self._record.started,
             warnings=tuple(self._record.by_products.warnings),
+            faults=tuple(self._record.faults.found),
         )

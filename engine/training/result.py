@@ -18,6 +18,23 @@ Status = Literal["finished", "interrupted"]
 
 
 @dataclasses.dataclass(frozen=True)
+class Fault:
+    """Something that ended a team, which was then started again.
+
+    Attributes:
+        cause: who failed, and how.
+        step: the last one that had been reported.
+        repeated_steps: how many of the reported steps were computed once more.
+        seconds_lost: from when it was noticed until the same step was reported again.
+    """
+
+    cause: str
+    step: int
+    repeated_steps: int
+    seconds_lost: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Result:
     """The outcome of a training.
 
@@ -40,6 +57,7 @@ class Result:
         weights_sha256: digest of the plain backbone's tensors in name order; of several networks, of all of them.
         departures: why learners have left their cohort, by name; empty if all finished.
         seconds: wall-clock time of this call.
+        faults: from which this call has recovered, in their order.
         warnings: what could not be made beside the record of the run, such as the picture, and why; one line each.
     """
 
@@ -60,12 +78,14 @@ class Result:
     departures: dict[str, str]
     seconds: float
     warnings: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON values; a score that is not finite, as of a peer that has left, is null."""
         metrics = {name: value if math.isfinite(value) else None for name, value in self.metrics.items()}
         values = dataclasses.asdict(self)
-        return {**values, "run_dir": str(self.run_dir), "metrics": metrics, "warnings": list(self.warnings)}
+        lists = {name: list(values[name]) for name in ("warnings", "faults")}
+        return {**values, "run_dir": str(self.run_dir), "metrics": metrics, **lists}
 
     @staticmethod
     def from_json(values: Any, run_dir: Path) -> Result:
@@ -78,6 +98,7 @@ class Result:
         said = checked(values, _VALUES, place, RunError)
         # JSON has lists only.
         found = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+        found["faults"] = checked(said.get("faults", []), _FAULTS, place, RunError)
         if "test_accuracy" in found and "headline" not in found:
             # Of before there were tasks with other scores.
             found |= {"headline": ACCURACY.name, "test_score": found["test_accuracy"]}
@@ -89,6 +110,7 @@ class Result:
 
 _TYPES = get_type_hints(Result)
 _VALUES: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
+_FAULTS: TypeAdapter[tuple[Fault, ...]] = TypeAdapter(tuple[Fault, ...])
 # Strict: what a file says is not turned into what it should be.
 _typed_dict: Any = TypedDict
 _Fields = _typed_dict("_Fields", _TYPES)

@@ -1,12 +1,13 @@
 """The record of a run: its folder, its metrics, what is said of it, and the by-products beside them.
 
-It lasts as long as the command, however often training is begun anew in it.
+It lasts as long as the command, however often a team is started anew in it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from engine.errors import EngineError
 from engine.tasks import Metric
 from engine.tracking import Console, MetricsLog, Record
 from engine.training.by_products import ByProducts
+from engine.training.faults import Faults
 from engine.training.folder import RunFolder
 from engine.training.mirror import Mirror
 from engine.training.presence import Presence
@@ -36,21 +38,33 @@ class RunRecord:
     ) -> None:
         self.folder, self.console, self.headline, self.started = folder, console, headline, started
         self.by_products = ByProducts(folder.path, mirror, headline, self._warn)
+        self.faults = Faults()
+        self._reached = 0
         self._presence = Presence(folder.path)
         self._metrics: MetricsLog | None = None
 
     def begin(self, step: int) -> None:
         """Begin to record what comes after ``step``; what was recorded of later steps is forgotten."""
+        self._reached = step
         self._metrics = MetricsLog(self.folder.path, step or None)
         self.by_products.open(step or None)
+        if self.faults.found:
+            # For TensorBoard alone: the record of a run is that of one without faults.
+            self.by_products.write([Record(time.time(), 0, step, None, "train", "faults", len(self.faults.found))])
 
     def write(self, step: int, epoch: int, records: Sequence[Record]) -> None:
         """Record, and show, what was measured."""
         self.check_presence()
         assert self._metrics is not None
+        self._reached = step
+        self.faults.reached(step)
         self._metrics.write(records)
         self.by_products.write(records)
         self.console.update(step, epoch, records)
+
+    def note_fault(self, cause: str, checkpoint: int) -> None:
+        """Take note of what has ended a team that is to go on from the checkpoint of a step."""
+        self.faults.add(cause, self._reached, checkpoint)
 
     def say(self, text: str) -> None:
         """Tell the console and the log."""

@@ -166,7 +166,12 @@ def search(laptop: Laptop, head: Host) -> None:
 
 def train_through_a_failure(laptop: Laptop, head: Host, worker: Host, expected: str) -> None:
     run = head.folder / "home/runs/disturbed"
-    words = ["ray", "exec", str(laptop.config), f"{TRAIN} --run-dir runs/disturbed; echo ended with $?"]
+    words = [
+        "ray",
+        "exec",
+        str(laptop.config),
+        f"{TRAIN} plan.recovery.max_failures=0 --run-dir runs/disturbed; echo ended with $?",
+    ]
     training = subprocess.Popen(
         words, cwd=PROJECT, env=laptop.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -17,12 +17,14 @@ import pytest
 import ray
 
 import engine
-from engine.recipes import Recipe
+from engine.reading import read_json
+from engine.recipes import Recipe, Recovery
 from engine.runtimes import Runtime, open_runtime
 from engine.runtimes.ray import ObjectStoreRuntime, StreamRuntime
 from engine.runtimes.ray.processes import WatchedProcess
 from engine.tasks import Metric
 from engine.tracking import Record, read_metrics
+from engine.training import Result
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -43,9 +45,10 @@ def kernel_tells() -> bool:
     return known
 
 
-def _plan(executor: Literal["ray", "process"] = "ray") -> engine.Plan:
+def _plan(executor: Literal["ray", "process"] = "ray", max_failures: int = 0) -> engine.Plan:
     return engine.Plan(
         executor=executor,
+        recovery=Recovery(max_failures=max_failures),
         checkpoint_every_steps=10,
         report_every_steps=5,
         evaluate_every_epochs=EPOCHS,
@@ -151,11 +154,78 @@ def test_death(
     assert result.status == "finished"
     assert result.weights_sha256 == undisturbed["result"].weights_sha256
     assert result.metrics == undisturbed["result"].metrics
-    losses = [
-        [(r.step, r.learner, r.name, r.value) for r in read_metrics(folder) if r.name.startswith("loss")]
-        for folder in (undisturbed["folder"], tmp_path)
-    ]
-    assert losses[0] == losses[1]
+    assert _losses(tmp_path) == _losses(undisturbed["folder"])
+
+
+def _losses(folder: Path) -> list[tuple[int, str | None, str, float]]:
+    return [(r.step, r.learner, r.name, r.value) for r in read_metrics(folder) if r.name.startswith("loss")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("learner", "cause", "transport"),
+    [
+        ("segment0", "SIGKILL", "direct"),
+        ("segment2", "exit", "object_store"),
+    ],
+)
+def test_the_team_comes_back_by_itself(
+    learner: str,
+    cause: str,
+    transport: Literal["object_store", "direct"],
+    tmp_path: Path,
+    tiny_recipe: Callable[..., Recipe],
+    monkeypatch: pytest.MonkeyPatch,
+    undisturbed: dict[str, Any],
+) -> None:
+    monkeypatch.setattr("engine.training.by_products.plot_curves", lambda *_: None)
+    recipe = tiny_recipe(epochs=EPOCHS)
+    if "result" not in undisturbed:
+        undisturbed["result"] = engine.train(recipe, _plan("process"), undisturbed["folder"])
+    fate: Any = Fate(learner, cause, monkeypatch)
+    result = engine.train(
+        recipe, dataclasses.replace(_plan(max_failures=1), transport=transport), tmp_path, console=fate
+    )
+    assert result.status == "finished"
+    assert result.weights_sha256 == undisturbed["result"].weights_sha256
+    assert result.metrics == undisturbed["result"].metrics
+    assert _losses(tmp_path) == _losses(undisturbed["folder"])
+    (fault,) = result.faults
+    assert fault.cause.startswith(f"learner {learner}: its process {fate.process_id} died: ")
+    assert "the same command" not in fault.cause
+    assert fault.step >= 20 and fault.step % 5 == 0
+    assert 0 <= fault.repeated_steps <= 10
+    assert 0 < fault.seconds_lost < result.seconds
+    assert Result.from_json(read_json(tmp_path / "summary.json", engine.RunError), tmp_path).faults == result.faults
+    log = (tmp_path / "log.txt").read_text()
+    assert f"{fault.cause}; the team is started again, from the checkpoint of step " in log
+    assert "(failure 1 of at most 1, plan.recovery.max_failures)" in log
+
+
+@pytest.mark.slow
+def test_a_learner_that_dies_again_and_again_ends_the_run(
+    tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Always(Fate):
+        deaths = 0
+
+        def start(self, *_: Any) -> None:
+            self.died_at = 0.0
+
+        def update(self, step: int, epoch: int, records: Sequence[Record]) -> None:
+            before = self.died_at
+            super().update(step + 20, epoch, records)
+            self.deaths += self.died_at != before
+
+    fate: Any = Always("segment1", "SIGKILL", monkeypatch)
+    # No checkpoint comes between.
+    plan = dataclasses.replace(_plan(max_failures=2), checkpoint_every_steps=1000)
+    with pytest.raises(engine.LearnerError, match="learner segment1: its process"):
+        engine.train(tiny_recipe(epochs=EPOCHS), plan, tmp_path, console=fate)
+    assert fate.deaths == 3
+    log = (tmp_path / "log.txt").read_text()
+    assert log.count("the team is started again, from the first step") == 2
+    assert "(failure 2 of at most 2, plan.recovery.max_failures)" in log
 
 
 @pytest.mark.slow
@@ -197,6 +267,7 @@ os.environ["RAY_memory_usage_threshold"] = "0.0001"
 os.environ["RAY_memory_monitor_refresh_ms"] = "200"
 import engine
 words = ["data.train_limit=44", "data.test_limit=20", "data.batch_size=12", "epochs=100000", "numerics.threads=1"]
+words += ["plan.recovery.max_failures=0"]
 recipe, plan = engine.apply_overrides(engine.load_recipe("infopro_digits"), engine.Plan(), words)
 try:
     engine.train(recipe, plan, sys.argv[1])

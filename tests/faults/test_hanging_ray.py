@@ -27,13 +27,14 @@ WORDS = [
     *("data.train_limit=44", "data.test_limit=20", "data.batch_size=12", "epochs=100000", "numerics.threads=1"),
     *("plan.report_every_steps=1", "plan.evaluate_every_epochs=100000", "plan.checkpoint_every_steps=5"),
 ]
+NO_RECOVERY = "plan.recovery.max_failures=0"
 
 
 @contextmanager
-def command(folder: Path) -> Iterator[subprocess.Popen[str]]:
+def command(folder: Path, *further: str) -> Iterator[subprocess.Popen[str]]:
     """Start a training by the command line, in a process group of its own; ends what is left of it."""
     with subprocess.Popen(
-        [sys.executable, "-m", "engine", "train", "infopro_digits", *WORDS, "--run-dir", str(folder / "run")],
+        [sys.executable, "-m", "engine", "train", "infopro_digits", *WORDS, *further, "--run-dir", str(folder / "run")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -89,7 +90,7 @@ def assert_nothing_is_left(processes: list[psutil.Process]) -> None:
 def test_one_signal_ends_a_training_in_which_something_hangs(
     victim: str, fault: signal.Signals, tmp_path: Path
 ) -> None:
-    with command(tmp_path) as process:
+    with command(tmp_path, NO_RECOVERY) as process:
         wait_for(process, lambda: trains(tmp_path))
         started = below(process)
         next(child for name, child in started.items() if name.startswith(victim)).send_signal(fault)
@@ -102,6 +103,26 @@ def test_one_signal_ends_a_training_in_which_something_hangs(
             assert "the private Ray is gone: Ray's gcs_server ended with signal SIGKILL" in errors
         assert_nothing_is_left(list(started.values()))
     assert engine.load(tmp_path / "run").checkpoint.step >= 5
+
+
+def test_a_training_whose_ray_dies_goes_on_with_another(tmp_path: Path) -> None:
+    log = tmp_path / "run" / "log.txt"
+    with command(tmp_path) as process:
+        wait_for(process, lambda: trains(tmp_path))
+        started = below(process)
+        started["gcs_server"].kill()
+        wait_for(process, lambda: "the team is started again" in log.read_text())
+        size = (tmp_path / "run" / "metrics.jsonl").stat().st_size
+        wait_for(process, lambda: (tmp_path / "run" / "metrics.jsonl").stat().st_size > size + 20_000)
+        started_again = below(process)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=PATIENCE_SECONDS)
+        assert process.returncode == 130, errors
+        assert (
+            "the private Ray is gone: Ray's gcs_server ended with signal SIGKILL; the team is started again" in errors
+        )
+        assert "recovered" in output
+        assert_nothing_is_left([*started.values(), *started_again.values()])
 
 
 def test_a_signal_to_the_whole_group_leaves_a_checkpoint_of_the_last_step(tmp_path: Path) -> None:
@@ -128,7 +149,7 @@ def test_a_signal_to_the_whole_group_while_ray_starts(tmp_path: Path) -> None:
 
 
 def test_the_raylet_dies_at_the_start(tmp_path: Path) -> None:
-    with command(tmp_path) as process:
+    with command(tmp_path, NO_RECOVERY) as process:
         wait_for(process, lambda: "raylet" in below(process))
         started = below(process)
         started["raylet"].kill()

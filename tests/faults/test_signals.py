@@ -26,7 +26,8 @@ import sys
 import engine
 
 words = ["data.train_limit=44", "data.test_limit=20", "data.batch_size=12", "epochs=100000",
-         "plan.report_every_steps=1", "plan.evaluate_every_epochs=100000", "plan.checkpoint_every_steps=5"]
+         "plan.report_every_steps=1", "plan.evaluate_every_epochs=100000", "plan.checkpoint_every_steps=5",
+         "plan.recovery.max_failures=0"]
 recipe, plan = engine.apply_overrides(engine.load_recipe("infopro_digits"), engine.Plan(), words)
 result = engine.train(recipe, plan, sys.argv[1])
 print(result.status, result.steps, flush=True)

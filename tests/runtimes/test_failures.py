@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError, RayTaskError
 
-from engine.errors import LearnerError, PlanError
+from engine.errors import LearnerError, PlanError, RayEnded
 from engine.runtimes.ray.actors import LearnerActors
-from engine.runtimes.ray.failures import LostStep, RayEnded, as_engine_error, is_death, original_error
+from engine.runtimes.ray.failures import LostStep, as_engine_error, is_death, original_error
 
 UNEXPECTED = (
     "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker "

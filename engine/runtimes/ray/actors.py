@@ -13,7 +13,7 @@ from ray.util.placement_group import get_current_placement_group, placement_grou
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from engine.checkpoints import LearnerState
-from engine.errors import EngineError, LearnerError, PlanError
+from engine.errors import EngineError, LearnerError, LearnerLost, PlanError
 from engine.runtimes.ray.actor import OVERLAPPING, THREADS, Builder, LearnerActor
 from engine.runtimes.ray.cluster import disconnect
 from engine.runtimes.ray.failures import LostStep, as_engine_error, is_death, original_error
@@ -150,7 +150,7 @@ class LearnerActors:
             # Again, because what came first may have been the word of a learner that waited for a dead one.
             check_after(error)
         if isinstance(error, LostStep):
-            return LearnerError(learner, str(error))
+            return LearnerLost(learner, str(error))
         watched = self._watched.get(learner)
         ending = watched.ending() if watched is not None and is_death(error) else None
         return as_engine_error(error, learner, self.places.get(learner, {}).get("pid"), ending)

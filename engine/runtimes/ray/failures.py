@@ -6,22 +6,11 @@ import re
 
 import ray.exceptions
 
-from engine.errors import EXIT_LEARNER_FAILED, EngineError, LearnerError, LearnerLost
-
-_REMEDY = "the newest checkpoint is whole; the same command goes on from it"
+from engine.errors import GOES_ON, EngineError, LearnerError, LearnerLost
 
 
 class LostStep(EngineError):
     """A call of this learner was never run, because what it takes was never made: another learner is to blame."""
-
-
-class RayEnded(EngineError):
-    """A private Ray has ended under its training: nothing is known against what the learners did."""
-
-    exit_code = EXIT_LEARNER_FAILED
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"the private Ray is gone: {what} ({_REMEDY})")
 
 
 def original_error(error: BaseException) -> BaseException:
@@ -55,13 +44,13 @@ def as_engine_error(
         return LearnerLost(
             learner,
             f"{where} was ended because its node ran out of memory; raise method.num_segments or lower "
-            f"data.batch_size ({_REMEDY})",
+            f"data.batch_size ({GOES_ON})",
             text,
         )
     if isinstance(error, (ray.exceptions.ActorDiedError, ray.exceptions.ActorUnavailableError)):
-        return LearnerLost(learner, f"{where} died: {_cause_of_death(text, ending)} ({_REMEDY})", text)
+        return LearnerLost(learner, f"{where} died: {_cause_of_death(text, ending)} ({GOES_ON})", text)
     if isinstance(error, ray.exceptions.NodeDiedError):
-        return LearnerLost(learner, f"the node of {where} died ({_REMEDY})", text)
+        return LearnerLost(learner, f"the node of {where} died ({GOES_ON})", text)
     return LearnerError(learner, f"{type(error).__name__}: {text[:300]}", text)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 
-from engine.runtimes.ray.failures import RayEnded
+from engine.errors import RayEnded
 from engine.runtimes.ray.private.current import current_private_ray
 
 _SLICE_SECONDS = 1.0

@@ -1,0 +1,100 @@
+"""A training from its recipe to its result: folder, images, learners, the loop, and what is left of it all."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from pathlib import Path
+
+from engine.errors import LearnerError, RunError
+from engine.paths import absolute, check_writable
+from engine.recipes import Plan, Recipe, cautions, plan_with_absolute_paths, with_absolute_paths
+from engine.tasks import headline_of
+from engine.tracking import Console, Preparation, open_console
+from engine.training.environment import describe_environment
+from engine.training.finished import finished_result
+from engine.training.folder import Resume, RunFolder, choose_folder, with_stored_cuts
+from engine.training.holding import refuse_held
+from engine.training.mirror import open_mirror
+from engine.training.preview import check_batches
+from engine.training.recovery import train_on
+from engine.training.result import Result
+from engine.training.run_record import RunRecord
+from engine.training.session import Session
+
+
+def train(
+    recipe: Recipe,
+    plan: Plan | None = None,
+    run_dir: str | Path | None = None,
+    resume: Resume = "auto",
+    console: Console | None = None,
+    until_step: int | None = None,
+) -> Result:
+    """Train a recipe, or go on with a run of it that was interrupted.
+
+    The same recipe gives the same weights bit for bit in process, on Ray, after an interruption, and after a process of
+    the run has ended and the team was started again.
+
+    Args:
+        recipe: what to train.
+        plan: where and how it runs; Ray on this machine unless given.
+        run_dir: the run folder; `runs/NAME-DIGEST` unless given.
+        resume: ``auto`` goes on from the newest complete checkpoint in the folder and returns the result of a run
+            that is finished; ``never`` starts a new run beside it.
+        console: where progress is shown; nowhere unless given.
+        until_step: stops after so many steps of the whole run, as an interruption at that step would; the same call
+            without it goes on.
+
+    Raises:
+        RecipeError, PlanError, DataError, RunError, VersionError: the input cannot be used; nothing was trained.
+        LearnerError: a learner failed; the newest checkpoint is whole.
+        RayEnded, NotRecovered: its process or Ray ended, and could not be started again; so is the checkpoint then.
+    """
+    started = time.monotonic()
+    recipe, plan = with_absolute_paths(recipe), plan_with_absolute_paths(plan or Plan())
+    is_shown = console is not None
+    console = console or open_console(sys.stderr, quiet=True)
+    wanted = absolute(run_dir, "--run-dir", RunError) if run_dir is not None else None
+    folder_path = absolute(choose_folder(recipe, wanted, resume), "--run-dir", RunError)
+    refuse_held(folder_path, "training")
+    mirror = open_mirror(plan.mirror, folder_path, recipe, resume, console.message)
+    recipe = with_stored_cuts(recipe, folder_path)
+    finished = finished_result(folder_path, recipe, console.message)
+    if finished is not None:
+        if mirror is not None and (warning := mirror.finish(finished.steps)) is not None:
+            console.message(warning)
+        console.message(f"{folder_path} is finished already; --resume never starts a new run beside it")
+        return finished
+    check_writable(folder_path, "--run-dir", RunError)
+    with contextlib.ExitStack() as opened:
+        session = opened.enter_context(Session(recipe, plan, Preparation(console.message), check=True))
+        source = session.source
+        check_batches(recipe, source.facts)
+        try:
+            lines_of_cuts = session.choose_cuts(console.message)
+            recipe = session.recipe
+            session.start()
+        except LearnerError as error:
+            # There is no run folder yet whose log could keep them.
+            console.message(error.details)
+            raise
+        folder = RunFolder(folder_path, recipe, plan, describe_environment())
+        opened.callback(folder.close)
+        for line in lines_of_cuts:
+            folder.log(line)
+        folder.write_json("data.json", source.inventory.to_json())
+        for line in source.inventory.lines() if is_shown else ():
+            console.message(line)
+        if recipe.data.labelled_fraction is not None or recipe.data.labelled_indices is not None:
+            folder.write_lines("labelled_indices.txt", source.labelled_indices())
+        record = RunRecord(folder, console, mirror, headline_of(recipe), started)
+        try:
+            for caution in cautions(recipe):
+                record.say(caution)
+            result = train_on(session, record, until_step)
+        except BaseException:
+            record.by_products.mirror_the_end()
+            raise
+        return record.mirrored(result)

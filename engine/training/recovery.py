@@ -1,0 +1,89 @@
+"""Recovery: a team that has lost a process, a node or its Ray is started again, and goes on to the same weights."""
+
+from __future__ import annotations
+
+import time
+
+from engine.errors import GOES_ON, EngineError, LearnerError, LearnerLost, NotRecovered, PlanError, RayEnded
+from engine.recipes import Recovery
+from engine.training.loop import Training
+from engine.training.result import Result
+from engine.training.run_record import RunRecord
+from engine.training.session import Session
+
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
+
+
+def train_on(session: Session, record: RunRecord, until_step: int | None = None) -> Result:
+    """Train to the end or an interruption, however often a process ends.
+
+    Nothing is known against what a lost learner did, and what was computed since the newest checkpoint is computed
+    again to the same bits. What a learner raised itself it would raise again, so that ends the run.
+
+    Args:
+        session: whose learners have just been started.
+        record: of the run.
+        until_step: stops after so many steps of the whole run; at its end unless given.
+
+    Raises:
+        LearnerLost, RayEnded: a process ended once too often, see `Recovery.max_failures`.
+        NotRecovered: the team could not be started again within `Recovery.wait_seconds`.
+        LearnerError, RunError: as `Training.run`.
+    """
+    budget = _Budget(session.plan.recovery)
+    while True:
+        training = Training(session, record, until_step)
+        try:
+            return training.run()
+        except (LearnerLost, RayEnded) as error:
+            # Who stops a whole job may have stopped the learners, too.
+            if training.is_interrupted or not budget.allows(training.saved):
+                raise
+            cause = _without_remedy(error)
+            record.note_fault(cause, training.saved)
+            whence = f"the checkpoint of step {training.saved:,}" if training.saved else "the first step"
+            record.say(f"{cause}; the team is started again, from {whence} ({budget.describe()})")
+            _start(session, record, cause)
+
+
+class _Budget:
+    """Counts failures between which no further checkpoint was made."""
+
+    def __init__(self, settings: Recovery) -> None:
+        self._most, self._count, self._saved = settings.max_failures, 0, -1
+
+    def allows(self, saved: int) -> bool:
+        """Return whether one more failure may be recovered from, the newest checkpoint being of step ``saved``."""
+        if saved > self._saved:
+            self._count, self._saved = 0, saved
+        self._count += 1
+        return self._most < 0 or self._count <= self._most
+
+    def describe(self) -> str:
+        most = "" if self._most < 0 else f" of at most {self._most}, plan.recovery.max_failures"
+        return f"failure {self._count}{most}"
+
+
+def _start(session: Session, record: RunRecord, cause: str) -> None:
+    seconds = session.plan.recovery.wait_seconds
+    deadline, pause = time.monotonic() + seconds, _FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            session.start()
+            return
+        except (PlanError, LearnerError, RayEnded) as error:
+            why = _without_remedy(error)
+            left = deadline - time.monotonic()
+            if left < pause:
+                raise NotRecovered(
+                    f"{cause}; the team could not be started again within plan.recovery.wait_seconds={seconds:g}: "
+                    f"{why} ({GOES_ON})"
+                ) from error
+            record.say(f"the team cannot be started yet: {why}; tried again in {pause:g} s, for {left:.0f} s at most")
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def _without_remedy(error: EngineError) -> str:
+    """Return an error's text without what the user could do about it, which is done here."""
+    return str(error).replace(f" ({GOES_ON})", "")

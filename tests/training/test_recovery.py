@@ -1,0 +1,173 @@
+"""Is a team that cannot be started at once tried again, for as long as was asked, and does the user hear of it?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import engine
+from engine.errors import GOES_ON, LearnerLost, NotRecovered, PlanError, RayEnded
+from engine.recipes import Plan, Recovery, apply_overrides, load_recipe, plan_from_dict, plan_to_dict
+from engine.training import recovery
+from engine.training.faults import Faults
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.pauses: list[float] = []
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
+        monkeypatch.setattr("time.sleep", self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+
+
+class Trainings:
+    """Stands for `Training`: each attempt ends as the next of some outcomes says."""
+
+    is_interrupted = False
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *outcomes: Any) -> None:
+        self.outcomes = list(outcomes)
+        monkeypatch.setattr(recovery, "Training", self.begin)
+
+    def begin(self, *_: Any) -> Any:
+        saved, outcome = self.outcomes.pop(0)
+
+        def run() -> Any:
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+        return SimpleNamespace(saved=saved, run=run, is_interrupted=self.is_interrupted)
+
+
+class Record:
+    """What `train_on` says and notes."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.faults: list[tuple[str, int]] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def note_fault(self, cause: str, checkpoint: int) -> None:
+        self.faults.append((cause, checkpoint))
+
+
+def session_of(settings: Recovery, *refusals: Exception) -> Any:
+    left = list(refusals)
+
+    def start() -> None:
+        if left:
+            raise left.pop(0)
+
+    return SimpleNamespace(plan=Plan(recovery=settings), start=start, left=left)
+
+
+DIED = LearnerLost("segment1", f"its process 7 died: signal SIGKILL ({GOES_ON})")
+
+
+def test_it_is_tried_again_with_growing_pauses_until_what_was_lost_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, record = Clock(monkeypatch), Record()
+    Trainings(monkeypatch, (40, DIED), (60, "finished"))
+    busy = PlanError("the cluster has 1 CPU, and the plan asks for 2")
+    session = session_of(Recovery(), busy, busy, LearnerLost("segment0", "did not start"), busy)
+    result: Any = recovery.train_on(session, record)  # type: ignore[arg-type]
+    assert result == "finished"
+    assert clock.pauses == [1.0, 2.0, 4.0, 8.0]
+    assert record.faults == [("learner segment1: its process 7 died: signal SIGKILL", 40)]
+    assert record.said[0] == (
+        "learner segment1: its process 7 died: signal SIGKILL; the team is started again, from the checkpoint of "
+        "step 40 (failure 1 of at most 3, plan.recovery.max_failures)"
+    )
+    assert record.said[1] == f"the team cannot be started yet: {busy}; tried again in 1 s, for 600 s at most"
+
+
+def test_it_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, record = Clock(monkeypatch), Record()
+    Trainings(monkeypatch, (0, RayEnded("Ray's raylet ended with signal SIGKILL")))
+    session = session_of(Recovery(wait_seconds=100), *[PlanError("no room")] * 50)
+    with pytest.raises(NotRecovered) as caught:
+        recovery.train_on(session, record)  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        "the private Ray is gone: Ray's raylet ended with signal SIGKILL; the team could not be started again within "
+        f"plan.recovery.wait_seconds=100: no room ({GOES_ON})"
+    )
+    assert caught.value.exit_code == 3
+    assert max(clock.pauses) == 30.0
+    assert clock.now <= 100
+
+
+def test_what_was_saved_between_two_failures_counts_as_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = Record()
+    Trainings(monkeypatch, (10, DIED), (20, DIED), (20, DIED), (30, DIED), (30, DIED), (30, DIED))
+    with pytest.raises(LearnerLost):
+        recovery.train_on(session_of(Recovery(max_failures=2)), record)  # type: ignore[arg-type]
+    assert [checkpoint for _, checkpoint in record.faults] == [10, 20, 20, 30, 30]
+
+
+@pytest.mark.parametrize("error", [DIED, RayEnded("Ray's raylet ended with exit code 1")])
+@pytest.mark.parametrize(("most", "is_interrupted"), [(0, False), (3, True)])
+def test_nothing_is_tried_where_the_user_says_so(
+    error: Exception, most: int, is_interrupted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Record()
+    Trainings(monkeypatch, (10, error)).is_interrupted = is_interrupted
+    with pytest.raises(type(error)) as caught:
+        recovery.train_on(session_of(Recovery(max_failures=most)), record)  # type: ignore[arg-type]
+    assert caught.value is error
+    assert not record.said
+
+
+def test_endless_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = Record()
+    Trainings(monkeypatch, *[(0, DIED)] * 50, (0, "finished"))
+    recovery.train_on(session_of(Recovery(max_failures=-1)), record)  # type: ignore[arg-type]
+    assert record.said[-1].endswith("from the first step (failure 50)")
+
+
+def test_an_error_that_would_come_again_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    Trainings(monkeypatch, (10, engine.LearnerError("segment0", "ValueError: the loss is not finite")))
+    with pytest.raises(engine.LearnerError, match="not finite"):
+        recovery.train_on(session_of(Recovery()), Record())  # type: ignore[arg-type]
+
+
+def test_seconds_are_lost_until_the_same_step_is_reached_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, faults = Clock(monkeypatch), Faults()
+    faults.add("first", step=50, checkpoint=40)
+    clock.now = 7.0
+    faults.reached(45)
+    faults.add("second", step=45, checkpoint=40)
+    clock.now = 20.0
+    faults.reached(45)
+    clock.now = 90.0
+    faults.reached(50)
+    faults.settle()
+    assert [(each.cause, each.repeated_steps, each.seconds_lost) for each in faults.found] == [
+        ("first", 10, 7.0),
+        ("second", 5, 13.0),
+    ]
+
+
+def test_the_fields(tmp_path: Path) -> None:
+    recipe = load_recipe("infopro_digits")
+    _, plan = apply_overrides(recipe, Plan(), ["plan.recovery.max_failures=-1", "plan.recovery.wait_seconds=5"])
+    assert plan.recovery == Recovery(max_failures=-1, wait_seconds=5.0)
+    assert plan_from_dict(plan_to_dict(plan)) == plan
+    # Of a plan.json of before there was recovery.
+    older = plan_to_dict(plan)
+    del older["recovery"]
+    assert plan_from_dict(older).recovery == Recovery()
+    with pytest.raises(engine.RecipeError, match=r"plan\.recovery\.max_failure: .*max_failures"):
+        apply_overrides(recipe, Plan(), ["plan.recovery.max_failure=1"])
+    with pytest.raises(engine.RecipeError, match=r"plan\.recovery\.max_failures: found -2"):
+        apply_overrides(recipe, Plan(), ["plan.recovery.max_failures=-2"])
