@@ -4,12 +4,13 @@
         [--methods infopro,greedy] [--recompute none,blocks,2,4] [--chunks 2,4,8] [--on process,ray] [--batch-size N]
         [--rounds 3] [--steps 2] [--folder DIR]
 
-Random images, float32, one thread for each learner: ResNet-32 and ResNet-110 on 32 x 32 in batches of 128, ResNet-50 on
-224 x 224 in batches of 8. Memory is what is kept for the backward pass, at most at one time, of the learner that keeps
-most; without recomputation cuts balance it by the recipe's own rule, with it by the names that the planner finds. Time
-is that of a step in steady state: of all learners in turn in process, of the pipeline on Ray. Each way is timed once in
-every round, in turn; shares are formed round by round, and their medians shown. A way is on the frontier if none other
-of the same place is at least as good in both. Processor time that others used is printed, and marked above 5 %.
+Random images, float32, one thread for each learner: ResNet-32 and ResNet-110 on 32 x 32 in batches of 128 and 32,
+ResNet-50 on 224 x 224 in batches of 4. Memory is what is kept for the backward pass, at most at one time, of the
+learner that keeps most; without recomputation cuts balance it by the recipe's own rule, with it by the names that the
+planner finds. Time is that of a step in steady state: of all learners in turn in process, of the pipeline on Ray. Each
+way is timed once in every round, in turn; shares are formed round by round, and their medians shown. A way is on the
+frontier if none other of the same place is at least as good in both. Processor time that others used is printed, and
+marked above 5 %.
 """
 
 from __future__ import annotations
@@ -24,25 +25,29 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from engine.benchmarking.baselines.checkpointing import Checkpointed
 from engine.benchmarking.baselines.job import Job
 from engine.benchmarking.batches import Batches
-from engine.benchmarking.timeline import calls_of, ends_of_steps
 from engine.data import Facts, open_source
 from engine.learners import numerics_applied
 from engine.methods import method_of
 from engine.recipes import Plan
-from engine.runtimes import open_runtime
 from engine.tracking.figures import FAINT, INK, TEXT_SIZE, colours, dress, open_figure, write_figure
 from experiments.benchmarks.frontier_ways import BATCHES, METHODS, NETWORKS, Way, ways_of
 from experiments.benchmarks.side_by_side import in_turn
+from experiments.benchmarks.steady_state import steady_state
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MARKS = {"process": "o", "ray": "s"}
-_EPOCHS = 10**6
+# Longer than any measurement, so that no step is the last of one.
+_EPOCH = 10**6
+_SHARES = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 class Measured:
@@ -66,7 +71,7 @@ class Measured:
             with numerics_applied(way.recipe.numerics):
                 memory = self._checkpointed.prepare()["memory"]
         else:
-            memory, _ = self._run(Plan(executor="process"), 1, 0)
+            _, memory = self._run(Plan(executor="process"), 1, 0)
         self.kept = max(each["saved_activations"] for each in memory.values())
 
     def seconds(self) -> float:
@@ -77,19 +82,10 @@ class Measured:
         # One window and a little more before and after: what is counted lies where a pipeline is full.
         beside = 1 if self._way.place == "process" else 2 * len(self._team.names) + 3
         executor: Any = self._way.place
-        return self._run(Plan(executor=executor), self._steps, beside)[1]
+        return self._run(Plan(executor=executor), self._steps, beside)[0]
 
-    def _run(self, plan: Plan, steps: int, beside: int) -> tuple[dict[str, dict[str, int]], float]:
-        runtime = open_runtime(self._way.recipe, self._facts, self._team, _EPOCHS, plan)
-        try:
-            for step in range(beside + steps + beside):
-                runtime.submit(self._team.program(step), self._batches.batch(step))
-            runtime.finish()
-            ends = ends_of_steps(calls_of(runtime.ask("timeline").result(), _EPOCHS))
-            taken = (ends[beside + steps - 1] - ends[beside - 1]) / steps if beside else 0.0
-            return runtime.ask("memory").result(), taken
-        finally:
-            runtime.close()
+    def _run(self, plan: Plan, steps: int, beside: int) -> tuple[float, dict[str, dict[str, int]]]:
+        return steady_state(self._way.recipe, self._facts, self._team, self._batches, plan, steps, beside)
 
 
 @dataclass(frozen=True)
@@ -122,7 +118,7 @@ def measure(network: str, options: argparse.Namespace) -> tuple[list[Point], flo
     images, labels, indices = (
         np.stack([getattr(batch, name) for batch in given]) for name in ("images", "labels", "indices")
     )
-    batches = Batches(images, labels, indices, _EPOCHS)
+    batches = Batches(images, labels, indices, steps_per_epoch=_EPOCH)
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder) / "batches.npz")
         batches.write(Path(file))
@@ -166,34 +162,50 @@ def print_table(network: str, points: Sequence[Point], options: argparse.Namespa
 
 
 def draw(found: dict[str, Sequence[Point]], path: Path) -> None:
-    """Draw memory against time, a panel for each network; ways of one method and K are joined."""
+    """Draw memory against time, a panel for each network; what no way of the same family beats is joined."""
     figure = open_figure(5.2 * len(found), 5.0, "Memory against time")
     shades = colours(["end_to_end", "checkpointing", *METHODS])
     panels = figure.subplots(1, len(found), squeeze=False)[0]
     for axes, (network, points) in zip(panels, found.items(), strict=True):
         dress(axes, network, "kept activations, of end to end", "time of a step, of end to end")
-        lines: dict[tuple[str, str, int], list[Point]] = {}
-        for point in points:
-            key = (point.way.family, point.way.place, point.way.recipe.method.num_segments)
-            lines.setdefault(key, []).append(point)
-        for (family, place, count), each in lines.items():
-            each.sort(key=lambda point: point.memory)
-            across, up = [point.memory for point in each], [point.time for point in each]
-            axes.plot(across, up, MARKS[place] + "-", color=shades[family], markersize=5, linewidth=0.8)
-            text = {"end_to_end": "K = 1", "checkpointing": "chunks"}.get(family, f"K = {count}")
-            axes.annotate(
-                text, (across[0], up[0]), (4, 4), textcoords="offset points", fontsize=TEXT_SIZE - 2, color=INK
-            )
         axes.set_xscale("log")
+        axes.set_xticks(_SHARES, [f"{share:g}" for share in _SHARES])
+        axes.minorticks_off()
         axes.axhline(1.0, color=FAINT, linewidth=0.6)
+        families: dict[tuple[str, str], list[Point]] = {}
+        for point in points:
+            families.setdefault((point.way.family, point.way.place), []).append(point)
+        for (family, place), own in families.items():
+            best = sorted((point for point in own if _is_best(point, own)), key=lambda point: point.memory)
+            across, up = [point.memory for point in best], [point.time for point in best]
+            axes.plot(across, up, color=shades[family], linewidth=1.0)
+            for point in own:
+                again = point.way.recipe.numerics.recompute != "none"
+                face = "white" if again else shades[family]
+                axes.plot(point.memory, point.time, MARKS[place], color=shades[family], markersize=5, mfc=face)
+                if not again:
+                    _name(axes, point)
     named = dict.fromkeys(point.way.family for points in found.values() for point in points)
     handles = [panels[0].plot([], [], "o", color=shades[name], label=name.replace("_", " "))[0] for name in named]
+    handles += [panels[0].plot([], [], "o", color=FAINT, mfc="white", label="blocks run again")[0]]
     places = {point.way.place for points in found.values() for point in points}
     handles += [
         panels[0].plot([], [], mark, color=FAINT, label=place)[0] for place, mark in MARKS.items() if len(places) > 1
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=TEXT_SIZE)
     write_figure(figure, path)
+
+
+def _name(axes: Axes, point: Point) -> None:
+    count = point.way.chunks or getattr(point.way.recipe.method, "num_segments", 1)
+    axes.annotate(
+        str(count) if point.way.chunks else f"K = {count}",
+        (point.memory, point.time),
+        (5, -10),
+        textcoords="offset points",
+        fontsize=TEXT_SIZE - 2,
+        color=INK,
+    )
 
 
 def main() -> None:
@@ -206,7 +218,7 @@ def main() -> None:
     add("--recompute", default="none,blocks,2,4")
     add("--chunks", default="2,4,8")
     add("--on", default="process", help="process, ray, or both")
-    add("--batch-size", type=int, help="images of a batch; 128 at 32 x 32 and 8 at 224 x 224 unless given")
+    add("--batch-size", type=int, help="images of a batch, of every network")
     add("--rounds", type=int, default=3)
     add("--steps", type=int, default=2)
     add("--folder", type=Path, default=Path("runs/frontier"))

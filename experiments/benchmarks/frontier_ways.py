@@ -14,7 +14,7 @@ from engine.planning.estimate import RECOMPUTED
 from engine.recipes import Backbone, Data, EndToEnd, Greedy, InfoPro, Numerics, Recipe
 
 # Network: side of the images, images of a batch.
-NETWORKS = {"resnet32": (32, 128), "resnet110": (32, 128), "resnet50": (224, 8)}
+NETWORKS = {"resnet32": (32, 128), "resnet110": (32, 32), "resnet50": (224, 4)}
 METHODS: dict[str, Any] = {"infopro": InfoPro, "greedy": Greedy}
 BATCHES = 4
 """Different ones, over which all ways go again and again."""

@@ -7,7 +7,8 @@ A case is K:milliseconds:megabytes. A chain of K learners that sleep instead of 
 given after `forward`. Efficiency is (N + K - 1) t / time of N steps from standstill to standstill, as in a pipeline
 whose stages hand on at their end; as these hand on after a third, the strict one sets t (N + (K - 1) / 3) against
 the time. Each round runs all ways in turn; medians are compared, and what else used the CPU is recorded: sleeping
-learners need few CPU seconds, so a figure taken beside more than 5 % of a core is marked.
+learners need few CPU seconds, so a figure taken beside more than 5 % of a core is marked. Beside them stands what the
+driver itself does for a step: its processor time, and the calls of actors that it makes.
 """
 
 from __future__ import annotations
@@ -120,11 +121,37 @@ class Sleepers:
         return Team(tuple(LearnerSummary(name, (), 0, 0) for name in names), (program,), program, {})
 
 
-def seconds_of(way: str, sleepers: Sleepers, steps: int) -> float:
-    """Return the time of so many steps, from standstill to standstill, in a fresh team of actors."""
+class CountedActors(LearnerActors):
+    """A team that counts how often it is called."""
+
+    calls = 0
+
+    def number(self, learner: str) -> int:
+        """Every call has one."""
+        self.calls += 1
+        return super().number(learner)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Some steps of a fresh team of actors, from standstill to standstill.
+
+    Attributes:
+        seconds: of all steps.
+        driver_seconds: of processor time that this process used meanwhile, in all its threads.
+        calls: of actors that it made.
+    """
+
+    seconds: float
+    driver_seconds: float
+    calls: int
+
+
+def run(way: str, sleepers: Sleepers, steps: int) -> Run:
+    """Run so many steps in a fresh team of actors."""
     team, count = sleepers.team(), sleepers.segments
     placement = Placement(count, len(os.sched_getaffinity(0)) / count, 0.0, "PACK", 2 * count)
-    actors = LearnerActors(sleepers, team.names, placement, timeout=120.0, owns_ray=False)
+    actors = CountedActors(sleepers, team.names, placement, timeout=120.0, owns_ray=False)
     runtime: ObjectStoreRuntime | StreamRuntime
     if way == "object_store":
         runtime = ObjectStoreRuntime(actors, placement.window, "benchmark")
@@ -139,11 +166,12 @@ def seconds_of(way: str, sleepers: Sleepers, steps: int) -> float:
         for _ in range(4 * count):
             runtime.submit(team.program(0), batch)
         runtime.finish()
-        started = time.perf_counter()
+        calls, started, computed = actors.calls, time.perf_counter(), time.process_time()
         for _ in range(steps):
             runtime.submit(team.program(0), batch)
         runtime.finish()
-        return time.perf_counter() - started
+        elapsed, driver = time.perf_counter() - started, time.process_time() - computed
+        return Run(elapsed, driver, actors.calls - calls)
     finally:
         runtime.close()
 
@@ -154,7 +182,13 @@ def measure(case: str, ways: list[str], rounds: int) -> list[dict[str, Any]]:
     count, seconds = int(segments), float(milliseconds) / 1000
     steps = max(16, round(SECONDS_OF_WORK / seconds))
     sleepers = Sleepers(count, seconds, round(float(megabytes) * 2**20 / 4 / ROWS))
-    runs: dict[str, Callable[[], float]] = {way: functools.partial(seconds_of, way, sleepers, steps) for way in ways}
+    found: dict[str, list[Run]] = {way: [] for way in ways}
+
+    def seconds_of(way: str) -> float:
+        found[way].append(run(way, sleepers, steps))
+        return found[way][-1].seconds
+
+    runs: dict[str, Callable[[], float]] = {way: functools.partial(seconds_of, way) for way in ways}
     taken, loads = in_turn(runs, rounds)
     rows = []
     for way in ways:
@@ -166,6 +200,8 @@ def measure(case: str, ways: list[str], rounds: int) -> list[dict[str, Any]]:
                 "efficiency": seconds * (steps + count - 1) / elapsed,
                 "strict": seconds * (steps + (count - 1) / 3) / elapsed,
                 "best": seconds * (steps + count - 1) / min(taken[way]),
+                "driver_milliseconds": 1000 * statistics.median(each.driver_seconds for each in found[way]) / steps,
+                "calls": statistics.median(each.calls for each in found[way]) / steps,
                 "others_cpu_share": statistics.median(loads[way]),
             }
         )
@@ -182,12 +218,13 @@ def main() -> None:
     arguments = parser.parse_args()
     start_private_ray()
     found: list[dict[str, Any]] = []
-    print(f"{'K:ms:MB':12} {'way':14} efficiency  strict    best")
+    print(f"{'K:ms:MB':12} {'way':14} efficiency  strict    best  driver's ms  calls per step")
     for case in arguments.cases.split(","):
         for row in measure(case, arguments.ways.split(","), arguments.rounds):
             found.append(row)
             mark = f"  beside {row['others_cpu_share']:.0%} of a core" if row["others_cpu_share"] > 0.05 else ""
             figures = f"{row['efficiency']:10.3f} {row['strict']:7.3f} {row['best']:7.3f}"
+            figures += f" {row['driver_milliseconds']:12.2f} {row['calls']:15.2f}"
             print(f"{case:12} {row['way']:14} {figures}{mark}", flush=True)
     ray.shutdown()
     text = json.dumps({"cores": len(os.sched_getaffinity(0)), "rows": found})
