@@ -104,7 +104,8 @@ def images_for(recipe_name: str, device: Device, shrink: int, **fields: Any) -> 
     """
     recipe = load_recipe(recipe_name)
     rows = recipe.data.batch_size // (_IMAGENET_GPUS if "imagenet" in recipe_name else 1)
-    data = dataclasses.replace(recipe.data, root="/nowhere", batch_size=max(_FEWEST_ROWS, rows // shrink), download=False)
+    rows = max(_FEWEST_ROWS, rows // shrink)
+    data = dataclasses.replace(recipe.data, root="/nowhere", batch_size=rows, download=False)
     numerics = dataclasses.replace(recipe.numerics, device=device, **fields)
     return read_images(dataclasses.replace(recipe, data=data, numerics=numerics))
 
