@@ -62,7 +62,11 @@ def cost_of(recipe: Recipe, facts: Facts, batches: Batches, steps: int) -> Cost:
     if device.type == "cuda":
         return Cost(seconds, torch.cuda.max_memory_allocated(device) - before)
     lasting = sum(each.get(purpose, 0) for each in memory.values() for purpose in ("parameters", "optimizer"))
-    passing = (each["saved_activations"] + each.get("gradients", 0) for each in memory.values())
+    # Peers keep what they have computed of a batch while one of them goes back.
+    passing = (
+        memory[own].get("gradients", 0) + sum(memory[name]["saved_activations"] for name in (own, *others))
+        for own, others in team.program(0).at_work()
+    )
     return Cost(seconds, lasting + max(passing))
 
 
