@@ -24,6 +24,7 @@ _HOMES = {
         "Numerics",
         "Plan",
         "Recipe",
+        "Recovery",
         "apply_overrides",
         "load_recipe",
     ),
@@ -57,6 +58,7 @@ __all__ = [
     "PlanError",
     "Recipe",
     "RecipeError",
+    "Recovery",
     "Result",
     "Run",
     "RunError",
@@ -85,7 +87,17 @@ if TYPE_CHECKING:
         RunError,
         VersionError,
     )
-    from engine.recipes import Augmentation, Backbone, Data, Numerics, Plan, Recipe, apply_overrides, load_recipe
+    from engine.recipes import (
+        Augmentation,
+        Backbone,
+        Data,
+        Numerics,
+        Plan,
+        Recipe,
+        Recovery,
+        apply_overrides,
+        load_recipe,
+    )
     from engine.search import Sweep, SweepResult, load_sweep, sweep
     from engine.training import Result, Run, evaluate, load, train
 

@@ -5,14 +5,15 @@
 
 - memory: InfoPro's published networks and batches, end to end, with checkpointing, and cut: the planner's bytes beside
   the device's own peak, and what the paper says of memory and time.
-- methods: the planner's bytes beside the device's own peak for one recipe of every other method.
+- methods: the planner's bytes beside the device's own peak for a recipe of each of nine other methods.
 - links: a step of two segments by the way that messages travel, as actors on Ray.
 - replicas: a step of one and of two replicas of each segment, as actors on Ray.
 
 Images are random; weights do not matter. All ways of a table take turns in every round; a figure is the median over
-rounds. Where time is up, the rounds that are left are not begun, and what was not measured at all is named. Without Ray
-the last two tables are left out, and the output says so. `--device cpu --shrink 128` is the same with batches 128 times
-as small: a rehearsal, whose figures say nothing of a GPU.
+rounds. Where time is up, the rounds that are left are not begun: the output says how many a figure stands for, and
+names what was not measured at all. Without Ray the last two tables are left out, and the output says so.
+`--device cpu --shrink 128` is the same with batches 128 times as small: a rehearsal, whose figures say nothing of a
+GPU.
 """
 
 from __future__ import annotations
@@ -68,14 +69,17 @@ def measure(ways: list[Way], rounds: int, steps: int, deadline: float, folder: P
 
 
 def lines_of(title: str, ways: list[Way], found: Table, failed: Mapping[str, str]) -> list[str]:
-    """Return a table as lines of Markdown; shares are of the first way of the same group, round by round."""
+    """Return a table as lines of Markdown; shares are of the first way of the same group, round by round.
+
+    A way that failed in any round has no figures.
+    """
     head = ["way", "planner, GiB", "peak, GiB", "peak of planner", "peak of first", "published", "ms", "of first"]
     lines = [f"## {title}", "", f"| {' | '.join([*head, 'published'])} |", "|---" * (len(head) + 1) + "|"]
     first: dict[str, str] = {}
     for way in ways:
         figures = found[way.name]
         first.setdefault(way.group, way.name)
-        if not figures:
+        if way.name in failed:
             lines.append(f"| {way.name} | {failed[way.name]} |" + " |" * (len(head) - 1))
             continue
         base = found[first[way.group]]
@@ -88,7 +92,8 @@ def lines_of(title: str, ways: list[Way], found: Table, failed: Mapping[str, str
         ratios = [own.seconds / other.seconds for own, other in zip(figures, base, strict=False)]
         cells += [f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})" if ratios else ""]
         lines.append(f"| {way.name} | {' | '.join([*cells, way.published_time])} |")
-    return [*lines, ""]
+    counts = [len(found[way.name]) for way in ways if way.name not in failed]
+    return [*lines, "", f"{min(counts)} to {max(counts)} rounds." if counts else "Nothing was measured.", ""]
 
 
 def describe(device: str) -> str:

@@ -48,8 +48,8 @@ PUBLISHED = {
 _FEWEST_ROWS = 4
 # The published batch of ImageNet, 1024, was spread over 8 GPUs.
 _IMAGENET_GPUS = 8
-# The paper does not say how many chunks; about the root of the number of blocks keeps least.
-_CHUNKS = 8
+# The paper does not say how many chunks.
+_CHUNKS = (2, 4, 8, 16)
 METHODS = (
     "greedy_cifar10_resnet32",
     "dgl_cifar10_resnet32",
@@ -93,20 +93,19 @@ class Way:
     published_time: str = ""
 
 
-def images_for(recipe_name: str, device: Device, shrink: int, **fields: Any) -> Images:
+def images_for(recipe_name: str, device: Device, shrink: int) -> Images:
     """Return a shipped recipe with random images and smaller batches, to be trained on a device.
 
     Args:
         recipe_name: as it is shipped.
         device: where it is trained.
         shrink: by how much batches are smaller.
-        fields: of its ``numerics`` that differ.
     """
     recipe = load_recipe(recipe_name)
     rows = recipe.data.batch_size // (_IMAGENET_GPUS if "imagenet" in recipe_name else 1)
     rows = max(_FEWEST_ROWS, rows // shrink)
     data = dataclasses.replace(recipe.data, root="/nowhere", batch_size=rows, download=False)
-    numerics = dataclasses.replace(recipe.numerics, device=device, **fields)
+    numerics = dataclasses.replace(recipe.numerics, device=device)
     return read_images(dataclasses.replace(recipe, data=data, numerics=numerics))
 
 
@@ -116,15 +115,20 @@ def memory_ways(device: Device, shrink: int) -> list[Way]:
     for group, rows in PUBLISHED.items():
         for name, recipe_name, memory, overhead in rows:
             images = images_for(recipe_name, device, shrink)
-            chunks = _CHUNKS if name == "checkpointing" else 0
-            planned = 0 if chunks else planned_bytes(images.recipe, images.facts)
-            shown = f"{group}, batch {images.recipe.data.batch_size}, {name}" + (f", {chunks} chunks" if chunks else "")
-            ways.append(Way(shown, group, _in_turn(images, chunks), planned, memory, overhead))
+            shown = f"{group}, batch {images.recipe.data.batch_size}, {name}"
+            if name == "checkpointing":
+                ways += [
+                    Way(f"{shown}, {chunks} chunks", group, _in_turn(images, chunks), 0, memory, overhead)
+                    for chunks in _CHUNKS
+                ]
+            else:
+                planned = planned_bytes(images.recipe, images.facts)
+                ways.append(Way(shown, group, _in_turn(images, 0), planned, memory, overhead))
     return ways
 
 
 def method_ways(device: Device, shrink: int) -> list[Way]:
-    """Return one recipe of every other method."""
+    """Return a recipe of each of some other methods."""
     ways = []
     for name in METHODS:
         images = images_for(name, device, shrink)

@@ -42,6 +42,13 @@ def import_seconds(code: str) -> float:
     return time.perf_counter() - started
 
 
+def resident_after_imports(code: str) -> float:
+    """Return the MiB that are resident of a new process after imports."""
+    tell = f"{code}\nimport psutil\nprint(psutil.Process().memory_info().rss)"
+    done = subprocess.run([sys.executable, "-c", tell], check=True, env=_environment(), capture_output=True, text=True)
+    return int(done.stdout) / _MIB
+
+
 def start(segments: int) -> tuple[dict[str, float], dict[str, float]]:
     """Start a training and stop it after its first step.
 
@@ -130,6 +137,8 @@ def main() -> None:
     taken, loads = in_turn({**ways, **trainings}, arguments.rounds)
     for way in ways:
         print(f"{way:40} {_range(taken[way])} s")
+    for name, code in IMPORTS.items():
+        print(f"{f'after importing {name}':40} {resident_after_imports(code):8.2f} MiB, resident")
     for way, values in seen.items():
         for moment in MOMENTS:
             print(f"{f'{way}: until {moment}':40} {_range(values[moment])} s")

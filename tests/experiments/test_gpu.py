@@ -37,6 +37,7 @@ def test_ways_take_turns_and_what_has_no_figure_says_why(tmp_path: Path) -> None
     lines = gpu.lines_of("memory", ways, found, failed)
     assert lines[5] == "| cut | 2.000 | 1.000 | 0.50 | 0.50 | 9 GB | 3000.0 | 1.50 (1.50-1.50) | 1.1 |"
     assert lines[6].startswith("| linked | there is no such link |")
+    assert lines[8] == "2 to 2 rounds."
     late, why = gpu.measure(ways[:2], 2, 2, time.monotonic() - 1, tmp_path)
     assert late == {"whole": [], "cut": []}
     assert set(why.values()) == {"not measured: time was up"}
@@ -86,7 +87,7 @@ def test_all_tables_with_small_batches_on_the_cpu(tmp_path: Path, monkeypatch: p
             assert figures["failed"] is None, name
             assert figures["seconds"][0] > 0
     memory = {name: figures["peak_bytes"][0] for name, figures in tables["memory"].items()}
-    whole, _, two, three, four = (memory[name] for name in memory if name.startswith("ResNet-110"))
+    whole, *_, two, three, four = (memory[name] for name in memory if name.startswith("ResNet-110"))
     assert whole > two > three > four
     for ways in (tables["memory"], tables["methods"]):
         for name, figures in ways.items():
