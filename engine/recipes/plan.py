@@ -29,6 +29,10 @@ class Recovery:
     wait_seconds: Annotated[float, Field(gt=0.0)] = 600.0
     """How long each time it is tried to start the team: what a lost node had to offer may come back."""
 
+    stall_seconds: Annotated[float, Field(gt=0.0)] | None = None
+    """How long a learner may neither compute nor wait for others before it is ended and counts as lost; ten times the
+    longest that one has taken so far for one thing, and at least a minute, unless given."""
+
 
 @settings
 class Plan:

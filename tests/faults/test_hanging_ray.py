@@ -158,3 +158,29 @@ def test_the_raylet_dies_at_the_start(tmp_path: Path) -> None:
         assert "Traceback" not in errors
         assert "local-learning: error: " in errors
         assert_nothing_is_left(list(started.values()))
+
+
+def test_a_learner_that_is_stopped_is_noticed_and_the_training_goes_on(tmp_path: Path) -> None:
+    log, metrics = tmp_path / "run" / "log.txt", tmp_path / "run" / "metrics.jsonl"
+    with command(tmp_path, "plan.recovery.stall_seconds=5") as process:
+        wait_for(process, lambda: trains(tmp_path))
+        started = below(process)
+        victim = next(child for name, child in started.items() if name.startswith("ray::LearnerActor"))
+        # For a while, which nobody minds.
+        victim.suspend()
+        time.sleep(1.0)
+        victim.resume()
+        size = metrics.stat().st_size
+        wait_for(process, lambda: metrics.stat().st_size > size + 20_000)
+        assert "no progress" not in log.read_text()
+        victim.suspend()
+        wait_for(process, lambda: "the team is started again" in log.read_text())
+        size = metrics.stat().st_size
+        wait_for(process, lambda: metrics.stat().st_size > size + 20_000)
+        started_again = below(process)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=PATIENCE_SECONDS)
+        assert process.returncode == 130, errors
+        assert f"its process {victim.pid} made no progress for " in output
+        assert "did not answer when it was asked for its stacks" in log.read_text()
+        assert_nothing_is_left([*started.values(), *started_again.values()])

@@ -24,6 +24,7 @@ from engine.errors import EngineError, LearnerError
 from engine.learners import Learner, LostReplica, Member, explain
 from engine.program import BATCH, Message, Program
 from engine.runtimes.calls import make_call
+from engine.runtimes.ray.doing import Doing, Sign
 from engine.runtimes.ray.failures import LostStep
 from engine.runtimes.ray.links import Address, Links, PlannedLink, Rendezvous, copies_for
 from engine.runtimes.ray.messages import Packed, pack, unpack
@@ -34,6 +35,8 @@ from engine.runtimes.ray.schedule import LearnerSchedule
 # Calls that wait for messages and for their turn while an earlier one runs; all others share one thread.
 OVERLAPPING = "overlapping"
 THREADS = 32
+# Answered whatever the others do.
+WATCHING = "watching"
 
 
 class Builder(Protocol):
@@ -74,6 +77,7 @@ class LearnerActor:
         self._name = name
         self._failure: EngineError | None = None
         self._order = OrderedExecution()
+        self._doing = Doing()
         self._links = Links({}, {})
         self._door: socket.socket | None = None
 
@@ -96,6 +100,11 @@ class LearnerActor:
             "gpu": str(gpu.uuid) if gpu is not None else "",
             "nccl": torch.distributed.is_nccl_available(),
         }
+
+    @ray.method(concurrency_group=WATCHING)
+    def sign(self, with_stacks: bool = False) -> Sign:
+        """Return a sign of life, also while the learner computes or hangs."""
+        return self._doing.sign(with_stacks=with_stacks)
 
     def check(self) -> None:
         """Raise what this learner failed with; a dead one does not even answer."""
@@ -145,7 +154,8 @@ class LearnerActor:
                 if values is None:
                     raise LostStep(f"learner {self._name}: what call {number} takes was never made")
                 messages = {name: unpack(value) for name, value in values.items() if name != BATCH}
-                given = make_call(self._learner, phase, values.get(BATCH), messages, gives)
+                with self._doing.while_in(f"{phase}, call {number}"):
+                    given = make_call(self._learner, phase, values.get(BATCH), messages, gives)
                 return tuple(pack(tensor) for tensor in given)
 
         given = self._order.do_in_turn(number, run)
@@ -162,7 +172,7 @@ class LearnerActor:
         talk_through(LOOPBACK if here else ray.util.get_node_ip_address())
         with self._failing_for_good():
             self._links = self._rendezvous.meet(links, secret, copies_for(self._learner.device), timeout)
-            self._schedule = LearnerSchedule(self._learner, programs, self._links)
+            self._schedule = LearnerSchedule(self._learner, programs, self._links, self._doing)
 
     @ray.method(concurrency_group=OVERLAPPING)
     def run_schedule(self, number: int, steps: Sequence[tuple[str, Batch]], questions: Sequence[str]) -> Answered:

@@ -14,12 +14,13 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from engine.checkpoints import LearnerState
 from engine.errors import EngineError, LearnerError, LearnerLost, PlanError
-from engine.runtimes.ray.actor import OVERLAPPING, THREADS, Builder, LearnerActor
+from engine.runtimes.ray.actor import OVERLAPPING, THREADS, WATCHING, Builder, LearnerActor
 from engine.runtimes.ray.cluster import disconnect
 from engine.runtimes.ray.failures import LostStep, as_engine_error, is_death, original_error
 from engine.runtimes.ray.placement import Placement
 from engine.runtimes.ray.private.current import current_private_ray
 from engine.runtimes.ray.processes import WatchedProcess
+from engine.runtimes.ray.stalls import Stalls
 from engine.runtimes.ray.waiting import check_after, get_while_alive, is_waiting_for_ray
 
 # How long the learners have to say how they are, when it is not known which one failed.
@@ -46,6 +47,7 @@ class LearnerActors:
         placement: what each actor reserves.
         timeout: seconds in which they have to start.
         owns_ray: whether this Ray was started for them, and ends with them.
+        stall_seconds: as of `Stalls`.
 
     Raises:
         PlanError: the cluster did not free what they reserve.
@@ -53,9 +55,16 @@ class LearnerActors:
     """
 
     def __init__(
-        self, builder: Builder, names: Sequence[str], placement: Placement, timeout: float, owns_ray: bool
+        self,
+        builder: Builder,
+        names: Sequence[str],
+        placement: Placement,
+        timeout: float,
+        owns_ray: bool,
+        stall_seconds: float | None = None,
     ) -> None:
         self._owns_ray = owns_ray
+        self._stalls: Stalls | None = None
         self._group: Any = None
         self._owns_group = True
         self._handles: dict[str, Any] = {}
@@ -65,6 +74,7 @@ class LearnerActors:
         """Actor's id, process, node, the node's address, host, device, GPU and NCCL of each learner."""
         try:
             self._start(builder, names, placement, timeout)
+            self._stalls = Stalls(self._handles, self.places, stall_seconds)
         except BaseException:
             self.close()
             raise
@@ -83,7 +93,7 @@ class LearnerActors:
                 f"{timeout:g}: others are using it; wait, lower what the plan asks for, or add nodes"
             )
         first = self._group.bundle_count - placement.actors
-        actor_class: Any = ray.remote(concurrency_groups={OVERLAPPING: THREADS})(LearnerActor)
+        actor_class: Any = ray.remote(concurrency_groups={OVERLAPPING: THREADS, WATCHING: 1})(LearnerActor)
         for index, name in enumerate(names):
             self._handles[name] = actor_class.options(
                 num_cpus=placement.bundle.get("CPU", 0),
@@ -126,7 +136,7 @@ class LearnerActors:
         """Return what references hold, by learner; raises LearnerError that names the learner that failed first."""
         waiting = list(references.values())
         try:
-            return dict(zip(references, get_while_alive(waiting), strict=True))
+            return dict(zip(references, get_while_alive(waiting, self._look), strict=True))
         except ray.exceptions.RayError as error:
             check_after(error)
             # One by one, to know whose it was: first those that have an answer, because others may wait for a partner
@@ -136,9 +146,13 @@ class LearnerActors:
             found = {name: self._fetch(name, references[name]) for name in order}
             return {name: found[name] for name in references}
 
+    def _look(self) -> None:
+        if self._stalls is not None:
+            self._stalls.look()
+
     def _fetch(self, learner: str, reference: Any) -> Any:
         try:
-            return get_while_alive(reference)
+            return get_while_alive(reference, self._look)
         except ray.exceptions.RayError as error:
             raise self._blame(learner, error) from None
 

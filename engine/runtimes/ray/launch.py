@@ -42,7 +42,9 @@ def open_on_ray(
         raise
     replicated = plan.replicas > 1
     blueprint = Blueprint.of(recipe, facts, steps_per_epoch, bool(placement.gpus), replicated)
-    actors = LearnerActors(blueprint, team.names, placement, plan.start_timeout_seconds, owns_ray)
+    actors = LearnerActors(
+        blueprint, team.names, placement, plan.start_timeout_seconds, owns_ray, plan.recovery.stall_seconds
+    )
     try:
         if replicated:
             join_replicas(actors, replicas_of(team), placement.gpus)

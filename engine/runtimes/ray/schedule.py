@@ -14,6 +14,7 @@ from engine.data import Batch
 from engine.learners import Member
 from engine.program import BATCH, Call, Message, Program
 from engine.runtimes.calls import make_call
+from engine.runtimes.ray.doing import Doing
 from engine.runtimes.ray.links import Links, takers_of
 
 
@@ -55,10 +56,12 @@ class LearnerSchedule:
         learner: whose calls are run.
         programs: of the team.
         links: to the partners.
+        doing: told what the learner has begun.
     """
 
-    def __init__(self, learner: Member, programs: Sequence[Program], links: Links) -> None:
+    def __init__(self, learner: Member, programs: Sequence[Program], links: Links, doing: Doing | None = None) -> None:
         self._learner = learner
+        self._doing = doing or Doing()
         self._parts = {program.name: _Part.of(learner.name, program) for program in programs}
         self._links = links
 
@@ -91,7 +94,8 @@ class LearnerSchedule:
                 held[name] = self._links.taking[part.givers[name]].take(name)
         messages = {name: held[name] for name in call.takes if name != BATCH}
         own = batch if BATCH in call.takes else None
-        given = make_call(self._learner, call.phase, own, messages, part.gives[place])
+        with self._doing.while_in(f"{call.phase} of step {batch.step:,} of epoch {batch.epoch + 1:,}"):
+            given = make_call(self._learner, call.phase, own, messages, part.gives[place])
         for name, tensor in zip(call.gives, given, strict=True):
             for taker in part.takers[name]:
                 if taker == self._learner.name:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
@@ -43,8 +43,12 @@ def is_waiting_for_ray() -> bool:
     return _waits > 0
 
 
-def get_while_alive(references: Any) -> Any:
+def get_while_alive(references: Any, look: Callable[[], None] = lambda: None) -> Any:
     """As `ray.get`, for one reference or a list of them.
+
+    Args:
+        references: what is waited for.
+        look: called now and then while it does not come; what it raises ends the waiting.
 
     Raises:
         RayEnded: the private Ray has ended meanwhile.
@@ -58,6 +62,7 @@ def get_while_alive(references: Any) -> Any:
                 if isinstance(error, ray.exceptions.RayTaskError):  # of what was called, not of this waiting
                     raise
                 check_alive()
+                look()
 
 
 def check_alive(patience_seconds: float = 0.0) -> None:

@@ -1,0 +1,132 @@
+"""Stalls: a learner that has what it takes, and makes no progress.
+
+Learners are asked now and then while the driver waits for them. One that only waits for work or for a partner is well,
+and so is one that uses its processor. One that does neither for long enough is ended, and counts as dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from engine.errors import GOES_ON, LearnerLost
+from engine.runtimes.ray.doing import Sign
+
+_LOOK_SECONDS = 5.0
+_FEWEST_SECONDS = 60.0
+# Of the longest that a learner has taken for one thing so far, where no time is given.
+_TIMES_THE_LONGEST = 10.0
+_STACK_SECONDS = 5.0
+# A learner that uses less than this share of a processor does not compute.
+_IDLE_SHARE = 0.05
+
+
+@dataclass
+class _Seen:
+    """What was last seen of a learner.
+
+    Attributes:
+        sign: the newest; None before the first.
+        at: when that came.
+        begun: when its count last changed.
+        progress: when it last did something, or had nothing to do.
+    """
+
+    sign: Sign | None
+    at: float
+    begun: float
+    progress: float
+
+
+class Stalls:
+    """Looks for learners that hang.
+
+    Args:
+        handles: the actors, by learner.
+        places: where they live, as `LearnerActor.build` says.
+        seconds: without progress after which a learner counts as hanging; ten times the longest that one has taken so
+            far for one thing unless given, but at least a minute.
+    """
+
+    def __init__(
+        self, handles: Mapping[str, Any], places: Mapping[str, Mapping[str, Any]], seconds: float | None
+    ) -> None:
+        now = time.monotonic()
+        self._handles, self._places, self._seconds = handles, places, seconds
+        self._longest = 0.0
+        self._seen = {name: _Seen(None, now, now, now) for name in handles}
+        self._asked: dict[str, Any] = {}
+        self._looked = now
+
+    @property
+    def patience(self) -> float:
+        """Seconds without progress after which a learner counts as hanging."""
+        return self._seconds or max(_FEWEST_SECONDS, _TIMES_THE_LONGEST * self._longest)
+
+    def look(self) -> None:
+        """Look at all learners, if it is time to.
+
+        Raises:
+            LearnerLost: one hangs; it has been ended.
+        """
+        now = time.monotonic()
+        pause = now - self._looked
+        if pause < min(_LOOK_SECONDS, self.patience / 4):
+            return
+        self._looked = now
+        self._take_answers(now)
+        if pause > self.patience / 2:
+            # Nobody was waiting meanwhile, or this process itself was stopped.
+            for seen in self._seen.values():
+                seen.progress = now
+        late = [name for name, seen in self._seen.items() if now - seen.progress > self.patience]
+        if late:
+            # One that answers may wait inside of its work for another replica, which does not.
+            name = min(late, key=lambda each: each not in self._asked)
+            raise self._ended(name, now - self._seen[name].progress)
+        for name, handle in self._handles.items():
+            if name not in self._asked:
+                self._asked[name] = handle.sign.remote()
+
+    def _take_answers(self, now: float) -> None:
+        for name, reference in list(self._asked.items()):
+            answered, _ = ray.wait([reference], timeout=0)
+            if answered:
+                del self._asked[name]
+                # What is wrong with a dead one is told by what the driver waits for.
+                with contextlib.suppress(ray.exceptions.RayError):
+                    self._note(self._seen[name], ray.get(reference), now)
+
+    def _note(self, seen: _Seen, sign: Sign, now: float) -> None:
+        before = seen.sign
+        used = sign.processor_seconds - before.processor_seconds if before is not None else 0.0
+        if before is None or sign.count != before.count:
+            self._longest = max(self._longest, now - seen.begun if before is not None and before.doing else 0.0)
+            seen.begun = seen.progress = now
+        elif not sign.doing or used > _IDLE_SHARE * (now - seen.at):
+            seen.progress = now
+        seen.sign, seen.at = sign, now
+
+    def _ended(self, name: str, seconds: float) -> LearnerLost:
+        stacks = "its process did not answer when it was asked for its stacks"
+        with contextlib.suppress(ray.exceptions.RayError):
+            stacks = ray.get(self._handles[name].sign.remote(True), timeout=_STACK_SECONDS).stacks
+        sign, place = self._seen[name].sign, self._places[name]
+        doing = f" in {sign.doing}" if sign is not None and sign.doing else ""
+        if place["node"] == ray.get_runtime_context().get_node_id():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(place["pid"], signal.SIGKILL)
+        else:
+            ray.kill(self._handles[name])
+        return LearnerLost(
+            name,
+            f"its process {place['pid']} made no progress for {seconds:.0f} s{doing}, and was ended ({GOES_ON})",
+            stacks,
+        )

@@ -1,0 +1,125 @@
+"""Is a learner that hangs told from one that works long and from one that only waits?"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+
+from engine.errors import LearnerLost
+from engine.runtimes.ray import stalls
+from engine.runtimes.ray.doing import Doing, Sign
+from engine.runtimes.ray.stalls import Stalls
+
+
+class Machine:
+    """Learners whose signs of life a test decides, and time that passes only when it says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float | None) -> None:
+        self.now = 0.0
+        self.signs: dict[str, Sign | None] = {"segment0": Sign(1, "", 0.0), "segment1": Sign(1, "", 0.0)}
+        self.ended: list[Any] = []
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
+        monkeypatch.setattr("os.kill", lambda process, number: self.ended.append((process, number)))
+        monkeypatch.setattr(
+            stalls,
+            "ray",
+            SimpleNamespace(
+                exceptions=ray.exceptions,
+                wait=self._wait,
+                get=self._get,
+                kill=self.ended.append,
+                get_runtime_context=lambda: SimpleNamespace(get_node_id=lambda: "here"),
+            ),
+        )
+        self.handles = {name: SimpleNamespace(sign=SimpleNamespace(remote=self._remote(name))) for name in self.signs}
+        places = {"segment0": {"pid": 10, "node": "here"}, "segment1": {"pid": 11, "node": "there"}}
+        self.stalls = Stalls(self.handles, places, seconds)
+
+    def _remote(self, name: str) -> Any:
+        return lambda with_stacks=False: (name, with_stacks)
+
+    def _wait(self, references: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
+        ((name, _),) = references
+        return (references, []) if self.signs[name] is not None else ([], references)
+
+    def _get(self, reference: Any, timeout: float | None = None) -> Sign:
+        name, with_stacks = reference
+        sign = self.signs[name]
+        if sign is None:
+            raise ray.exceptions.GetTimeoutError("no answer")
+        return Sign(sign.count, sign.doing, sign.processor_seconds, "thread learner" if with_stacks else "")
+
+    def pass_by(self, seconds: float, processor_share: float = 0.0) -> None:
+        for _ in range(round(seconds)):
+            self.now += 1.0
+            for name, sign in self.signs.items():
+                if sign is not None:
+                    self.signs[name] = Sign(sign.count, sign.doing, sign.processor_seconds + processor_share)
+            self.stalls.look()
+
+
+def test_learners_that_wait_are_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, 20.0)
+    machine.pass_by(1000)
+    assert not machine.ended
+
+
+def test_a_learner_that_computes_is_well_however_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, 20.0)
+    machine.signs["segment0"] = Sign(2, "forward of step 3 of epoch 1", 0.0)
+    machine.pass_by(1000, processor_share=0.5)
+    assert not machine.ended
+
+
+def test_a_learner_that_does_nothing_in_its_work_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, 20.0)
+    machine.pass_by(50)
+    machine.signs["segment0"] = Sign(2, "forward of step 3 of epoch 1", 0.0)
+    with pytest.raises(LearnerLost) as caught:
+        machine.pass_by(100)
+    assert 70 <= machine.now <= 90
+    assert str(caught.value).startswith("learner segment0: its process 10 made no progress for ")
+    assert " s in forward of step 3 of epoch 1, and was ended (the newest" in str(caught.value)
+    assert caught.value.details == "thread learner"
+    assert machine.ended == [(10, 9)]
+
+
+def test_one_that_does_not_answer_is_named_and_not_the_one_that_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, 20.0)
+    machine.signs = {"segment0": Sign(2, "forward of step 3 of epoch 1", 0.0), "segment1": None}
+    with pytest.raises(LearnerLost, match="learner segment1: its process 11 made no progress") as caught:
+        machine.pass_by(100)
+    assert machine.ended == [machine.handles["segment1"]]
+    assert "did not answer" in caught.value.details
+
+
+def test_a_pause_of_the_driver_is_held_against_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, 20.0)
+    machine.signs["segment0"] = Sign(2, "forward of step 3 of epoch 1", 0.0)
+    for _ in range(10):
+        machine.pass_by(10)
+        machine.now += 100
+    assert not machine.ended
+
+
+def test_patience_grows_with_the_longest_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, None)
+    assert machine.stalls.patience == 60.0
+    machine.signs["segment0"] = Sign(2, "forward of step 1 of epoch 1", 0.0)
+    machine.pass_by(40, processor_share=1.0)
+    machine.signs["segment0"] = Sign(4, "forward of step 2 of epoch 1", 40.0)
+    machine.pass_by(10, processor_share=1.0)
+    assert 300.0 <= machine.stalls.patience <= 400.0
+
+
+def test_what_a_learner_does_is_seen_from_outside() -> None:
+    doing = Doing()
+    assert doing.sign(with_stacks=False).doing == ""
+    with doing.while_in("forward of step 1 of epoch 1"):
+        sign = doing.sign(with_stacks=True)
+    after = doing.sign(with_stacks=False)
+    assert (sign.doing, after.doing, after.count - sign.count) == ("forward of step 1 of epoch 1", "", 1)
+    assert after.processor_seconds > 0
