@@ -52,6 +52,8 @@ def estimate_lines(
         "",
         "MiB of a device, and of one that runs all learners in turn; overhead of auxiliary networks; bound on speed:",
         *_teams(teams, whole, fits.get("gpu_memory")),
+        f"on Ray, and at most {_mebibytes(max(team.snapshot_bytes for team in teams))} MiB of the driver's own memory "
+        "for snapshots between checkpoints",
     ]
     if cuts:
         lines += [

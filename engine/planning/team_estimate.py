@@ -87,6 +87,14 @@ class TeamEstimate:
         """Bytes of the messages of all steps in flight."""
         return self.window * (self.batch + sum(self.messages.values()))
 
+    @property
+    def snapshot_bytes(self) -> int:
+        """Bytes of the driver's memory for snapshots: the newest, and the one before until that is whole.
+
+        What knowledge stores have changed since the newest checkpoint comes to it.
+        """
+        return 2 * sum(size.lasting for size in self.sizes)
+
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
         learners = [
@@ -103,6 +111,7 @@ class TeamEstimate:
             "messages": {BATCH: self.batch, **self.messages},
             "window": self.window,
             "in_flight_bytes": self.in_flight_bytes,
+            "snapshot_bytes": self.snapshot_bytes,
             "parameter_overhead": self.parameter_overhead,
             "mac_overhead": self.mac_overhead,
             "efficiency": self.efficiency,

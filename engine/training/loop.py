@@ -23,23 +23,27 @@ from engine.training.result import Result, Status
 from engine.training.resuming import newest_of_run
 from engine.training.run_record import RunRecord
 from engine.training.session import Session
+from engine.training.snapshots import Snapshots
 
 
 class Training:
-    """One way through the training loop: from the newest checkpoint to the end, an interruption or a failure.
+    """One way through the training loop: from the newest checkpoint or snapshot to the end, a signal or a failure.
 
     After a failure another one goes on, with the same record and learners that were started anew.
 
     Args:
         session: whose learners have just been started.
         record: of the run.
+        snapshots: of an earlier way, and for the next one.
         until_step: stops after so many steps of the whole run; at its end unless given.
     """
 
-    def __init__(self, session: Session, record: RunRecord, until_step: int | None = None) -> None:
+    def __init__(
+        self, session: Session, record: RunRecord, snapshots: Snapshots, until_step: int | None = None
+    ) -> None:
         self._recipe, self._plan = session.recipe, session.plan
         self._source, self._team, self._runtime = session.source, session.team, session.runtime
-        self._record, self._folder = record, record.folder
+        self._record, self._folder, self._snapshots = record, record.folder, snapshots
         self._steps_per_epoch = self._source.steps_per_epoch()
         self._total = self._recipe.epochs * self._steps_per_epoch
         self._last = self._total if until_step is None else min(until_step, self._total)
@@ -99,13 +103,21 @@ class Training:
         checkpoint = newest_of_run(
             self._folder.checkpoints, self._recipe, self._source.facts, self._team.names, self._record.say
         )
-        if checkpoint is None:
-            return 0
-        self._runtime.restore(checkpoint.states)
-        self._progress.latest.update(checkpoint.values["latest"])
-        self._states, self.saved = checkpoint.states, checkpoint.step
-        self._record.say(f"goes on from {checkpoint.path} (step {checkpoint.step} of {self._total})")
-        return checkpoint.step
+        self.saved = checkpoint.step if checkpoint is not None else 0
+        snapshots, step = self._snapshots, 0
+        states = snapshots.after(checkpoint)
+        if states is not None:
+            step, latest, whence = snapshots.step, snapshots.latest, "a snapshot in memory"
+        elif checkpoint is not None:
+            states, step, latest = checkpoint.states, checkpoint.step, checkpoint.values["latest"]
+            whence = str(checkpoint.path)
+        snapshots.begin(step)
+        if states is not None:
+            self._runtime.restore(states)
+            self._progress.latest.update(latest)
+            self._states = states
+            self._record.say(f"goes on from {whence} (step {step} of {self._total})")
+        return step
 
     def _steps(self, step: int, interruption: Interruption) -> int:
         """Run steps from ``step`` on; returns how many are finished."""
@@ -120,8 +132,12 @@ class Training:
                 self._questions.ask("departure", self._departures.note)
             if ends_epoch and ((epoch + 1) % self._plan.evaluate_every_epochs == 0 or step == self._total):
                 self._evaluate(epoch + 1, step)
-            if step % every == 0 and step < self._last and not interruption.requested:
+            if step == self._last or interruption.requested:
+                continue
+            if step % every == 0:
                 self._checkpoint(step)
+            elif self._snapshots.is_due(step, self._progress.step_seconds(self._recipe.data.batch_size)):
+                self._snapshot(step)
         self._questions.ask("departure", self._departures.note)
         self._checkpoint(step)
         self._questions.ask("memory", self._memory.update)
@@ -139,8 +155,9 @@ class Training:
                 self._questions.ask("score", self._progress.score(epoch, step, split))
 
     def _checkpoint(self, step: int) -> None:
-        def save(states: dict[str, Any]) -> None:
-            self._states = states
+        def save(answers: dict[str, Any]) -> None:
+            self._snapshots.keep(step, answers, self._progress.latest)
+            self._states = states = dict(self._snapshots.states)
             self._record.check_presence()
             values = {
                 "recipe": recipe_identity(self._recipe),
@@ -149,10 +166,19 @@ class Training:
             }
             save_checkpoint(self._folder.checkpoints, step, states, values, self._plan.keep_checkpoints)
             self.saved = step
+            self._snapshots.saved()
             self._folder.log(f"checkpoint after step {step}")
             self._record.by_products.mirror(step)
 
+        self._snapshots.asked(step)
         self._questions.ask("state", save)
+
+    def _snapshot(self, step: int) -> None:
+        def keep(answers: dict[str, Any]) -> None:
+            self._snapshots.keep(step, answers, self._progress.latest)
+
+        self._snapshots.asked(step)
+        self._questions.ask("state", keep)
 
     def _concluded(self, step: int, status: Status) -> Result:
         choices = recipe_to_dict(self._recipe) if status == "finished" else None

@@ -10,6 +10,7 @@ from engine.training.loop import Training
 from engine.training.result import Result
 from engine.training.run_record import RunRecord
 from engine.training.session import Session
+from engine.training.snapshots import Snapshots
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
@@ -17,8 +18,8 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
 def train_on(session: Session, record: RunRecord, until_step: int | None = None) -> Result:
     """Train to the end or an interruption, however often a process ends.
 
-    Nothing is known against what a lost learner did, and what was computed since the newest checkpoint is computed
-    again to the same bits. What a learner raised itself it would raise again, so that ends the run.
+    Nothing is known against what a lost learner did, and what was computed since the newest snapshot or checkpoint is
+    computed again to the same bits. What a learner raised itself it would raise again, so that ends the run.
 
     Args:
         session: whose learners have just been started.
@@ -31,31 +32,44 @@ def train_on(session: Session, record: RunRecord, until_step: int | None = None)
         LearnerError, RunError: as `Training.run`.
     """
     budget = _Budget(session.plan.recovery)
+    # Who trains in this process loses its memory together with its learners.
+    snapshots = Snapshots(
+        session.plan.recovery.snapshot_every_steps,
+        are_wanted=session.plan.executor == "ray" and session.plan.recovery.max_failures != 0,
+    )
     while True:
-        training = Training(session, record, until_step)
+        training = Training(session, record, snapshots, until_step)
         try:
             return training.run()
         except (LearnerLost, RayEnded) as error:
+            newest = max(training.saved, snapshots.step)
             # Who stops a whole job may have stopped the learners, too.
-            if training.is_interrupted or not budget.allows(training.saved):
+            if training.is_interrupted or not budget.allows(newest, record.reached):
                 raise
             cause = _without_remedy(error)
-            record.note_fault(cause, training.saved)
-            whence = f"the checkpoint of step {training.saved:,}" if training.saved else "the first step"
+            record.note_fault(cause, newest)
+            kind = "snapshot" if snapshots.step > training.saved else "checkpoint"
+            whence = f"the {kind} of step {newest:,}" if newest else "the first step"
             record.say(f"{cause}; the team is started again, from {whence} ({budget.describe()})")
             _start(session, record, cause)
 
 
 class _Budget:
-    """Counts failures between which no further checkpoint was made."""
+    """Counts failures between which training came no further than it had been."""
 
     def __init__(self, settings: Recovery) -> None:
-        self._most, self._count, self._saved = settings.max_failures, 0, -1
+        self._most, self._count, self._furthest = settings.max_failures, 0, -1
 
-    def allows(self, saved: int) -> bool:
-        """Return whether one more failure may be recovered from, the newest checkpoint being of step ``saved``."""
-        if saved > self._saved:
-            self._count, self._saved = 0, saved
+    def allows(self, kept: int, reached: int) -> bool:
+        """Return whether one more failure may be recovered from.
+
+        Args:
+            kept: step of the newest snapshot or checkpoint.
+            reached: last step that was reported.
+        """
+        if kept > self._furthest:
+            self._count = 0
+        self._furthest = max(self._furthest, kept, reached)
         self._count += 1
         return self._most < 0 or self._count <= self._most
 

@@ -99,6 +99,10 @@ class Progress:
         rates = self._rates[1:] or self._rates
         return statistics.median(rates) if rates else None
 
+    def step_seconds(self, batch_size: int) -> float | None:
+        """Return how long a step of so many images took when it was last reported; None before that."""
+        return batch_size / self._rates[-1] if self._rates and self._rates[-1] > 0.0 else None
+
     def waiting_shares(self) -> dict[str, float]:
         """Return the median share of its time that each learner waited."""
         return {learner: statistics.median(values[1:] or values) for learner, values in self._waiting.items()}

@@ -39,13 +39,14 @@ class RunRecord:
         self.folder, self.console, self.headline, self.started = folder, console, headline, started
         self.by_products = ByProducts(folder.path, mirror, headline, self._warn)
         self.faults = Faults()
-        self._reached = 0
+        self.reached = 0
+        """The last step that was reported."""
         self._presence = Presence(folder.path)
         self._metrics: MetricsLog | None = None
 
     def begin(self, step: int) -> None:
         """Begin to record what comes after ``step``; what was recorded of later steps is forgotten."""
-        self._reached = step
+        self.reached = step
         self._metrics = MetricsLog(self.folder.path, step or None)
         self.by_products.open(step or None)
         if self.faults.found:
@@ -56,7 +57,7 @@ class RunRecord:
         """Record, and show, what was measured."""
         self.check_presence()
         assert self._metrics is not None
-        self._reached = step
+        self.reached = step
         self.faults.reached(step)
         self._metrics.write(records)
         self.by_products.write(records)
@@ -64,7 +65,7 @@ class RunRecord:
 
     def note_fault(self, cause: str, checkpoint: int) -> None:
         """Take note of what has ended a team that is to go on from the checkpoint of a step."""
-        self.faults.add(cause, self._reached, checkpoint)
+        self.faults.add(cause, self.reached, checkpoint)
 
     def say(self, text: str) -> None:
         """Tell the console and the log."""

@@ -163,16 +163,17 @@ def _losses(folder: Path) -> list[tuple[int, str | None, str, float]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("learner", "cause", "transport"),
+    ("learner", "cause", "transport", "goes_on_from"),
     [
-        ("segment0", "SIGKILL", "direct"),
-        ("segment2", "exit", "object_store"),
+        ("segment0", "SIGKILL", "direct", "snapshot"),
+        ("segment2", "exit", "object_store", "checkpoint"),
     ],
 )
 def test_the_team_comes_back_by_itself(
     learner: str,
     cause: str,
     transport: Literal["object_store", "direct"],
+    goes_on_from: Literal["checkpoint", "snapshot"],
     tmp_path: Path,
     tiny_recipe: Callable[..., Recipe],
     monkeypatch: pytest.MonkeyPatch,
@@ -183,9 +184,11 @@ def test_the_team_comes_back_by_itself(
     if "result" not in undisturbed:
         undisturbed["result"] = engine.train(recipe, _plan("process"), undisturbed["folder"])
     fate: Any = Fate(learner, cause, monkeypatch)
-    result = engine.train(
-        recipe, dataclasses.replace(_plan(max_failures=1), transport=transport), tmp_path, console=fate
-    )
+    plan = dataclasses.replace(_plan(max_failures=1), transport=transport)
+    if goes_on_from == "snapshot":
+        recovery = dataclasses.replace(plan.recovery, snapshot_every_steps=10)
+        plan = dataclasses.replace(plan, recovery=recovery, checkpoint_every_steps=1000)
+    result = engine.train(recipe, plan, tmp_path, console=fate)
     assert result.status == "finished"
     assert result.weights_sha256 == undisturbed["result"].weights_sha256
     assert result.metrics == undisturbed["result"].metrics
@@ -198,7 +201,8 @@ def test_the_team_comes_back_by_itself(
     assert 0 < fault.seconds_lost < result.seconds
     assert Result.from_json(read_json(tmp_path / "summary.json", engine.RunError), tmp_path).faults == result.faults
     log = (tmp_path / "log.txt").read_text()
-    assert f"{fault.cause}; the team is started again, from the checkpoint of step " in log
+    assert f"{fault.cause}; the team is started again, from the {goes_on_from} of step " in log
+    assert (log.count("goes on from a snapshot in memory") == 1) == (goes_on_from == "snapshot")
     assert "(failure 1 of at most 1, plan.recovery.max_failures)" in log
 
 
@@ -218,7 +222,7 @@ def test_a_learner_that_dies_again_and_again_ends_the_run(
             self.deaths += self.died_at != before
 
     fate: Any = Always("segment1", "SIGKILL", monkeypatch)
-    # No checkpoint comes between.
+    # Nothing is kept between.
     plan = dataclasses.replace(_plan(max_failures=2), checkpoint_every_steps=1000)
     with pytest.raises(engine.LearnerError, match="learner segment1: its process"):
         engine.train(tiny_recipe(epochs=EPOCHS), plan, tmp_path, console=fate)

@@ -53,6 +53,7 @@ class Record:
     """What `train_on` says and notes."""
 
     def __init__(self) -> None:
+        self.reached = 0
         self.said: list[str] = []
         self.faults: list[tuple[str, int]] = []
 

@@ -22,6 +22,7 @@ from engine.training.folder import RunFolder
 from engine.training.loop import Training
 from engine.training.run_record import RunRecord
 from engine.training.session import Session
+from engine.training.snapshots import Snapshots
 
 TinyRecipe = Callable[..., Recipe]
 SameRun = Callable[[Path, Path], None]
@@ -61,15 +62,15 @@ def test_training_goes_on_after_a_learner_has_failed(
             fail_once(session)
             session.start()
             with pytest.raises(engine.LearnerError):
-                Training(session, record).run()
+                Training(session, record, Snapshots(are_wanted=False)).run()
             assert engine.load(tmp_path / "failed").checkpoint.step == 4
             if anew == "the same session":
                 session.start()
-                result = Training(session, record).run()
+                result = Training(session, record, Snapshots(are_wanted=False)).run()
         if anew == "another session":
             with Session(recipe, PLAN) as session:
                 session.start()
-                result = Training(session, record).run()
+                result = Training(session, record, Snapshots(are_wanted=False)).run()
     assert (result.status, result.steps) == ("finished", 8)
     assert result.weights_sha256 == straight.weights_sha256
     assert result.metrics == straight.metrics
