@@ -1,12 +1,13 @@
 # make train   install, and run the main job: InfoPro on two Ray actors beside its baselines, about two minutes
 # make test    install, and run the tests that take seconds
+# make audit   look all pinned packages up among the known vulnerabilities; needs the network
 # make docs    install, and build the pages and the API reference as a site: docs/_build/html/index.html
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test slow lint types docs clean
+.PHONY: train test slow lint types audit docs clean
 
 train: $(VENV)/installed
 	$(BIN)/python -m experiments.first_run
@@ -23,6 +24,12 @@ lint: $(VENV)/installed-test
 
 types: $(VENV)/installed-test
 	$(BIN)/mypy
+
+# In an environment of its own: what the auditor needs is no part of what is audited. What cannot be looked up fails.
+audit: constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet pip-audit
+	$(VENV)/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 docs: $(VENV)/installed-docs
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs -d docs/_build/doctrees . docs/_build/html
