@@ -8,9 +8,12 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from engine.errors import InputError, RunError
+
+FREE_SPACE = "; free some space and give the same command again: it goes on from the newest complete checkpoint"
+"""What the user of a disk that is full can do once the command has ended."""
 
 
 @contextmanager
@@ -111,11 +114,45 @@ def open_appending(path: Path) -> IO[str]:
     return os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8", errors="backslashreplace")
 
 
+class AppendedFile:
+    """A file that grows, and keeps what the disk did not take until it does.
+
+    Args:
+        file: open for appending; closed with this one.
+    """
+
+    def __init__(self, file: IO[Any]) -> None:
+        self._file = file
+        self._waiting = bytearray()
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be written any more."""
+        return self._file.closed
+
+    def write(self, content: bytes) -> None:
+        """Hand the operating system what is left of earlier calls, and some more.
+
+        Raises:
+            OSError: it did not take all of that; the rest is kept for the next call.
+        """
+        self._waiting += content
+        while self._waiting:
+            taken = os.write(self._file.fileno(), self._waiting)
+            del self._waiting[:taken]
+
+    def close(self) -> None:
+        """Write what is left, and close the file.
+
+        Raises:
+            OSError: as `write`; the file stays open.
+        """
+        self.write(b"")
+        self._file.close()
+
+
 def write_error(path: Path, error: OSError) -> RunError:
     """Return what to tell a user whose file could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return RunError(
-            f"{path}: the disk is full; free some space and give the same command again: it goes on from the newest "
-            "complete checkpoint"
-        )
+        return RunError(f"{path}: the disk is full{FREE_SPACE}")
     return RunError(f"{path}: could not be written: {error.strerror or error}")

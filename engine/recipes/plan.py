@@ -33,6 +33,10 @@ class Recovery:
     """Steps between snapshots, which the driver keeps in its memory between checkpoints so that at most so many steps
     are computed again; as few as cost about one percent of the time, and at least two seconds, unless given."""
 
+    checkpoint_patience_seconds: Annotated[float, Field(ge=0.0)] = 600.0
+    """How long training goes on while checkpoints and metrics cannot be written, because the disk is full, read-only or
+    away; what is missing is written when it can be. 0 ends the run at the first failure."""
+
     stall_seconds: Annotated[float, Field(gt=0.0)] | None = None
     """How long a learner may neither compute nor wait for others before it is ended and counts as lost; ten times the
     longest that one has taken so far for one thing, and at least a minute, unless given."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter
 from typing_extensions import NotRequired, TypedDict
 
-from engine.atomic import replacing
+from engine.atomic import AppendedFile, replacing, write_error
 from engine.errors import RunError
 from engine.reading import first_line, open_regular
 from engine.tracking.records import Record
@@ -66,12 +66,18 @@ class MetricsLog:
                 kept.writelines(_line(record) for record in _records(self._jsonl) if record.step <= resume_step)
         # It would disagree with metrics.jsonl from the next record on.
         self._parquet.unlink(missing_ok=True)
-        self._file = self._jsonl.open("ab")
+        self._file = AppendedFile(self._jsonl.open("ab", buffering=0))
 
     def write(self, records: Sequence[Record]) -> None:
-        """Append the records and hand them to the operating system before returning."""
-        self._file.write(b"".join(map(_line, records)))
-        self._file.flush()
+        """Append the records and hand them to the operating system before returning.
+
+        Raises:
+            RunError: it did not take them; they come before those of the next call.
+        """
+        try:
+            self._file.write(b"".join(map(_line, records)))
+        except OSError as error:
+            raise write_error(self._jsonl, error) from error
 
     def close(self) -> None:
         """Write metrics.parquet with the numbers of metrics.jsonl; a second call does nothing."""

@@ -89,7 +89,8 @@ def train(
             console.message(line)
         if recipe.data.labelled_fraction is not None or recipe.data.labelled_indices is not None:
             folder.write_lines("labelled_indices.txt", source.labelled_indices())
-        record = RunRecord(folder, console, mirror, headline_of(recipe), started)
+        patience = plan.recovery.checkpoint_patience_seconds
+        record = RunRecord(folder, console, mirror, headline_of(recipe), started, patience)
         try:
             for caution in cautions(recipe):
                 record.say(caution)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from engine.atomic import open_appending, replace_file, write_error
+from engine.atomic import AppendedFile, open_appending, replace_file, write_error
 from engine.checkpoints import newest_checkpoint, refuse_newer
 from engine.errors import InputError, RunError, VersionError
 from engine.reading import naming, read_json
@@ -141,7 +141,7 @@ class RunFolder:
             replace_file(path / "plan.json", plan_to_json(plan).encode())
             self.write_json("environment.json", environment)
             self.checkpoints.mkdir(exist_ok=True)
-            self._log: IO[str] = open_appending(path / "log.txt")
+            self._log = AppendedFile(open_appending(path / "log.txt"))
         except (OSError, RunError) as error:
             release(self._lock)
             raise error if isinstance(error, RunError) else write_error(Path(error.filename or path), error) from error
@@ -155,12 +155,10 @@ class RunFolder:
         replace_file(self.path / name, "".join(f"{value}\n" for value in values).encode())
 
     def log(self, text: str) -> None:
-        """Append to log.txt."""
-        try:
-            self._log.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
-            self._log.flush()
-        except OSError as error:
-            raise write_error(self.path / "log.txt", error) from error
+        """Append to log.txt; what the disk does not take comes with the next line that it does."""
+        line = f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n"
+        with contextlib.suppress(OSError):
+            self._log.write(line.encode(errors="backslashreplace"))
 
     def close(self) -> None:
         """Let other processes write to the folder."""

@@ -21,9 +21,11 @@ from engine.training.recalibration import recalibrate
 from engine.training.reports import Progress, Questions, mean_score
 from engine.training.result import Result, Status
 from engine.training.resuming import newest_of_run
-from engine.training.run_record import RunRecord
+from engine.training.run_record import SUMMARY_NAME, RunRecord
 from engine.training.session import Session
 from engine.training.snapshots import Snapshots
+
+_CHECKPOINT = "a checkpoint"
 
 
 class Training:
@@ -77,8 +79,11 @@ class Training:
                 step = self._steps(step, interruption)
                 status: Status = "finished" if step == self._total else "interrupted"
                 self._record.check_presence()
+                self._record.wait_for_metrics(self._is_hurried)
                 result = self._concluded(step, status)
-                self._record.write_result(result)
+                self._record.patience.wait_for(
+                    SUMMARY_NAME, lambda: self._record.write_result(result), self._is_hurried
+                )
                 return result
         except EngineError as error:
             # A disk that is full as well must not hide it.
@@ -98,6 +103,9 @@ class Training:
     def is_interrupted(self) -> bool:
         """Whether a signal has asked it to end."""
         return self._interruption.requested
+
+    def _is_hurried(self) -> bool:
+        return self.is_interrupted
 
     def _resume(self) -> int:
         checkpoint = newest_of_run(
@@ -134,12 +142,12 @@ class Training:
                 self._evaluate(epoch + 1, step)
             if step == self._last or interruption.requested:
                 continue
-            if step % every == 0:
+            if step % every == 0 or self._record.patience.is_time_for(_CHECKPOINT):
                 self._checkpoint(step)
             elif self._snapshots.is_due(step, self._progress.step_seconds(self._recipe.data.batch_size)):
                 self._snapshot(step)
         self._questions.ask("departure", self._departures.note)
-        self._checkpoint(step)
+        self._checkpoint(step, is_last=True)
         self._questions.ask("memory", self._memory.update)
         self._runtime.finish()
         self._questions.finish()
@@ -154,7 +162,7 @@ class Training:
                     self._runtime.submit(self._team.evaluation, batch)
                 self._questions.ask("score", self._progress.score(epoch, step, split))
 
-    def _checkpoint(self, step: int) -> None:
+    def _checkpoint(self, step: int, is_last: bool = False) -> None:
         def save(answers: dict[str, Any]) -> None:
             self._snapshots.keep(step, answers, self._progress.latest)
             self._states = states = dict(self._snapshots.states)
@@ -164,7 +172,21 @@ class Training:
                 "facts": self._source.facts.to_json(),
                 "latest": dict(self._progress.latest),
             }
-            save_checkpoint(self._folder.checkpoints, step, states, values, self._plan.keep_checkpoints)
+
+            def write() -> None:
+                save_checkpoint(self._folder.checkpoints, step, states, values, self._plan.keep_checkpoints)
+
+            patience = self._record.patience
+            if is_last:
+                patience.wait_for(_CHECKPOINT, write, self._is_hurried)
+            else:
+                try:
+                    write()
+                except RunError as error:
+                    # The states stay among the snapshots, with what knowledge has changed since the last one.
+                    patience.failed(_CHECKPOINT, error)
+                    return
+                patience.succeeded(_CHECKPOINT)
             self.saved = step
             self._snapshots.saved()
             self._folder.log(f"checkpoint after step {step}")

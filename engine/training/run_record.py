@@ -8,18 +8,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from engine.errors import EngineError
+from engine.atomic import write_error
+from engine.errors import EngineError, RunError
 from engine.tasks import Metric
 from engine.tracking import Console, MetricsLog, Record
+from engine.tracking.metrics import JSONL_NAME
 from engine.training.by_products import ByProducts
 from engine.training.faults import Faults
 from engine.training.folder import RunFolder
 from engine.training.mirror import Mirror
+from engine.training.patience import DiskPatience
 from engine.training.presence import Presence
 from engine.training.result import Result
+
+SUMMARY_NAME = "summary.json"
 
 
 class RunRecord:
@@ -31,14 +36,22 @@ class RunRecord:
         mirror: the folder's copy elsewhere, if there is one.
         headline: the score by which its networks are judged.
         started: when the command began, as `time.monotonic`.
+        patience_seconds: as of `DiskPatience`.
     """
 
     def __init__(
-        self, folder: RunFolder, console: Console, mirror: Mirror | None, headline: Metric, started: float
+        self,
+        folder: RunFolder,
+        console: Console,
+        mirror: Mirror | None,
+        headline: Metric,
+        started: float,
+        patience_seconds: float = 0.0,
     ) -> None:
         self.folder, self.console, self.headline, self.started = folder, console, headline, started
         self.by_products = ByProducts(folder.path, mirror, headline, self._warn)
         self.faults = Faults()
+        self.patience = DiskPatience(patience_seconds, self.by_products.warn)
         self.reached = 0
         """The last step that was reported."""
         self._presence = Presence(folder.path)
@@ -47,6 +60,9 @@ class RunRecord:
     def begin(self, step: int) -> None:
         """Begin to record what comes after ``step``; what was recorded of later steps is forgotten."""
         self.reached = step
+        if self._metrics is not None:
+            # What an earlier team has left there before the disk took no more.
+            self.wait_for_metrics(lambda: False)
         self._metrics = MetricsLog(self.folder.path, step or None)
         self.by_products.open(step or None)
         if self.faults.found:
@@ -56,12 +72,25 @@ class RunRecord:
     def write(self, step: int, epoch: int, records: Sequence[Record]) -> None:
         """Record, and show, what was measured."""
         self.check_presence()
-        assert self._metrics is not None
         self.reached = step
         self.faults.reached(step)
-        self._metrics.write(records)
+        try:
+            self._write(records)
+        except RunError as error:
+            self.check_presence()
+            self.patience.failed(JSONL_NAME, error)
+        else:
+            self.patience.succeeded(JSONL_NAME)
         self.by_products.write(records)
         self.console.update(step, epoch, records)
+
+    def wait_for_metrics(self, is_hurried: Callable[[], bool]) -> None:
+        """Wait until the disk has all metrics; as `DiskPatience.wait_for`."""
+        self.patience.wait_for(JSONL_NAME, lambda: self._write([]), is_hurried)
+
+    def _write(self, records: Sequence[Record]) -> None:
+        assert self._metrics is not None
+        self._metrics.write(records)
 
     def note_fault(self, cause: str, checkpoint: int) -> None:
         """Take note of what has ended a team that is to go on from the checkpoint of a step."""
@@ -98,7 +127,10 @@ class RunRecord:
     def write_result(self, result: Result) -> None:
         """Write summary.json, the last file of a run: whoever reads it takes all the rest to be there."""
         self.check_presence()
-        self.folder.write_json("summary.json", result.to_json())
+        try:
+            self.folder.write_json(SUMMARY_NAME, result.to_json())
+        except OSError as error:
+            raise write_error(self.folder.path / SUMMARY_NAME, error) from error
 
     def mirrored(self, result: Result) -> Result:
         """Send the mirror the end of a run; returns its result with what went wrong with that, too."""

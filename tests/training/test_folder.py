@@ -19,12 +19,13 @@ import pytest
 from PIL import Image
 
 import engine
-from engine.recipes import SGD, Backbone, Data, Recipe
+from engine.recipes import SGD, Backbone, Data, Recipe, Recovery
 from engine.training import holding, load
 from engine.training.folder import RunFolder
 
 TinyRecipe = Callable[..., Recipe]
 IN_PROCESS = engine.Plan(executor="process")
+AT_ONCE = Recovery(checkpoint_patience_seconds=0.0)
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -278,7 +279,7 @@ def test_a_disk_that_gets_full_at_a_checkpoint(
     monkeypatch: pytest.MonkeyPatch,
     assert_same_run: Callable[[Path, Path], None],
 ) -> None:
-    plan = engine.Plan(executor="process", checkpoint_every_steps=2)
+    plan = engine.Plan(executor="process", checkpoint_every_steps=2, recovery=AT_ONCE)
     engine.train(tiny_recipe(), plan, tmp_path / "straight")
     fsync = os.fsync
 
@@ -299,12 +300,12 @@ def test_a_disk_that_gets_full_at_a_checkpoint(
 def test_a_disk_that_gets_full_at_a_report(
     tmp_path: Path, tiny_recipe: TinyRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any) -> None:
+    def full(*_: Any) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    plan = engine.Plan(executor="process", report_every_steps=3, checkpoint_every_steps=2)
+    plan = engine.Plan(executor="process", report_every_steps=3, checkpoint_every_steps=2, recovery=AT_ONCE)
     with monkeypatch.context() as patched:
-        patched.setattr("engine.training.run_record.MetricsLog.write", full)
+        patched.setattr("engine.atomic.os.write", full)
         with pytest.raises(engine.RunError, match="the disk is full") as caught:
             engine.train(tiny_recipe(), plan, tmp_path)
     assert str(tmp_path) in str(caught.value)

@@ -1,0 +1,216 @@
+"""Does a training outlast a disk that takes nothing for a while, and is nothing missing in the end?"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import engine
+from engine.atomic import AppendedFile
+from engine.recipes import MKF, Recipe, Recovery
+from engine.training.patience import DiskPatience
+from engine.training.presence import FolderGone
+
+ENDINGS = {"full": errno.ENOSPC, "read-only": errno.EROFS, "failing": errno.EIO}
+
+
+class Disk:
+    """Takes nothing in a run folder while it is `bad`; time passes only while somebody sleeps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.folder, self.code, self.now, self.bad = str(folder), errno.ENOSPC, 0.0, False
+        self.good_after = float("inf")
+        self._fsync, self._write, self._open = os.fsync, os.write, os.open
+        monkeypatch.setattr(os, "fsync", self.fsync)
+        monkeypatch.setattr("engine.atomic.os.write", self.write)
+        monkeypatch.setattr("engine.training.patience.time.sleep", self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        if self.now >= self.good_after:
+            self.bad = False
+
+    def _refuse(self, descriptor: int) -> None:
+        if self.bad and os.readlink(f"/proc/self/fd/{descriptor}").startswith(self.folder):
+            raise OSError(self.code, os.strerror(self.code))
+
+    def fsync(self, descriptor: int) -> None:
+        self._refuse(descriptor)
+        self._fsync(descriptor)
+
+    def write(self, descriptor: int, content: Any) -> int:
+        self._refuse(descriptor)
+        return self._write(descriptor, content)
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(monkeypatch, tmp_path / "run")
+
+
+@pytest.fixture
+def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[int, Callable[[], None]]], None]:
+    """A function: what is done when a training step is submitted."""
+
+    def plan_for(events: dict[int, Callable[[], None]]) -> None:
+        from engine.runtimes.process import ProcessRuntime
+
+        submit, made = ProcessRuntime.submit, [0]
+
+        def counted(runtime: ProcessRuntime, program: Any, batch: Any) -> None:
+            if not program.name.startswith(("evaluation", "recalibration")):
+                made[0] += 1
+                events.get(made[0], lambda: None)()
+            submit(runtime, program, batch)
+
+        monkeypatch.setattr(ProcessRuntime, "submit", counted)
+
+    return plan_for
+
+
+def plan(**recovery: Any) -> engine.Plan:
+    return engine.Plan(
+        executor="process", report_every_steps=1, checkpoint_every_steps=2, recovery=Recovery(**recovery)
+    )
+
+
+@pytest.mark.parametrize(("kind", "method"), [("full", "infopro"), ("read-only", "infopro"), ("failing", "mkf")])
+def test_a_disk_that_takes_nothing_for_a_while(
+    kind: str,
+    method: str,
+    tmp_path: Path,
+    tiny_recipe: Callable[..., Recipe],
+    disk: Disk,
+    at_step: Callable[[dict[int, Callable[[], None]]], None],
+    assert_same_run: Callable[[Path, Path], None],
+) -> None:
+    changes: dict[str, Any] = {"method": MKF(warmup_fraction=0.5, recalibration_images=20)} if method == "mkf" else {}
+    recipe = tiny_recipe(epochs=2, **changes)
+    straight = engine.train(recipe, plan(), tmp_path / "straight")
+    disk.code = ENDINGS[kind]
+    # The checkpoint of step 4 cannot be written, nor what is reported meanwhile.
+    at_step({4: lambda: setattr(disk, "bad", True), 7: lambda: setattr(disk, "bad", False)})
+    result = engine.train(recipe, plan(), tmp_path / "run")
+    assert (result.status, result.weights_sha256) == ("finished", straight.weights_sha256)
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+    first, second = (engine.load(tmp_path / name).checkpoint.states for name in ("straight", "run"))
+    for name, state in first.items():
+        assert all(value.equal(second[name].knowledge[key]) for key, value in state.knowledge.items())
+    (warning, again) = [text for text in result.warnings if "checkpoint" in text or "step-" in text]
+    assert (
+        "step-000004" in warning
+        and "training goes on without, for 600 s at most; make it writable meanwhile" in warning
+    )
+    assert again.startswith("a checkpoint is written again, after ")
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert "checkpoint after step 2" in log
+    assert "checkpoint after step 4" not in log
+    assert "checkpoint after step 6" in log
+    # Lines that the disk did not take came later.
+    assert warning in log
+
+
+def test_what_comes_at_the_end_is_waited_for(
+    tmp_path: Path,
+    tiny_recipe: Callable[..., Recipe],
+    disk: Disk,
+    at_step: Callable[[dict[int, Callable[[], None]]], None],
+    assert_same_run: Callable[[Path, Path], None],
+) -> None:
+    straight = engine.train(tiny_recipe(), plan(), tmp_path / "straight")
+    disk.good_after = 20.0
+    at_step({8: lambda: setattr(disk, "bad", True)})
+    result = engine.train(tiny_recipe(), plan(), tmp_path / "run")
+    assert (result.status, result.weights_sha256) == ("finished", straight.weights_sha256)
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+    assert disk.now >= 20.0
+
+
+def test_patience_ends(
+    tmp_path: Path,
+    tiny_recipe: Callable[..., Recipe],
+    disk: Disk,
+    at_step: Callable[[dict[int, Callable[[], None]]], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("engine.training.patience.time.monotonic", lambda: disk.now)
+    at_step({4: lambda: setattr(disk, "bad", True)})
+    message = r"the disk is full; free .* \(none could be written for plan.recovery.checkpoint_patience_seconds=50\)"
+    with pytest.raises(engine.RunError, match=message):
+        engine.train(tiny_recipe(), plan(checkpoint_patience_seconds=50.0), tmp_path / "run")
+    assert 50.0 <= disk.now < 60.0
+    assert engine.load(tmp_path / "run").checkpoint.step == 2
+    disk.bad = False
+    assert engine.train(tiny_recipe(), plan(), tmp_path / "run").status == "finished"
+
+
+def test_who_is_in_a_hurry_does_not_wait() -> None:
+    def fail() -> None:
+        raise engine.RunError("the disk is full")
+
+    said: list[str] = []
+    with pytest.raises(engine.RunError, match="full"):
+        DiskPatience(1e9, said.append).wait_for("a checkpoint", fail, lambda: True)
+
+    def gone() -> None:
+        raise FolderGone("moved")
+
+    with pytest.raises(FolderGone):
+        DiskPatience(1e9, said.append).wait_for("a checkpoint", gone)
+    assert said == []
+
+
+def test_when_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("engine.training.patience.time.monotonic", lambda: now[0])
+    said: list[str] = []
+    patience = DiskPatience(600.0, said.append)
+    assert not patience.is_time_for("it")
+    patience.failed("it", engine.RunError("full"))
+    now[0] = 29.0
+    assert not patience.is_time_for("it")
+    now[0] = 30.0
+    assert patience.is_time_for("it")
+    patience.failed("it", engine.RunError("full"))
+    assert not patience.is_time_for("it")
+    patience.succeeded("it")
+    now[0] = 1e6
+    assert not patience.is_time_for("it")
+    # From here on it begins anew.
+    patience.failed("it", engine.RunError("full"))
+    assert said == [
+        "full; training goes on without, for 600 s at most; make it writable meanwhile",
+        "it is written again, after 30 s",
+        "full; training goes on without, for 600 s at most; make it writable meanwhile",
+    ]
+
+
+def test_what_the_disk_takes_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, left, write = tmp_path / "file", [5], os.write
+    file = AppendedFile(path.open("ab", buffering=0))
+
+    def takes(descriptor: int, content: Any) -> int:
+        if not left[0]:
+            raise OSError(errno.ENOSPC, "full")
+        taken = write(descriptor, bytes(content[: left[0]]))
+        left[0] -= taken
+        return taken
+
+    with monkeypatch.context() as patched:
+        patched.setattr("engine.atomic.os.write", takes)
+        file.write(b"one\n")
+        for text in (b"two\n", b"three\n"):
+            with pytest.raises(OSError, match="full"):
+                file.write(text)
+        assert path.read_bytes() == b"one\nt"
+        with pytest.raises(OSError, match="full"):
+            file.close()
+    assert not file.closed
+    file.close()
+    assert path.read_bytes() == b"one\ntwo\nthree\n"
+    assert file.closed
