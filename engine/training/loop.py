@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from pathlib import Path
@@ -86,9 +85,7 @@ class Training:
                 )
                 return result
         except EngineError as error:
-            # A disk that is full as well must not hide it.
-            with contextlib.suppress(EngineError):
-                self._folder.log(f"failed: {error}\n{getattr(error, 'details', '')}")
+            self._folder.log(f"failed: {error}\n{getattr(error, 'details', '')}")
             self._questions.salvage()
             if isinstance(error, RunError):
                 self._record.check_presence()

@@ -103,9 +103,7 @@ class RunRecord:
 
     def _warn(self, warning: str) -> None:
         self.console.message(warning)
-        # The disk that is full may be the log's.
-        with contextlib.suppress(EngineError):
-            self.folder.log(f"warning: {warning}")
+        self.folder.log(f"warning: {warning}")
 
     def check_presence(self) -> None:
         """Raise RunError if the folder has been moved, deleted or replaced by another."""
