@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,10 +26,12 @@ class Disk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.folder, self.code, self.now, self.bad = str(folder), errno.ENOSPC, 0.0, False
         self.good_after = float("inf")
-        self._fsync, self._write, self._open = os.fsync, os.write, os.open
+        self._fsync, self._write = os.fsync, os.write
         monkeypatch.setattr(os, "fsync", self.fsync)
         monkeypatch.setattr("engine.atomic.os.write", self.write)
-        monkeypatch.setattr("engine.training.patience.time.sleep", self.sleep)
+        # Of that file alone: other threads sleep, too.
+        clock = SimpleNamespace(sleep=self.sleep, monotonic=lambda: self.now)
+        monkeypatch.setattr("engine.training.patience.time", clock)
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -136,9 +139,7 @@ def test_patience_ends(
     tiny_recipe: Callable[..., Recipe],
     disk: Disk,
     at_step: Callable[[dict[int, Callable[[], None]]], None],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("engine.training.patience.time.monotonic", lambda: disk.now)
     at_step({4: lambda: setattr(disk, "bad", True)})
     message = r"the disk is full; free .* \(none could be written for plan.recovery.checkpoint_patience_seconds=50\)"
     with pytest.raises(engine.RunError, match=message):
@@ -167,7 +168,7 @@ def test_who_is_in_a_hurry_does_not_wait() -> None:
 
 def test_when_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("engine.training.patience.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("engine.training.patience.time", SimpleNamespace(monotonic=lambda: now[0]))
     said: list[str] = []
     patience = DiskPatience(600.0, said.append)
     assert not patience.is_time_for("it")
