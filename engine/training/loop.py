@@ -163,7 +163,6 @@ class Training:
         def save(answers: dict[str, Any]) -> None:
             self._snapshots.keep(step, answers, self._progress.latest)
             self._states = states = dict(self._snapshots.states)
-            self._record.check_presence()
             values = {
                 "recipe": recipe_identity(self._recipe),
                 "facts": self._source.facts.to_json(),
@@ -171,6 +170,8 @@ class Training:
             }
 
             def write() -> None:
+                # A folder that somebody has moved away must not be made anew.
+                self._record.check_presence()
                 save_checkpoint(self._folder.checkpoints, step, states, values, self._plan.keep_checkpoints)
 
             patience = self._record.patience

@@ -34,8 +34,10 @@ class DiskPatience:
             error: why.
 
         Raises:
-            RunError: ``error``, where patience is at an end.
+            RunError: ``error``, where patience is at an end or nothing is to be waited for.
         """
+        if isinstance(error, FolderGone):
+            raise error
         now = time.monotonic()
         is_first = what not in self._since
         since, self._tried[what] = self._since.setdefault(what, now), now
@@ -77,7 +79,7 @@ class DiskPatience:
                 self.succeeded(what)
                 return
             except RunError as error:
-                if is_hurried() or isinstance(error, FolderGone):
+                if is_hurried():
                     raise
                 self.failed(what, error)
             time.sleep(_PAUSE_SECONDS)

@@ -163,6 +163,8 @@ def test_who_is_in_a_hurry_does_not_wait() -> None:
 
     with pytest.raises(FolderGone):
         DiskPatience(1e9, said.append).wait_for("a checkpoint", gone)
+    with pytest.raises(FolderGone):
+        DiskPatience(1e9, said.append).failed("a checkpoint", FolderGone("moved"))
     assert said == []
 
 
