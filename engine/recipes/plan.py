@@ -31,7 +31,8 @@ class Recovery:
 
     snapshot_every_steps: Annotated[int, Field(ge=1)] | None = None
     """Steps between snapshots, which the driver keeps in its memory between checkpoints so that few steps, beside those
-    in flight, are computed again; as few as cost about one percent of the time, and at least two seconds, unless given."""
+    in flight, are computed again; as few as cost about one percent of the time, and at least two seconds, unless
+    given."""
 
     checkpoint_patience_seconds: Annotated[float, Field(ge=0.0)] = 600.0
     """How long training goes on while checkpoints and metrics cannot be written, because the disk is full, read-only or
