@@ -8,7 +8,7 @@ from engine.recipes import Plan, Recipe
 from engine.runtimes.child import python_command
 from engine.runtimes.process import ProcessRuntime
 from engine.runtimes.replicated import ReplicatedRuntime, check_replicable
-from engine.runtimes.runtime import Answer, Runtime
+from engine.runtimes.runtime import Answer, Losses, Runtime
 
 
 def open_runtime(recipe: Recipe, facts: Facts, team: Team, steps_per_epoch: int, plan: Plan) -> Runtime:
@@ -29,4 +29,4 @@ def open_runtime(recipe: Recipe, facts: Facts, team: Team, steps_per_epoch: int,
     )
 
 
-__all__ = ["Answer", "ProcessRuntime", "Runtime", "open_runtime", "python_command"]
+__all__ = ["Answer", "Losses", "ProcessRuntime", "Runtime", "open_runtime", "python_command"]

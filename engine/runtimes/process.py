@@ -18,6 +18,7 @@ from engine.methods import Team, method_of
 from engine.program import BATCH, SOURCE, Program
 from engine.recipes import Recipe
 from engine.runtimes.calls import make_call
+from engine.runtimes.runtime import Losses
 
 
 class _Ready:
@@ -64,6 +65,12 @@ class ProcessRuntime:
         """Give each learner the state of a checkpoint."""
         for name, learner in self._learners.items():
             learner.restore(states[name])
+
+    def keep_for_losses(self, losses: Losses) -> bool:
+        """Nobody is lost alone."""
+        return False
+
+    needs_states = False
 
     def finish(self) -> None:
         """Nothing is ever in flight here."""

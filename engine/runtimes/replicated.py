@@ -19,7 +19,7 @@ from engine.methods import Team
 from engine.phases import PHASES, QUESTIONS
 from engine.program import BATCH, SOURCE, Call, Message, Program
 from engine.recipes import Obstacle, Plan, Recipe
-from engine.runtimes.runtime import Answer, Runtime
+from engine.runtimes.runtime import Answer, Losses, Runtime
 from engine.tasks import task_of
 
 _SUMS = ("images_per_second",)
@@ -158,6 +158,12 @@ class ReplicatedRuntime:
         self._inner.restore(
             {replica_name(name, replica): state for name, state in states.items() for replica in range(self._replicas)}
         )
+
+    def keep_for_losses(self, losses: Losses) -> bool:
+        """What replicas tell one another is no message, so none of them comes back alone."""
+        return False
+
+    needs_states = False
 
     def finish(self) -> None:
         """Wait until all that was submitted is done."""

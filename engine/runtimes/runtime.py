@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from engine.checkpoints import LearnerState
 from engine.data import Batch
+from engine.errors import LearnerLost
 from engine.program import Program
 
 
@@ -15,6 +16,21 @@ class Answer(Protocol):
 
     def result(self) -> dict[str, Any]:
         """Return each learner's answer by name, waiting if needed; raises LearnerError if a learner failed."""
+
+
+class Losses(Protocol):
+    """Who decides whether learners that are lost come back alone."""
+
+    def may_come_back(self, lost: Sequence[LearnerLost], steps: int) -> bool:
+        """Return whether they may; else their loss is an error.
+
+        Args:
+            lost: says of each how it was lost.
+            steps: that they have to do again, at most.
+        """
+
+    def are_back(self) -> None:
+        """Hear that they have caught up."""
 
 
 class Runtime(Protocol):
@@ -32,6 +48,17 @@ class Runtime(Protocol):
 
     def restore(self, states: Mapping[str, LearnerState]) -> None:
         """Give each learner the state of a checkpoint."""
+
+    def keep_for_losses(self, losses: Losses) -> bool:
+        """Keep from now on what a learner needs that is lost and comes back alone; before anything is submitted.
+
+        Returns:
+            whether that can be done here. What is kept is let go as soon as the learners' states were asked for again.
+        """
+
+    @property
+    def needs_states(self) -> bool:
+        """Whether learners should soon be asked for their states, because little more can be kept."""
 
     def finish(self) -> None:
         """Wait until all that was submitted is done; raises LearnerError if a learner failed."""

@@ -141,7 +141,7 @@ class Training:
                 continue
             if step % every == 0 or self._record.patience.is_time_for(_CHECKPOINT):
                 self._checkpoint(step)
-            elif self._snapshots.is_due(step, self._progress.step_seconds(self._recipe.data.batch_size)):
+            elif self._is_time_for_snapshot(step):
                 self._snapshot(step)
         self._questions.ask("departure", self._departures.note)
         self._checkpoint(step, is_last=True)
@@ -192,6 +192,10 @@ class Training:
 
         self._snapshots.asked(step)
         self._questions.ask("state", save)
+
+    def _is_time_for_snapshot(self, step: int) -> bool:
+        step_seconds = self._progress.step_seconds(self._recipe.data.batch_size)
+        return self._runtime.needs_states or self._snapshots.is_due(step, step_seconds)
 
     def _snapshot(self, step: int) -> None:
         def keep(answers: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from engine.errors import GOES_ON, EngineError, LearnerError, LearnerLost, NotRecovered, PlanError, RayEnded
 from engine.recipes import Recovery
@@ -39,19 +40,54 @@ def train_on(session: Session, record: RunRecord, until_step: int | None = None)
     )
     while True:
         training = Training(session, record, snapshots, until_step)
+        alone = _ComeBackAlone(training, snapshots, budget, record)
+        if snapshots.are_wanted and not session.runtime.keep_for_losses(alone):
+            record.folder.log("a learner that is lost does not come back alone here: the team is started again")
         try:
             return training.run()
         except (LearnerLost, RayEnded) as error:
             newest = max(training.saved, snapshots.step)
-            # Who stops a whole job may have stopped the learners, too.
-            if training.is_interrupted or not budget.allows(newest, record.reached):
-                raise
             cause = _without_remedy(error)
-            record.note_fault(cause, newest)
+            if not alone.has_noted(error):
+                # Who stops a whole job may have stopped the learners, too.
+                if training.is_interrupted or not budget.allows(newest, record.reached):
+                    raise
+                record.note_fault(cause, newest)
             kind = "snapshot" if snapshots.step > training.saved else "checkpoint"
             whence = f"the {kind} of step {newest:,}" if newest else "the first step"
             record.say(f"{cause}; the team is started again, from {whence} ({budget.describe()})")
             _start(session, record, cause)
+
+
+class _ComeBackAlone:
+    """Says whether lost learners may come back while the others wait, and takes note of it; see `Losses`."""
+
+    def __init__(self, training: Training, snapshots: Snapshots, budget: _Budget, record: RunRecord) -> None:
+        self._training, self._snapshots, self._budget, self._record = training, snapshots, budget, record
+        self._noted: list[LearnerLost] = []
+
+    def may_come_back(self, lost: Sequence[LearnerLost], steps: int) -> bool:
+        kept = max(self._training.saved, self._snapshots.step)
+        if self._training.is_interrupted or not self._budget.allows(kept, self._record.reached):
+            return False
+        self._noted = list(lost)
+        for error in lost:
+            cause = _without_remedy(error)
+            self._record.note_fault(cause, self._record.reached - steps)
+            self._record.say(
+                f"{cause}; it alone is started again, {steps:,} steps behind, while the others wait "
+                f"({self._budget.describe()})"
+            )
+        return True
+
+    def are_back(self) -> None:
+        self._record.faults.settle()
+        self._record.show_faults()
+        self._noted = []
+
+    def has_noted(self, error: EngineError) -> bool:
+        """Return whether an error was noted as one after which a learner was to come back alone, which it did not."""
+        return any(error is noted for noted in self._noted)
 
 
 class _Budget:

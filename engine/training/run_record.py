@@ -66,8 +66,7 @@ class RunRecord:
         self._metrics = MetricsLog(self.folder.path, step or None)
         self.by_products.open(step or None)
         if self.faults.found:
-            # For TensorBoard alone: the record of a run is that of one without faults.
-            self.by_products.write([Record(time.time(), 0, step, None, "train", "faults", len(self.faults.found))])
+            self.show_faults()
 
     def write(self, step: int, epoch: int, records: Sequence[Record]) -> None:
         """Record, and show, what was measured."""
@@ -95,6 +94,11 @@ class RunRecord:
     def note_fault(self, cause: str, checkpoint: int) -> None:
         """Take note of what has ended a team that is to go on from the checkpoint of a step."""
         self.faults.add(cause, self.reached, checkpoint)
+
+    def show_faults(self) -> None:
+        """Show how many faults there were, in TensorBoard alone: the record of a run is that of one without faults."""
+        faults = len(self.faults.found)
+        self.by_products.write([Record(time.time(), 0, self.reached, None, "train", "faults", faults)])
 
     def say(self, text: str) -> None:
         """Tell the console and the log."""

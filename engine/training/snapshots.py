@@ -32,12 +32,13 @@ class Snapshots:
         are_wanted: False where no team is started again, or not by this process.
 
     Attributes:
+        are_wanted: as given.
         step: of the newest one; -1 before there is one.
         latest: scores as they were known then.
     """
 
     def __init__(self, every: int | None = None, are_wanted: bool = True) -> None:
-        self._every, self._are_wanted = every, are_wanted
+        self._every, self.are_wanted = every, are_wanted
         self._states: dict[str, LearnerState] = {}
         self._asked = 0
         self._bytes = 0
@@ -57,7 +58,7 @@ class Snapshots:
             step: the last that was submitted.
             step_seconds: how long a step takes, if that is known yet.
         """
-        if not self._are_wanted:
+        if not self.are_wanted:
             return False
         every = self._every
         if every is None:

@@ -76,6 +76,8 @@ class LearnerActor:
         self._builder = builder
         self._name = name
         self._failure: EngineError | None = None
+        # Number of the first call that could not be made, because what it takes was lost with another learner.
+        self._stopped_at: int | None = None
         self._order = OrderedExecution()
         self._doing = Doing()
         self._links = Links({}, {})
@@ -107,9 +109,14 @@ class LearnerActor:
         return self._doing.sign(with_stacks=with_stacks)
 
     def check(self) -> None:
-        """Raise what this learner failed with; a dead one does not even answer."""
+        """Raise what this learner failed with, or LostStep where another one's end has stopped it.
+
+        A dead one does not even answer.
+        """
         if self._failure is not None:
             raise self._failure
+        if self._stopped_at is not None:
+            raise LostStep(f"learner {self._name}: what call {self._stopped_at} takes was never made, or is lost")
 
     @contextlib.contextmanager
     def _failing_for_good(self) -> Iterator[None]:
@@ -150,9 +157,12 @@ class LearnerActor:
             values = None
 
         def run() -> tuple[Packed, ...]:
+            if values is None and self._stopped_at is None:
+                # No failure of its own: its state is that before this call, which may yet be made.
+                self._stopped_at = number
+            self.check()
+            assert values is not None
             with self._failing_for_good():
-                if values is None:
-                    raise LostStep(f"learner {self._name}: what call {number} takes was never made")
                 messages = {name: unpack(value) for name, value in values.items() if name != BATCH}
                 with self._doing.while_in(f"{phase}, call {number}"):
                     given = make_call(self._learner, phase, values.get(BATCH), messages, gives)
@@ -202,6 +212,23 @@ class LearnerActor:
             return self._learner.ask(question)
 
         return self._order.do_in_turn(number, answer)
+
+    def resume(self) -> int:
+        """Forget that another learner's end has stopped this one; returns the number of the first call not yet made.
+
+        That call, and all that were asked for after it, are to be asked for again.
+        """
+
+        def resume() -> int:
+            if self._stopped_at is not None:
+                self._order.next, self._stopped_at = self._stopped_at, None
+            return self._order.next
+
+        return int(self._order.do(resume))
+
+    def begin_at(self, number: int) -> None:
+        """Take a call's number for the first, because it takes the place of a learner that was asked before."""
+        self._order.next = number
 
     def listen_for_replicas(self, host: str) -> int:
         """Return the port at which the other replicas of this learner can meet it, the first of them."""

@@ -4,38 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import psutil
 import ray
-from ray.util.placement_group import get_current_placement_group, placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from engine.checkpoints import LearnerState
-from engine.errors import EngineError, LearnerError, LearnerLost, PlanError
-from engine.runtimes.ray.actor import OVERLAPPING, THREADS, WATCHING, Builder, LearnerActor
+from engine.errors import EngineError, LearnerError, LearnerLost
+from engine.runtimes.ray.actor import Builder
 from engine.runtimes.ray.cluster import disconnect
 from engine.runtimes.ray.failures import LostStep, as_engine_error, is_death, original_error
 from engine.runtimes.ray.placement import Placement
 from engine.runtimes.ray.private.current import current_private_ray
 from engine.runtimes.ray.processes import WatchedProcess
+from engine.runtimes.ray.reservation import Reservation
 from engine.runtimes.ray.stalls import Stalls
-from engine.runtimes.ray.waiting import check_after, get_while_alive, is_waiting_for_ray
+from engine.runtimes.ray.waiting import (
+    SLICE_SECONDS,
+    check_after,
+    check_alive,
+    get_while_alive,
+    is_waiting_for_ray,
+    waiting_for_ray,
+)
 
 # How long the learners have to say how they are, when it is not known which one failed.
 _CHECK_SECONDS = 5.0
-
-
-class _Pending:
-    """Answers that the actors have yet to give."""
-
-    def __init__(self, actors: LearnerActors, references: dict[str, Any]) -> None:
-        self._actors = actors
-        self._references = references
-
-    def result(self) -> dict[str, Any]:
-        return self._actors.fetch_all(self._references)
 
 
 class LearnerActors:
@@ -63,60 +58,106 @@ class LearnerActors:
         owns_ray: bool,
         stall_seconds: float | None = None,
     ) -> None:
-        self._owns_ray = owns_ray
+        self._builder, self._timeout = builder, timeout
+        self._deadline = time.monotonic() + timeout
+        self._owns_ray, self._stall_seconds = owns_ray, stall_seconds
         self._stalls: Stalls | None = None
-        self._group: Any = None
-        self._owns_group = True
+        self._reservation: Reservation | None = None
         self._handles: dict[str, Any] = {}
         self._watched: dict[str, WatchedProcess] = {}
         self._sent: dict[str, int] = {}
         self.places: dict[str, dict[str, Any]] = {}
         """Actor's id, process, node, the node's address, host, device, GPU and NCCL of each learner."""
         try:
-            self._start(builder, names, placement, timeout)
-            self._stalls = Stalls(self._handles, self.places, stall_seconds)
+            self._reservation = Reservation(names, placement, timeout)
+            self._build(names)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, builder: Builder, names: Sequence[str], placement: Placement, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
-        # A trial of a search has reserved all that it needs, behind the bundle that it runs in: another reservation
-        # inside it might wait for ever for what other trials hold that wait as well.
-        self._group = get_current_placement_group()
-        self._owns_group = self._group is None
-        if self._owns_group:
-            self._group = placement_group([placement.bundle] * placement.actors, strategy=placement.strategy)
-        if not self._group.wait(timeout):
-            raise PlanError(
-                f"the cluster did not free {placement.describe()} within plan.start_timeout_seconds="
-                f"{timeout:g}: others are using it; wait, lower what the plan asks for, or add nodes"
-            )
-        first = self._group.bundle_count - placement.actors
-        actor_class: Any = ray.remote(concurrency_groups={OVERLAPPING: THREADS, WATCHING: 1})(LearnerActor)
-        for index, name in enumerate(names):
-            self._handles[name] = actor_class.options(
-                num_cpus=placement.bundle.get("CPU", 0),
-                num_gpus=placement.gpus,
-                # A restarted actor would have lost its weights, and a repeated call would train a batch twice.
-                max_restarts=0,
-                max_task_retries=0,
-                scheduling_strategy=PlacementGroupSchedulingStrategy(self._group, first + index),
-            ).remote(builder, name)
-        places = {name: actor.build.remote() for name, actor in self._handles.items()}
+    def _build(self, names: Collection[str]) -> None:
+        """Build learners in the room that is reserved for them."""
+        assert self._reservation is not None
+        for name in names:
+            self._handles[name] = self._reservation.create(name, self._builder)
+        places = {name: self._handles[name].build.remote() for name in names}
         _, late = ray.wait(
-            list(places.values()), num_returns=len(places), timeout=max(0.0, deadline - time.monotonic())
+            list(places.values()), num_returns=len(places), timeout=max(0.0, self._deadline - time.monotonic())
         )
         for name, reference in places.items():
             if reference in late:
                 raise LearnerError(
-                    name, f"did not start within plan.start_timeout_seconds={timeout:g}; raise it if the node is slow"
+                    name,
+                    f"did not start within plan.start_timeout_seconds={self._timeout:g}; raise it if the node is slow",
                 )
-        self.places = self.fetch_all(places)
+        self.places |= self.fetch_all(places)
         here = ray.get_runtime_context().get_node_id()
-        self._watched = {
-            name: WatchedProcess(place["pid"]) for name, place in self.places.items() if place["node"] == here
-        }
+        for name in names:
+            if self.places[name]["node"] == here:
+                self._watched[name] = WatchedProcess(self.places[name]["pid"])
+        self._stalls = Stalls(self._handles, self.places, self._stall_seconds)
+
+    def lost(self) -> dict[str, LearnerLost]:
+        """Return the learners whose processes have ended, and how.
+
+        Raises:
+            LearnerError: one of them has failed by itself, which explains more than what ended.
+        """
+        checks = {actor.check.remote(): name for name, actor in self._handles.items()}
+        answered, _ = ray.wait(list(checks), num_returns=len(checks), timeout=_CHECK_SECONDS)
+        found: dict[str, LearnerLost] = {}
+        for reference in answered:
+            error = _error_of(reference)
+            if error is None or isinstance(error, LostStep):
+                continue
+            known = self._as_engine_error(checks[reference], error)
+            if not isinstance(known, LearnerLost):
+                raise known
+            found[checks[reference]] = known
+        return found
+
+    def replace(
+        self, names: Collection[str], states: Mapping[str, LearnerState], first_calls: Mapping[str, int]
+    ) -> None:
+        """Build learners anew in the place of those that have ended.
+
+        Args:
+            names: of the learners.
+            states: that they take up; initial weights where there is none.
+            first_calls: number of the call of each with which it begins; the next one where none is given.
+
+        Raises:
+            LearnerError: there is no room for them in time, or one could not be built.
+        """
+        for name in names:
+            # One that Ray cannot reach may still live.
+            with contextlib.suppress(ray.exceptions.RayError, ValueError):
+                ray.kill(self._handles[name])
+            if name in self._watched:
+                self._watched.pop(name).close()
+        self._deadline = time.monotonic() + self._timeout
+        self._build(names)
+        self.restore(states)
+        numbers = {name: first_calls.get(name, self._sent.get(name, 0)) for name in names}
+        self.fetch_all({name: self[name].begin_at.remote(number) for name, number in numbers.items()})
+
+    def resume(self, names: Collection[str]) -> dict[str, int]:
+        """Let learners go on that were stopped by the end of others; returns the first call that each has yet to make.
+
+        Raises:
+            LearnerError: one has failed, or has ended.
+        """
+        return self.fetch_all({name: self[name].resume.remote() for name in names})
+
+    def settle(self, references: Sequence[Any]) -> None:
+        """Wait until references hold something, be it an error; raises LearnerLost if a learner hangs."""
+        waiting = list(references)
+        with waiting_for_ray():
+            while waiting:
+                _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=SLICE_SECONDS, fetch_local=False)
+                if waiting:
+                    check_alive()
+                    self._look()
 
     def __getitem__(self, name: str) -> Any:
         """Return the handle of a learner's actor."""
@@ -165,6 +206,9 @@ class LearnerActors:
             check_after(error)
         if isinstance(error, LostStep):
             return LearnerLost(learner, str(error))
+        return self._as_engine_error(learner, error)
+
+    def _as_engine_error(self, learner: str, error: BaseException) -> EngineError:
         watched = self._watched.get(learner)
         ending = watched.ending() if watched is not None and is_death(error) else None
         return as_engine_error(error, learner, self.places.get(learner, {}).get("pid"), ending)
@@ -181,13 +225,9 @@ class LearnerActors:
         culprits = [(name, why) for name, why in found if why is not None and not isinstance(why, LostStep)]
         return min(culprits, key=lambda pair: not is_death(pair[1]), default=(learner, error))
 
-    def ask(self, question: str) -> _Pending:
-        """Ask all learners a question after what was submitted; they answer while later steps are submitted."""
-        return _Pending(self, {name: self[name].ask.remote(self.number(name), question) for name in self})
-
     def restore(self, states: Mapping[str, LearnerState]) -> None:
-        """Give each learner the state of a checkpoint."""
-        self.fetch_all({name: self[name].restore.remote(states[name]) for name in self})
+        """Give learners the states of a checkpoint."""
+        self.fetch_all({name: self[name].restore.remote(state) for name, state in states.items()})
 
     def describe(self, notes: Mapping[str, str]) -> dict[str, str]:
         """Return where each learner lives, in words, with a note for each."""
@@ -230,9 +270,8 @@ class LearnerActors:
             with contextlib.suppress(ray.exceptions.RayError, ValueError):
                 ray.kill(actor)
         self._handles.clear()
-        if self._group is not None and self._owns_group:
-            with contextlib.suppress(ray.exceptions.RayError, ValueError):
-                remove_placement_group(self._group)
+        if self._reservation is not None:
+            self._reservation.close()
 
 
 def nodes_of(actors: LearnerActors) -> set[str]:

@@ -65,7 +65,7 @@ def connect(plan: Plan, needed_store_bytes: int, transport: Literal["direct", "o
         PlanError: the cluster cannot be reached, or the object store is too small.
     """
     if ray.is_initialized():
-        check_store_bytes(needed_store_bytes, _smallest_store())
+        check_store_bytes(needed_store_bytes, smallest_store())
         return False
     if plan.address is None:
         store = choose_store(plan, needed_store_bytes, shared_memory().free, transport)
@@ -85,7 +85,7 @@ def connect(plan: Plan, needed_store_bytes: int, transport: Literal["direct", "o
             "`ray start --head` or `ray up cluster.yaml`, or leave plan.address out for a private Ray"
         ) from error
     try:
-        check_store_bytes(needed_store_bytes, _smallest_store())
+        check_store_bytes(needed_store_bytes, smallest_store())
     except PlanError:
         disconnect()
         raise
@@ -97,6 +97,7 @@ def node_resources() -> list[Mapping[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _smallest_store() -> int:
+def smallest_store() -> int:
+    """Return the bytes of the smallest object store of all nodes; 0 where there is none."""
     stores = [int(node.get("object_store_memory", 0)) for node in node_resources()]
     return min((size for size in stores if size), default=0)

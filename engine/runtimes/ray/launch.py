@@ -9,7 +9,8 @@ from engine.methods import Team
 from engine.recipes import Plan, Recipe
 from engine.runtimes.ray.actors import LearnerActors, nodes_of
 from engine.runtimes.ray.blueprint import Blueprint
-from engine.runtimes.ray.cluster import connect, disconnect, node_resources, private_node
+from engine.runtimes.ray.cluster import connect, disconnect, node_resources, private_node, smallest_store
+from engine.runtimes.ray.history import history_bytes
 from engine.runtimes.ray.object_store import ObjectStoreRuntime
 from engine.runtimes.ray.placement import choose_placement, store_bytes_needed
 from engine.runtimes.ray.replica_rendezvous import join_replicas
@@ -51,7 +52,8 @@ def open_on_ray(
         on_gpus = all(place["gpu"] for place in actors.places.values())
         transport = choose_transport(plan, len(nodes_of(actors)), on_gpus)
         if transport.kind == "object_store":
-            return ObjectStoreRuntime(actors, placement.window, transport.reason)
+            spare = smallest_store() - store_bytes_needed(team, plan)
+            return ObjectStoreRuntime(actors, placement.window, transport.reason, history_bytes(team, plan, spare))
         return StreamRuntime(
             actors,
             team,

@@ -6,18 +6,52 @@ submitted, so segment k + 1 sees exactly the features that running in turn would
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from engine.checkpoints import LearnerState
 from engine.data import Batch
-from engine.program import BATCH, SOURCE, Program
+from engine.errors import LearnerError, LearnerLost
+from engine.phases import PHASES
+from engine.program import BATCH, SOURCE, Call, Program
 from engine.runtimes.ray.actors import LearnerActors
+from engine.runtimes.ray.history import Asked, Given, History
 from engine.runtimes.ray.waiting import waiting_for_ray
-from engine.runtimes.runtime import Answer
+from engine.runtimes.runtime import Answer, Losses
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step in flight.
+
+    Attributes:
+        asked: its calls.
+        done: what the calls give that give no message, by learner: nothing. Everything that is given is taken by one of
+            them in the end, so they tell that the step is done without moving features here.
+    """
+
+    asked: Sequence[Asked]
+    done: Mapping[str, Given]
+
+
+class _Answer:
+    """What learners say to one question."""
+
+    def __init__(
+        self, runtime: ObjectStoreRuntime, given: Mapping[str, Given], told: Callable[[Any], None] | None
+    ) -> None:
+        self._runtime, self._given, self._told = runtime, given, told
+
+    def result(self) -> dict[str, Any]:
+        answers = self._runtime.fetch(self._given)
+        if self._told is not None:
+            self._told(answers)
+        return answers
 
 
 class ObjectStoreRuntime:
@@ -27,58 +61,152 @@ class ObjectStoreRuntime:
         actors: the team, which ends with the runtime.
         window: steps in flight.
         reason: why messages travel in this way.
+        history_bytes: of messages that may be kept for a learner that is lost; 0 where it cannot come back alone.
     """
 
-    def __init__(self, actors: LearnerActors, window: int, reason: str) -> None:
+    def __init__(self, actors: LearnerActors, window: int, reason: str, history_bytes: int = 0) -> None:
         self._actors, self._window, self._reason = actors, window, reason
+        self._history_bytes = history_bytes
+        self._history: History | None = None
+        self._losses: Losses | None = None
         self._methods: dict[tuple[str, int], Any] = {}
-        # For each step in flight, the calls that give no message: what they return is empty, and everything that is
-        # given is taken by one of them in the end, so they tell that the step is done without moving features here.
-        self._in_flight: deque[dict[str, Any]] = deque()
+        self._in_flight: deque[_Step] = deque()
 
     def submit(self, program: Program, batch: Batch) -> None:
         """Submit the calls of one step, after waiting for the oldest step when the window is full."""
         while len(self._in_flight) >= self._window:
-            self._actors.fetch_all(self._in_flight.popleft())
+            self._finish_oldest()
         with waiting_for_ray():
-            messages: dict[str, Any] = {BATCH: ray.put(batch)}
-        done: dict[str, Any] = {}
+            messages = {BATCH: Given(ray.put(batch))}
+        done: dict[str, Given] = {}
+        asked = []
         for call in program.calls:
             if call.learner == SOURCE:
                 continue
-            method = self._method(call.learner, len(call.gives))
-            given = method.remote(
-                self._actors.number(call.learner),
+            given = tuple(messages.setdefault(name, Given()) for name in call.gives) or (Given(),)
+            if not call.gives:
+                done[call.learner] = given[0]
+            asked.append(self._call(program, call, {name: messages[name] for name in call.takes}, given))
+        for each in asked:
+            each.ask()
+        self._in_flight.append(_Step(asked, done))
+        if self._history is not None:
+            is_training = PHASES[program.calls[-1].phase].use == "training"
+            self._history.add(asked, program.bytes_per_step, int(is_training))
+
+    def _call(self, program: Program, call: Call, takes: Mapping[str, Given], given: tuple[Given, ...]) -> Asked:
+        number = self._actors.number(call.learner)
+
+        def send() -> Sequence[Any]:
+            references = self._method(call.learner, len(given)).remote(
+                number,
                 call.phase,
                 program.given_by(call),
-                {name: messages[name] for name in call.takes},
+                {name: taken.reference for name, taken in takes.items()},
             )
-            if len(call.gives) > 1:
-                messages.update(zip(call.gives, given, strict=True))
-            elif call.gives:
-                messages[call.gives[0]] = given
-            else:
-                done[call.learner] = given
-        self._in_flight.append(done)
+            return [references] if len(given) == 1 else references
+
+        return Asked(call.learner, number, send, given)
 
     def _method(self, learner: str, gives: int) -> Any:
         key = (learner, gives)
         if key not in self._methods:
-            self._methods[key] = self._actors[learner].call.options(num_returns=max(gives, 1))
+            self._methods[key] = self._actors[learner].call.options(num_returns=gives)
         return self._methods[key]
 
     def ask(self, question: str) -> Answer:
         """Ask all learners a question after what was submitted; they answer while later steps are submitted."""
-        return self._actors.ask(question)
+        asked = [self._question(name, question) for name in self._actors]
+        for each in asked:
+            each.ask()
+        told = None
+        if self._history is not None:
+            self._history.add(asked, 0, 0)
+            told = self._history.asked_for_states() if question == "state" else None
+        return _Answer(self, {each.learner: each.given[0] for each in asked}, told)
+
+    def _question(self, learner: str, question: str) -> Asked:
+        number = self._actors.number(learner)
+        return Asked(learner, number, lambda: [self._actors[learner].ask.remote(number, question)], (Given(),))
+
+    def fetch(self, given: Mapping[str, Given]) -> dict[str, Any]:
+        """Return what learners have given, by learner; brings back such as are lost meanwhile.
+
+        Raises:
+            LearnerLost: one cannot come back alone.
+            LearnerError: one has failed.
+        """
+        while True:
+            try:
+                return self._actors.fetch_all({name: each.reference for name, each in given.items()})
+            except LearnerLost as error:
+                self._bring_back(error)
+
+    def _finish_oldest(self) -> None:
+        # In flight until it is known to be done: a learner that is lost meanwhile may not have done it.
+        self.fetch(self._in_flight[0].done)
+        self._in_flight.popleft()
+
+    def _bring_back(self, error: LearnerLost) -> None:
+        """Build the learners that are lost anew, and ask them again for what they did since their newest states.
+
+        Raises:
+            LearnerLost: that cannot be done, or is not wanted.
+        """
+        history, losses = self._history, self._losses
+        states = history.states if history is not None else None
+        if history is None or losses is None or states is None:
+            raise error
+        self._actors.settle([given.reference for asked in history for given in asked.given])
+        lost = self._actors.lost()
+        if error.learner in lost:
+            lost[error.learner] = error
+        if not lost or not losses.may_come_back(list(lost.values()), history.steps):
+            raise error
+        begin: dict[str, int] = {}
+        for asked in history:
+            if asked.learner in lost:
+                begin.setdefault(asked.learner, asked.number)
+        try:
+            self._actors.replace(lost, {name: states[name] for name in lost if states}, begin)
+            begin |= self._actors.resume(set(self._actors) - set(lost))
+        except LearnerError as why:
+            # Whoever hears of it starts the team again.
+            raise error from why
+        self._methods.clear()
+        again = [asked for asked in history if asked.number >= begin.get(asked.learner, 0)]
+        for asked in again:
+            asked.ask()
+        self._wait_for_what_was_done(again)
+        losses.are_back()
+
+    def _wait_for_what_was_done(self, again: Sequence[Asked]) -> None:
+        in_flight = {id(asked) for step in self._in_flight for asked in step.asked}
+        done = itertools.takewhile(lambda asked: id(asked) not in in_flight, again)
+        self._actors.settle([given.reference for asked in done for given in asked.given])
+
+    def keep_for_losses(self, losses: Losses) -> bool:
+        """Keep the messages since the newest states from now on; as `Runtime.keep_for_losses`."""
+        if self._history_bytes:
+            self._losses = losses
+            self._history = History(self._history_bytes, {})
+        return self._history is not None
+
+    @property
+    def needs_states(self) -> bool:
+        """As `Runtime.needs_states`."""
+        return self._history is not None and self._history.is_full
 
     def restore(self, states: Mapping[str, LearnerState]) -> None:
         """Give each learner the state of a checkpoint."""
         self._actors.restore(states)
+        if self._history is not None:
+            self._history = History(self._history_bytes, states)
 
     def finish(self) -> None:
         """Wait for all steps in flight."""
         while self._in_flight:
-            self._actors.fetch_all(self._in_flight.popleft())
+            self._finish_oldest()
 
     def activity(self) -> float | None:
         """As `LearnerActors.activity`."""
@@ -95,4 +223,5 @@ class ObjectStoreRuntime:
     def close(self) -> None:
         """End the actors; see `LearnerActors.close`."""
         self._in_flight.clear()
+        self._history = None
         self._actors.close()

@@ -58,3 +58,14 @@ class OrderedExecution:
             self._next += 1
             self._turn.notify_all()
         return future.result()
+
+    @property
+    def next(self) -> int:
+        """The number of the next work to be done in turn; set while nobody waits for a turn."""
+        return self._next
+
+    @next.setter
+    def next(self, number: int) -> None:
+        with self._turn:
+            self._next = number
+            self._turn.notify_all()

@@ -17,6 +17,8 @@ from engine.recipes import Plan, Recipe
 # What Ray needs beside the messages: its own records, a checkpoint's copies of the weights, and slack.
 _STORE_SLACK = 256 * 2**20
 _SMALLEST_STORE = 128 * 2**20
+# For messages that a lost learner is told again; shared memory is only used up as it is filled.
+_HISTORY = 512 * 2**20
 # From ray_constants.OBJECT_STORE_MINIMUM_MEMORY_BYTES: with less Ray does not start.
 _RAY_LEAST_STORE = 75 * 2**20
 CHUNK_BYTES = 16 * 2**20
@@ -209,7 +211,8 @@ def choose_store(
             f"plan.object_store_bytes is {stated:,}, but the messages of plan.window steps and a checkpoint need "
             f"{needed:,} bytes; raise it, or lower plan.window or data.batch_size"
         )
-    wanted = stated or max(needed + _STORE_SLACK, _SMALLEST_STORE)
+    kept = _HISTORY if transport == "object_store" and plan.recovery.max_failures else 0
+    wanted = stated or max(needed + _STORE_SLACK + kept, _SMALLEST_STORE)
     if wanted <= shared_memory_free:
         return Store(wanted)
     if stated is None and least <= shared_memory_free:

@@ -24,7 +24,7 @@ from engine.runtimes.ray.links import HAS_NAMELESS_MEMORY, WORDS, PlannedLink, R
 from engine.runtimes.ray.links.rendezvous import SECRET_BYTES
 from engine.runtimes.ray.placement import CHUNK_BYTES
 from engine.runtimes.ray.waiting import waiting_for_ray
-from engine.runtimes.runtime import Answer
+from engine.runtimes.runtime import Answer, Losses
 
 # What is handed out at once should keep learners busy for about as long: an interruption waits for two of these, and
 # from one call of an actor to the next it takes one or two thousandths of a second.
@@ -175,6 +175,12 @@ class StreamRuntime:
     def restore(self, states: Mapping[str, LearnerState]) -> None:
         """Give each learner the state of a checkpoint."""
         self._actors.restore(states)
+
+    def keep_for_losses(self, losses: Losses) -> bool:
+        """Nothing that has passed a link is kept."""
+        return False
+
+    needs_states = False
 
     def finish(self) -> None:
         """Wait for all that was submitted."""

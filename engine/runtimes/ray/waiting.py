@@ -16,7 +16,7 @@ import ray
 from engine.errors import RayEnded
 from engine.runtimes.ray.private.current import current_private_ray
 
-_SLICE_SECONDS = 1.0
+SLICE_SECONDS = 1.0
 _PAUSE_SECONDS = 0.05
 # Until it is known how the processes of Ray are, when an actor is gone.
 _DYING_SECONDS = 2.0
@@ -57,7 +57,7 @@ def get_while_alive(references: Any, look: Callable[[], None] = lambda: None) ->
     with waiting_for_ray():
         while True:
             try:
-                return ray.get(references, timeout=_SLICE_SECONDS)
+                return ray.get(references, timeout=SLICE_SECONDS)
             except ray.exceptions.GetTimeoutError as error:
                 if isinstance(error, ray.exceptions.RayTaskError):  # of what was called, not of this waiting
                     raise

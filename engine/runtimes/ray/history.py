@@ -1,0 +1,157 @@
+"""The history of a team: what its learners were asked for since their newest states, and what they gave.
+
+All that passes between learners is a message, and all messages are kept here: what a learner has become follows from an
+earlier state and what it took since then. So one that is lost is built anew, takes up that state, and is asked again,
+while the others wait with what they know.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.checkpoints import LearnerState
+from engine.methods import Team
+from engine.recipes import Plan
+
+# Of the room in the object store that the messages in flight leave, which serves whoever else needs it, too.
+_SHARE = 0.5
+# Of what is kept, after which states are asked for: their answers come late, when two more may have been asked for.
+_FULL = 0.25
+
+
+def history_bytes(team: Team, plan: Plan, spare_bytes: int) -> int:
+    """Return how many bytes of messages are kept; 0 where states would have to be asked for all the time.
+
+    Args:
+        team: whose messages.
+        plan: how many steps are in flight.
+        spare_bytes: of the object store, beside what the steps in flight need.
+    """
+    kept = int(_SHARE * max(0, spare_bytes))
+    step = max(program.bytes_per_step for program in team.programs.values())
+    return kept if _FULL * kept >= plan.steps_in_flight(len(team.names)) * step else 0
+
+
+@dataclass
+class Given:
+    """What a call gives, or an answer: its place in the object store, which changes when it is made again.
+
+    Attributes:
+        reference: to the object.
+    """
+
+    reference: Any = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One call or question of one learner.
+
+    Attributes:
+        learner: its name.
+        number: of the call, as of `LearnerActor.call`.
+        send: asks the learner; returns the references to what it will give.
+        given: what it gives, in this order.
+    """
+
+    learner: str
+    number: int
+    send: Callable[[], Sequence[Any]]
+    given: tuple[Given, ...]
+
+    def ask(self) -> None:
+        """Ask the learner, for the first time or again."""
+        for given, reference in zip(self.given, self.send(), strict=True):
+            given.reference = reference
+
+
+@dataclass
+class _Chapter:
+    """What was asked for between two questions for states.
+
+    Attributes:
+        states: of the learners at its beginning; empty for initial weights, None while they have not been told.
+        asked: in order.
+        bytes: of the messages.
+        steps: of training.
+    """
+
+    states: Mapping[str, LearnerState] | None
+    asked: list[Asked] = field(default_factory=list)
+    bytes: int = 0
+    steps: int = 0
+
+
+class History:
+    """Keeps what was asked for, and with it the messages, within a number of bytes.
+
+    Args:
+        most_bytes: of messages that may be kept. Beyond that the oldest are let go, and no learner can be told again
+            until the next states are known.
+        states: of the learners now; empty for initial weights.
+    """
+
+    def __init__(self, most_bytes: int, states: Mapping[str, LearnerState]) -> None:
+        self._most = most_bytes
+        self._is_of_use = True
+        self._chapters: deque[_Chapter] = deque([_Chapter(states)])
+
+    def add(self, asked: Sequence[Asked], size: int, steps: int) -> None:
+        """Keep what was asked for.
+
+        Args:
+            asked: calls or questions.
+            size: bytes of the messages that the calls give.
+            steps: of training that they make up.
+        """
+        if not self._chapters:
+            return
+        newest = self._chapters[-1]
+        newest.asked.extend(asked)
+        newest.bytes += size
+        newest.steps += steps
+        while self._chapters and sum(chapter.bytes for chapter in self._chapters) > self._most:
+            self._chapters.popleft()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to ask for states, so that what is kept can be let go."""
+        return self._is_of_use and (not self._chapters or self._chapters[-1].bytes > _FULL * self._most)
+
+    def asked_for_states(self) -> Callable[[Mapping[str, LearnerState]], None]:
+        """Take note that the learners were just asked for their states; returns what is to be told them."""
+        chapter = _Chapter(None)
+        if self._is_of_use:
+            self._chapters.append(chapter)
+
+        def told(states: Mapping[str, LearnerState]) -> None:
+            if chapter not in self._chapters:
+                return
+            # A knowledge store says what it has changed: less than its state, and the next one would miss it.
+            if any(state.knowledge for state in states.values()):
+                self._is_of_use = False
+                self._chapters.clear()
+                return
+            chapter.states = states
+            while self._chapters[0] is not chapter:
+                self._chapters.popleft()
+
+        return told
+
+    @property
+    def states(self) -> Mapping[str, LearnerState] | None:
+        """States from which a learner can be told again; empty for initial weights, None where none are known."""
+        return self._chapters[0].states if self._chapters else None
+
+    @property
+    def steps(self) -> int:
+        """Steps of training since then."""
+        return sum(chapter.steps for chapter in self._chapters)
+
+    def __iter__(self) -> Iterator[Asked]:
+        """Iterate over what was asked for since then."""
+        for chapter in self._chapters:
+            yield from chapter.asked
