@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from engine.errors import InputError, RunError
+from engine.errors import InputError, NotWritten
 
 FREE_SPACE = "; free some space and give the same command again: it goes on from the newest complete checkpoint"
 """What the user of a disk that is full can do once the command has ended."""
@@ -57,7 +57,7 @@ def write_synced(path: Path, content: bytes) -> None:
     """Write a file and wait until it is on the disk; a symbolic link in its place is not followed.
 
     Raises:
-        RunError: the disk is full or the file cannot be written; what was written of it is removed.
+        NotWritten: the disk is full or the file cannot be written; what was written of it is removed.
     """
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -151,8 +151,8 @@ class AppendedFile:
         self._file.close()
 
 
-def write_error(path: Path, error: OSError) -> RunError:
+def write_error(path: Path, error: OSError) -> NotWritten:
     """Return what to tell a user whose file could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return RunError(f"{path}: the disk is full{FREE_SPACE}")
-    return RunError(f"{path}: could not be written: {error.strerror or error}")
+        return NotWritten(f"{path}: the disk is full{FREE_SPACE}")
+    return NotWritten(f"{path}: could not be written: {error.strerror or error}")

@@ -43,6 +43,10 @@ class RunError(InputError):
     """A run folder or checkpoint cannot be used."""
 
 
+class NotWritten(RunError):
+    """The disk did not take a file of a run; it may yet."""
+
+
 class VersionError(InputError):
     """A file was written by a newer engine, in a form that this one does not know."""
 

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 
 from engine.atomic import FREE_SPACE
-from engine.errors import RunError
-from engine.training.presence import FolderGone
+from engine.errors import NotWritten, RunError
 
 _PAUSE_SECONDS = 1.0
 _SECONDS_BETWEEN_TRIES = 30.0
@@ -34,9 +33,9 @@ class DiskPatience:
             error: why.
 
         Raises:
-            RunError: ``error``, where patience is at an end or nothing is to be waited for.
+            RunError: ``error``, where patience is at an end or it is not the disk that failed.
         """
-        if isinstance(error, FolderGone):
+        if not isinstance(error, NotWritten):
             raise error
         now = time.monotonic()
         is_first = what not in self._since

@@ -9,7 +9,7 @@ import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError, RayTaskError
 
 from engine.errors import LearnerError, PlanError, RayEnded
-from engine.runtimes.ray.actors import LearnerActors
+from engine.runtimes.ray.culprits import Culprits
 from engine.runtimes.ray.failures import LostStep, as_engine_error, is_death, original_error
 
 UNEXPECTED = (
@@ -85,15 +85,13 @@ def test_errors_survive_the_way_between_processes() -> None:
 
 
 def test_a_ray_that_is_gone_is_named_and_not_the_learner_that_went_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    actors = object.__new__(LearnerActors)
+    culprits = Culprits({}, {"segment0": {"pid": 7, "actor": "1"}}, {})
     # What came first is the word of a learner that had waited for the other.
-    monkeypatch.setattr(actors, "_find_culprit", lambda *_: ("segment0", ActorDiedError()), raising=False)
-    monkeypatch.setattr(actors, "_watched", {}, raising=False)
-    actors.places = {"segment0": {"pid": 7}}
+    monkeypatch.setattr(culprits, "_check", lambda: [("segment0", ActorDiedError())])
     waited = LostStep("learner segment1: the link to segment0 ended, which had failed or died")
     ray = SimpleNamespace(lost=None)
     monkeypatch.setattr("engine.runtimes.ray.waiting.current_private_ray", lambda: ray)
-    assert "its process 7 died" in str(actors._blame("segment1", waited))
+    assert "its process 7 died" in str(culprits.blame("segment1", waited))
     ray.lost = "Ray's gcs_server ended with signal SIGKILL"
     with pytest.raises(RayEnded, match="the private Ray is gone: Ray's gcs_server ended with signal SIGKILL"):
-        actors._blame("segment1", waited)
+        culprits.blame("segment1", waited)

@@ -13,6 +13,7 @@ import pytest
 
 import engine
 from engine.atomic import AppendedFile
+from engine.errors import NotWritten
 from engine.recipes import MKF, Recipe, Recovery
 from engine.training.patience import DiskPatience
 from engine.training.presence import FolderGone
@@ -152,7 +153,7 @@ def test_patience_ends(
 
 def test_who_is_in_a_hurry_does_not_wait() -> None:
     def fail() -> None:
-        raise engine.RunError("the disk is full")
+        raise NotWritten("the disk is full")
 
     said: list[str] = []
     with pytest.raises(engine.RunError, match="full"):
@@ -163,8 +164,8 @@ def test_who_is_in_a_hurry_does_not_wait() -> None:
 
     with pytest.raises(FolderGone):
         DiskPatience(1e9, said.append).wait_for("a checkpoint", gone)
-    with pytest.raises(FolderGone):
-        DiskPatience(1e9, said.append).failed("a checkpoint", FolderGone("moved"))
+    with pytest.raises(engine.RunError, match="builds on"):
+        DiskPatience(1e9, said.append).failed("a checkpoint", engine.RunError("what it builds on is missing"))
     assert said == []
 
 
@@ -174,18 +175,18 @@ def test_when_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     patience = DiskPatience(600.0, said.append)
     assert not patience.is_time_for("it")
-    patience.failed("it", engine.RunError("full"))
+    patience.failed("it", NotWritten("full"))
     now[0] = 29.0
     assert not patience.is_time_for("it")
     now[0] = 30.0
     assert patience.is_time_for("it")
-    patience.failed("it", engine.RunError("full"))
+    patience.failed("it", NotWritten("full"))
     assert not patience.is_time_for("it")
     patience.succeeded("it")
     now[0] = 1e6
     assert not patience.is_time_for("it")
     # From here on it begins anew.
-    patience.failed("it", engine.RunError("full"))
+    patience.failed("it", NotWritten("full"))
     assert said == [
         "full; training goes on without, for 600 s at most; make it writable meanwhile",
         "it is written again, after 30 s",

@@ -221,14 +221,15 @@ class LearnerActor:
 
         def resume() -> int:
             if self._stopped_at is not None:
-                self._order.next, self._stopped_at = self._stopped_at, None
+                self._order.continue_at(self._stopped_at)
+                self._stopped_at = None
             return self._order.next
 
         return int(self._order.do(resume))
 
     def begin_at(self, number: int) -> None:
         """Take a call's number for the first, because it takes the place of a learner that was asked before."""
-        self._order.next = number
+        self._order.continue_at(number)
 
     def listen_for_replicas(self, host: str) -> int:
         """Return the port at which the other replicas of this learner can meet it, the first of them."""

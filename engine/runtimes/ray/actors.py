@@ -11,10 +11,10 @@ import psutil
 import ray
 
 from engine.checkpoints import LearnerState
-from engine.errors import EngineError, LearnerError, LearnerLost
+from engine.errors import LearnerError, LearnerLost
 from engine.runtimes.ray.actor import Builder
 from engine.runtimes.ray.cluster import disconnect
-from engine.runtimes.ray.failures import LostStep, as_engine_error, is_death, original_error
+from engine.runtimes.ray.culprits import CHECK_SECONDS, Culprits
 from engine.runtimes.ray.placement import Placement
 from engine.runtimes.ray.private.current import current_private_ray
 from engine.runtimes.ray.processes import WatchedProcess
@@ -28,9 +28,6 @@ from engine.runtimes.ray.waiting import (
     is_waiting_for_ray,
     waiting_for_ray,
 )
-
-# How long the learners have to say how they are, when it is not known which one failed.
-_CHECK_SECONDS = 5.0
 
 
 class LearnerActors:
@@ -68,6 +65,7 @@ class LearnerActors:
         self._sent: dict[str, int] = {}
         self.places: dict[str, dict[str, Any]] = {}
         """Actor's id, process, node, the node's address, host, device, GPU and NCCL of each learner."""
+        self._culprits = Culprits(self._handles, self.places, self._watched)
         try:
             self._reservation = Reservation(names, placement, timeout)
             self._build(names)
@@ -98,23 +96,8 @@ class LearnerActors:
         self._stalls = Stalls(self._handles, self.places, self._stall_seconds)
 
     def lost(self) -> dict[str, LearnerLost]:
-        """Return the learners whose processes have ended, and how.
-
-        Raises:
-            LearnerError: one of them has failed by itself, which explains more than what ended.
-        """
-        checks = {actor.check.remote(): name for name, actor in self._handles.items()}
-        answered, _ = ray.wait(list(checks), num_returns=len(checks), timeout=_CHECK_SECONDS)
-        found: dict[str, LearnerLost] = {}
-        for reference in answered:
-            error = _error_of(reference)
-            if error is None or isinstance(error, LostStep):
-                continue
-            known = self._as_engine_error(checks[reference], error)
-            if not isinstance(known, LearnerLost):
-                raise known
-            found[checks[reference]] = known
-        return found
+        """As `Culprits.lost`."""
+        return self._culprits.lost()
 
     def replace(
         self, names: Collection[str], states: Mapping[str, LearnerState], first_calls: Mapping[str, int]
@@ -182,7 +165,7 @@ class LearnerActors:
             check_after(error)
             # One by one, to know whose it was: first those that have an answer, because others may wait for a partner
             # that is no more.
-            ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=_CHECK_SECONDS)
+            ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=CHECK_SECONDS)
             order = sorted(references, key=lambda name: references[name] not in ready)
             found = {name: self._fetch(name, references[name]) for name in order}
             return {name: found[name] for name in references}
@@ -195,35 +178,7 @@ class LearnerActors:
         try:
             return get_while_alive(reference, self._look)
         except ray.exceptions.RayError as error:
-            raise self._blame(learner, error) from None
-
-    def _blame(self, learner: str, error: BaseException) -> EngineError:
-        """Return the error of the learner that is to blame, rather than of those that waited for it."""
-        error = original_error(error)
-        if is_death(error) or isinstance(error, LostStep):
-            learner, error = self._find_culprit(learner, error)
-            # Again, because what came first may have been the word of a learner that waited for a dead one.
-            check_after(error)
-        if isinstance(error, LostStep):
-            return LearnerLost(learner, str(error))
-        return self._as_engine_error(learner, error)
-
-    def _as_engine_error(self, learner: str, error: BaseException) -> EngineError:
-        watched = self._watched.get(learner)
-        ending = watched.ending() if watched is not None and is_death(error) else None
-        return as_engine_error(error, learner, self.places.get(learner, {}).get("pid"), ending)
-
-    def _find_culprit(self, learner: str, error: BaseException) -> tuple[str, BaseException]:
-        actor = getattr(error, "actor_id", None)
-        for name, place in self.places.items():
-            if actor is not None and place["actor"] == actor:
-                return name, error
-        # Ray does not say who it was: all are asked at once, and a death explains more than a failure.
-        names = {actor.check.remote(): name for name, actor in self._handles.items()}
-        answered, _ = ray.wait(list(names), num_returns=len(names), timeout=_CHECK_SECONDS)
-        found = [(names[reference], _error_of(reference)) for reference in answered]
-        culprits = [(name, why) for name, why in found if why is not None and not isinstance(why, LostStep)]
-        return min(culprits, key=lambda pair: not is_death(pair[1]), default=(learner, error))
+            raise self._culprits.blame(learner, error) from None
 
     def restore(self, states: Mapping[str, LearnerState]) -> None:
         """Give learners the states of a checkpoint."""
@@ -277,11 +232,3 @@ class LearnerActors:
 def nodes_of(actors: LearnerActors) -> set[str]:
     """Return the nodes on which actors live."""
     return {place["node"] for place in actors.places.values()}
-
-
-def _error_of(reference: Any) -> BaseException | None:
-    try:
-        ray.get(reference)
-    except ray.exceptions.RayError as error:
-        return original_error(error)
-    return None

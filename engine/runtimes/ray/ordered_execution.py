@@ -61,11 +61,11 @@ class OrderedExecution:
 
     @property
     def next(self) -> int:
-        """The number of the next work to be done in turn; set while nobody waits for a turn."""
+        """The number of the next work to be done in turn."""
         return self._next
 
-    @next.setter
-    def next(self, number: int) -> None:
+    def continue_at(self, number: int) -> None:
+        """Take a number for that of the next work; while nobody waits for a turn."""
         with self._turn:
             self._next = number
             self._turn.notify_all()
