@@ -166,7 +166,7 @@ def _losses(folder: Path) -> list[tuple[int, str | None, str, float]]:
     ("learner", "cause", "transport", "goes_on_from"),
     [
         ("segment0", "SIGKILL", "direct", "snapshot"),
-        ("segment2", "exit", "object_store", "checkpoint"),
+        ("segment2", "exit", "direct", "checkpoint"),
     ],
 )
 def test_the_team_comes_back_by_itself(

@@ -162,23 +162,23 @@ class LearnerActors:
         try:
             return dict(zip(references, get_while_alive(waiting, self._look), strict=True))
         except ray.exceptions.RayError as error:
-            check_after(error)
-            # One by one, to know whose it was: first those that have an answer, because others may wait for a partner
-            # that is no more.
-            ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=CHECK_SECONDS)
-            order = sorted(references, key=lambda name: references[name] not in ready)
-            found = {name: self._fetch(name, references[name]) for name in order}
-            return {name: found[name] for name in references}
+            ray_is_checked = check_after(error)
+        # One by one, to know whose it was: first those that have an answer, because others may wait for a partner that
+        # is no more.
+        ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=CHECK_SECONDS)
+        order = sorted(references, key=lambda name: references[name] not in ready)
+        found = {name: self._fetch(name, references[name], ray_is_checked) for name in order}
+        return {name: found[name] for name in references}
 
     def _look(self) -> None:
         if self._stalls is not None:
             self._stalls.look()
 
-    def _fetch(self, learner: str, reference: Any) -> Any:
+    def _fetch(self, learner: str, reference: Any, ray_is_checked: bool) -> Any:
         try:
             return get_while_alive(reference, self._look)
         except ray.exceptions.RayError as error:
-            raise self._culprits.blame(learner, error) from None
+            raise self._culprits.blame(learner, error, ray_is_checked) from None
 
     def restore(self, states: Mapping[str, LearnerState]) -> None:
         """Give learners the states of a checkpoint."""

@@ -33,12 +33,13 @@ class Culprits:
     ) -> None:
         self._handles, self._places, self._watched = handles, places, watched
 
-    def blame(self, learner: str, error: BaseException) -> EngineError:
+    def blame(self, learner: str, error: BaseException, ray_is_checked: bool = False) -> EngineError:
         """Return the error of the learner that is to blame, rather than of those that waited for it.
 
         Args:
             learner: whose call failed.
             error: what Ray raised.
+            ray_is_checked: whether `check_after` has had a look at a death before.
 
         Raises:
             RayEnded: it is a private Ray that has ended.
@@ -46,8 +47,9 @@ class Culprits:
         error = original_error(error)
         if is_death(error) or isinstance(error, LostStep):
             learner, error = self._find(learner, error)
-            # Again, because what came first may have been the word of a learner that waited for a dead one.
-            check_after(error)
+            # What came first may have been the word of a learner that waited for a dead one.
+            if not ray_is_checked:
+                check_after(error)
         if isinstance(error, LostStep):
             return LearnerLost(learner, str(error))
         return self._as_engine_error(learner, error)

@@ -76,7 +76,9 @@ def check_alive(patience_seconds: float = 0.0) -> None:
         time.sleep(_PAUSE_SECONDS)
 
 
-def check_after(error: BaseException) -> None:
-    """Raise RayEnded if an actor is gone because its private Ray is."""
-    if not isinstance(error, ray.exceptions.RayTaskError):
+def check_after(error: BaseException) -> bool:
+    """Raise RayEnded if an actor is gone because its private Ray is; return whether an actor is gone at all."""
+    is_death = not isinstance(error, ray.exceptions.RayTaskError)
+    if is_death:
         check_alive(_DYING_SECONDS)
+    return is_death
