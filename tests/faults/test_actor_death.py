@@ -96,20 +96,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {"folder": tmp_path_factory.mktemp("undisturbed")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("learner", "cause", "goes_on_with"),
     [
-        ("segment1", "SIGKILL", "process"),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in [
-                ("segment0", "SIGKILL", "ray"),
-                ("segment2", "SIGKILL", "process"),
-                ("segment0", "SIGTERM", "process"),
-                ("segment2", "exit", "process"),
-                ("segment1", "ray.kill", "ray"),
-            ]
-        ),
+        ("segment1", "SIGKILL", "ray"),
+        ("segment0", "SIGTERM", "process"),
+        ("segment2", "exit", "process"),
+        ("segment1", "ray.kill", "ray"),
     ],
 )
 def test_death(
