@@ -161,14 +161,14 @@ def test_where_it_cannot_the_team_is_started_again(
         replace = engine.runtimes.ray.actors.LearnerActors.replace
 
         def fails(actors: Any, *arguments: Any) -> None:
-            create = actors._reservation.create
+            create = actors._bundles.create
 
             def create_and_kill(name: str, builder: Any) -> Any:
                 handle = create(name, builder)
                 handle.__ray_call__.remote(lambda _: os._exit(1))
                 return handle
 
-            monkeypatch.setattr(actors._reservation, "create", create_and_kill)
+            monkeypatch.setattr(actors._bundles, "create", create_and_kill)
             replace(actors, *arguments)
 
         monkeypatch.setattr("engine.runtimes.ray.actors.LearnerActors.replace", fails)

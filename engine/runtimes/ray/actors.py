@@ -13,12 +13,12 @@ import ray
 from engine.checkpoints import LearnerState
 from engine.errors import LearnerError, LearnerLost
 from engine.runtimes.ray.actor import Builder
+from engine.runtimes.ray.bundles import Bundles
 from engine.runtimes.ray.cluster import disconnect
 from engine.runtimes.ray.culprits import CHECK_SECONDS, Culprits
 from engine.runtimes.ray.placement import Placement
 from engine.runtimes.ray.private.current import current_private_ray
 from engine.runtimes.ray.processes import WatchedProcess
-from engine.runtimes.ray.reservation import Reservation
 from engine.runtimes.ray.stalls import Stalls
 from engine.runtimes.ray.waiting import (
     SLICE_SECONDS,
@@ -59,7 +59,7 @@ class LearnerActors:
         self._deadline = time.monotonic() + timeout
         self._owns_ray, self._stall_seconds = owns_ray, stall_seconds
         self._stalls: Stalls | None = None
-        self._reservation: Reservation | None = None
+        self._bundles: Bundles | None = None
         self._handles: dict[str, Any] = {}
         self._watched: dict[str, WatchedProcess] = {}
         self._sent: dict[str, int] = {}
@@ -67,7 +67,7 @@ class LearnerActors:
         """Actor's id, process, node, the node's address, host, device, GPU and NCCL of each learner."""
         self._culprits = Culprits(self._handles, self.places, self._watched)
         try:
-            self._reservation = Reservation(names, placement, timeout)
+            self._bundles = Bundles(names, placement, timeout)
             self._build(names)
         except BaseException:
             self.close()
@@ -75,9 +75,9 @@ class LearnerActors:
 
     def _build(self, names: Collection[str]) -> None:
         """Build learners in the room that is reserved for them."""
-        assert self._reservation is not None
+        assert self._bundles is not None
         for name in names:
-            self._handles[name] = self._reservation.create(name, self._builder)
+            self._handles[name] = self._bundles.create(name, self._builder)
         places = {name: self._handles[name].build.remote() for name in names}
         _, late = ray.wait(
             list(places.values()), num_returns=len(places), timeout=max(0.0, self._deadline - time.monotonic())
@@ -225,8 +225,8 @@ class LearnerActors:
             with contextlib.suppress(ray.exceptions.RayError, ValueError):
                 ray.kill(actor)
         self._handles.clear()
-        if self._reservation is not None:
-            self._reservation.close()
+        if self._bundles is not None:
+            self._bundles.close()
 
 
 def nodes_of(actors: LearnerActors) -> set[str]:

@@ -15,7 +15,7 @@ from engine.runtimes.ray.actor import OVERLAPPING, THREADS, WATCHING, Builder, L
 from engine.runtimes.ray.placement import Placement
 
 
-class Reservation:
+class Bundles:
     """A bundle for each learner.
 
     Args:
@@ -42,7 +42,7 @@ class Reservation:
                 f"{timeout:g}: others are using it; wait, lower what the plan asks for, or add nodes"
             )
         first = self._group.bundle_count - placement.actors
-        self._bundles = {name: first + index for index, name in enumerate(names)}
+        self._places = {name: first + index for index, name in enumerate(names)}
 
     def create(self, name: str, builder: Builder) -> Any:
         """Create an actor in a learner's bundle, once it is free; returns its handle."""
@@ -53,7 +53,7 @@ class Reservation:
             # A restarted actor would have lost its weights, and a repeated call would train a batch twice.
             max_restarts=0,
             max_task_retries=0,
-            scheduling_strategy=PlacementGroupSchedulingStrategy(self._group, self._bundles[name]),
+            scheduling_strategy=PlacementGroupSchedulingStrategy(self._group, self._places[name]),
         ).remote(builder, name)
 
     def close(self) -> None:
