@@ -89,6 +89,8 @@ def _start(session: Session, record: RunRecord, cause: str) -> None:
             why = _without_remedy(error)
             left = deadline - time.monotonic()
             if left < pause:
+                if isinstance(error, PlanError) and _start_on_less(session, record):
+                    return
                 raise NotRecovered(
                     f"{cause}; the team could not be started again within plan.recovery.wait_seconds={seconds:g}: "
                     f"{why} ({GOES_ON})"
@@ -96,6 +98,21 @@ def _start(session: Session, record: RunRecord, cause: str) -> None:
             record.say(f"the team cannot be started yet: {why}; tried again in {pause:g} s, for {left:.0f} s at most")
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def _start_on_less(session: Session, record: RunRecord) -> bool:
+    """Start the team on what is left of a cluster; returns whether it has started."""
+    reservations = session.reservations
+    reservations.less_will_do = True
+    try:
+        session.start()
+    except (PlanError, LearnerError, RayEnded):
+        return False
+    finally:
+        reservations.less_will_do = False
+    if reservations.describe():
+        record.say(f"the learners are laid over what is left: {reservations.describe()}")
+    return True
 
 
 def _without_remedy(error: EngineError) -> str:

@@ -13,10 +13,11 @@ from ray.util.placement_group import get_current_placement_group, placement_grou
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from engine.checkpoints import LearnerState
-from engine.errors import EngineError, LearnerError, LearnerLost, PlanError
+from engine.errors import EngineError, LearnerError, LearnerLost
 from engine.runtimes.ray.actor import OVERLAPPING, THREADS, WATCHING, Builder, LearnerActor
 from engine.runtimes.ray.cluster import disconnect
 from engine.runtimes.ray.failures import LostStep, as_engine_error, is_death, original_error
+from engine.runtimes.ray.groups import wait_for_group
 from engine.runtimes.ray.placement import Placement
 from engine.runtimes.ray.private.current import current_private_ray
 from engine.runtimes.ray.processes import WatchedProcess
@@ -87,11 +88,7 @@ class LearnerActors:
         self._owns_group = self._group is None
         if self._owns_group:
             self._group = placement_group([placement.bundle] * placement.actors, strategy=placement.strategy)
-        if not self._group.wait(timeout):
-            raise PlanError(
-                f"the cluster did not free {placement.describe()} within plan.start_timeout_seconds="
-                f"{timeout:g}: others are using it; wait, lower what the plan asks for, or add nodes"
-            )
+        wait_for_group(self._group, placement, timeout)
         first = self._group.bundle_count - placement.actors
         actor_class: Any = ray.remote(concurrency_groups={OVERLAPPING: THREADS, WATCHING: 1})(LearnerActor)
         for index, name in enumerate(names):
