@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import time
 
-from engine.errors import GOES_ON, EngineError, LearnerError, LearnerLost, NotRecovered, PlanError, RayEnded
-from engine.recipes import Recovery
+from engine.errors import (
+    GOES_ON,
+    EngineError,
+    LearnerError,
+    LearnerLost,
+    LearnerPreempted,
+    NotRecovered,
+    PlanError,
+    RayEnded,
+)
 from engine.training.loop import Training
 from engine.training.result import Result
 from engine.training.run_record import RunRecord
@@ -28,10 +36,14 @@ def train_on(session: Session, record: RunRecord, until_step: int | None = None)
 
     Raises:
         LearnerLost, RayEnded: a process ended once too often, see `Recovery.max_failures`.
+        LearnerPreempted: a node was taken away once too often, see `Recovery.max_preemption_failures`.
+        DriverPreempted: the node of this process is being taken away.
         NotRecovered: the team could not be started again within `Recovery.wait_seconds`.
         LearnerError, RunError: as `Training.run`.
     """
-    budget = _Budget(session.plan.recovery)
+    settings = session.plan.recovery
+    failures = _Budget(settings.max_failures, "failure")
+    preemptions = _Budget(settings.max_preemption_failures, "preemption failure", of_all=True)
     # Who trains in this process loses its memory together with its learners.
     snapshots = Snapshots(
         session.plan.recovery.snapshot_every_steps,
@@ -43,6 +55,7 @@ def train_on(session: Session, record: RunRecord, until_step: int | None = None)
             return training.run()
         except (LearnerLost, RayEnded) as error:
             newest = max(training.saved, snapshots.step)
+            budget = preemptions if isinstance(error, LearnerPreempted) else failures
             # Who stops a whole job may have stopped the learners, too.
             if training.is_interrupted or not budget.allows(newest, record.reached):
                 raise
@@ -55,10 +68,17 @@ def train_on(session: Session, record: RunRecord, until_step: int | None = None)
 
 
 class _Budget:
-    """Counts failures between which training came no further than it had been."""
+    """Counts failures between which training came no further than it had been.
 
-    def __init__(self, settings: Recovery) -> None:
-        self._most, self._count, self._furthest = settings.max_failures, 0, -1
+    Args:
+        most: how many are recovered from; -1 for any number.
+        kind: of failure, in words; the field of the plan is named after it.
+        of_all: whether all are counted: before a node is taken away training always comes further.
+    """
+
+    def __init__(self, most: int, kind: str, of_all: bool = False) -> None:
+        self._most, self._kind, self._of_all = most, kind, of_all
+        self._count, self._furthest = 0, -1
 
     def allows(self, kept: int, reached: int) -> bool:
         """Return whether one more failure may be recovered from.
@@ -67,15 +87,16 @@ class _Budget:
             kept: step of the newest snapshot or checkpoint.
             reached: last step that was reported.
         """
-        if kept > self._furthest:
+        if kept > self._furthest and not self._of_all:
             self._count = 0
         self._furthest = max(self._furthest, kept, reached)
         self._count += 1
         return self._most < 0 or self._count <= self._most
 
     def describe(self) -> str:
-        most = "" if self._most < 0 else f" of at most {self._most}, plan.recovery.max_failures"
-        return f"failure {self._count}{most}"
+        field = f"plan.recovery.max_{self._kind.replace(' ', '_')}s"
+        most = "" if self._most < 0 else f" of at most {self._most}, {field}"
+        return f"{self._kind} {self._count}{most}"
 
 
 def _start(session: Session, record: RunRecord, cause: str) -> None:

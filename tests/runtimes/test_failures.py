@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError, RayTaskError
 
-from engine.errors import LearnerError, PlanError, RayEnded
+from engine.errors import LearnerError, LearnerPreempted, PlanError, RayEnded
 from engine.runtimes.ray.actors import LearnerActors
 from engine.runtimes.ray.failures import LostStep, as_engine_error, is_death, original_error
 
@@ -56,6 +56,20 @@ def test_other_ends() -> None:
     assert "its process died: " in str(as_engine_error(ActorUnavailableError("no answer", None), "s"))
 
 
+def test_the_death_of_a_node_that_was_draining_is_a_preemption() -> None:
+    died, told = ActorDiedError(), ActorDiedError()
+    told._preempted = True
+    for error, was_draining in ((died, True), (told, False), (NodeDiedError("gone"), True)):
+        found = as_engine_error(error, "segment1", 7, "signal SIGKILL", was_draining)
+        assert isinstance(found, LearnerPreempted)
+        assert str(found).startswith("learner segment1: ")
+    for error in (died, NodeDiedError("gone")):
+        assert not isinstance(as_engine_error(error, "segment1", 7), LearnerPreempted)
+    # Another node would have no more of it.
+    full = as_engine_error(OutOfMemoryError("full"), "segment1", 7, None, was_draining=True)
+    assert not isinstance(full, LearnerPreempted)
+
+
 def test_errors_of_the_engine_are_handed_on() -> None:
     for error in (LearnerError("segment0", "cause"), PlanError("no GPU")):
         assert as_engine_error(error, "segment1") is error
@@ -89,6 +103,7 @@ def test_a_ray_that_is_gone_is_named_and_not_the_learner_that_went_with_it(monke
     # What came first is the word of a learner that had waited for the other.
     monkeypatch.setattr(actors, "_find_culprit", lambda *_: ("segment0", ActorDiedError()), raising=False)
     monkeypatch.setattr(actors, "_watched", {}, raising=False)
+    monkeypatch.setattr(actors, "_drains", None, raising=False)
     actors.places = {"segment0": {"pid": 7}}
     waited = LostStep("learner segment1: the link to segment0 ended, which had failed or died")
     ray = SimpleNamespace(lost=None)

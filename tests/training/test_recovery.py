@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import engine
-from engine.errors import GOES_ON, LearnerLost, NotRecovered, PlanError, RayEnded
+from engine.errors import GOES_ON, DriverPreempted, LearnerLost, LearnerPreempted, NotRecovered, PlanError, RayEnded
 from engine.recipes import Plan, Recovery, apply_overrides, load_recipe, plan_from_dict, plan_to_dict
 from engine.runtimes import Reservations
 from engine.runtimes.ray.placement import Placement
@@ -156,6 +156,41 @@ def test_nothing_is_tried_where_the_user_says_so(
     with pytest.raises(type(error)) as caught:
         recovery.train_on(session_of(Recovery(max_failures=most)), record)  # type: ignore[arg-type]
     assert caught.value is error
+    assert not record.said
+
+
+DRAINS = LearnerPreempted("segment1", f"its node 10.0.0.3 is draining, and ends in 27 s ({GOES_ON})")
+
+
+def test_a_node_that_is_taken_away_counts_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = Record()
+    Trainings(monkeypatch, *[(10, DRAINS)] * 20, (10, DIED), (12, DRAINS), (12, "finished"))
+    record.reached = 10
+    recovery.train_on(session_of(Recovery(max_failures=1)), record)  # type: ignore[arg-type]
+    assert record.faults[0] == ("learner segment1: its node 10.0.0.3 is draining, and ends in 27 s", 10)
+    assert record.said[0].endswith(
+        "ends in 27 s; the team is started again, from the checkpoint of step 10 (preemption failure 1)"
+    )
+    assert record.said[-1].endswith("from the checkpoint of step 12 (preemption failure 21)")
+
+
+def test_preemptions_are_counted_whatever_was_done_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = Record()
+    Trainings(monkeypatch, (10, DRAINS), (20, DRAINS), (30, DRAINS))
+    with pytest.raises(LearnerPreempted):
+        recovery.train_on(session_of(Recovery(max_preemption_failures=2)), record)  # type: ignore[arg-type]
+    assert record.said[-1].endswith("(preemption failure 2 of at most 2, plan.recovery.max_preemption_failures)")
+    Trainings(monkeypatch, (10, DRAINS))
+    with pytest.raises(LearnerPreempted):
+        recovery.train_on(session_of(Recovery(max_preemption_failures=0)), record)  # type: ignore[arg-type]
+    assert len(record.said) == 2
+
+
+def test_the_end_of_the_own_node_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = Record()
+    Trainings(monkeypatch, (10, DriverPreempted("the node of the training itself is draining")))
+    with pytest.raises(DriverPreempted):
+        recovery.train_on(session_of(Recovery()), record)  # type: ignore[arg-type]
     assert not record.said
 
 

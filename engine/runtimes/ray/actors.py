@@ -16,6 +16,7 @@ from engine.checkpoints import LearnerState
 from engine.errors import EngineError, LearnerError, LearnerLost
 from engine.runtimes.ray.actor import OVERLAPPING, THREADS, WATCHING, Builder, LearnerActor
 from engine.runtimes.ray.cluster import disconnect
+from engine.runtimes.ray.drains import Drains, drains_of
 from engine.runtimes.ray.failures import LostStep, as_engine_error, is_death, original_error
 from engine.runtimes.ray.groups import wait_for_group
 from engine.runtimes.ray.placement import Placement
@@ -66,6 +67,7 @@ class LearnerActors:
     ) -> None:
         self._owns_ray = owns_ray
         self._stalls: Stalls | None = None
+        self._drains: Drains | None = None
         self._group: Any = None
         self._owns_group = True
         self._handles: dict[str, Any] = {}
@@ -76,6 +78,8 @@ class LearnerActors:
         try:
             self._start(builder, names, placement, timeout)
             self._stalls = Stalls(self._handles, self.places, stall_seconds)
+            # What a trial of a search has reserved cannot be moved.
+            self._drains = drains_of(self.places) if self._owns_group else None
         except BaseException:
             self.close()
             raise
@@ -164,7 +168,8 @@ class LearnerActors:
             return LearnerLost(learner, str(error))
         watched = self._watched.get(learner)
         ending = watched.ending() if watched is not None and is_death(error) else None
-        return as_engine_error(error, learner, self.places.get(learner, {}).get("pid"), ending)
+        was_draining = self._drains is not None and is_death(error) and self._drains.was_told_of(learner)
+        return as_engine_error(error, learner, self.places.get(learner, {}).get("pid"), ending, was_draining)
 
     def _find_culprit(self, learner: str, error: BaseException) -> tuple[str, BaseException]:
         actor = getattr(error, "actor_id", None)
@@ -177,6 +182,10 @@ class LearnerActors:
         found = [(names[reference], _error_of(reference)) for reference in answered]
         culprits = [(name, why) for name, why in found if why is not None and not isinstance(why, LostStep)]
         return min(culprits, key=lambda pair: not is_death(pair[1]), default=(learner, error))
+
+    def notice(self) -> EngineError | None:
+        """As `Drains.notice`."""
+        return None if self._drains is None else self._drains.notice()
 
     def ask(self, question: str) -> _Pending:
         """Ask all learners a question after what was submitted; they answer while later steps are submitted."""

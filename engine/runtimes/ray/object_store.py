@@ -14,6 +14,7 @@ import ray
 
 from engine.checkpoints import LearnerState
 from engine.data import Batch
+from engine.errors import EngineError
 from engine.program import BATCH, SOURCE, Program
 from engine.runtimes.ray.actors import LearnerActors
 from engine.runtimes.ray.waiting import waiting_for_ray
@@ -79,6 +80,10 @@ class ObjectStoreRuntime:
         """Wait for all steps in flight."""
         while self._in_flight:
             self._actors.fetch_all(self._in_flight.popleft())
+
+    def notice(self) -> EngineError | None:
+        """As `LearnerActors.notice`."""
+        return self._actors.notice()
 
     def activity(self) -> float | None:
         """As `LearnerActors.activity`."""
