@@ -77,6 +77,16 @@ class LearnerLost(LearnerError):
     """A learner's process or node has ended: nothing is known against what it did, and it may be tried again."""
 
 
+class LearnerPreempted(LearnerLost):
+    """A learner's node is taken away by its cluster, which has given notice of it; what it did may be gone on with."""
+
+
+class DriverPreempted(EngineError):
+    """The node on which the training itself runs is taken away by its cluster; a checkpoint was made before."""
+
+    exit_code = EXIT_LEARNER_FAILED
+
+
 class RayEnded(EngineError):
     """A private Ray has ended under its training: nothing is known against what the learners did.
 

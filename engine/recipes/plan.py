@@ -26,8 +26,13 @@ class Recovery:
     """How often the team is started again, from the newest snapshot or checkpoint, without coming further than before;
     0 ends the run at the first failure, -1 goes on for ever."""
 
+    max_preemption_failures: Annotated[int, Field(ge=-1, le=1_000_000)] = -1
+    """How often the team is started again in all because a cluster takes a node away that it drains; -1 any number of
+    times, 0 ends the run at the first, after a checkpoint."""
+
     wait_seconds: Annotated[float, Field(gt=0.0)] = 600.0
-    """How long each time it is tried to start the team: what a lost node had to offer may come back."""
+    """How long each time it is tried to start the team on as much as it had: a lost node may come back. Then its
+    learners are laid over what is left of a cluster, several on one device, if that has room for them."""
 
     snapshot_every_steps: Annotated[int, Field(ge=1)] | None = None
     """Steps between snapshots, which the driver keeps in its memory between checkpoints so that few steps, beside those

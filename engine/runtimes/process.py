@@ -75,6 +75,9 @@ class ProcessRuntime:
     def finish(self) -> None:
         """Nothing is ever in flight here."""
 
+    def notice(self) -> None:
+        """This process has no node that could be drained."""
+
     def activity(self) -> None:
         """Nobody else is ever waited for."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from engine.checkpoints import LearnerState
 from engine.data import Batch, Facts
-from engine.errors import PlanError
+from engine.errors import EngineError, PlanError
 from engine.learners import name_without_replica, replica_name
 from engine.methods import Team
 from engine.phases import PHASES, QUESTIONS
@@ -168,6 +168,10 @@ class ReplicatedRuntime:
     def finish(self) -> None:
         """Wait until all that was submitted is done."""
         self._inner.finish()
+
+    def notice(self) -> EngineError | None:
+        """Return what the inner runtime says."""
+        return self._inner.notice()
 
     def activity(self) -> float | None:
         """Return what the inner runtime says."""

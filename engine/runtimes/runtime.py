@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from engine.checkpoints import LearnerState
 from engine.data import Batch
-from engine.errors import LearnerLost
+from engine.errors import EngineError, LearnerLost
 from engine.program import Program
 
 
@@ -62,6 +62,13 @@ class Runtime(Protocol):
 
     def finish(self) -> None:
         """Wait until all that was submitted is done; raises LearnerError if a learner failed."""
+
+    def notice(self) -> EngineError | None:
+        """Return what a training has to end with soon, once what it has is kept; nearly always None.
+
+        A node of its learners, or its own, is about to be taken away. It is asked between any two steps, and costs
+        nothing.
+        """
 
     def activity(self) -> float | None:
         """Return how many seconds the learners have computed so far; None while this process waits for none of them.

@@ -11,7 +11,7 @@ from typing import Any
 
 from ray import tune
 
-from engine.errors import Interrupted, LearnerLost, NotRecovered, RecipeError, RunError
+from engine.errors import Interrupted, LearnerLost, LearnerPreempted, NotRecovered, RecipeError, RunError
 from engine.recipes import Plan, Recipe, plan_to_dict, recipe_to_dict
 from engine.search.console import SweepConsole
 from engine.search.definition import Sweep
@@ -194,7 +194,9 @@ def _cause(trial: Any) -> tuple[Status, str]:
     file = getattr(trial, "error_file", None)
     text = Path(file).read_text().strip() if file and Path(file).is_file() else ""
     cause = text.rpartition("\n")[2] or "it ended without a word"
-    if cause.startswith(tuple(f"{each.__module__}.{each.__name__}:" for each in (LearnerLost, NotRecovered))):
+    if cause.startswith(
+        tuple(f"{each.__module__}.{each.__name__}:" for each in (LearnerLost, LearnerPreempted, NotRecovered))
+    ):
         return "lost", cause.partition(": ")[2]
     if text and '\n  File "' not in text:
         # What is raised inside a trial comes with where it was raised; what Ray says of a dead process does not.

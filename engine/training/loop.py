@@ -128,6 +128,7 @@ class Training:
         """Run steps from ``step`` on; returns how many are finished."""
         every = self._plan.checkpoint_every_steps or self._steps_per_epoch
         while step < self._last and not interruption.requested:
+            self._heed_notice(step)
             epoch, index = divmod(step, self._steps_per_epoch)
             self._runtime.submit(self._team.program(step), self._source.batch(epoch, index))
             step += 1
@@ -149,6 +150,19 @@ class Training:
         self._runtime.finish()
         self._questions.finish()
         return step
+
+    def _heed_notice(self, step: int) -> None:
+        """End this way in order if a node is about to be taken away: whoever goes on elsewhere repeats no step."""
+        notice = self._runtime.notice()
+        if notice is None:
+            return
+        self._runtime.finish()
+        self._questions.finish()
+        if step > self.saved:
+            # On the disk, because the driver's own node may be the next; kept in memory where the disk takes nothing.
+            self._checkpoint(step)
+            self._questions.finish()
+        raise notice
 
     def _evaluate(self, epoch: int, step: int) -> None:
         recalibrate(self._runtime, self._team, self._source)

@@ -5,8 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from engine.errors import GOES_ON, EngineError, LearnerError, LearnerLost, NotRecovered, PlanError, RayEnded
-from engine.recipes import Recovery
+from engine.errors import (
+    GOES_ON,
+    EngineError,
+    LearnerError,
+    LearnerLost,
+    LearnerPreempted,
+    NotRecovered,
+    PlanError,
+    RayEnded,
+)
 from engine.training.loop import Training
 from engine.training.result import Result
 from engine.training.run_record import RunRecord
@@ -29,10 +37,14 @@ def train_on(session: Session, record: RunRecord, until_step: int | None = None)
 
     Raises:
         LearnerLost, RayEnded: a process ended once too often, see `Recovery.max_failures`.
+        LearnerPreempted: a node was taken away once too often, see `Recovery.max_preemption_failures`.
+        DriverPreempted: the node of this process is being taken away.
         NotRecovered: the team could not be started again within `Recovery.wait_seconds`.
         LearnerError, RunError: as `Training.run`.
     """
-    budget = _Budget(session.plan.recovery)
+    settings = session.plan.recovery
+    failures = _Budget(settings.max_failures, "failure")
+    preemptions = _Budget(settings.max_preemption_failures, "preemption failure", of_all=True)
     # Who trains in this process loses its memory together with its learners.
     snapshots = Snapshots(
         session.plan.recovery.snapshot_every_steps,
@@ -40,13 +52,14 @@ def train_on(session: Session, record: RunRecord, until_step: int | None = None)
     )
     while True:
         training = Training(session, record, snapshots, until_step)
-        alone = _ComeBackAlone(training, snapshots, budget, record)
+        alone = _ComeBackAlone(training, snapshots, failures, record)
         if snapshots.are_wanted and not session.runtime.keep_for_losses(alone):
             record.folder.log("a learner that is lost does not come back alone here: the team is started again")
         try:
             return training.run()
         except (LearnerLost, RayEnded) as error:
             newest = max(training.saved, snapshots.step)
+            budget = preemptions if isinstance(error, LearnerPreempted) else failures
             cause = _without_remedy(error)
             if not alone.has_noted(error):
                 # Who stops a whole job may have stopped the learners, too.
@@ -67,6 +80,9 @@ class _ComeBackAlone:
         self._noted: list[LearnerLost] = []
 
     def may_come_back(self, lost: Sequence[LearnerLost], steps: int) -> bool:
+        if any(isinstance(error, LearnerPreempted) for error in lost):
+            # Its bundle may still be on the node that is taken away.
+            return False
         kept = max(self._training.saved, self._snapshots.step)
         if self._training.is_interrupted or not self._budget.allows(kept, self._record.reached):
             return False
@@ -91,10 +107,17 @@ class _ComeBackAlone:
 
 
 class _Budget:
-    """Counts failures between which training came no further than it had been."""
+    """Counts failures between which training came no further than it had been.
 
-    def __init__(self, settings: Recovery) -> None:
-        self._most, self._count, self._furthest = settings.max_failures, 0, -1
+    Args:
+        most: how many are recovered from; -1 for any number.
+        kind: of failure, in words; the field of the plan is named after it.
+        of_all: whether all are counted: before a node is taken away training always comes further.
+    """
+
+    def __init__(self, most: int, kind: str, of_all: bool = False) -> None:
+        self._most, self._kind, self._of_all = most, kind, of_all
+        self._count, self._furthest = 0, -1
 
     def allows(self, kept: int, reached: int) -> bool:
         """Return whether one more failure may be recovered from.
@@ -103,15 +126,16 @@ class _Budget:
             kept: step of the newest snapshot or checkpoint.
             reached: last step that was reported.
         """
-        if kept > self._furthest:
+        if kept > self._furthest and not self._of_all:
             self._count = 0
         self._furthest = max(self._furthest, kept, reached)
         self._count += 1
         return self._most < 0 or self._count <= self._most
 
     def describe(self) -> str:
-        most = "" if self._most < 0 else f" of at most {self._most}, plan.recovery.max_failures"
-        return f"failure {self._count}{most}"
+        field = f"plan.recovery.max_{self._kind.replace(' ', '_')}s"
+        most = "" if self._most < 0 else f" of at most {self._most}, {field}"
+        return f"{self._kind} {self._count}{most}"
 
 
 def _start(session: Session, record: RunRecord, cause: str) -> None:
@@ -125,6 +149,8 @@ def _start(session: Session, record: RunRecord, cause: str) -> None:
             why = _without_remedy(error)
             left = deadline - time.monotonic()
             if left < pause:
+                if isinstance(error, PlanError) and _start_on_less(session, record):
+                    return
                 raise NotRecovered(
                     f"{cause}; the team could not be started again within plan.recovery.wait_seconds={seconds:g}: "
                     f"{why} ({GOES_ON})"
@@ -132,6 +158,21 @@ def _start(session: Session, record: RunRecord, cause: str) -> None:
             record.say(f"the team cannot be started yet: {why}; tried again in {pause:g} s, for {left:.0f} s at most")
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def _start_on_less(session: Session, record: RunRecord) -> bool:
+    """Start the team on what is left of a cluster; returns whether it has started."""
+    reservations = session.reservations
+    reservations.less_will_do = True
+    try:
+        session.start()
+    except (PlanError, LearnerError, RayEnded):
+        return False
+    finally:
+        reservations.less_will_do = False
+    if reservations.describe():
+        record.say(f"the learners are laid over what is left: {reservations.describe()}")
+    return True
 
 
 def _without_remedy(error: EngineError) -> str:

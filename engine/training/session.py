@@ -10,7 +10,7 @@ from types import TracebackType
 from engine.data import Source, open_source
 from engine.methods import Team, method_of
 from engine.recipes import Plan, Recipe
-from engine.runtimes import Runtime, open_runtime
+from engine.runtimes import Reservations, Runtime, open_runtime
 from engine.timing import chosen_recipe
 from engine.training.foresight import network_check
 
@@ -30,6 +30,7 @@ class Session:
     Attributes:
         recipe: as given, until `choose_cuts`.
         source: of the images.
+        reservations: of its learners, however often they are started.
     """
 
     source: Source
@@ -43,6 +44,7 @@ class Session:
         check: bool = False,
     ) -> None:
         self.recipe, self.plan = recipe, plan
+        self.reservations = Reservations()
         self._progress, self._check = progress, check
         self._opened = contextlib.ExitStack()
         self._started = contextlib.ExitStack()
@@ -112,7 +114,12 @@ class Session:
         """
         self._started.close()
         self._runtime = open_runtime(
-            self.recipe, self.source.facts, self.team, self.source.steps_per_epoch(), self.plan
+            self.recipe,
+            self.source.facts,
+            self.team,
+            self.source.steps_per_epoch(),
+            self.plan,
+            self.reservations,
         )
         self._started.callback(self._runtime.close)
         return self._runtime

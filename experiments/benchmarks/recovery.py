@@ -4,9 +4,9 @@
 
 InfoPro with K segments of ResNet-32 trains on Ray through the object store, with made pictures of 32 x 32, 128 in a
 batch. The process of its middle learner is ended with SIGKILL soon after step 90, 40 steps after an epoch's
-checkpoint; snapshots are taken as often as they are by themselves. The three ways follow one another in every round, and a figure
-is the median of all rounds. Every run is compared with one in this process that nobody disturbs: other weights end the
-command.
+checkpoint; snapshots are taken as often as they are by themselves. The three ways follow one another in every round,
+and a figure is the median of all rounds. Every run is compared with one in this process that nobody disturbs: other
+weights end the command.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError, RayTaskError
 
-from engine.errors import LearnerError, PlanError, RayEnded
+from engine.errors import LearnerError, LearnerPreempted, PlanError, RayEnded
 from engine.runtimes.ray.culprits import Culprits
 from engine.runtimes.ray.failures import LostStep, as_engine_error, is_death, original_error
 
@@ -56,6 +56,20 @@ def test_other_ends() -> None:
     assert "its process died: " in str(as_engine_error(ActorUnavailableError("no answer", None), "s"))
 
 
+def test_the_death_of_a_node_that_was_draining_is_a_preemption() -> None:
+    died, told = ActorDiedError(), ActorDiedError()
+    told._preempted = True
+    for error, was_draining in ((died, True), (told, False), (NodeDiedError("gone"), True)):
+        found = as_engine_error(error, "segment1", 7, "signal SIGKILL", was_draining)
+        assert isinstance(found, LearnerPreempted)
+        assert str(found).startswith("learner segment1: ")
+    for error in (died, NodeDiedError("gone")):
+        assert not isinstance(as_engine_error(error, "segment1", 7), LearnerPreempted)
+    # Another node would have no more of it.
+    full = as_engine_error(OutOfMemoryError("full"), "segment1", 7, None, was_draining=True)
+    assert not isinstance(full, LearnerPreempted)
+
+
 def test_errors_of_the_engine_are_handed_on() -> None:
     for error in (LearnerError("segment0", "cause"), PlanError("no GPU")):
         assert as_engine_error(error, "segment1") is error
@@ -85,7 +99,7 @@ def test_errors_survive_the_way_between_processes() -> None:
 
 
 def test_a_ray_that_is_gone_is_named_and_not_the_learner_that_went_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    culprits = Culprits({}, {"segment0": {"pid": 7, "actor": "1"}}, {})
+    culprits = Culprits({}, {"segment0": {"pid": 7, "actor": "1"}}, {}, lambda _: False)
     # What came first is the word of a learner that had waited for the other.
     monkeypatch.setattr(culprits, "_check", lambda: [("segment0", ActorDiedError())])
     waited = LostStep("learner segment1: the link to segment0 ended, which had failed or died")

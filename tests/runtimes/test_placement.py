@@ -40,6 +40,7 @@ def recipe(tiny_recipe: Callable[..., Recipe]) -> Recipe:
         (4, TWO, 1.0, 0.5),
         # Not two thirds: no GPU has room for two of them.
         (3, TWO, 1.0, 0.5),
+        (3, [{"CPU": 8.0, "GPU": 2.0}], 1.0, 0.5),
         # Not three quarters: the second node has room for two of them only.
         (8, [{"CPU": 4.0}, {"CPU": 2.0}], 0.6666, 0.0),
         # The node without a GPU counts for nothing.
@@ -117,6 +118,13 @@ def test_strategies(strategy: Any, actors: int, nodes: Nodes, fits: bool, recipe
     else:
         with pytest.raises(PlanError, match="the plan does not fit"):
             choose_placement(plan, recipe, actors, nodes)
+
+
+def test_a_part_of_a_gpu_is_of_one_gpu(recipe: Recipe) -> None:
+    node = {"CPU": 8.0, "GPU": 2.0}
+    assert choose_placement(Plan(gpus_per_learner=0.6), recipe, 2, [node]).gpus == 0.6
+    with pytest.raises(PlanError, match="room for 2 such actors"):
+        choose_placement(Plan(gpus_per_learner=0.6), recipe, 3, [node])
 
 
 def test_bundles_are_fitted_node_by_node(recipe: Recipe) -> None:

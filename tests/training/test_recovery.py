@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 import engine
-from engine.errors import GOES_ON, LearnerLost, NotRecovered, PlanError, RayEnded
+from engine.errors import GOES_ON, DriverPreempted, LearnerLost, LearnerPreempted, NotRecovered, PlanError, RayEnded
 from engine.recipes import Plan, Recovery, apply_overrides, load_recipe, plan_from_dict, plan_to_dict
+from engine.runtimes import Reservations
+from engine.runtimes.ray.placement import Placement
 from engine.training import recovery
 from engine.training.faults import Faults
 
@@ -64,14 +66,17 @@ class Record:
         self.faults.append((cause, checkpoint))
 
 
-def session_of(settings: Recovery, *refusals: Exception) -> Any:
-    left = list(refusals)
+def session_of(settings: Recovery, *refusals: Exception, less: Placement | None = None) -> Any:
+    left, reservations = list(refusals), Reservations()
+    reservations.note(Placement(2, 1.0, 1.0, "PACK", 4))
 
     def start() -> None:
-        if left:
+        if reservations.less_will_do and less is not None:
+            reservations.note(less)
+        elif left:
             raise left.pop(0)
 
-    return SimpleNamespace(plan=Plan(recovery=settings), start=start, left=left)
+    return SimpleNamespace(plan=Plan(recovery=settings), start=start, left=left, reservations=reservations)
 
 
 DIED = LearnerLost("segment1", f"its process 7 died: signal SIGKILL ({GOES_ON})")
@@ -108,6 +113,31 @@ def test_it_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert clock.now <= 100
 
 
+def test_learners_are_laid_over_less_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, record = Clock(monkeypatch), Record()
+    Trainings(monkeypatch, (40, DIED), (60, "finished"))
+    session = session_of(Recovery(wait_seconds=5), *[PlanError("no room")] * 50, less=Placement(2, 1.0, 0.5, "PACK", 4))
+    result: Any = recovery.train_on(session, record)  # type: ignore[arg-type]
+    assert result == "finished"
+    # All the time that was asked for is given to the node that may come back.
+    assert clock.pauses == [1.0, 2.0]
+    assert record.said[-1] == (
+        "the learners are laid over what is left: 2 actors with 1 CPU and 0.5 GPU each, PACK, window 4, instead of "
+        "2 actors with 1 CPU and 1 GPU each, PACK, window 4"
+    )
+    assert not session.reservations.less_will_do
+
+
+def test_less_is_no_remedy_for_learners_that_do_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch)
+    Trainings(monkeypatch, (40, DIED))
+    refusals = [LearnerLost("segment0", "did not start")] * 50
+    with pytest.raises(NotRecovered, match="segment0: did not start"):
+        recovery.train_on(
+            session_of(Recovery(wait_seconds=5), *refusals, less=Placement(2, 1.0, 0.5, "PACK", 4)), Record()
+        )  # type: ignore[arg-type]
+
+
 def test_what_was_saved_between_two_failures_counts_as_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     record = Record()
     Trainings(monkeypatch, (10, DIED), (20, DIED), (20, DIED), (30, DIED), (30, DIED), (30, DIED))
@@ -126,6 +156,41 @@ def test_nothing_is_tried_where_the_user_says_so(
     with pytest.raises(type(error)) as caught:
         recovery.train_on(session_of(Recovery(max_failures=most)), record)  # type: ignore[arg-type]
     assert caught.value is error
+    assert not record.said
+
+
+DRAINS = LearnerPreempted("segment1", f"its node 10.0.0.3 is draining, and ends in 27 s ({GOES_ON})")
+
+
+def test_a_node_that_is_taken_away_counts_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = Record()
+    Trainings(monkeypatch, *[(10, DRAINS)] * 20, (10, DIED), (12, DRAINS), (12, "finished"))
+    record.reached = 10
+    recovery.train_on(session_of(Recovery(max_failures=1)), record)  # type: ignore[arg-type]
+    assert record.faults[0] == ("learner segment1: its node 10.0.0.3 is draining, and ends in 27 s", 10)
+    assert record.said[0].endswith(
+        "ends in 27 s; the team is started again, from the checkpoint of step 10 (preemption failure 1)"
+    )
+    assert record.said[-1].endswith("from the checkpoint of step 12 (preemption failure 21)")
+
+
+def test_preemptions_are_counted_whatever_was_done_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = Record()
+    Trainings(monkeypatch, (10, DRAINS), (20, DRAINS), (30, DRAINS))
+    with pytest.raises(LearnerPreempted):
+        recovery.train_on(session_of(Recovery(max_preemption_failures=2)), record)  # type: ignore[arg-type]
+    assert record.said[-1].endswith("(preemption failure 2 of at most 2, plan.recovery.max_preemption_failures)")
+    Trainings(monkeypatch, (10, DRAINS))
+    with pytest.raises(LearnerPreempted):
+        recovery.train_on(session_of(Recovery(max_preemption_failures=0)), record)  # type: ignore[arg-type]
+    assert len(record.said) == 2
+
+
+def test_the_end_of_the_own_node_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = Record()
+    Trainings(monkeypatch, (10, DriverPreempted("the node of the training itself is draining")))
+    with pytest.raises(DriverPreempted):
+        recovery.train_on(session_of(Recovery()), record)  # type: ignore[arg-type]
     assert not record.said
 
 

@@ -11,11 +11,12 @@ import psutil
 import ray
 
 from engine.checkpoints import LearnerState
-from engine.errors import LearnerError, LearnerLost
+from engine.errors import EngineError, LearnerError, LearnerLost
 from engine.runtimes.ray.actor import Builder
 from engine.runtimes.ray.bundles import Bundles
 from engine.runtimes.ray.cluster import disconnect
 from engine.runtimes.ray.culprits import CHECK_SECONDS, Culprits
+from engine.runtimes.ray.drains import Drains, drains_of
 from engine.runtimes.ray.placement import Placement
 from engine.runtimes.ray.private.current import current_private_ray
 from engine.runtimes.ray.processes import WatchedProcess
@@ -59,16 +60,19 @@ class LearnerActors:
         self._deadline = time.monotonic() + timeout
         self._owns_ray, self._stall_seconds = owns_ray, stall_seconds
         self._stalls: Stalls | None = None
+        self._drains: Drains | None = None
         self._bundles: Bundles | None = None
         self._handles: dict[str, Any] = {}
         self._watched: dict[str, WatchedProcess] = {}
         self._sent: dict[str, int] = {}
         self.places: dict[str, dict[str, Any]] = {}
         """Actor's id, process, node, the node's address, host, device, GPU and NCCL of each learner."""
-        self._culprits = Culprits(self._handles, self.places, self._watched)
+        self._culprits = Culprits(self._handles, self.places, self._watched, self._was_draining)
         try:
             self._bundles = Bundles(names, placement, timeout)
             self._build(names)
+            # What a trial of a search has reserved cannot be moved.
+            self._drains = drains_of(self.places) if self._bundles.are_own else None
         except BaseException:
             self.close()
             raise
@@ -110,7 +114,8 @@ class LearnerActors:
             first_calls: number of the call of each with which it begins; the next one where none is given.
 
         Raises:
-            LearnerError: there is no room for them in time, or one could not be built.
+            PlanError: the cluster has no room for them.
+            LearnerError: one was not built in time, or could not be.
         """
         for name in names:
             # One that Ray cannot reach may still live.
@@ -118,7 +123,9 @@ class LearnerActors:
                 ray.kill(self._handles[name])
             if name in self._watched:
                 self._watched.pop(name).close()
+        assert self._bundles is not None
         self._deadline = time.monotonic() + self._timeout
+        self._bundles.wait(self._timeout)
         self._build(names)
         self.restore(states)
         numbers = {name: first_calls.get(name, self._sent.get(name, 0)) for name in names}
@@ -179,6 +186,13 @@ class LearnerActors:
             return get_while_alive(reference, self._look)
         except ray.exceptions.RayError as error:
             raise self._culprits.blame(learner, error, ray_is_checked) from None
+
+    def _was_draining(self, learner: str) -> bool:
+        return self._drains is not None and self._drains.was_told_of(learner)
+
+    def notice(self) -> EngineError | None:
+        """As `Drains.notice`."""
+        return None if self._drains is None else self._drains.notice()
 
     def restore(self, states: Mapping[str, LearnerState]) -> None:
         """Give learners the states of a checkpoint."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,10 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from engine.errors import PlanError
 from engine.runtimes.ray.actor import OVERLAPPING, THREADS, WATCHING, Builder, LearnerActor
-from engine.runtimes.ray.placement import Placement
+from engine.runtimes.ray.cluster import node_resources
+from engine.runtimes.ray.placement import Placement, holds
+
+_SLICE_SECONDS = 1.0
 
 
 class Bundles:
@@ -24,7 +28,7 @@ class Bundles:
         timeout: seconds in which the cluster has to free it.
 
     Raises:
-        PlanError: the cluster did not.
+        PlanError: the cluster did not, or cannot any more.
     """
 
     def __init__(self, names: Sequence[str], placement: Placement, timeout: float) -> None:
@@ -35,14 +39,22 @@ class Bundles:
         self._owns_group = self._group is None
         if self._owns_group:
             self._group = placement_group([placement.bundle] * placement.actors, strategy=placement.strategy)
-        if not self._group.wait(timeout):
+        try:
+            self.wait(timeout)
+        except PlanError:
             self.close()
-            raise PlanError(
-                f"the cluster did not free {placement.describe()} within plan.start_timeout_seconds="
-                f"{timeout:g}: others are using it; wait, lower what the plan asks for, or add nodes"
-            )
+            raise
         first = self._group.bundle_count - placement.actors
         self._places = {name: first + index for index, name in enumerate(names)}
+
+    def wait(self, timeout: float) -> None:
+        """Wait until all are there: at first, or because one was lost with its node; raises PlanError as above."""
+        wait_for_group(self._group, self._placement, timeout)
+
+    @property
+    def are_own(self) -> bool:
+        """Whether they were reserved for this team alone, and are given back with it."""
+        return self._owns_group
 
     def create(self, name: str, builder: Builder) -> Any:
         """Create an actor in a learner's bundle, once it is free; returns its handle."""
@@ -61,3 +73,30 @@ class Bundles:
         if self._owns_group:
             with contextlib.suppress(ray.exceptions.RayError, ValueError):
                 remove_placement_group(self._group)
+
+
+def wait_for_group(group: Any, placement: Placement, timeout: float) -> None:
+    """Wait until a placement group is ready.
+
+    That a node is gone Ray may notice only now; for what no node has it would wait for ever.
+
+    Args:
+        group: Ray's placement group.
+        placement: what it holds.
+        timeout: seconds after which others are taken to use what is missing.
+
+    Raises:
+        PlanError: it is not ready in time, or the nodes that are alive cannot hold it.
+    """
+    deadline = time.monotonic() + timeout
+    while not group.wait(min(_SLICE_SECONDS, max(0.0, deadline - time.monotonic()))):
+        if not holds(placement, node_resources()):
+            raise PlanError(
+                f"a node was lost while {placement.describe()} were waited for, and the others have no room for them; "
+                "add nodes, or lower what the plan asks for"
+            )
+        if time.monotonic() >= deadline:
+            raise PlanError(
+                f"the cluster did not free {placement.describe()} within plan.start_timeout_seconds="
+                f"{timeout:g}: others are using it; wait, lower what the plan asks for, or add nodes"
+            )

@@ -15,6 +15,7 @@ from engine.machine import shared_memory
 from engine.reading import first_line
 from engine.recipes import Plan
 from engine.runtimes.ray.address import check_answers
+from engine.runtimes.ray.drains import draining_nodes
 from engine.runtimes.ray.placement import check_store_bytes, choose_store
 from engine.runtimes.ray.private.current import close_private_ray, open_private_ray
 from engine.runtimes.ray.private.folder import check_token_of_clusters
@@ -93,8 +94,9 @@ def connect(plan: Plan, needed_store_bytes: int, transport: Literal["direct", "o
 
 
 def node_resources() -> list[Mapping[str, float]]:
-    """Return what each node that is alive has in all."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    """Return what each node has in all that is alive and not about to be taken away."""
+    leaving = draining_nodes()
+    return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
 
 
 def smallest_store() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
@@ -23,6 +23,7 @@ class Culprits:
         handles: by learner.
         places: actor's id and process of each, as `LearnerActor.build` says.
         watched: their processes, of those on this machine.
+        was_draining: whether the node of a learner that is gone was being taken away by its cluster.
     """
 
     def __init__(
@@ -30,8 +31,9 @@ class Culprits:
         handles: Mapping[str, Any],
         places: Mapping[str, Mapping[str, Any]],
         watched: Mapping[str, WatchedProcess],
+        was_draining: Callable[[str], bool],
     ) -> None:
-        self._handles, self._places, self._watched = handles, places, watched
+        self._handles, self._places, self._watched, self._was_draining = handles, places, watched, was_draining
 
     def blame(self, learner: str, error: BaseException, ray_is_checked: bool = False) -> EngineError:
         """Return the error of the learner that is to blame, rather than of those that waited for it.
@@ -89,7 +91,8 @@ class Culprits:
     def _as_engine_error(self, learner: str, error: BaseException) -> EngineError:
         watched = self._watched.get(learner)
         ending = watched.ending() if watched is not None and is_death(error) else None
-        return as_engine_error(error, learner, self._places.get(learner, {}).get("pid"), ending)
+        was_draining = is_death(error) and self._was_draining(learner)
+        return as_engine_error(error, learner, self._places.get(learner, {}).get("pid"), ending, was_draining)
 
 
 def _error_of(reference: Any) -> BaseException | None:

@@ -6,7 +6,7 @@ import re
 
 import ray.exceptions
 
-from engine.errors import GOES_ON, EngineError, LearnerError, LearnerLost
+from engine.errors import GOES_ON, EngineError, LearnerError, LearnerLost, LearnerPreempted
 
 
 class LostStep(EngineError):
@@ -26,7 +26,11 @@ def is_death(error: BaseException) -> bool:
 
 
 def as_engine_error(
-    error: BaseException, learner: str, process_id: int | None = None, ending: str | None = None
+    error: BaseException,
+    learner: str,
+    process_id: int | None = None,
+    ending: str | None = None,
+    was_draining: bool = False,
 ) -> EngineError:
     """Return the error of the engine that says what happened to a learner.
 
@@ -35,6 +39,7 @@ def as_engine_error(
         learner: name of the learner that failed.
         process_id: its process, for the message.
         ending: how that process ended, where the machine could tell.
+        was_draining: whether there was notice of the end of its node.
     """
     if isinstance(error, EngineError):
         return error
@@ -48,9 +53,12 @@ def as_engine_error(
             text,
         )
     if isinstance(error, (ray.exceptions.ActorDiedError, ray.exceptions.ActorUnavailableError)):
+        if was_draining or error.preempted:
+            return LearnerPreempted(learner, f"{where} died with its node, which was draining ({GOES_ON})", text)
         return LearnerLost(learner, f"{where} died: {_cause_of_death(text, ending)} ({GOES_ON})", text)
     if isinstance(error, ray.exceptions.NodeDiedError):
-        return LearnerLost(learner, f"the node of {where} died ({GOES_ON})", text)
+        kind = LearnerPreempted if was_draining else LearnerLost
+        return kind(learner, f"the node of {where} died ({GOES_ON})", text)
     return LearnerError(learner, f"{type(error).__name__}: {text[:300]}", text)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import ray
+from ray.util.placement_group import get_current_placement_group
 
 from engine.data import Facts
 from engine.methods import Team
@@ -10,6 +13,7 @@ from engine.recipes import Plan, Recipe
 from engine.runtimes.ray.actors import LearnerActors, nodes_of
 from engine.runtimes.ray.blueprint import Blueprint
 from engine.runtimes.ray.cluster import connect, disconnect, node_resources, private_node, smallest_store
+from engine.runtimes.ray.fewer_devices import choose_placement_again
 from engine.runtimes.ray.history import history_bytes
 from engine.runtimes.ray.object_store import ObjectStoreRuntime
 from engine.runtimes.ray.placement import choose_placement, store_bytes_needed
@@ -17,12 +21,18 @@ from engine.runtimes.ray.replica_rendezvous import join_replicas
 from engine.runtimes.ray.stream import StreamRuntime
 from engine.runtimes.ray.transport import choose_transport, choose_way
 from engine.runtimes.replicated import replicas_of
+from engine.runtimes.reservations import Reservations
 
 
 def open_on_ray(
-    recipe: Recipe, facts: Facts, team: Team, steps_per_epoch: int, plan: Plan
+    recipe: Recipe,
+    facts: Facts,
+    team: Team,
+    steps_per_epoch: int,
+    plan: Plan,
+    reservations: Reservations | None = None,
 ) -> ObjectStoreRuntime | StreamRuntime:
-    """Start one actor for each learner.
+    """Start one actor for each learner; as `engine.runtimes.open_runtime`.
 
     Raises:
         PlanError: the cluster cannot hold the team; found before any actor starts.
@@ -36,7 +46,11 @@ def open_on_ray(
     expected = choose_transport(plan, nodes, on_gpus=False)
     owns_ray = connect(plan, store_bytes_needed(team, plan, expected.kind), expected.kind)
     try:
-        placement = choose_placement(plan, recipe, len(team.names), node_resources())
+        earlier = reservations or Reservations()
+        # This machine has what it had, and a trial of a search what it has reserved.
+        if one_node or get_current_placement_group() is not None:
+            earlier = replace(earlier, less_will_do=False)
+        placement = choose_placement_again(plan, recipe, len(team.names), node_resources(), earlier)
     except BaseException:
         if owns_ray:
             disconnect()
@@ -51,6 +65,8 @@ def open_on_ray(
             join_replicas(actors, replicas_of(team), placement.gpus)
         on_gpus = all(place["gpu"] for place in actors.places.values())
         transport = choose_transport(plan, len(nodes_of(actors)), on_gpus)
+        if reservations is not None:
+            reservations.note(placement)
         if transport.kind == "object_store":
             spare = smallest_store() - store_bytes_needed(team, plan)
             return ObjectStoreRuntime(actors, placement.window, transport.reason, history_bytes(team, plan, spare))

@@ -16,7 +16,7 @@ import ray
 
 from engine.checkpoints import LearnerState
 from engine.data import Batch
-from engine.errors import LearnerError, LearnerLost
+from engine.errors import EngineError, LearnerError, LearnerLost, PlanError
 from engine.phases import PHASES
 from engine.program import BATCH, SOURCE, Call, Program
 from engine.runtimes.ray.actors import LearnerActors
@@ -170,7 +170,7 @@ class ObjectStoreRuntime:
         try:
             self._actors.replace(lost, {name: states[name] for name in lost if states}, begin)
             begin |= self._actors.resume(set(self._actors) - set(lost))
-        except LearnerError as why:
+        except (LearnerError, PlanError) as why:
             # Whoever hears of it starts the team again.
             raise error from why
         self._methods.clear()
@@ -207,6 +207,10 @@ class ObjectStoreRuntime:
         """Wait for all steps in flight."""
         while self._in_flight:
             self._finish_oldest()
+
+    def notice(self) -> EngineError | None:
+        """As `LearnerActors.notice`."""
+        return self._actors.notice()
 
     def activity(self) -> float | None:
         """As `LearnerActors.activity`."""

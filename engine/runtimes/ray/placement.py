@@ -77,10 +77,14 @@ def choose_placement(plan: Plan, recipe: Recipe, actors: int, nodes: Sequence[Ma
     if cpus is None:
         cpus = _largest_share("CPU", {"GPU": gpus} if gpus else {}, strategy, actors, nodes)
     placement = Placement(actors, cpus, gpus, strategy, plan.steps_in_flight(actors))
-    rooms = [_room(node, placement.bundle) for node in nodes]
-    if not _fits(strategy, rooms, actors):
-        raise _does_not_fit(placement, rooms, nodes, _remedies(plan, recipe, placement, nodes))
+    if not holds(placement, nodes):
+        raise _does_not_fit(placement, nodes, _remedies(plan, recipe, placement, nodes))
     return placement
+
+
+def holds(placement: Placement, nodes: Sequence[Mapping[str, float]]) -> bool:
+    """Return whether nodes with these resources have room for all actors."""
+    return _fits(placement.strategy, [_room(node, placement.bundle) for node in nodes], placement.actors)
 
 
 def _largest_share(
@@ -95,8 +99,9 @@ def _largest_share(
         actors: number of actors.
         nodes: resources of each node.
     """
-    # Some node is divided without a rest; cut off after 4 digits, as Ray counts them.
-    shares = {int(node.get(name, 0.0) / parts * 10_000) / 10_000 for node in nodes for parts in range(1, actors + 1)}
+    # Some node, or a GPU, is divided without a rest; cut off after 4 digits, as Ray counts them.
+    wholes = [1.0] if name == "GPU" else [node.get(name, 0.0) for node in nodes]
+    shares = {int(whole / parts * 10_000) / 10_000 for whole in wholes for parts in range(1, actors + 1)}
     for share in sorted({1.0, *(share for share in shares if 0 < share < 1)}, reverse=True):
         if _fits(strategy, [_room(node, {**others, name: share}) for node in nodes], actors):
             return share
@@ -105,7 +110,14 @@ def _largest_share(
 
 def _room(node: Mapping[str, float], bundle: Mapping[str, float]) -> int:
     """Return how many bundles fit on a node."""
-    return min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in bundle.items())
+    return min(_parts(name, node.get(name, 0.0), amount) for name, amount in bundle.items())
+
+
+def _parts(name: str, there: float, amount: float) -> int:
+    if name == "GPU" and amount < 1:
+        # Ray takes a part of a GPU from one GPU: what is left of several adds up to nothing.
+        return int(there) * int(1 / amount + 1e-9)
+    return int(there / amount + 1e-9)
 
 
 def _fits(strategy: str, rooms: Sequence[int], actors: int) -> bool:
@@ -148,9 +160,8 @@ def _remedies(plan: Plan, recipe: Recipe, placement: Placement, nodes: Sequence[
     return [*remedies, "lower method.num_segments or the number of method.peers"]
 
 
-def _does_not_fit(
-    placement: Placement, rooms: Sequence[int], nodes: Sequence[Mapping[str, float]], remedies: Sequence[str]
-) -> PlanError:
+def _does_not_fit(placement: Placement, nodes: Sequence[Mapping[str, float]], remedies: Sequence[str]) -> PlanError:
+    rooms = [_room(node, placement.bundle) for node in nodes]
     there = "; ".join(
         f"node {index + 1}: {node.get('CPU', 0.0):g} CPU, {node.get('GPU', 0.0):g} GPU"
         for index, node in enumerate(nodes)

@@ -15,6 +15,7 @@ import ray
 
 from engine.checkpoints import LearnerState
 from engine.data import Batch
+from engine.errors import EngineError
 from engine.methods import Team
 from engine.program import Program
 from engine.recipes.plan import default_window
@@ -187,6 +188,10 @@ class StreamRuntime:
         self._hand_out()
         while self._in_flight:
             self._finish_oldest()
+
+    def notice(self) -> EngineError | None:
+        """As `LearnerActors.notice`."""
+        return self._actors.notice()
 
     def activity(self) -> float | None:
         """As `LearnerActors.activity`."""
