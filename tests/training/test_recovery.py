@@ -11,7 +11,7 @@ import pytest
 import engine
 from engine.errors import GOES_ON, DriverPreempted, LearnerLost, LearnerPreempted, NotRecovered, PlanError, RayEnded
 from engine.recipes import Plan, Recovery, apply_overrides, load_recipe, plan_from_dict, plan_to_dict
-from engine.runtimes import Reservations
+from engine.runtimes import Losses, Reservations
 from engine.runtimes.ray.placement import Placement
 from engine.training import recovery
 from engine.training.faults import Faults
@@ -65,6 +65,9 @@ class Record:
     def note_fault(self, cause: str, checkpoint: int) -> None:
         self.faults.append((cause, checkpoint))
 
+    def show_faults(self) -> None:
+        self.said.append(f"faults: {len(self.faults)}")
+
 
 def session_of(settings: Recovery, *refusals: Exception, less: Placement | None = None) -> Any:
     left, reservations = list(refusals), Reservations()
@@ -76,7 +79,16 @@ def session_of(settings: Recovery, *refusals: Exception, less: Placement | None 
         elif left:
             raise left.pop(0)
 
-    return SimpleNamespace(plan=Plan(recovery=settings), start=start, left=left, reservations=reservations)
+    kept_for: list[Losses] = []
+    runtime = SimpleNamespace(keep_for_losses=lambda losses: kept_for.append(losses) or True)
+    return SimpleNamespace(
+        plan=Plan(recovery=settings),
+        start=start,
+        left=left,
+        reservations=reservations,
+        runtime=runtime,
+        kept_for=kept_for,
+    )
 
 
 DIED = LearnerLost("segment1", f"its process 7 died: signal SIGKILL ({GOES_ON})")
@@ -237,3 +249,58 @@ def test_the_fields(tmp_path: Path) -> None:
         apply_overrides(recipe, Plan(), ["plan.recovery.max_failure=1"])
     with pytest.raises(engine.RecipeError, match=r"plan\.recovery\.max_failures: found -2"):
         apply_overrides(recipe, Plan(), ["plan.recovery.max_failures=-2"])
+
+
+class Lonely:
+    """Stands for a training in which the runtime brings learners back alone, as far as it may."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, session: Any, losses: Any) -> None:
+        self.session, self.losses = session, list(losses)
+        self.is_interrupted, self.saved = False, 40
+        monkeypatch.setattr(recovery, "Training", lambda *_: self)
+
+    def run(self) -> Any:
+        while self.losses:
+            lost, comes_back = self.losses.pop(0)
+            if not self.session.kept_for[-1].may_come_back([lost], 3) or not comes_back:
+                raise lost
+            self.session.kept_for[-1].are_back()
+        return "finished"
+
+
+def test_a_learner_that_comes_back_alone_counts_as_one_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch)
+    record: Any = Record()
+    record.reached = 50
+    settled: list[int] = []
+    noted = record.faults
+    record.note_fault = lambda cause, step: noted.append((cause, step))
+    record.faults = SimpleNamespace(settle=lambda: settled.append(len(noted)))
+    record.show_faults = lambda: None
+    session = session_of(Recovery(max_failures=2))
+    Lonely(monkeypatch, session, [(DIED, True), (DIED, False), (DIED, True)])
+    with pytest.raises(LearnerLost):
+        recovery.train_on(session, record)
+    cause = "learner segment1: its process 7 died: signal SIGKILL"
+    # The second could not come back, so the team was started again: no further fault, and no further failure.
+    assert noted == [(cause, 47), (cause, 47)]
+    assert settled == [1]
+    assert record.said == [
+        f"{cause}; it alone is started again, 3 steps behind, while the others wait "
+        "(failure 1 of at most 2, plan.recovery.max_failures)",
+        f"{cause}; it alone is started again, 3 steps behind, while the others wait "
+        "(failure 2 of at most 2, plan.recovery.max_failures)",
+        f"{cause}; the team is started again, from the checkpoint of step 40 "
+        "(failure 2 of at most 2, plan.recovery.max_failures)",
+    ]
+
+
+@pytest.mark.parametrize("why", ["interrupted", "taken away"])
+def test_nobody_comes_back_alone(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    record: Any = Record()
+    session = session_of(Recovery(max_preemption_failures=0))
+    lost = DIED if why == "interrupted" else LearnerPreempted("segment1", "its node is draining")
+    Lonely(monkeypatch, session, [(lost, True)]).is_interrupted = why == "interrupted"
+    with pytest.raises(LearnerLost):
+        recovery.train_on(session, record)
+    assert (record.said, record.faults) == ([], [])
