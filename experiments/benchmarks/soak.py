@@ -29,7 +29,7 @@ from typing import Any
 import psutil
 
 from experiments.faults.fault import FIELDS, GCS, KILL, LEARNERS, PAUSE, STOP, Case
-from experiments.faults.inside import EVENTS
+from experiments.faults.inside import happened
 from experiments.faults.leftovers import SHARED_MEMORY, Leftovers
 from experiments.faults.training import environment, temporary_folder
 
@@ -137,8 +137,7 @@ class Soak:
         if victim == GCS:
             children = psutil.Process(self._process.pid).children(recursive=True)
             return next((child.pid for child in children if child.name() == GCS), None)
-        events = (self._folder / EVENTS).read_text().splitlines() if (self._folder / EVENTS).exists() else []
-        builds = [each for each in map(json.loads, events) if each["what"] == "build" and each["name"] == victim]
+        builds = [each for each in happened(self._folder, "build") if each["name"] == victim]
         return builds[-1]["pid"] if builds else None
 
     def end(self) -> dict[str, Any]:

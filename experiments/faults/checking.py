@@ -137,8 +137,9 @@ def _is_seen(trained: Trained, number: int, fault: Fault, learners: set[tuple[st
     if fault.victim == DRIVER:
         return _command_of(trained, number).code == -9
     if fault.victim in (RAYLET, GCS):
-        # A training that comes to its end without asking it for anything any more need not see it.
-        return fault.victim in ray or _command_of(trained, number).code == 0
+        # A training whose team comes to its end without asking Ray for anything that it then lacks need not see it.
+        came, command = trained.came[number]["time"], _command_of(trained, number)
+        return fault.victim in ray or (command.code == 0 and not any(came < start for start in trained.starts))
     return bool({(fault.victim, trained.came[number]["pid"]), (fault.victim, 0)} & learners)
 
 

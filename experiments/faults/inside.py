@@ -51,11 +51,8 @@ class Here:
             file.write(line + "\n")
 
     def happened(self, what: str) -> list[dict[str, Any]]:
-        """Return what has happened of a kind, in its order."""
-        with contextlib.suppress(FileNotFoundError):
-            lines = (self.folder / EVENTS).read_text().splitlines()
-            return [event for event in map(json.loads, lines) if event["what"] == what]
-        return []
+        """Return what has happened in the training of a kind, in its order."""
+        return happened(self.folder, what)
 
     def reach(self, phase: str, step: int | None = None, path: Path | None = None) -> None:
         """Let happen what is to happen in a phase that this process has come to.
@@ -109,6 +106,13 @@ class Here:
         if victim in (self.name, faults.DISK, *faults.FILES):
             return os.getpid()
         return next((event["pid"] for event in reversed(self.happened("build")) if event["name"] == victim), None)
+
+
+def happened(folder: Path, what: str) -> list[dict[str, Any]]:
+    """Return what has been noted in a folder of a kind, in its order."""
+    with contextlib.suppress(FileNotFoundError):
+        return [event for event in map(json.loads, (folder / EVENTS).read_text().splitlines()) if event["what"] == what]
+    return []
 
 
 def damage(checkpoint: Path, file: str, kind: str) -> Path:

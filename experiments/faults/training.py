@@ -18,7 +18,7 @@ from typing import Any
 
 import experiments
 from experiments.faults.fault import PAUSE, Case
-from experiments.faults.inside import VARIABLE
+from experiments.faults.inside import VARIABLE, happened
 from experiments.faults.leftovers import Leftovers
 
 _PAUSE_SECONDS = 0.05
@@ -60,6 +60,7 @@ class Trained:
         log: what log.txt holds.
         said: what all commands have said to standard error.
         reported: when each step was reported for the last time, as `time.time`.
+        starts: when teams were started.
     """
 
     case: Case
@@ -69,6 +70,7 @@ class Trained:
     log: str
     said: str
     reported: dict[int, float] = field(default_factory=dict)
+    starts: list[float] = field(default_factory=list)
 
 
 def environment(folder: Path, temporary: Path) -> dict[str, str]:
@@ -127,6 +129,7 @@ def train_with_faults(case: Case, folder: Path, bound_seconds: float) -> Trained
         log.read_text() if log.exists() else "",
         (folder / "errors.txt").read_text(),
         _reported(run_dir / "metrics.jsonl"),
+        [event["time"] for event in happened(folder, "start")],
     )
 
 
