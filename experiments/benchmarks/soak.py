@@ -113,7 +113,7 @@ class Soak:
             self._leftovers.look()
             self.samples.append((now, sample(driver, self._temporary)))
             if now >= next_fault and (what := self._hit(WAYS[len(self.faults) % len(WAYS)])) is not None:
-                next_fault += every
+                next_fault = now + every
                 self.faults.append(what)
                 tell(f"{now:6.0f} s: {what}; {', '.join(f'{value:,.0f}' for value in self.samples[-1][1])}")
             time.sleep(_SAMPLE_SECONDS)
