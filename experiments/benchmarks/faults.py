@@ -15,7 +15,9 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--bound", type=float, default=600.0, help="seconds after which a command counts as hanging")
     arguments = parser.parse_args()
+    # The commands that it starts end with it, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     out = arguments.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     known = read(out / _TRAININGS, arguments.seed)

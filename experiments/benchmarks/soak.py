@@ -179,6 +179,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet")
     arguments = parser.parse_args()
+    # The commands that it starts end with it, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     out = arguments.out.resolve()
     with temporary_folder() as temporary:
         soak = Soak(out, temporary, arguments.seed)

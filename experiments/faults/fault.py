@@ -141,6 +141,10 @@ def draw_case(seed: int, index: int) -> Case:
             faults.append(_while_built(draw, draw.choice(LEARNERS[recipe]), BUILDING))
             continue
         faults += _draw_faults(draw, recipe, step)
+    bad = next((fault for fault in faults if fault.victim == DISK), None)
+    # A disk that takes nothing keeps other faults from the moments in which a checkpoint is written.
+    if bad is not None:
+        faults = [each for each in faults if each.phase != CHECKPOINT or each.step < bad.step or each is bad]
     starts_again = [fault for fault in faults if fault.kind in (KILL, STOP) and fault.victim in LEARNERS[recipe]]
     if starts_again and draw.random() < 0.25:
         faults.append(_while_built(draw, starts_again[0].victim, RECOVERING))
