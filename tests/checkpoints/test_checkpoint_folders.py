@@ -181,6 +181,25 @@ def test_a_damaged_one_is_skipped_and_named(damage: str, tmp_path: Path) -> None
     assert reason in skipped[0]
 
 
+def test_no_flipped_bit_of_a_manifest_changes_what_is_read(tmp_path: Path) -> None:
+    """Nothing vouches for it, but whatever it says wrongly, the files do not match."""
+    manifest = _save(tmp_path, 4, 8) / "MANIFEST.json"
+    whole, expected, skips = manifest.read_bytes(), _states(8), 0
+    for place in range(len(whole)):
+        for bit in (0, 4):
+            manifest.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+            found, skipped = newest_checkpoint(tmp_path)
+            assert found is not None
+            skips += len(skipped)
+            if skipped:
+                assert found.step == 4 and skipped[0].startswith(f"{manifest.parent}: damaged, skipped: ")
+                continue
+            assert found.step == 8
+            for name, state in expected.items():
+                assert all(found.states[name].tensors[key].equal(value) for key, value in state.tensors.items())
+    assert skips > len(whole)
+
+
 def test_with_none_left_the_damaged_ones_are_named(tmp_path: Path) -> None:
     for path in (_save(tmp_path, 4), _save(tmp_path, 8)):
         _truncate(path / "state.json")

@@ -1,0 +1,143 @@
+"""Does a training into which real faults are put end with the weights of one without, and leave nothing?
+
+Signals go to real processes at exact moments, see `experiments/faults`. `python -m experiments.benchmarks.faults` draws
+hundreds of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.faults import fault as faults
+from experiments.faults.checking import HUNG, LEFT_OVER, LOST, REFUSED, RIGHT, check
+from experiments.faults.fault import Case, disk_fault, draw_case, file_fault, learner_fault, process_fault
+from experiments.faults.training import Ended, Trained, train_with_faults, undisturbed_weights
+
+# A limit after which a command counts as hanging.
+BOUND_SECONDS = 400.0
+
+CASES = {
+    "two at once, in the midst of a message": Case(
+        "infopro_digits",
+        "direct",
+        (
+            learner_fault("segment0", faults.KILL, faults.SENDING, 47),
+            learner_fault("segment1", faults.KILL, faults.BEFORE_TAKING, 47),
+        ),
+    ),
+    "a pause, and one without end": Case(
+        "infopro_digits",
+        "object_store",
+        (
+            learner_fault("segment0", faults.PAUSE, faults.AFTER_FORWARD, 33),
+            learner_fault("segment1", faults.STOP, faults.BETWEEN, 77),
+        ),
+    ),
+    "again while it recovers": Case(
+        "infopro_digits",
+        "direct",
+        (
+            learner_fault("segment1", faults.KILL, faults.AFTER_UPDATE, 55),
+            learner_fault("segment1", faults.KILL, faults.RECOVERING, 0),
+        ),
+    ),
+    "the driver, half of a checkpoint written, and one that is cut off": Case(
+        "infopro_digits",
+        "object_store",
+        (process_fault(faults.DRIVER, faults.KILL, faults.CHECKPOINT, 50), file_fault("state.json", faults.CUT, 90)),
+    ),
+    "the GCS, and a learner in the last step": Case(
+        "infopro_digits",
+        "direct",
+        (
+            process_fault(faults.GCS, faults.KILL, faults.SUBMITTING, 40),
+            learner_fault("segment1", faults.KILL, faults.AFTER_UPDATE, faults.STEPS),
+        ),
+    ),
+    "a full disk, and a learner in an evaluation": Case(
+        "infopro_digits",
+        "object_store",
+        (disk_fault(faults.FULL, 20), learner_fault("segment0", faults.KILL, faults.EVALUATION, 80)),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("undisturbed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_a_training_with_faults(name: str, tmp_path: Path, undisturbed: Path) -> None:
+    trained = train_with_faults(CASES[name], tmp_path / "training", BOUND_SECONDS)
+    checked = check(trained, undisturbed_weights(CASES[name], undisturbed))
+    assert checked.problems == []
+    assert set(checked.outcomes) == {RIGHT}
+
+
+def test_a_seed_gives_the_same_faults_again() -> None:
+    drawn = [draw_case(7, index) for index in range(200)]
+    assert drawn == [draw_case(7, index) for index in range(200)]
+    assert drawn[:50] != [draw_case(8, index) for index in range(50)]
+    every = [fault for case in drawn for fault in case.faults]
+    assert {fault.kind for fault in every} == set(faults.KINDS)
+    assert {fault.victim for fault in every} >= {faults.DRIVER, faults.RAYLET, faults.GCS, faults.DISK, *faults.FILES}
+    assert {fault.phase for fault in every} >= {*faults.OF_STEPS, faults.SENDING, faults.EVALUATION, faults.RECOVERING}
+    again = json.loads(json.dumps(drawn[0].to_json()))
+    assert tuple(faults.Fault(**each) for each in again["faults"]) == drawn[0].faults
+
+
+KILLED = learner_fault("segment1", faults.KILL, faults.AFTER_FORWARD, 5)
+SEEN = "learner segment1: its process 12 died: signal SIGKILL; the team is started again\n"
+RIGHT_ONE = Trained(
+    Case("infopro_digits", "direct", (KILLED,)),
+    [Ended(0.0, 90.0, 0, "", False, [])],
+    {0: {"number": 0, "time": 20.0, "pid": 12, "starts": 1}},
+    {"weights_sha256": "abc"},
+    SEEN,
+    "",
+    {4: 19.0, 5: 32.5},
+)
+
+
+def _with_command(**changes: Any) -> Callable[[], Trained]:
+    command = dataclasses.replace(RIGHT_ONE.commands[0], **changes)
+    return lambda: dataclasses.replace(RIGHT_ONE, commands=[command])
+
+
+@pytest.mark.parametrize(
+    ("change", "outcome", "problem"),
+    [
+        (lambda: RIGHT_ONE, RIGHT, None),
+        (lambda: dataclasses.replace(RIGHT_ONE, summary={"weights_sha256": "abd"}), LOST, "other weights"),
+        (lambda: dataclasses.replace(RIGHT_ONE, log=""), LOST, "not seen: SIGKILL of segment1"),
+        (lambda: dataclasses.replace(RIGHT_ONE, log=SEEN + SEEN.replace("12", "13")), LOST, "seen, but did not come"),
+        (_with_command(left=["process 4 raylet"]), LEFT_OVER, "left over: process 4 raylet"),
+        (_with_command(code=None), HUNG, "a command hung for 90 s"),
+        (_with_command(code=1), LOST, "a command ended by itself: 1"),
+        (_with_command(bug=True), LOST, "a traceback"),
+        (
+            lambda: dataclasses.replace(
+                RIGHT_ONE,
+                commands=[
+                    Ended(0.0, 30.0, 3, "local-learning: error: learner segment1: its process died", False, []),
+                    Ended(30.0, 90.0, 0, "", False, []),
+                ],
+            ),
+            REFUSED,
+            None,
+        ),
+    ],
+)
+def test_what_is_wrong_is_found(change: Callable[[], Trained], outcome: str, problem: str | None) -> None:
+    checked = check(change(), "abc")
+    assert checked.outcomes == [outcome]
+    assert any(line.startswith(problem) for line in checked.problems) if problem else checked.problems == []
+    assert checked.seconds_lost == [12.5]
