@@ -153,7 +153,8 @@ class ObjectStoreRuntime:
         Raises:
             LearnerLost: that cannot be done, or is not wanted.
         """
-        history, losses = self._history, self._losses
+        # Until it is done, and for ever where it fails: then the team is given up.
+        history, losses, self._losses = self._history, self._losses, None
         states = history.states if history is not None else None
         if history is None or losses is None or states is None:
             raise error
@@ -178,6 +179,7 @@ class ObjectStoreRuntime:
         for asked in again:
             asked.ask()
         self._wait_for_what_was_done(again)
+        self._losses = losses
         losses.are_back()
 
     def _wait_for_what_was_done(self, again: Sequence[Asked]) -> None:
