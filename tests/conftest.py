@@ -24,6 +24,12 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 _scratch = tempfile.TemporaryDirectory(prefix="local_learning_tests_", ignore_cleanup_errors=True)
 os.environ["LOCAL_LEARNING_CACHE"] = str(Path(_scratch.name) / "cache")
+# Every Ray of a test demands a token: one that a test starts as a cluster, and the engine joins none without.
+os.environ["RAY_AUTH_MODE"] = "token"
+os.environ["RAY_AUTH_TOKEN_PATH"] = str(Path(_scratch.name) / "token")
+os.environ.pop("RAY_AUTH_TOKEN", None)
+Path(os.environ["RAY_AUTH_TOKEN_PATH"]).write_text("0123456789abcdef" * 4)
+Path(os.environ["RAY_AUTH_TOKEN_PATH"]).chmod(0o600)
 os.environ.setdefault("MPLCONFIGDIR", str(Path(_scratch.name) / "matplotlib"))
 
 # Ray's workers import nothing from the current folder: what a test sends them is found in this way.

@@ -17,18 +17,21 @@ _SETTINGS_FRAME = 4
 _REMEDY = "start a Ray with `ray start --head` or `ray up cluster.yaml`, or leave plan.address out for a private Ray"
 
 
-def check_answers(address: str) -> None:
+def check_answers(address: str) -> str | None:
     """Refuse an address at which nothing answers, or something that is no Ray.
 
     Args:
         address: ``auto``, or HOST:PORT of a cluster's head.
+
+    Returns:
+        HOST:PORT of the head that answers; None where only Ray itself knows it.
 
     Raises:
         PlanError: says what is there.
     """
     found = _found_by_ray() if address == "auto" else address
     if found is None:
-        return
+        return None
     host, _, port = found.rpartition(":")
     if "://" in found or not host or not port.isdigit() or not 0 < int(port) < 2**16:
         raise PlanError(
@@ -45,10 +48,11 @@ def check_answers(address: str) -> None:
     with connection:
         # With TLS nothing is said before both sides have shown who they are.
         if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
-            return
+            return found
         what = _what_it_says(connection)
     if what is not None:
         raise PlanError(f"plan.address={address}{which}: {what}{private}; {_REMEDY}")
+    return found
 
 
 def _what_it_says(connection: socket.socket) -> str | None:

@@ -20,6 +20,7 @@ from engine.runtimes.ray.placement import check_store_bytes, choose_store
 from engine.runtimes.ray.private.current import close_private_ray, open_private_ray
 from engine.runtimes.ray.private.folder import check_token_of_clusters
 from engine.runtimes.ray.private.surroundings import connecting, keep_output_clean, safe_job
+from engine.runtimes.ray.tokens import use_token
 
 
 def private_node() -> dict[str, float]:
@@ -63,7 +64,7 @@ def connect(plan: Plan, needed_store_bytes: int, transport: Literal["direct", "o
         whether this process was connected, and has to be disconnected by the caller, with `disconnect`.
 
     Raises:
-        PlanError: the cluster cannot be reached, or the object store is too small.
+        PlanError: the cluster cannot be reached or demands no token, or the object store is too small.
     """
     if ray.is_initialized():
         check_store_bytes(needed_store_bytes, smallest_store())
@@ -74,8 +75,9 @@ def connect(plan: Plan, needed_store_bytes: int, transport: Literal["direct", "o
             logging.getLogger(__name__).warning(store.caution)
         start_private_ray(store.bytes, on_disk=store.on_disk)
         return True
-    check_answers(plan.address)
+    found = check_answers(plan.address)
     check_token_of_clusters()
+    use_token(plan.address, found)
     keep_output_clean()
     try:
         with connecting(on_loopback=False):
