@@ -18,7 +18,7 @@ from engine.training.folder import Resume, RunFolder, choose_folder, with_stored
 from engine.training.holding import refuse_held
 from engine.training.mirror import open_mirror
 from engine.training.preview import check_batches
-from engine.training.recovery import train_on
+from engine.training.recovery import start_at_first, train_on
 from engine.training.result import Result
 from engine.training.run_record import RunRecord
 from engine.training.session import Session
@@ -73,16 +73,16 @@ def train(
         source = session.source
         check_batches(recipe, source.facts)
         try:
-            lines_of_cuts = session.choose_cuts(console.message)
+            told = session.choose_cuts(console.message)
             recipe = session.recipe
-            session.start()
+            told += start_at_first(session, console.message)
         except LearnerError as error:
             # There is no run folder yet whose log could keep them.
             console.message(error.details)
             raise
         folder = RunFolder(folder_path, recipe, plan, describe_environment())
         opened.callback(folder.close)
-        for line in lines_of_cuts:
+        for line in told:
             folder.log(line)
         folder.write_json("data.json", source.inventory.to_json())
         for line in source.inventory.lines() if is_shown else ():

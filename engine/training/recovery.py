@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from engine.errors import (
     GOES_ON,
@@ -70,6 +70,35 @@ def train_on(session: Session, record: RunRecord, until_step: int | None = None)
             whence = f"the {kind} of step {newest:,}" if newest else "the first step"
             record.say(f"{cause}; the team is started again, from {whence} ({budget.describe()})")
             _start(session, record, cause)
+
+
+def start_at_first(session: Session, tell: Callable[[str], None]) -> list[str]:
+    """Start a session's learners for the first time, again where a process of theirs or of Ray ends meanwhile.
+
+    Args:
+        session: whose images are open.
+        tell: told of what has failed and is tried again.
+
+    Returns:
+        what was told, for a log that does not exist yet.
+
+    Raises:
+        LearnerLost, RayEnded: it has failed once too often, see `Recovery.max_failures`.
+        RecipeError, PlanError, LearnerError: as `Session.start`; trying again would not help.
+    """
+    failures, pause = _Budget(session.plan.recovery.max_failures, "failure"), _FIRST_PAUSE_SECONDS
+    told: list[str] = []
+    while True:
+        try:
+            session.start()
+            return told
+        except (LearnerLost, RayEnded) as error:
+            if not failures.allows(0, 0):
+                raise
+            told.append(f"{_without_remedy(error)}; the team is started again in {pause:g} s ({failures.describe()})")
+            tell(told[-1])
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
 class _ComeBackAlone:

@@ -2,7 +2,7 @@
 
     python -m experiments.benchmarks.recovery [--segments 2 4 8] [--rounds 3]
 
-InfoPro with K segments of ResNet-32 trains on Ray through the object store, with made pictures of 32 x 32, 128 in a
+InfoPro with K segments of ResNet-32 trains on Ray through the object store, with made pictures of 32 x 32, 32 in a
 batch. The process of its middle learner is ended with SIGKILL soon after step 90, 40 steps after an epoch's
 checkpoint; snapshots are taken as often as they are by themselves. The three ways follow one another in every round,
 and a figure is the median of all rounds. Every run is compared with one in this process that nobody disturbs: other
@@ -81,8 +81,8 @@ def recipe_of(segments: int) -> Recipe:
     """Return InfoPro of a small ResNet on made pictures of the size of CIFAR-10's: three epochs of 50 steps."""
     recipe = engine.load_recipe("infopro_cifar10_resnet32")
     words = [
-        *("data.name=synthetic", "data.num_classes=10", "data.batch_size=128"),
-        *(f"data.synthetic_images={128 * STEPS_PER_EPOCH}", "numerics.threads=1"),
+        *("data.name=synthetic", "data.num_classes=10", "data.batch_size=32"),
+        *(f"data.synthetic_images={32 * STEPS_PER_EPOCH}", "numerics.threads=1"),
         *(f"method.num_segments={segments}", "epochs=3", "backbone.name=resnet32"),
     ]
     changed, _ = engine.apply_overrides(recipe, engine.Plan(), words)

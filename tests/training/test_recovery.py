@@ -110,6 +110,29 @@ def test_it_is_tried_again_with_growing_pauses_until_what_was_lost_is_back(monke
     assert record.said[1] == f"the team cannot be started yet: {busy}; tried again in 1 s, for 600 s at most"
 
 
+def test_the_first_start_is_tried_again_where_a_process_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, heard = Clock(monkeypatch), list[str]()
+    gone = RayEnded("Ray's gcs_server ended with signal SIGKILL")
+    session = session_of(Recovery(max_failures=2), DIED, gone)
+    assert recovery.start_at_first(session, heard.append) == heard
+    assert (session.left, clock.pauses) == ([], [1.0, 2.0])
+    assert heard == [
+        "learner segment1: its process 7 died: signal SIGKILL; the team is started again in 1 s "
+        "(failure 1 of at most 2, plan.recovery.max_failures)",
+        "the private Ray is gone: Ray's gcs_server ended with signal SIGKILL; the team is started again in 2 s "
+        "(failure 2 of at most 2, plan.recovery.max_failures)",
+    ]
+
+
+@pytest.mark.parametrize(("most", "error"), [(0, DIED), (2, PlanError("the plan does not fit")), (1, DIED)])
+def test_the_first_start_is_given_up(monkeypatch: pytest.MonkeyPatch, most: int, error: Exception) -> None:
+    Clock(monkeypatch)
+    session = session_of(Recovery(max_failures=most), error, error, error)
+    with pytest.raises(type(error)):
+        recovery.start_at_first(session, lambda _: None)
+    assert len(session.left) == (1 if most == 1 else 2)
+
+
 def test_it_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, record = Clock(monkeypatch), Record()
     Trainings(monkeypatch, (0, RayEnded("Ray's raylet ended with signal SIGKILL")))

@@ -83,9 +83,12 @@ class LearnerActors:
         for name in names:
             self._handles[name] = self._bundles.create(name, self._builder)
         places = {name: self._handles[name].build.remote() for name in names}
-        _, late = ray.wait(
-            list(places.values()), num_returns=len(places), timeout=max(0.0, self._deadline - time.monotonic())
-        )
+        late = list(places.values())
+        while late and (left := self._deadline - time.monotonic()) > 0.0:
+            with waiting_for_ray():
+                _, late = ray.wait(late, num_returns=len(late), timeout=min(SLICE_SECONDS, left))
+            # A private Ray that is dead starts no actor any more, and does not say so.
+            check_alive()
         for name, reference in places.items():
             if reference in late:
                 raise LearnerError(

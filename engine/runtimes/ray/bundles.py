@@ -15,6 +15,7 @@ from engine.errors import PlanError
 from engine.runtimes.ray.actor import OVERLAPPING, THREADS, WATCHING, Builder, LearnerActor
 from engine.runtimes.ray.cluster import node_resources
 from engine.runtimes.ray.placement import Placement, holds
+from engine.runtimes.ray.waiting import check_alive
 
 _SLICE_SECONDS = 1.0
 
@@ -86,10 +87,12 @@ def wait_for_group(group: Any, placement: Placement, timeout: float) -> None:
         timeout: seconds after which others are taken to use what is missing.
 
     Raises:
+        RayEnded: the private Ray has ended meanwhile.
         PlanError: it is not ready in time, or the nodes that are alive cannot hold it.
     """
     deadline = time.monotonic() + timeout
     while not group.wait(min(_SLICE_SECONDS, max(0.0, deadline - time.monotonic()))):
+        check_alive()
         if not holds(placement, node_resources()):
             raise PlanError(
                 f"a node was lost while {placement.describe()} were waited for, and the others have no room for them; "
