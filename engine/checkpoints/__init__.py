@@ -8,10 +8,11 @@ from engine.checkpoints.folders import (
     require_checkpoint,
     save_checkpoint,
 )
-from engine.checkpoints.state import LearnerState, pack_state, unpack_state
+from engine.checkpoints.state import KNOWLEDGE_FOLLOWS, LearnerState, pack_state, unpack_state
 
 __all__ = [
     "CHECKPOINT_VERSION",
+    "KNOWLEDGE_FOLLOWS",
     "Checkpoint",
     "LearnerState",
     "newest_checkpoint",

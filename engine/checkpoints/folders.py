@@ -28,7 +28,7 @@ from engine.backbones.safetensors_files import parse_tensors
 from engine.checkpoints.agreement import DOCUMENT, STATE, check_facts, check_files, check_state
 from engine.checkpoints.knowledge_files import read_pieces, write_pieces
 from engine.checkpoints.manifests import MANIFEST, Manifest, entry_of, read_listed, read_manifest
-from engine.checkpoints.state import LearnerState
+from engine.checkpoints.state import KNOWLEDGE_FOLLOWS, LearnerState
 from engine.errors import RunError
 from engine.reading import checked, naming, parse_json, read_json, without_version
 
@@ -84,7 +84,7 @@ def save_checkpoint(
         manifest: Manifest = {name: entry_of(content) for name, content in contents.items()}
         for name, state in states.items():
             if state.knowledge:
-                follows = state.extra["knowledge_follows"]
+                follows = state.extra[KNOWLEDGE_FOLLOWS]
                 before = folder / f"step-{follows:06d}" if follows is not None else None
                 manifest |= write_pieces(aside, before, name, step, state.knowledge)
         write_synced(aside / MANIFEST, json.dumps(manifest, indent=2).encode())
@@ -190,7 +190,7 @@ def _read(path: Path, learners: Collection[str] | None) -> Checkpoint:
     states = {}
     for name, extra in extras.items():
         # It says how the pieces on the disk hang together, which have been put together here.
-        extra.pop("knowledge_follows", None)
+        extra.pop(KNOWLEDGE_FOLLOWS, None)
         file = f"{name}.safetensors"
         tensors = parse_tensors(contents.pop(file), file, RunError)
         # Checkpoints of before the tensors were counted do not say how many there are.

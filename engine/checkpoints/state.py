@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from engine.errors import RunError
 from engine.reading import first_line
 
+KNOWLEDGE_FOLLOWS = "knowledge_follows"
+"""In a state's `extra`: the step of the state whose knowledge a knowledge store has changed since; None: all of it."""
+
 
 @dataclass
 class LearnerState:

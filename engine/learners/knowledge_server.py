@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.checkpoints import LearnerState
+from engine.checkpoints import KNOWLEDGE_FOLLOWS, LearnerState
 from engine.data import Batch
 from engine.knowledge import KnowledgeStore
 from engine.learners.member import PhaseFunction
@@ -73,7 +73,7 @@ class KnowledgeServer(UntrainedMember):
 
     def ask_state(self) -> LearnerState:
         """Return the rows that changed since the last question."""
-        extra = {"steps": self._steps, "knowledge_follows": self._known_at}
+        extra = {"steps": self._steps, KNOWLEDGE_FOLLOWS: self._known_at}
         self._known_at = self._steps
         return LearnerState({}, extra, self._store.changes())
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine.checkpoints import LearnerState, pack_state, unpack_state
+from engine.checkpoints import KNOWLEDGE_FOLLOWS, LearnerState, pack_state, unpack_state
 from engine.learners.frozen_peers import FrozenPeers
 from engine.learners.self_distillation.passes import SelfDistillation
 
@@ -48,7 +48,7 @@ class StateKeeper:
             state.tensors.update(
                 {f"{_TEACHING}{name}": value for name, value in self._self_distillation.state().items()}
             )
-            state.knowledge, state.extra["knowledge_follows"] = self._self_distillation.knowledge(), self._known_at
+            state.knowledge, state.extra[KNOWLEDGE_FOLLOWS] = self._self_distillation.knowledge(), self._known_at
             self._known_at = steps
         return state
 

@@ -29,7 +29,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from typing_extensions import TypedDict
 
 from engine.atomic import replace_file, write_error
-from engine.checkpoints import LearnerState, newest_checkpoint, save_checkpoint
+from engine.checkpoints import KNOWLEDGE_FOLLOWS, LearnerState, newest_checkpoint, save_checkpoint
 from engine.errors import RunError
 from engine.methods import networks_sha256
 from engine.reading import checked, read_json, without_version
@@ -113,7 +113,7 @@ def _alone(state: LearnerState) -> LearnerState:
     """Return a state that follows no earlier one: all rows of its knowledge are in it."""
     if not state.knowledge:
         return state
-    return dataclasses.replace(state, extra={**state.extra, "knowledge_follows": None})
+    return dataclasses.replace(state, extra={**state.extra, KNOWLEDGE_FOLLOWS: None})
 
 
 def stages_of(run_dir: str | Path) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from engine.checkpoints import Checkpoint, LearnerState
+from engine.checkpoints import KNOWLEDGE_FOLLOWS, Checkpoint, LearnerState
 from engine.knowledge import merge_changes
 from engine.learners.memory import tensor_bytes
 
@@ -20,8 +20,6 @@ _MOST_SHARE = 0.01
 _BYTES_PER_SECOND = 5e8
 # A question ends a chunk of steps that learners make by themselves, however little there is to be copied.
 _FEWEST_SECONDS = 2.0
-
-_FOLLOWS = "knowledge_follows"
 
 
 class Snapshots:
@@ -101,7 +99,7 @@ class Snapshots:
         whole = {}
         for name, state in self._states.items():
             extra = {**state.extra}
-            follows = extra.pop(_FOLLOWS, None)
+            follows = extra.pop(KNOWLEDGE_FOLLOWS, None)
             known = checkpoint.states[name].knowledge if checkpoint is not None else {}
             if state.knowledge and follows is not None and (checkpoint is None or follows != checkpoint.step):
                 return None
@@ -116,6 +114,6 @@ def _after(before: LearnerState | None, state: LearnerState) -> LearnerState:
         return state
     return LearnerState(
         state.tensors,
-        {**state.extra, _FOLLOWS: before.extra[_FOLLOWS]},
+        {**state.extra, KNOWLEDGE_FOLLOWS: before.extra[KNOWLEDGE_FOLLOWS]},
         merge_changes([before.knowledge, state.knowledge]),
     )

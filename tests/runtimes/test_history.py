@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from engine.checkpoints import LearnerState
+from engine.checkpoints import KNOWLEDGE_FOLLOWS, LearnerState
 from engine.methods import Team
 from engine.program import BATCH, NEXT, SOURCE, Call, Message, Program
 from engine.recipes import Plan
@@ -88,7 +88,8 @@ def test_beyond_its_bytes_the_oldest_is_let_go_until_states_are_known_again() ->
 
 def test_a_team_whose_states_are_changes_is_not_kept() -> None:
     history = History(100, {})
-    changed = LearnerState({}, {}, {"rows": torch.ones(1)})
+    # Also where nothing has changed: it is not all that is known.
+    changed = LearnerState({}, {KNOWLEDGE_FOLLOWS: 4})
     history.asked_for_states()({"store": changed})
     history.add([_asked(0)], 90, 1)
     assert history.states is None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.checkpoints import LearnerState
+from engine.checkpoints import KNOWLEDGE_FOLLOWS, LearnerState
 from engine.methods import Team
 from engine.recipes import Plan
 
@@ -131,7 +131,7 @@ class History:
             if chapter not in self._chapters:
                 return
             # A knowledge store says what it has changed: less than its state, and the next one would miss it.
-            if any(state.knowledge for state in states.values()):
+            if any(KNOWLEDGE_FOLLOWS in state.extra for state in states.values()):
                 self._is_of_use = False
                 self._chapters.clear()
                 return

@@ -16,7 +16,7 @@ from engine.runtimes.ray.cluster import connect, disconnect, node_resources, pri
 from engine.runtimes.ray.fewer_devices import choose_placement_again
 from engine.runtimes.ray.history import history_bytes
 from engine.runtimes.ray.object_store import ObjectStoreRuntime
-from engine.runtimes.ray.placement import choose_placement, store_bytes_needed
+from engine.runtimes.ray.placement import Placement, choose_placement, store_bytes_needed
 from engine.runtimes.ray.replica_rendezvous import join_replicas
 from engine.runtimes.ray.stream import StreamRuntime
 from engine.runtimes.ray.transport import choose_transport, choose_way
@@ -68,8 +68,8 @@ def open_on_ray(
         if reservations is not None:
             reservations.note(placement)
         if transport.kind == "object_store":
-            spare = smallest_store() - store_bytes_needed(team, plan)
-            return ObjectStoreRuntime(actors, placement.window, transport.reason, history_bytes(team, plan, spare))
+            kept = history_bytes(team, plan, _share_of_store(placement) - store_bytes_needed(team, plan))
+            return ObjectStoreRuntime(actors, placement.window, transport.reason, kept)
         return StreamRuntime(
             actors,
             team,
@@ -81,3 +81,13 @@ def open_on_ray(
     except BaseException:
         actors.close()
         raise
+
+
+def _share_of_store(placement: Placement) -> int:
+    """Return the bytes of the object store that a team may take for its own."""
+    store = smallest_store()
+    if get_current_placement_group() is not None:
+        # Other trials of the search have teams like this one.
+        processors = sum(node.get("CPU", 0.0) for node in node_resources())
+        store //= max(1, int(processors / max(1.0, placement.actors * placement.cpus)))
+    return store

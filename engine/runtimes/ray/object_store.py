@@ -156,24 +156,32 @@ class ObjectStoreRuntime:
         # Until it is done, and for ever where it fails: then the team is given up.
         history, losses, self._losses = self._history, self._losses, None
         states = history.states if history is not None else None
+        lost = set[str]()
         if history is None or losses is None or states is None:
             raise error
-        self._actors.settle([given.reference for asked in history for given in asked.given])
-        lost = self._actors.lost()
-        if error.learner in lost:
-            lost[error.learner] = error
-        if not lost or not losses.may_come_back(list(lost.values()), history.steps):
+        found = self._actors.lost()
+        if error.learner in found:
+            found[error.learner] = error
+        elif not found:
             raise error
         begin: dict[str, int] = {}
-        for asked in history:
-            if asked.learner in lost:
-                begin.setdefault(asked.learner, asked.number)
         try:
-            self._actors.replace(lost, {name: states[name] for name in lost if states}, begin)
-            begin |= self._actors.resume(set(self._actors) - set(lost))
+            # Again, because another one may have ended meanwhile.
+            while found:
+                if not losses.may_come_back(list(found.values()), history.steps):
+                    raise error
+                for asked in history:
+                    if asked.learner in found:
+                        begin.setdefault(asked.learner, asked.number)
+                self._actors.replace(found, {name: states[name] for name in found if states}, begin)
+                lost |= found.keys()
+                # What the others could still do they have done while these were built.
+                self._actors.settle([given.reference for asked in history for given in asked.given])
+                found = self._actors.lost()
+            begin |= self._actors.resume(set(self._actors) - lost)
         except (LearnerError, PlanError) as why:
             # Whoever hears of it starts the team again.
-            raise error from why
+            raise error from (why if why is not error else None)
         self._methods.clear()
         again = [asked for asked in history if asked.number >= begin.get(asked.learner, 0)]
         for asked in again:
