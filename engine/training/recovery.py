@@ -54,7 +54,7 @@ def train_on(session: Session, record: RunRecord, until_step: int | None = None)
         training = Training(session, record, snapshots, until_step)
         alone = _ComeBackAlone(training, snapshots, failures, record)
         if snapshots.are_wanted and not session.runtime.keep_for_losses(alone):
-            record.folder.log("a learner that is lost does not come back alone here: the team is started again")
+            record.folder.log("a lost learner does not come back alone here, but with its whole team")
         try:
             return training.run()
         except (LearnerLost, RayEnded) as error:
