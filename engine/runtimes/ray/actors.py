@@ -57,7 +57,6 @@ class LearnerActors:
         stall_seconds: float | None = None,
     ) -> None:
         self._builder, self._timeout = builder, timeout
-        self._deadline = time.monotonic() + timeout
         self._owns_ray, self._stall_seconds = owns_ray, stall_seconds
         self._stalls: Stalls | None = None
         self._drains: Drains | None = None
@@ -68,23 +67,24 @@ class LearnerActors:
         self.places: dict[str, dict[str, Any]] = {}
         """Actor's id, process, node, the node's address, host, device, GPU and NCCL of each learner."""
         self._culprits = Culprits(self._handles, self.places, self._watched, self._was_draining)
+        deadline = time.monotonic() + timeout
         try:
             self._bundles = Bundles(names, placement, timeout)
-            self._build(names)
+            self._build(names, deadline)
             # What a trial of a search has reserved cannot be moved.
             self._drains = drains_of(self.places) if self._bundles.are_own else None
         except BaseException:
             self.close()
             raise
 
-    def _build(self, names: Collection[str]) -> None:
+    def _build(self, names: Collection[str], deadline: float) -> None:
         """Build learners in the room that is reserved for them."""
         assert self._bundles is not None
         for name in names:
             self._handles[name] = self._bundles.create(name, self._builder)
         places = {name: self._handles[name].build.remote() for name in names}
         late = list(places.values())
-        while late and (left := self._deadline - time.monotonic()) > 0.0:
+        while late and (left := deadline - time.monotonic()) > 0.0:
             with waiting_for_ray():
                 _, late = ray.wait(late, num_returns=len(late), timeout=min(SLICE_SECONDS, left))
             # A private Ray that is dead starts no actor any more, and does not say so.
@@ -127,9 +127,9 @@ class LearnerActors:
             if name in self._watched:
                 self._watched.pop(name).close()
         assert self._bundles is not None
-        self._deadline = time.monotonic() + self._timeout
+        deadline = time.monotonic() + self._timeout
         self._bundles.wait(self._timeout)
-        self._build(names)
+        self._build(names, deadline)
         self.restore(states)
         numbers = {name: first_calls.get(name, self._sent.get(name, 0)) for name in names}
         self.fetch_all({name: self[name].begin_at.remote(number) for name, number in numbers.items()})
