@@ -11,11 +11,17 @@ import os
 
 from engine.data.class_names import printable
 from engine.data.inventory import Leavings
-from engine.data.picture_files import begins_as_picture, named_as_other_format, named_as_picture
+from engine.data.picture_files import (
+    begins_as_picture,
+    format_that_cannot_be_read,
+    named_as_other_format,
+    named_as_picture,
+)
 from engine.errors import DataError
 
 NO_PICTURE = "files that are no pictures by name or content"
 OTHER_FORMAT = "pictures in a format that is not read, to be converted to PNG"
+MISSING_CODEC = "{} pictures, which the image library of this installation cannot read, to be converted to PNG"
 HIDDEN = "hidden files and folders"
 _MOST_NAMED = 5
 
@@ -100,5 +106,9 @@ class Walk:
             return False
         if named_as_picture(entry.name) or begins_as_picture(entry.path):
             return True
-        self._leavings.add(OTHER_FORMAT if named_as_other_format(entry.name) else NO_PICTURE, entry.path)
+        missing = format_that_cannot_be_read(entry.path)
+        if missing is not None:
+            self._leavings.add(MISSING_CODEC.format(missing), entry.path)
+        else:
+            self._leavings.add(OTHER_FORMAT if named_as_other_format(entry.name) else NO_PICTURE, entry.path)
         return False

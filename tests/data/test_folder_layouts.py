@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from engine.data import Source, open_source
+from engine.data.confined_decoding import CONFINED_FORMATS
 from engine.data.decoding import PICTURE_FORMATS
 from engine.data.folder import find_folder
 from engine.data.picture_files import ENDINGS
@@ -83,7 +84,7 @@ def test_pictures_are_known_by_content_where_the_ending_is_unknown(root: Path, k
 
 
 def test_every_format_that_is_decoded_is_found() -> None:
-    assert set(ENDINGS) == set(PICTURE_FORMATS)
+    assert set(ENDINGS) == {*PICTURE_FORMATS, *CONFINED_FORMATS}
 
 
 @pytest.mark.parametrize("ending", [".jpe", ".JFIF", ".pbm", ".pnm", ".dib", ".ras", ".apng"])
