@@ -20,10 +20,16 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from engine.errors import InputError
-from engine.reading import checked, first_line, open_regular, parse_json
+from engine.reading import checked, first_line, open_regular, parse_json, without_version
 
 HEADER_BYTES = 16 * 2**20
 """The longest header that is read: room for 100,000 tensors with long names."""
+
+EXPORT_VERSION = 1
+"""What the metadata of an exported network mean; see `engine.reading.without_version`."""
+
+EXPORT_VERSION_NAME = "export_version"
+"""Metadata that hold it: a name of our own, because files of others have a ``version``, too."""
 
 _LENGTH_BYTES = 8
 _METADATA = "__metadata__"
@@ -80,6 +86,19 @@ def parse_tensors(content: bytes, place: Path | str, error: type[InputError]) ->
     _check(content[:_LENGTH_BYTES], content[_LENGTH_BYTES : _LENGTH_BYTES + HEADER_BYTES], len(content), place, error)
     with _naming(place, error):
         return safetensors.torch.load(content)
+
+
+def refuse_newer_export(header: Header, place: str, error: type[InputError]) -> None:
+    """Refuse a file that a newer engine has exported; files of others, and earlier exports, name no version.
+
+    Raises:
+        VersionError: a newer engine has written it.
+        InputError: of the class `error`: the version is no whole number.
+    """
+    text = header.metadata.get(EXPORT_VERSION_NAME)
+    if text is not None:
+        found = parse_json(text, f"{place}, {EXPORT_VERSION_NAME}", error)
+        without_version({"version": found}, EXPORT_VERSION, place, error)
 
 
 def read_header(path: Path, error: type[InputError]) -> Header:

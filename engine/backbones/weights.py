@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from engine.backbones.plain_names import check_plain_state, load_plain_state
-from engine.backbones.safetensors_files import read_header, read_tensors
+from engine.backbones.safetensors_files import Header, read_header, read_tensors, refuse_newer_export
 from engine.backbones.torch_files import read_torch_file
-from engine.errors import RecipeError
+from engine.errors import RecipeError, VersionError
 
 _SUFFIXES = (".safetensors", ".pth", ".pt")
 # Of the network's own size: weights in float64, of many more classes, and what else a file may hold beside them.
 _LARGEST = 4
 _ROOM_BYTES = 256 * 2**20
+
+_Read = TypeVar("_Read")
 
 
 def load_weights(network: nn.Sequential, name: str, path: str, without: str | None = None) -> None:
@@ -31,6 +34,7 @@ def load_weights(network: nn.Sequential, name: str, path: str, without: str | No
 
     Raises:
         RecipeError: the file is missing, unreadable or no flat state, or its names or shapes do not fit.
+        VersionError: a newer engine has exported it.
     """
     place = Path(path)
     if place.suffix not in _SUFFIXES:
@@ -43,17 +47,19 @@ def load_weights(network: nn.Sequential, name: str, path: str, without: str | No
     try:
         if place.suffix == ".safetensors":
             # Names and shapes before anything is read: a file that does not fit may be of any size.
-            check_plain_state(network, name, _readable(place, lambda: read_header(place, RecipeError).tensors), without)
+            header: Header = _readable(place, lambda: read_header(place, RecipeError))
+            refuse_newer_export(header, "its metadata", RecipeError)
+            check_plain_state(network, name, header.tensors, without)
             state = _readable(place, lambda: read_tensors(place, RecipeError))
         else:
             limit = _LARGEST * sum(value.nbytes for value in network.state_dict().values()) + _ROOM_BYTES
             state = _readable(place, lambda: read_torch_file(place, RecipeError, limit))
         load_plain_state(network, name, state, without)
-    except RecipeError as error:
-        raise RecipeError(f"backbone.weights={path}: {error}") from error
+    except (RecipeError, VersionError) as error:
+        raise type(error)(f"backbone.weights={path}: {error}") from error
 
 
-def _readable(path: Path, read: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+def _readable(path: Path, read: Callable[[], _Read]) -> _Read:
     try:
         return read()
     except RecipeError as error:

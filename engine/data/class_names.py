@@ -1,7 +1,8 @@
-"""Class names: those of the published sets, in label order, and those that folders and lists name."""
+"""Class names: those of the published sets, in label order, and those that folders and lists name; order of names."""
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Iterable
 
@@ -41,6 +42,18 @@ def readable(name: str) -> str:
     except UnicodeDecodeError:
         text = stored.decode("latin-1")
     return unicodedata.normalize("NFC", text)
+
+
+def byte_order(*names: str) -> tuple[bytes, bytes]:
+    """Return what names of files and folders, or the parts of one path, are sorted by.
+
+    It is the bytes of what `readable` gives, so that copies of a set whose names have another normal form have one
+    order. Names that are one and the same text are sorted by their own bytes.
+
+    Raises:
+        UnicodeEncodeError: one holds half of a character.
+    """
+    return "/".join(map(readable, names)).encode(), os.fsencode("/".join(names))
 
 
 def printable(name: str, longest: int | None = _LONGEST_SHOWN) -> str:

@@ -1,15 +1,14 @@
 """Decoding of pictures to images of the wanted size, in bounded memory.
 
-A picture is recognised by its first bytes, whatever its name says, and only by the readers of `PICTURE_FORMATS`: others
-of the image library start programs (PostScript) or take anything for a picture. Its pixels are counted before any
-memory is taken for them.
+A picture is recognised by its first bytes, whatever its name says, and only by the readers of `PICTURE_FORMATS` and
+`CONFINED_FORMATS`: others of the image library start programs (PostScript) or take anything for a picture. Its pixels
+are counted before any memory is taken for them.
 """
 
 from __future__ import annotations
 
 import io
 import math
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,21 +18,24 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
+from engine.data.confined_decoding import (
+    CONFINED_FORMATS,
+    COST,
+    ConfinedError,
+    ConfinedPicture,
+    confined_format,
+    confined_formats,
+    opened_confined,
+)
 from engine.data.parts import Picture
+from engine.data.picture_limits import PictureError, check_depth, check_pixels, pixel_limit, too_large
 from engine.data.pixel_budget import PixelBudget
 from engine.errors import DataError
 from engine.reading import first_line, read_bytes
 
 PICTURE_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "QOI", "SGI", "SUN")
-"""Formats that are read, by the image library's names: pure pictures with a signature of their own, whose size is known
-before they are decoded (JPEG 2000 and AVIF state it twice, and the readers believe the one that cannot be seen)."""
-
-PIXELS_VARIABLE = "LOCAL_LEARNING_PICTURE_PIXELS"
-"""Environment variable that raises or lowers `PIXELS`."""
-
-PIXELS = 50_000_000
-"""The most pixels that an encoded picture may have; two thirds of it in a WebP, whose reader takes more for each. With
-what the readers need besides, they take less than 1 GiB."""
+"""Formats that are read in this process, by the image library's names: pure pictures with a signature of their own,
+whose size is known before they are decoded."""
 
 BACKGROUND = (255, 255, 255)
 """What is seen through a transparent picture: white, as on a page."""
@@ -46,28 +48,7 @@ _OVERHEAD_BYTES = 1 << 20
 _RESIZED_PIXELS = 1 << 25
 _TILE_TAGS = (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)
 _REPLACE = "replace or remove it"
-_AS_IT_IS = Fraction(1)
 _WEBP_COST = Fraction(3, 2)
-
-
-class PictureError(DataError):
-    """One picture cannot be used.
-
-    Attributes:
-        where: its path, or its shard and row.
-        cause: what is wrong with it.
-        remedy: what to do.
-    """
-
-    def __init__(self, where: str, cause: str, remedy: str) -> None:
-        # All three go to the base class, so the error survives being pickled across processes.
-        super().__init__(where, cause, remedy)
-        self.where = where
-        self.cause = cause
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return f"{self.where} {self.cause}; {self.remedy}"
 
 
 def encoded(picture: Picture) -> bytes:
@@ -117,25 +98,26 @@ def check(picture: Picture) -> bool:
 def num_pixels(picture: Picture) -> int:
     """Return how many pixels a picture says that it has; `pixel_limit` for one that cannot be used."""
     try:
-        with _opened(picture, encoded(picture)) as image:
+        content = encoded(picture)
+        if confined_format(content) is not None:
+            with _header_read(picture, content) as found:
+                return max(1, math.prod(found.size))
+        with _opened(picture, content) as image:
             return max(1, image.width * image.height)
     except DataError:
         return pixel_limit()
 
 
-def pixel_limit() -> int:
-    """Return the most pixels that a picture may have. Raises DataError: the variable holds no positive number."""
-    given = os.environ.get(PIXELS_VARIABLE)
-    if not given:
-        return PIXELS
-    if not (given.isascii() and given.isdigit() and len(given) <= 12 and int(given) > 0):
-        raise DataError(f"{PIXELS_VARIABLE}={given[:40]}: expected a number of pixels, such as {PIXELS}")
-    return int(given)
-
-
 @contextmanager
 def _opened_in_turn(picture: Picture) -> Iterator[Image.Image]:
     content, limit = encoded(picture), pixel_limit()
+    if confined_format(content) is not None:
+        with (
+            _header_read(picture, content) as found,
+            _budget.taken(math.ceil(COST * math.prod(found.size)), limit),
+        ):
+            yield found.load()
+        return
     # The reader of WebP takes memory for all pixels as soon as it opens a file, the others when they load it.
     at_once = math.prod(_webp_size(content))
     if at_once > 1:
@@ -146,31 +128,46 @@ def _opened_in_turn(picture: Picture) -> Iterator[Image.Image]:
             yield image
 
 
+@contextmanager
+def _header_read(picture: Picture, content: bytes) -> Iterator[ConfinedPicture]:
+    """Give a picture of one of `CONFINED_FORMATS`, not decoded yet; raises PictureError, then or in the block."""
+    kind = confined_format(content)
+    if kind not in confined_formats():
+        cause = f"is {kind}, which the image library of this installation cannot read, or not in bounded memory"
+        raise PictureError(picture.where, cause, "convert it to PNG first")
+    try:
+        with opened_confined(content) as found:
+            check_pixels(picture, found.size, pixel_limit(), COST)
+            check_depth(picture, found.mode)
+            yield found
+    except ConfinedError as error:
+        cause = f"cannot be decoded ({error}), so it is damaged, or larger than it says"
+        raise PictureError(picture.where, cause, _REPLACE) from error
+
+
 def _opened(picture: Picture, content: bytes) -> Image.Image:
     limit = pixel_limit()
-    _check_pixels(picture, _webp_size(content), limit, _WEBP_COST)
+    check_pixels(picture, _webp_size(content), limit, _WEBP_COST)
     if Image.MAX_IMAGE_PIXELS is not None and limit > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = limit
     try:
         image = Image.open(io.BytesIO(content), formats=PICTURE_FORMATS)
     except UnidentifiedImageError as error:
         cause = (
-            f"cannot be decoded: it does not begin as any of {', '.join(PICTURE_FORMATS)} does, so it is damaged or "
-            "another kind of file"
+            f"cannot be decoded: it does not begin as any of {', '.join(PICTURE_FORMATS + CONFINED_FORMATS)} does, so "
+            "it is damaged or another kind of file"
         )
         raise PictureError(picture.where, cause, _REPLACE) from error
     except Image.DecompressionBombError as error:
         found = re.search(r"\d+", str(error))
-        raise _too_large(picture, "", int(found[0]) if found else 0, limit) from error
+        raise too_large(picture, "", int(found[0]) if found else 0, limit) from error
     except Exception as error:
         raise _damaged(picture, error) from error
-    _check_pixels(picture, image.size, limit)
+    check_pixels(picture, image.size, limit)
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         # A tile may be larger than the picture that it is cut to.
-        _check_pixels(picture, tuple(_number(image.tag_v2.get(tag)) for tag in _TILE_TAGS), limit)
-    if image.mode == "F" or image.mode.startswith("I"):
-        cause = f"has more than 8 bits per channel (mode {image.mode}), expected 8"
-        raise PictureError(picture.where, cause, "convert it first")
+        check_pixels(picture, tuple(_number(image.tag_v2.get(tag)) for tag in _TILE_TAGS), limit)
+    check_depth(picture, image.mode)
     return image
 
 
@@ -189,21 +186,6 @@ def _webp_size(content: bytes) -> tuple[int, int]:
 
 def _number(value: object) -> int:
     return value if isinstance(value, int) else 0
-
-
-def _check_pixels(picture: Picture, size: tuple[int, ...], limit: int, cost: Fraction = _AS_IT_IS) -> None:
-    width, height = size
-    if width * height * cost > limit:
-        raise _too_large(picture, f"{width:,} x {height:,} = ", width * height, limit, cost)
-
-
-def _too_large(picture: Picture, sides: str, number: int, limit: int, cost: Fraction = _AS_IT_IS) -> PictureError:
-    return PictureError(
-        picture.where,
-        f"has {sides}{number:,} pixels, more than the {math.floor(limit / cost):,} that are decoded, and takes "
-        f"{PIXELS_VARIABLE}={math.ceil(number * cost)}",
-        "set this environment variable so high, or make the picture smaller",
-    )
 
 
 def _damaged(picture: Picture, error: Exception) -> PictureError:

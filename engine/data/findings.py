@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from engine.data.decoding import PictureError
 from engine.data.entries import DamagedEntry
 from engine.data.parts import Picture, Progress
+from engine.data.picture_limits import PictureError
 from engine.errors import DataError
 
 _NAMED = 100

@@ -2,7 +2,7 @@
 
 Three layouts are understood: one folder per class, in which all folders below belong to the class, as torchvision's
 ImageFolder reads them; Tiny ImageNet as published (a flat `val/` with `val_annotations.txt`); and its re-sorted copies.
-The order of the images is (class, folder, file name) by byte values.
+The order of the images is (class, folder, file name) by the bytes of their normal form.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from engine.data.boundary import finder, is_folder
 from engine.data.checks import missing_set
-from engine.data.class_names import look_alike, printable, readable
+from engine.data.class_names import byte_order, look_alike, printable, readable
 from engine.data.folder_levels import check_classes, check_levels, difference, explain_missing_train
 from engine.data.inventory import Leavings, Survey
 from engine.data.parts import EncodedPart, Found, Loaded, Picture
@@ -30,7 +30,7 @@ _CLASS_WORDS = "words.txt"
 _STRAY = "pictures outside of the folders of classes"
 
 Classes = dict[str, list[str]]
-"""Paths of the pictures by class, both in byte order; the names of the classes as `readable` gives them."""
+"""Paths of the pictures by class, both in `byte_order`; the names of the classes as `readable` gives them."""
 
 
 @finder
@@ -94,11 +94,11 @@ def _classes(folder: Path, leavings: Leavings) -> Classes:
     for name in stray:
         leavings.add(_STRAY, folder / name)
     found: Classes = {}
-    for name in sorted(names, key=lambda name: readable(name).encode()):
+    for name in sorted(names, key=byte_order):
         check_levels(folder / name)
         found[readable(name)] = walk.pictures(str(folder / name))
     walk.finish()
-    for name, pictures in zip(sorted(names, key=lambda name: readable(name).encode()), found.values(), strict=True):
+    for name, pictures in zip(sorted(names, key=byte_order), found.values(), strict=True):
         if not pictures:
             endings = ", ".join(ending for endings in ENDINGS.values() for ending in endings)
             raise DataError(
@@ -199,7 +199,11 @@ def _annotated(folder: Path, leavings: Leavings) -> Classes:
         found.setdefault(label, []).append(by_name[name])
     for name in set(by_name) - set(lines):
         leavings.add(f"pictures that {_ANNOTATIONS} does not name", by_name[name])
-    return {name: sorted(found[name], key=os.fsencode) for name in sorted(found, key=str.encode)}
+    return {name: sorted(found[name], key=_by_parts) for name in sorted(found, key=str.encode)}
+
+
+def _by_parts(path: str) -> tuple[bytes, bytes]:
+    return byte_order(*path.split(os.sep))
 
 
 def _names(described: list[Path], train: Classes) -> tuple[tuple[str, ...], str]:

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from engine.data.decoding import PictureError, crop_and_resize, decoded, fit, pixels
+from engine.data.decoding import crop_and_resize, decoded, fit, pixels
 from engine.data.draws import crop_boxes, draw
 from engine.data.parts import Picture
+from engine.data.picture_limits import PictureError
 from engine.data.threads import num_threads
 
 

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from engine.data.cache import check_room
-from engine.data.decoding import decoded, fit, fit_block, num_pixels, pixel_limit, pixels
+from engine.data.decoding import decoded, fit, fit_block, num_pixels, pixels
 from engine.data.entries import Entry
 from engine.data.findings import Findings
 from engine.data.normalisation import statistics, value_sums
 from engine.data.parts import EncodedPart, Loaded, Picture, PixelPart, Progress
+from engine.data.picture_limits import pixel_limit
 from engine.data.threads import groups, in_order, num_threads
 from engine.errors import DataError
 from engine.reading import naming

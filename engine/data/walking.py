@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import os
 
-from engine.data.class_names import printable
+from engine.data.class_names import byte_order, printable
 from engine.data.inventory import Leavings
-from engine.data.picture_files import begins_as_picture, named_as_other_format, named_as_picture
+from engine.data.picture_files import (
+    begins_as_picture,
+    format_that_cannot_be_read,
+    named_as_other_format,
+    named_as_picture,
+)
 from engine.errors import DataError
 
 NO_PICTURE = "files that are no pictures by name or content"
 OTHER_FORMAT = "pictures in a format that is not read, to be converted to PNG"
+MISSING_CODEC = "{} pictures, which the image library of this installation cannot read, to be converted to PNG"
 HIDDEN = "hidden files and folders"
 _MOST_NAMED = 5
 
@@ -32,7 +38,7 @@ class Walk:
         self._dangling: list[str] = []
 
     def entries(self, folder: str) -> tuple[list[str], list[str]]:
-        """Return the names of the folders and pictures in a folder, each in byte order.
+        """Return the names of the folders and pictures in a folder, each in `byte_order`.
 
         Raises:
             OSError: it may not be read.
@@ -42,7 +48,7 @@ class Walk:
         folders: list[str] = []
         pictures: list[str] = []
         with os.scandir(folder) as entries:
-            for entry in sorted(entries, key=lambda entry: os.fsencode(entry.name)):
+            for entry in sorted(entries, key=lambda entry: byte_order(entry.name)):
                 if entry.is_dir():
                     if entry.name.startswith((".", "__")):
                         self._leavings.add(HIDDEN, entry.path)
@@ -55,14 +61,15 @@ class Walk:
         return folders, pictures
 
     def pictures(self, folder: str) -> list[str]:
-        """Return the paths of all pictures in and below a folder: folder by folder, both in byte order."""
-        found: list[tuple[bytes, list[str]]] = []
-        waiting = [folder]
+        """Return the paths of all pictures in and below a folder: folder by folder, both in `byte_order`."""
+        found: list[tuple[tuple[bytes, bytes], list[str]]] = []
+        waiting: list[tuple[str, ...]] = [()]
         while waiting:
-            current = waiting.pop()
+            parts = waiting.pop()
+            current = os.path.join(folder, *parts)
             folders, pictures = self.entries(current)
-            waiting += [os.path.join(current, name) for name in folders]
-            found.append((os.fsencode(current), [os.path.join(current, name) for name in pictures]))
+            waiting += [(*parts, name) for name in folders]
+            found.append((byte_order(*parts), [os.path.join(current, name) for name in pictures]))
         return [path for _, pictures in sorted(found) for path in pictures]
 
     def finish(self) -> None:
@@ -100,5 +107,9 @@ class Walk:
             return False
         if named_as_picture(entry.name) or begins_as_picture(entry.path):
             return True
-        self._leavings.add(OTHER_FORMAT if named_as_other_format(entry.name) else NO_PICTURE, entry.path)
+        missing = format_that_cannot_be_read(entry.path)
+        if missing is not None:
+            self._leavings.add(MISSING_CODEC.format(missing), entry.path)
+        else:
+            self._leavings.add(OTHER_FORMAT if named_as_other_format(entry.name) else NO_PICTURE, entry.path)
         return False

@@ -20,7 +20,7 @@ from typing_extensions import TypedDict
 from engine import backbones
 from engine.backbones.own_file import is_own
 from engine.backbones.plain_names import check_plain_state
-from engine.backbones.safetensors_files import read_header, read_tensors
+from engine.backbones.safetensors_files import read_header, read_tensors, refuse_newer_export
 from engine.checkpoints import require_checkpoint
 from engine.data import Facts
 from engine.errors import InputError, RecipeError
@@ -117,6 +117,7 @@ def _from_run(folder: Path, name: str | None, recipe: Recipe, facts: Facts) -> n
 
 def _from_file(path: Path, recipe: Recipe, facts: Facts) -> nn.Sequential:
     header = read_header(path, RecipeError)
+    refuse_newer_export(header, "its metadata", RecipeError)
     advice = "give a file that `local-learning export` wrote, or a run folder"
     missing = [name for name in _Metadata.__annotations__ if name not in header.metadata]
     if missing:

@@ -13,7 +13,7 @@ from ray import tune
 from engine.errors import PlanError, RecipeError
 from engine.recipes import Plan, Recipe, recipe_to_dict
 from engine.runtimes.ray.cluster import node_resources, private_node
-from engine.runtimes.ray.placement import choose_placement, store_bytes_needed
+from engine.runtimes.ray.placement import Placement, choose_placement, most_teams, store_bytes_needed
 from engine.runtimes.ray.transport import choose_transport
 from engine.search.definition import Sweep
 from engine.search.settings import Settings, examples, recipe_with
@@ -43,11 +43,11 @@ class Needs:
         self.transport: Literal["direct", "object_store"] = (
             "direct" if in_process else choose_transport(plan, len(self._nodes), on_gpus=False).kind
         )
-        self._sizes: set[tuple[tuple[str, float], ...]] = set()
+        self._placements: set[Placement] = set()
         self.epochs, self.store_bytes = 0, 0
         for settings in examples(definition):
             self.epochs = max(self.epochs, recipe_with(base, definition, settings).epochs)
-            self._sizes.add(tuple(sorted(self._total(self.factory(settings)).items())))
+            self._placements.add(self._placement(settings))
 
         if definition.scheduler == "asha" and definition.grace_epochs > self.epochs:
             raise RecipeError(
@@ -60,20 +60,26 @@ class Needs:
 
         A trial writes its run folder, so it lives on the node of this process; its actors may live on any.
         """
-        recipe = recipe_with(self._base, self._definition, settings)
+        placement = self._placement(settings)
         if self._plan.executor == "process":
-            placement = choose_placement(self._plan, recipe, 1, self._own_nodes())
-            bundle = {**placement.bundle, "CPU": float(max(placement.bundle.get("CPU", 0.0), recipe.numerics.threads))}
-            if _room([bundle], self._own_nodes()) < 1:
-                raise PlanError(
-                    f"a trial takes {bundle['CPU']:g} CPUs (numerics.threads={recipe.numerics.threads}), more than "
-                    "this machine has: lower numerics.threads, or set plan.executor=ray"
-                )
-            return tune.PlacementGroupFactory([bundle | self._home])
-        placement = choose_placement(self._plan, recipe, self._count(recipe), self._nodes)
+            return tune.PlacementGroupFactory([placement.bundle | self._home])
         return tune.PlacementGroupFactory(
             [{"CPU": 0.0, **self._home}, *[placement.bundle] * placement.actors], strategy=placement.strategy
         )
+
+    def _placement(self, settings: Settings) -> Placement:
+        recipe = recipe_with(self._base, self._definition, settings)
+        if self._plan.executor != "process":
+            return choose_placement(self._plan, recipe, self._count(recipe), self._nodes)
+        placement = choose_placement(self._plan, recipe, 1, self._own_nodes())
+        threads = recipe.numerics.threads
+        placement = dataclasses.replace(placement, cpus=float(max(placement.cpus, threads)))
+        if most_teams(placement, self._own_nodes()) < 1:
+            raise PlanError(
+                f"a trial takes {placement.cpus:g} CPUs (numerics.threads={threads}), more than this machine has: "
+                "lower numerics.threads, or set plan.executor=ray"
+            )
+        return placement
 
     def _own_nodes(self) -> list[Mapping[str, float]]:
         """Return the nodes on which the trials' own processes may live."""
@@ -87,19 +93,16 @@ class Needs:
             self.store_bytes = max(self.store_bytes, store_bytes_needed(team, self._plan, self.transport))
         return self._learners[key]
 
-    def _total(self, factory: Any) -> dict[str, float]:
-        return {name: amount for name, amount in factory.required_resources.items() if name in ("CPU", "GPU")}
-
     def at_once(self, limit: int | None) -> int:
         """Return how many of the smallest trials the cluster has room for."""
         nodes = self._own_nodes() if self._plan.executor == "process" else self._nodes
-        rooms = [_room([dict(size)], [_sum(nodes)]) for size in self._sizes]
+        rooms = [most_teams(placement, nodes) for placement in self._placements]
         return min(max(rooms), limit or max(rooms), self._definition.num_samples)
 
     def describe(self) -> str:
         """Return what trials take, and what there is, in words."""
-        sizes = sorted(self._sizes)
-        words = " or ".join(_words(dict(size)) for size in sizes)
+        sizes = [_sum([placement.bundle] * placement.actors) for placement in self._placements]
+        words = " or ".join(dict.fromkeys(map(_words, sorted(sizes, key=lambda size: (size["CPU"], size["GPU"])))))
         return f"a trial takes {words} of {_words(_sum(self._nodes))}"
 
 
@@ -119,12 +122,3 @@ def _words(resources: Mapping[str, float]) -> str:
 
 def _sum(nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU")}
-
-
-def _room(bundles: Sequence[Mapping[str, float]], nodes: Sequence[Mapping[str, float]]) -> int:
-    wanted = _sum(bundles)
-    rooms = [
-        min([int(node.get(name, 0.0) / amount + 1e-9) for name, amount in wanted.items() if amount], default=1)
-        for node in nodes
-    ]
-    return max(rooms, default=0)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 import engine
 from engine import backbones
 from engine.atomic import sync_folder, write_error, write_synced
+from engine.backbones.safetensors_files import EXPORT_VERSION, EXPORT_VERSION_NAME
 from engine.errors import RunError
 from engine.methods import weights_sha256
 from engine.paths import absolute
@@ -104,6 +105,7 @@ def _metadata(run: Run, settings: Backbone) -> dict[str, str]:
     facts = run.facts
     return {
         "format": "pt",
+        EXPORT_VERSION_NAME: str(EXPORT_VERSION),
         "recipe": run.recipe.name,
         "method": run.recipe.method.kind,
         "backbone": settings.name,

@@ -36,6 +36,9 @@ def finished_result(folder: Path, recipe: Recipe, tell: Callable[[str], None]) -
 
     Returns:
         None where the run is not finished, or its summary cannot be believed: going on makes it anew.
+
+    Raises:
+        VersionError: a newer engine has written the summary.
     """
     path = folder / SUMMARY
     if not os.path.lexists(path):

@@ -181,7 +181,11 @@ def free_folder(path: Path) -> Path:
 
 
 def read_summary(path: Path) -> dict[str, Any] | None:
-    """Return what summary.json holds, as `Result.to_json`, or None where there is none that can be used."""
+    """Return what summary.json holds, as `Result.to_json`, or None where there is none that can be used.
+
+    Raises:
+        VersionError: a newer engine has written it.
+    """
     try:
         return Result.from_json(read_json(path / SUMMARY, RunError), path).to_json()
     except RunError:

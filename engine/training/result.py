@@ -11,8 +11,11 @@ from pydantic import ConfigDict, TypeAdapter
 from typing_extensions import TypedDict
 
 from engine.errors import RunError
-from engine.reading import checked
+from engine.reading import checked, without_version
 from engine.tasks import ACCURACY
+
+SUMMARY_VERSION = 1
+"""What the fields of summary.json mean; see `engine.reading.without_version`."""
 
 Status = Literal["finished", "interrupted"]
 
@@ -87,15 +90,20 @@ class Result:
         lists = {name: list(values[name]) for name in ("warnings", "faults")}
         return {**values, "run_dir": str(self.run_dir), "metrics": metrics, **lists}
 
+    def to_summary(self) -> dict[str, Any]:
+        """Return what summary.json holds: `to_json` with the version of the file."""
+        return {"version": SUMMARY_VERSION, **self.to_json()}
+
     @staticmethod
     def from_json(values: Any, run_dir: Path) -> Result:
         """Return the result that a summary.json holds.
 
         Raises:
             RunError: it does not hold one.
+            VersionError: a newer engine has written it.
         """
         place = run_dir / "summary.json"
-        said = checked(values, _VALUES, place, RunError)
+        said = checked(without_version(values, SUMMARY_VERSION, place, RunError), _VALUES, place, RunError)
         # JSON has lists only.
         found = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
         found["faults"] = checked(said.get("faults", []), _FAULTS, place, RunError)

@@ -130,7 +130,7 @@ class RunRecord:
         """Write summary.json, the last file of a run: whoever reads it takes all the rest to be there."""
         self.check_presence()
         try:
-            self.folder.write_json(SUMMARY_NAME, result.to_json())
+            self.folder.write_json(SUMMARY_NAME, result.to_summary())
         except OSError as error:
             raise write_error(self.folder.path / SUMMARY_NAME, error) from error
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from engine.data import Source, cache_root, open_source
+from engine.data.confined_decoding import CONFINED_FORMATS, confined_formats
 from engine.data.decoding import check, decoded, fit
 from engine.data.parts import Picture
 from engine.errors import DataError
@@ -67,7 +68,12 @@ def pictures() -> list[bytes]:
         ("TIFF", "L", {}),
         ("PPM", "RGB", {}),
         ("SGI", "RGB", {}),
+        ("JPEG2000", "RGB", {}),
+        ("JPEG2000", "LA", {"no_jp2": True}),
+        ("AVIF", "RGBA", {}),
     ):
+        if kind in CONFINED_FORMATS and kind not in confined_formats():
+            continue
         content = io.BytesIO()
         Image.fromarray(noise).convert(mode).save(content, kind, **options)
         made.append(content.getvalue())

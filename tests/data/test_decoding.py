@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from engine.data import decoding, open_source
-from engine.data.decoding import PICTURE_FORMATS, PictureError, check, decoded, fit
+from engine.data.decoding import PICTURE_FORMATS, check, decoded, fit
 from engine.data.parts import Picture
+from engine.data.picture_limits import PictureError
 from engine.errors import DataError
 from engine.recipes.data import Data
 

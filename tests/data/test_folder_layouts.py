@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from engine.data import Source, open_source
+from engine.data.confined_decoding import CONFINED_FORMATS
 from engine.data.decoding import PICTURE_FORMATS
 from engine.data.folder import find_folder
 from engine.data.picture_files import ENDINGS
@@ -83,7 +84,7 @@ def test_pictures_are_known_by_content_where_the_ending_is_unknown(root: Path, k
 
 
 def test_every_format_that_is_decoded_is_found() -> None:
-    assert set(ENDINGS) == set(PICTURE_FORMATS)
+    assert set(ENDINGS) == {*PICTURE_FORMATS, *CONFINED_FORMATS}
 
 
 @pytest.mark.parametrize("ending", [".jpe", ".JFIF", ".pbm", ".pnm", ".dib", ".ras", ".apng"])
@@ -225,6 +226,35 @@ def test_names_are_compared_in_one_normal_form(writers: Any, tmp_path: Path) -> 
     (tmp_path / "train" / "äpfel").mkdir()
     with pytest.raises(DataError, match="look like one class in two folders"):
         open_folder(tmp_path)
+
+
+def copied(writers: Any, root: Path, form: str) -> Path:
+    """Write a set whose classes, folders and files come in another order where marks stand behind their letters."""
+    for split in ("train", "val"):
+        for seed, parts in enumerate(
+            (
+                ("Äpfel", "é.png"),
+                ("Äpfel", "f.png"),
+                ("Äpfel", "ö", "b.png"),
+                ("Äpfel", "z", "a.png"),
+                ("zebra", "ü.png"),
+            )
+        ):
+            path = root / split / unicodedata.normalize(form, "/".join(parts))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(writers.png(writers.images(1, 8, seed)[0]))
+    return root
+
+
+def test_copies_in_another_normal_form_have_the_same_classes_and_the_same_order(writers: Any, tmp_path: Path) -> None:
+    composed, decomposed = (open_folder(copied(writers, tmp_path / form, form)) for form in ("NFC", "NFD"))
+    assert composed.facts.class_names == decomposed.facts.class_names == ("zebra", "Äpfel")
+    for split in ("train", "test"):
+        for found, other in zip(everything(composed, split), everything(decomposed, split), strict=True):
+            np.testing.assert_array_equal(found, other)
+    # As the bytes of composed names are ordered, which is what a set with such names has always had.
+    expected = [writers.images(1, 8, seed)[0] for seed in (4, 1, 0, 3, 2)]
+    np.testing.assert_array_equal(everything(composed, "train")[0], expected)
 
 
 def test_names_that_are_no_utf8_are_text(writers: Any, tmp_path: Path) -> None:

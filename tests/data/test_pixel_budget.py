@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from engine.data import decoding
-from engine.data.decoding import PIXELS_VARIABLE, decoded
+from engine.data.decoding import decoded
 from engine.data.parts import Picture
+from engine.data.picture_limits import PIXELS_VARIABLE
 from engine.data.pixel_budget import PixelBudget
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import safetensors.torch
 import torch
 
 import engine
+from engine import backbones
 from engine.data import open_source
 from engine.errors import RecipeError
 from engine.methods.pretrained import open_pretrained
@@ -124,6 +126,33 @@ def test_odd_metadata_are_one_line(exported: Path, tiny_recipe: TinyRecipe) -> N
             message = str(caught.value)
             assert message.startswith(f"method.teacher={exported}: "), (field, text)
             assert len(message) < 2000 and "\n" not in message, (field, text)
+
+
+def test_exports_of_a_newer_version_are_refused_and_earlier_ones_are_read(
+    exported: Path, tiny_recipe: TinyRecipe
+) -> None:
+    tensors = safetensors.torch.load_file(exported)
+    with safetensors.safe_open(exported, framework="pt") as file:
+        metadata = file.metadata()
+    recipe = _asking(tiny_recipe, exported)
+    tuned = dataclasses.replace(recipe.backbone, weights=str(exported))
+    facts = open_source(recipe.data, recipe.seed).facts
+
+    def load_both() -> None:
+        _opened(recipe)
+        backbones.build(tuned, facts.num_classes, facts.image_shape, seed=0)
+
+    del metadata["export_version"]
+    # Files of others have a version, too, which is none of ours.
+    for earlier in (metadata, {**metadata, "version": "2.0"}):
+        exported.write_bytes(safetensors.torch.save(tensors, earlier))
+        load_both()
+    for text, words in (("1000", "was written by a newer engine: its version is 1000"), ("x", "is damaged")):
+        exported.write_bytes(safetensors.torch.save(tensors, {**metadata, "export_version": text}))
+        with pytest.raises(RecipeError, match=f"^method.teacher={exported}: its metadata.* {words}"):
+            _opened(recipe)
+        with pytest.raises(engine.EngineError, match=f"^backbone.weights={exported}: its metadata.* {words}"):
+            backbones.build(tuned, facts.num_classes, facts.image_shape, seed=0)
 
 
 def test_a_teacher_that_is_its_own_teacher_is_refused(exported: Path, tiny_recipe: TinyRecipe) -> None:

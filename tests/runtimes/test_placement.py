@@ -13,9 +13,11 @@ from engine.methods import LearnerSummary, Team
 from engine.program import Call, Message, Program
 from engine.recipes import DML, InfoPro, Numerics, Plan, Recipe
 from engine.runtimes.ray.placement import (
+    Placement,
     check_store_bytes,
     choose_placement,
     choose_store,
+    most_teams,
     store_bytes_needed,
 )
 
@@ -201,3 +203,20 @@ def test_store_of_a_cluster() -> None:
     check_store_bytes(1000, 1000)
     with pytest.raises(PlanError, match=r"need 1,001 bytes of object store, but the smallest node has 1,000; lower"):
         check_store_bytes(1001, 1000)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "nodes", "expected"),
+    [
+        ("PACK", [{"CPU": 8.0, "GPU": 2.0}], 1),
+        ("PACK", [{"CPU": 8.0, "GPU": 1.0}] * 4, 2),
+        ("STRICT_PACK", [{"CPU": 8.0, "GPU": 2.0}, {"CPU": 8.0, "GPU": 1.0}], 1),
+        ("STRICT_PACK", [{"CPU": 8.0, "GPU": 1.0}] * 4, 0),
+        ("STRICT_SPREAD", [{"CPU": 8.0, "GPU": 4.0}, {"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 1.0}], 2),
+        ("STRICT_SPREAD", [{"CPU": 8.0, "GPU": 4.0}] * 2, 0),
+        ("SPREAD", [], 0),
+    ],
+)
+def test_teams_that_fit_at_the_same_time(strategy: str, nodes: list[dict[str, float]], expected: int) -> None:
+    # Three halves of a GPU: a node with two GPUs has room for four, and so for one team.
+    assert most_teams(Placement(actors=3, cpus=0.5, gpus=0.5, strategy=strategy, window=1), nodes) == expected

@@ -136,6 +136,7 @@ def test_the_report_and_the_metadata(run: Run, tmp_path: Path) -> None:
     assert json.loads(metadata["mean"]) == [0.5] * 3
     assert json.loads(metadata["std"]) == [0.25] * 3
     assert metadata["engine_version"]
+    assert metadata["export_version"] == "1"
 
 
 def test_a_trained_run_is_exported_with_its_digest(tiny_recipe: Tiny, tmp_path: Path) -> None:

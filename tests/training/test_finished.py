@@ -47,9 +47,8 @@ def _again(recipe: Recipe, run: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def _known(run: Path) -> dict[str, Any]:
-    return {
-        name: value for name, value in json.loads((run / "summary.json").read_text()).items() if name not in MEASURED
-    }
+    summary = json.loads((run / "summary.json").read_text())
+    return {name: value for name, value in summary.items() if name not in {*MEASURED, "version"}}
 
 
 CHANGES: dict[str, dict[str, Any]] = {

@@ -40,7 +40,7 @@ def test_a_finished_run(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> N
 def test_summary_is_the_result(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> None:
     result = engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary == result.to_json()
+    assert summary == {"version": 1, **result.to_json()}
     assert engine.Result.from_json(summary, tmp_path) == result
 
 

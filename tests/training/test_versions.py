@@ -32,6 +32,8 @@ from engine.recipes.plan import PLAN_VERSION
 from engine.search.lineage import LINEAGE_VERSION, begin_from, stages_of
 from engine.search.trials import SWEEP_VERSION, SweepFolder
 from engine.tracking import read_metrics
+from engine.training.folder import read_summary
+from engine.training.result import SUMMARY_VERSION
 
 TinyRecipe = Callable[..., Recipe]
 BEFORE = Path(__file__).parent / "written_by_version_0"
@@ -96,6 +98,7 @@ def test_a_run_of_the_version_before_goes_on(before: Path) -> None:
     assert version_in(folder / "plan.json") == PLAN_VERSION
     checkpoints = folder / "checkpoints"
     assert version_in(checkpoints / "step-000006" / "state.json") is None
+    assert version_in(folder / "summary.json") == SUMMARY_VERSION
     assert version_in(checkpoints / "step-000008" / "state.json") == CHECKPOINT_VERSION
 
 
@@ -162,6 +165,21 @@ def test_a_run_of_a_newer_version_is_refused_and_left_alone(name: str, before: P
         engine.load(folder)
     assert contents(folder) == kept
     assert version_in(folder / name) == 1000
+
+
+def test_a_summary_of_a_newer_version_is_refused_and_left_alone(before: Path) -> None:
+    folder = before / "finished"
+    recipe = engine.load_recipe(folder)
+    newer(folder / "summary.json")
+    kept = contents(folder)
+    words = rf"{folder}/summary.json: was written by a newer engine: its version is 1000, .* versions 0 to 1; install"
+    with pytest.raises(engine.VersionError, match=words):
+        engine.train(recipe, PLAN, folder)
+    with pytest.raises(engine.VersionError, match=words):
+        read_summary(folder)
+    assert contents(folder) == kept
+    (folder / "summary.json").unlink()
+    assert read_summary(folder) is None
 
 
 def test_a_newer_checkpoint_is_not_passed_over_for_an_older_one(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:

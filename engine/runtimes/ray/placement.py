@@ -87,6 +87,19 @@ def holds(placement: Placement, nodes: Sequence[Mapping[str, float]]) -> bool:
     return _fits(placement.strategy, [_room(node, placement.bundle) for node in nodes], placement.actors)
 
 
+def most_teams(placement: Placement, nodes: Sequence[Mapping[str, float]]) -> int:
+    """Return how many teams of this placement nodes with these resources have room for at the same time."""
+    rooms = [_room(node, placement.bundle) for node in nodes]
+    if placement.strategy == "STRICT_PACK":
+        return sum(room // placement.actors for room in rooms)
+    most = sum(rooms) // placement.actors
+    if placement.strategy == "STRICT_SPREAD":
+        # A node holds one actor of each team, so more room than there are teams helps none of them.
+        while sum(min(room, most) for room in rooms) < most * placement.actors:
+            most -= 1
+    return most
+
+
 def _largest_share(
     name: str, others: Mapping[str, float], strategy: str, actors: int, nodes: Sequence[Mapping[str, float]]
 ) -> float:
