@@ -56,6 +56,8 @@ def get_while_alive(references: Any, look: Callable[[], None] = lambda: None) ->
     """
     with waiting_for_ray():
         while True:
+            # Also while all answers come in time: a Ray of which a part hung until it was let go on will be ended.
+            check_alive()
             try:
                 return ray.get(references, timeout=SLICE_SECONDS)
             except ray.exceptions.GetTimeoutError as error:

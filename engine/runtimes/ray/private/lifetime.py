@@ -14,7 +14,7 @@ import select
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +25,7 @@ from engine.errors import PlanError
 from engine.reading import first_line
 from engine.runtimes.child import python_command, tell
 from engine.runtimes.ray.private.folder import PrivateFolder
+from engine.runtimes.ray.private.hanging import HANGING_SECONDS, Hanging
 from engine.runtimes.ray.private.surroundings import (
     TokenOf,
     connecting,
@@ -57,14 +58,24 @@ class PrivateRay:
         gpus: that it offers.
         object_store_bytes: size of the object store; Ray's default unless given.
         on_disk: whether the store's memory is a file in the folder of this Ray, and not shared memory.
+        hanging_seconds: how long one of its processes may be stopped before it counts as lost.
 
     Raises:
         PlanError: it does not start; says why.
     """
 
-    def __init__(self, cpus: int, gpus: int, object_store_bytes: int | None = None, on_disk: bool = False) -> None:
+    def __init__(
+        self,
+        cpus: int,
+        gpus: int,
+        object_store_bytes: int | None = None,
+        on_disk: bool = False,
+        hanging_seconds: float = HANGING_SECONDS,
+    ) -> None:
         self.lost: str | None = None
-        """Which of its processes ended by itself and how, in words; None while it is well."""
+        """Which of its processes ended by itself and how, or hung, in words; None while it is well."""
+        self._hanging_seconds = hanging_seconds
+        self._hanging: Hanging | None = None
         self._connected = False
         self._closing = threading.Lock()
         self._closed = False
@@ -92,6 +103,7 @@ class PrivateRay:
             raise
         try:
             place = self._place()
+            self._hanging = self._look_after(place["processes"])
             self._watcher = threading.Thread(target=self._watch, name="private Ray", daemon=True)
             self._watcher.start()
             self._connect(place)
@@ -115,7 +127,15 @@ class PrivateRay:
         tell(process, wanted)
         return process
 
-    def _place(self) -> dict[str, str]:
+    def _look_after(self, processes: Mapping[str, int]) -> Hanging:
+        found = {}
+        for name, number in processes.items():
+            # One that has ended is told of by the process that holds it.
+            with contextlib.suppress(psutil.Error):
+                found[name] = psutil.Process(number)
+        return Hanging(found, self._hanging_seconds)
+
+    def _place(self) -> dict[str, Any]:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             answer = self._read(_PAUSE_SECONDS)
@@ -125,7 +145,7 @@ class PrivateRay:
                 raise PlanError(f"a private Ray does not start: {answer.get('error', answer)}; {_REMEDY}")
         raise PlanError(f"a private Ray did not start within {_START_SECONDS:g} s; {_REMEDY}")
 
-    def _read(self, seconds: float) -> dict[str, str] | None:
+    def _read(self, seconds: float) -> dict[str, Any] | None:
         """Return the next line of the process that holds Ray, or its end as an error; None if neither comes in time."""
         assert self._process.stdout is not None
         # Not select.select, which takes no descriptors from 1,024 on.
@@ -140,10 +160,10 @@ class PrivateRay:
                 return {"error": f"its first process ended{': ' + said[-1].strip() if said else ''}"}
             self._unread += piece
         line, _, self._unread = self._unread.partition(b"\n")
-        answer: dict[str, str] = json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def _connect(self, place: dict[str, str]) -> None:
+    def _connect(self, place: Mapping[str, Any]) -> None:
         self._token = TokenOf(self._folder)
         self._handler = keep_output_clean(self._folder.log)
         try:
@@ -161,7 +181,7 @@ class PrivateRay:
         self._connected = True
 
     def _watch(self) -> None:
-        """Take note of what ends by itself; end a Ray that somebody has disconnected from without closing it."""
+        """Take note of what ends by itself, or hangs; end a Ray that somebody left without closing it."""
         while not self._closed:
             try:
                 answer = self._read(_PAUSE_SECONDS)
@@ -173,6 +193,8 @@ class PrivateRay:
                 # word, where it waits for an object store that is gone.
                 self.lost = self.lost or died
                 return
+            if self._hanging is not None and (hangs := self._hanging.look()) is not None:
+                self.lost = self.lost or hangs
             if self._connected and not ray.is_initialized():
                 self._end()
                 return
