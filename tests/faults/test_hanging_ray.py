@@ -208,7 +208,7 @@ def test_a_part_of_ray_that_is_stopped_is_noticed_and_the_training_goes_on(victi
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 130, errors
-        said = f"the private Ray is gone: Ray's {victim}, process {started[victim].pid}, has been stopped since "
+        said = f"the private Ray is gone: Ray's {victim} hangs: process {started[victim].pid} has been stopped since "
         assert said in log.read_text()
         assert said in errors and "recovered" in output
         assert_nothing_is_left([*started.values(), *started_again.values()])

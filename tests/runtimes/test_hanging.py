@@ -63,7 +63,7 @@ def test_one_that_is_stopped_is_named_once_and_let_go_on(machine: Machine) -> No
     machine.raylet.state = psutil.STATUS_STOPPED
     assert machine.pass_by(60) == []
     (said,) = machine.pass_by(100)
-    assert said.startswith("Ray's raylet, process 17, has been stopped since ") and said.endswith(", for 61 s")
+    assert said.startswith("Ray's raylet hangs: process 17 has been stopped since ") and said.endswith(", for 61 s")
     assert (machine.raylet.done, machine.gcs.done) == (["resumed"], [])
 
 
@@ -105,7 +105,7 @@ def test_a_real_process() -> None:
             found = hanging.look()
             time.sleep(0.02)
         try:
-            assert found is not None and f"Ray's raylet, process {child.pid}, has been stopped since " in found
+            assert found is not None and f"Ray's raylet hangs: process {child.pid} has been stopped since " in found
             while process.status() == psutil.STATUS_STOPPED and time.monotonic() < deadline:
                 time.sleep(0.02)
             assert process.status() != psutil.STATUS_STOPPED

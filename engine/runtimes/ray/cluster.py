@@ -19,9 +19,9 @@ from engine.runtimes.ray.drains import draining_nodes
 from engine.runtimes.ray.placement import check_store_bytes, choose_store
 from engine.runtimes.ray.private.current import close_private_ray, open_private_ray
 from engine.runtimes.ray.private.folder import check_token_of_clusters
-from engine.runtimes.ray.private.hanging import HANGING_SECONDS
 from engine.runtimes.ray.private.surroundings import connecting, keep_output_clean, safe_job
 from engine.runtimes.ray.tokens import use_token
+from engine.runtimes.stopped import STOPPED_SECONDS
 
 
 def private_node() -> dict[str, float]:
@@ -33,7 +33,7 @@ def start_private_ray(
     object_store_bytes: int | None = None,
     num_cpus: int | None = None,
     on_disk: bool = False,
-    hanging_seconds: float = HANGING_SECONDS,
+    hanging_seconds: float = STOPPED_SECONDS,
 ) -> None:
     """Start a Ray that only this process can use, and that ends with it; `disconnect` ends it sooner.
 
@@ -78,7 +78,7 @@ def connect(plan: Plan, needed_store_bytes: int, transport: Literal["direct", "o
         store = choose_store(plan, needed_store_bytes, shared_memory().free, transport)
         if store.caution:
             logging.getLogger(__name__).warning(store.caution)
-        hanging_seconds = plan.recovery.stall_seconds or HANGING_SECONDS
+        hanging_seconds = plan.recovery.stall_seconds or STOPPED_SECONDS
         start_private_ray(store.bytes, on_disk=store.on_disk, hanging_seconds=hanging_seconds)
         return True
     found = check_answers(plan.address)

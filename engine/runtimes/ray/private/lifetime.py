@@ -25,7 +25,7 @@ from engine.errors import PlanError
 from engine.reading import first_line
 from engine.runtimes.child import python_command, tell
 from engine.runtimes.ray.private.folder import PrivateFolder
-from engine.runtimes.ray.private.hanging import HANGING_SECONDS, Hanging
+from engine.runtimes.ray.private.hanging import Hanging
 from engine.runtimes.ray.private.surroundings import (
     TokenOf,
     connecting,
@@ -33,6 +33,7 @@ from engine.runtimes.ray.private.surroundings import (
     keep_output_clean,
     safe_job,
 )
+from engine.runtimes.stopped import STOPPED_SECONDS
 
 _RUN_HEAD = "import runpy; runpy.run_path(sys.argv[1], run_name='__main__')"
 # A slow disk and a busy machine included; Ray itself gives up after 30 s.
@@ -70,10 +71,11 @@ class PrivateRay:
         gpus: int,
         object_store_bytes: int | None = None,
         on_disk: bool = False,
-        hanging_seconds: float = HANGING_SECONDS,
+        hanging_seconds: float = STOPPED_SECONDS,
     ) -> None:
         self.lost: str | None = None
-        """Which of its processes ended by itself and how, or hung, in words; None while it is well."""
+        """Which of its processes ended by itself and how, in words; None while it is well."""
+        self._hang: str | None = None
         self._hanging_seconds = hanging_seconds
         self._hanging: Hanging | None = None
         self._connected = False
@@ -194,10 +196,18 @@ class PrivateRay:
                 self.lost = self.lost or died
                 return
             if self._hanging is not None and (hangs := self._hanging.look()) is not None:
-                self.lost = self.lost or hangs
+                self._hang = hangs
             if self._connected and not ray.is_initialized():
                 self._end()
                 return
+
+    def take_hang(self) -> str | None:
+        """Return which of its processes hung and since when, in words, to whoever asks first; None if none did.
+
+        It goes on by now, or is ended.
+        """
+        hang, self._hang = self._hang, None
+        return hang
 
     @property
     def has_ended(self) -> bool:
@@ -211,7 +221,8 @@ class PrivateRay:
             self._process.stdin.write(b"x")
             self._process.stdin.flush()
 
-    def _processes(self) -> list[psutil.Process]:
+    def processes(self) -> list[psutil.Process]:
+        """Return all its processes that are alive, with those of its workers."""
         found = []
         for number in psutil.pids():
             with contextlib.suppress(OSError, psutil.Error):
@@ -222,7 +233,7 @@ class PrivateRay:
         return found
 
     def _is_stopped(self) -> bool:
-        for process in self._processes():
+        for process in self.processes():
             with contextlib.suppress(psutil.Error):
                 if process.status() == psutil.STATUS_STOPPED:
                     return True
@@ -265,7 +276,7 @@ class PrivateRay:
     def _clear(self) -> None:
         deadline = time.monotonic() + _FORCED_SECONDS
         # Only where the process that holds it hangs, too, or was killed itself.
-        while (left := self._processes()) and time.monotonic() < deadline:
+        while (left := self.processes()) and time.monotonic() < deadline:
             for process in left:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
