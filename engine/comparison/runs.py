@@ -14,18 +14,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+import psutil
 import torch
 
 from engine.atomic import open_appending, write_error
 from engine.errors import EXIT_INTERRUPTED
 from engine.recipes import Plan, Recipe, plan_to_dict, recipe_to_dict
 from engine.runtimes.child import python_command, tell, wait_or_kill
+from engine.runtimes.stopped import STOPPED_SECONDS, StoppedProcesses
 from engine.training.folder import read_summary
 from engine.training.interruption import Interruption
 
 _CODE = "from engine.comparison.child import main; sys.exit(main())"
 _PAUSE_SECONDS = 0.05
 _SECONDS_TO_STOP_AT_ONCE = 10.0
+# A run that is stopped does not hear that it shall write a checkpoint.
+_SECONDS_TO_HEAR = 3.0
 _INTERRUPTED = (EXIT_INTERRUPTED, -signal.SIGINT, -signal.SIGTERM)
 
 Slot = Mapping[str, str]
@@ -80,7 +84,9 @@ def run_jobs(
     """Train all runs, as many at once as there are slots.
 
     Ctrl-C and SIGTERM let every run that is being trained finish its step and write a checkpoint; a second one ends
-    them at once. A run that fails does not stop the others. However this process ends, its runs end, too.
+    them at once. A run that fails does not stop the others. One whose process is stopped for as long as
+    `Recovery.stall_seconds`, or a minute, is ended; if all are to stop, after some seconds. However this process ends,
+    its runs end, too.
 
     Args:
         jobs: in the order to start them.
@@ -96,6 +102,8 @@ def run_jobs(
         RunError: a run folder cannot be written.
     """
     waiting, free, running, complete = deque(jobs), deque(slots), list[_Child](), True
+    hanging = StoppedProcesses[Path](plan.recovery.stall_seconds or STOPPED_SECONDS)
+    deaf = StoppedProcesses[Path](_SECONDS_TO_HEAR)
     try:
         with Interruption() as interruption:
             while running or (waiting and not interruption.requested):
@@ -105,6 +113,7 @@ def run_jobs(
                 if interruption.requested:
                     for child in running:
                         child.ask_to_stop()
+                _end_those_that_hang(running, deaf if interruption.requested else hanging)
                 for child in [child for child in running if child.process.poll() is not None]:
                     running.remove(child)
                     free.append(child.slot)
@@ -126,6 +135,7 @@ class _Child:
     job: Job
     slot: Slot
     process: subprocess.Popen[str]
+    hung: str | None = None
     _asked: bool = field(default=False)
 
     def ask_to_stop(self) -> None:
@@ -135,14 +145,17 @@ class _Child:
             _close(self.process.stdin)
 
     def was_interrupted(self) -> bool:
-        """Return whether it ended because it was asked to, before it had finished."""
-        return self.process.returncode in _INTERRUPTED and not _is_finished(self.job.run_dir)
+        """Return whether it ended because it was asked to, or did not hear of it, before it had finished."""
+        is_over = self.process.returncode in _INTERRUPTED or self.hung is not None
+        return is_over and not _is_finished(self.job.run_dir)
 
     def failure(self) -> str | None:
         """Return why it failed; None if it finished."""
         if _is_finished(self.job.run_dir):
             return None
         code, log = self.process.returncode, self.job.run_dir / "log.txt"
+        if self.hung is not None:
+            return f"its {self.hung}, and was ended; {log} holds what it said"
         assert self.process.stdout is not None
         lines = self.process.stdout.read().splitlines()
         # Killed in the middle of a line it has said nothing.
@@ -182,6 +195,21 @@ def _start(job: Job, plan: Plan, slot: Slot) -> _Child:
     values = {"recipe": recipe_to_dict(job.recipe), "plan": plan_to_dict(plan), "run_dir": str(job.run_dir)}
     tell(process, values)
     return child
+
+
+def _end_those_that_hang(running: Sequence[_Child], stopped: StoppedProcesses[Path]) -> None:
+    children = {child.job.run_dir: child for child in running}
+
+    def find() -> dict[Path, psutil.Process]:
+        found = {}
+        for run_dir, child in children.items():
+            with contextlib.suppress(psutil.Error):
+                found[run_dir] = psutil.Process(child.process.pid)
+        return found
+
+    for run_dir, what in stopped.look(find).items():
+        children[run_dir].hung = what
+        children[run_dir].process.kill()
 
 
 def _stop_at_once(running: Sequence[_Child]) -> None:

@@ -13,9 +13,11 @@ from ray import tune
 
 from engine.errors import Interrupted, LearnerLost, LearnerPreempted, NotRecovered, RecipeError, RunError
 from engine.recipes import Plan, Recipe, plan_to_dict, recipe_to_dict
+from engine.runtimes.ray.private.current import current_private_ray
 from engine.search.console import SweepConsole
 from engine.search.definition import Sweep
 from engine.search.generations import PopulationQueue
+from engine.search.hanging import HangingTrials
 from engine.search.reporting import setting_in_words, table_rows, value_in_words
 from engine.search.running import EPOCH
 from engine.search.searching import TrialQueue
@@ -50,6 +52,8 @@ class Watcher(tune.Callback):
         self._folder, self._console, self._stop, self._ray_is_ours = folder, console, stop, ray_is_ours
         self._queue: TrialQueue | PopulationQueue | None = None
         self._losses: Counter[int] = Counter()
+        self._hanging = HangingTrials(plan.recovery.stall_seconds)
+        self._hung: dict[int, str] = {}
         self.unreadable: RunError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -112,13 +116,26 @@ class Watcher(tune.Callback):
         self._console.message(f"{trial.name} failed: {trial.error}")
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """End the search if a signal has come."""
+        """End the search if a signal has come, and what hangs."""
         if self._stop.requested and self._ray_is_ours:
             # Its trials end with our connection to Ray; Tune would wait for each of them first.
             raise Interrupted
         if self._stop.requested:
             # Tune's own word for it, after which it gives back what trials have reserved.
             signal.raise_signal(signal.SIGUSR1)
+        self._look_for_what_hangs()
+
+    def _look_for_what_hangs(self) -> None:
+        private = current_private_ray()
+        if private is not None and (hang := private.take_hang()) is not None:
+            # Trials go on with it.
+            self._console.message(f"{hang}; it was let go on")
+        running = {each.number: each for each in self._folder.trials.values() if each.status == "running"}
+        for number, what in self._hanging.end({each: self._folder.run_dir(running[each]) for each in running}):
+            if number is None:
+                self._console.message(f"a trial that has not begun yet: its {what}, and was ended")
+            else:
+                self._hung[number] = f"its {what}, and was ended"
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -155,6 +172,7 @@ class Watcher(tune.Callback):
         assert self._queue is not None
         known = self._known(trial)
         status, cause = _cause(trial)
+        cause = self._hung.pop(known.number, cause) if status == "lost" else cause
         if status == "lost" and self._stop.requested:
             # The signal that ends the search may have ended the trial, too.
             return

@@ -101,6 +101,12 @@ def refuse_held(folder: Path, doing: str) -> None:
         _wait(folder, lock, fcntl.LOCK_SH, doing)
 
 
+def holder_here(folder: Path) -> int | None:
+    """Return which process of this machine held a folder last, and may have ended; None if there is none."""
+    holder = _holder(folder)
+    return holder.pid if holder is not None and holder.host == _host() else None
+
+
 def _wait(folder: Path, lock: IO[str], kind: int, doing: str) -> None:
     """Lock the file, and be patient only with a process that is at its end."""
     started = time.monotonic()

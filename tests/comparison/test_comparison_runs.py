@@ -28,7 +28,7 @@ import engine
 
 words = ["data.train_limit=44", "data.test_limit=20", "data.batch_size=12", f"epochs={sys.argv[2]}",
          "plan.executor=process", "plan.report_every_steps=1", "plan.evaluate_every_epochs=100000",
-         "plan.checkpoint_every_steps=400000"]
+         "plan.checkpoint_every_steps=400000", *sys.argv[3:]]
 recipes, plan = {}, engine.Plan()
 for name in ("end_to_end_digits", "greedy_digits"):
     recipes[name], plan = engine.apply_overrides(engine.load_recipe(name), engine.Plan(), words)
@@ -38,11 +38,13 @@ print(found.status, *(row.failures for row in found.rows), flush=True)
 
 
 @contextmanager
-def _comparing(folder: Path, epochs: int) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
+def _comparing(
+    folder: Path, epochs: int, *further: str
+) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
     """Start a comparison in a process group of its own; gives it and its two runs when both of them train."""
     runs: list[psutil.Process] = []
     with subprocess.Popen(
-        [sys.executable, "-c", COMPARE, str(folder), str(epochs)],
+        [sys.executable, "-c", COMPARE, str(folder), str(epochs), *further],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -125,3 +127,26 @@ def test_a_run_that_is_killed_stops_no_other(tmp_path: Path) -> None:
     table = (tmp_path / "c" / "comparison.md").read_text()
     assert "SIGKILL" in table
     assert "0 of 1, 1 failed" in table
+
+
+def test_a_run_that_is_stopped_is_ended_and_stops_no_other(tmp_path: Path) -> None:
+    with _comparing(tmp_path / "c", 300, "plan.recovery.stall_seconds=4") as (process, runs):
+        runs[0].suspend()
+        output, errors = process.communicate(timeout=SECONDS)
+        _assert_gone(runs)
+    assert process.returncode == 0, errors
+    assert output.split()[0] == "failed"
+    assert output.count(f"its process {runs[0].pid} has been stopped since ") == 1
+    assert "0 of 1, 1 failed" in (tmp_path / "c" / "comparison.md").read_text()
+
+
+def test_one_signal_ends_a_comparison_of_which_a_run_is_stopped(tmp_path: Path) -> None:
+    with _comparing(tmp_path / "c", epochs=100_000) as (process, runs):
+        runs[0].suspend()
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=SECONDS)
+        assert process.returncode == 0, errors
+        assert output.split()[0] == "interrupted"
+        _assert_gone(runs)
+    summaries = [tmp_path / "c" / "runs" / f"{label}-seed5" / "summary.json" for label in LABELS]
+    assert [path.is_file() for path in summaries].count(True) == 1

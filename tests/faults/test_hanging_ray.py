@@ -184,3 +184,31 @@ def test_a_learner_that_is_stopped_is_noticed_and_the_training_goes_on(tmp_path:
         assert f"its process {victim.pid} made no progress for " in output
         assert "did not answer when it was asked for its stacks" in log.read_text()
         assert_nothing_is_left([*started.values(), *started_again.values()])
+
+
+@pytest.mark.parametrize("victim", ["raylet", "gcs_server"])
+def test_a_part_of_ray_that_is_stopped_is_noticed_and_the_training_goes_on(victim: str, tmp_path: Path) -> None:
+    log, metrics = tmp_path / "run" / "log.txt", tmp_path / "run" / "metrics.jsonl"
+    with command(tmp_path, "plan.recovery.stall_seconds=6") as process:
+        wait_for(process, lambda: trains(tmp_path))
+        started = below(process)
+        # For a while, which nobody minds.
+        started[victim].suspend()
+        time.sleep(2.0)
+        started[victim].resume()
+        size = metrics.stat().st_size
+        wait_for(process, lambda: metrics.stat().st_size > size + 20_000)
+        assert "has been stopped" not in log.read_text()
+        started[victim].suspend()
+        wait_for(process, lambda: "the team is started again" in log.read_text())
+        wait_for(process, lambda: "goes on from" in log.read_text())
+        size = metrics.stat().st_size
+        wait_for(process, lambda: metrics.stat().st_size > size + 20_000)
+        started_again = below(process)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=PATIENCE_SECONDS)
+        assert process.returncode == 130, errors
+        said = f"the private Ray is gone: Ray's {victim} hangs: process {started[victim].pid} has been stopped since "
+        assert said in log.read_text()
+        assert said in errors and "recovered" in output
+        assert_nothing_is_left([*started.values(), *started_again.values()])

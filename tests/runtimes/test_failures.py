@@ -11,6 +11,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError,
 from engine.errors import LearnerError, LearnerPreempted, PlanError, RayEnded
 from engine.runtimes.ray.culprits import Culprits
 from engine.runtimes.ray.failures import LostStep, as_engine_error, is_death, original_error
+from engine.runtimes.ray.waiting import check_alive
 
 UNEXPECTED = (
     "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker "
@@ -103,9 +104,18 @@ def test_a_ray_that_is_gone_is_named_and_not_the_learner_that_went_with_it(monke
     # What came first is the word of a learner that had waited for the other.
     monkeypatch.setattr(culprits, "_check", lambda: [("segment0", ActorDiedError())])
     waited = LostStep("learner segment1: the link to segment0 ended, which had failed or died")
-    ray = SimpleNamespace(lost=None)
+    ray = SimpleNamespace(lost=None, take_hang=lambda: None)
     monkeypatch.setattr("engine.runtimes.ray.waiting.current_private_ray", lambda: ray)
     assert "its process 7 died" in str(culprits.blame("segment1", waited))
     ray.lost = "Ray's gcs_server ended with signal SIGKILL"
     with pytest.raises(RayEnded, match="the private Ray is gone: Ray's gcs_server ended with signal SIGKILL"):
         culprits.blame("segment1", waited)
+
+
+def test_a_ray_that_hung_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hangs = ["Ray's raylet hangs: process 7 has been stopped since 14:31:05, for 61 s"]
+    ray = SimpleNamespace(lost=None, take_hang=lambda: hangs.pop() if hangs else None)
+    monkeypatch.setattr("engine.runtimes.ray.waiting.current_private_ray", lambda: ray)
+    with pytest.raises(RayEnded, match="the private Ray is gone: Ray's raylet hangs: process 7 has been stopped"):
+        check_alive()
+    check_alive()

@@ -75,13 +75,13 @@ def test_what_fits_on_direct_links_is_not_refused(
     class Started(Exception):
         pass
 
-    def start(size: int, *, on_disk: bool) -> None:
-        raise Started(size, on_disk)
+    def start(size: int, *, on_disk: bool, hanging_seconds: float) -> None:
+        raise Started(size, on_disk, hanging_seconds)
 
     monkeypatch.setattr(cluster, "start_private_ray", start)
     with pytest.raises(Started) as started:
         engine.train(tiny_recipe(), engine.Plan(), tmp_path / "run")
-    assert started.value.args == (75 * 2**20, True)
+    assert started.value.args == (75 * 2**20, True, 60.0)
     assert "shared memory has 64,000,000 bytes free" in caplog.text
 
 

@@ -17,7 +17,10 @@ from engine.runtimes.ray.stalls import Stalls
 class Machine:
     """Learners whose signs of life a test decides, and time that passes only when it says so."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float | None) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, seconds: float | None, nodes: dict[str, str] | None = None
+    ) -> None:
+        nodes = nodes or {"segment0": "here", "segment1": "there"}
         self.now = 0.0
         self.signs: dict[str, Sign | None] = {"segment0": Sign(1, "", 0.0), "segment1": Sign(1, "", 0.0)}
         self.ended: list[Any] = []
@@ -35,7 +38,7 @@ class Machine:
             ),
         )
         self.handles = {name: SimpleNamespace(sign=SimpleNamespace(remote=self._remote(name))) for name in self.signs}
-        places = {"segment0": {"pid": 10, "node": "here"}, "segment1": {"pid": 11, "node": "there"}}
+        places = {name: {"pid": pid, "node": nodes[name]} for pid, name in enumerate(nodes, start=10)}
         self.stalls = Stalls(self.handles, places, seconds)
 
     def _remote(self, name: str) -> Any:
@@ -94,6 +97,33 @@ def test_one_that_does_not_answer_is_named_and_not_the_one_that_waits_for_it(mon
         machine.pass_by(100)
     assert machine.ended == [machine.handles["segment1"]]
     assert "did not answer" in caught.value.details
+
+
+def test_a_node_that_says_nothing_is_left_to_ray_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, 20.0)
+    machine.pass_by(50)
+    # The one waits for the other, whose node cannot be reached.
+    machine.signs = {"segment0": Sign(2, "forward of step 3 of epoch 1", 0.0), "segment1": None}
+    machine.pass_by(70)
+    assert not machine.ended
+    # Reached again.
+    machine.signs["segment1"] = Sign(1, "", 0.0)
+    machine.signs["segment0"] = Sign(3, "", 0.0)
+    machine.pass_by(30)
+    machine.signs["segment1"] = None
+    machine.pass_by(70)
+    assert not machine.ended
+    # Ray has had the time to say that the node is dead, and has not: it is the process that hangs.
+    with pytest.raises(LearnerLost, match="learner segment1: its process 11 made no progress"):
+        machine.pass_by(20)
+
+
+def test_a_process_that_hangs_beside_one_that_answers_gets_no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, 20.0, nodes={"segment0": "there", "segment1": "there"})
+    machine.pass_by(50)
+    machine.signs["segment1"] = None
+    with pytest.raises(LearnerLost, match="learner segment1: its process 11 made no progress"):
+        machine.pass_by(40)
 
 
 def test_a_pause_of_the_driver_is_held_against_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -257,6 +257,30 @@ def test_a_trial_that_loses_its_process_is_tried_again_and_changes_nothing(words
     assert hashes[0] == hashes[1]
 
 
+def test_a_trial_whose_process_is_stopped_is_ended_and_tried_again(words: list[str], tmp_path: Path) -> None:
+    with _searching([*words, "plan.recovery.stall_seconds=4"], tmp_path / "s") as (process, started):
+        trainer = _trainer(started, process.pid, set())
+        assert trainer is not None
+        trainer.suspend()
+        output, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, errors
+    assert f"trial-0002 was lost: its process {trainer.pid} has been stopped since " in errors
+    assert "and was ended; it is tried again (1 of 3)" in errors
+    values = json.loads(output.splitlines()[-1])
+    assert [trial["status"] for trial in values["trials"]] == ["finished"] * 3
+
+
+def test_one_signal_ends_a_search_of_which_a_trial_is_stopped(words: list[str], tmp_path: Path) -> None:
+    with _searching(words, tmp_path / "s") as (process, started):
+        trainer = _trainer(started, process.pid, set())
+        assert trainer is not None
+        trainer.suspend()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=SECONDS)
+        assert process.returncode == 130, errors
+        _assert_gone(started)
+
+
 def test_a_trial_that_is_lost_for_good_leaves_no_winner(words: list[str], tmp_path: Path) -> None:
     folder, killed = tmp_path / "s", set[int]()
     # Only two trials, so that the one that is killed again and again is the only one that trains.

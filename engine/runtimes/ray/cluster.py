@@ -21,6 +21,7 @@ from engine.runtimes.ray.private.current import close_private_ray, open_private_
 from engine.runtimes.ray.private.folder import check_token_of_clusters
 from engine.runtimes.ray.private.surroundings import connecting, keep_output_clean, safe_job
 from engine.runtimes.ray.tokens import use_token
+from engine.runtimes.stopped import STOPPED_SECONDS
 
 
 def private_node() -> dict[str, float]:
@@ -29,7 +30,10 @@ def private_node() -> dict[str, float]:
 
 
 def start_private_ray(
-    object_store_bytes: int | None = None, num_cpus: int | None = None, on_disk: bool = False
+    object_store_bytes: int | None = None,
+    num_cpus: int | None = None,
+    on_disk: bool = False,
+    hanging_seconds: float = STOPPED_SECONDS,
 ) -> None:
     """Start a Ray that only this process can use, and that ends with it; `disconnect` ends it sooner.
 
@@ -37,12 +41,13 @@ def start_private_ray(
         object_store_bytes: size of the object store; Ray's default unless given.
         num_cpus: CPUs to offer; all that this process may use unless given.
         on_disk: whether the object store's memory is a file among Ray's own, and not shared memory.
+        hanging_seconds: how long one of its processes may be stopped before it counts as lost.
 
     Raises:
         PlanError: it does not start; says why.
     """
     node = private_node()
-    open_private_ray(num_cpus or int(node["CPU"]), int(node["GPU"]), object_store_bytes, on_disk)
+    open_private_ray(num_cpus or int(node["CPU"]), int(node["GPU"]), object_store_bytes, on_disk, hanging_seconds)
 
 
 def disconnect() -> None:
@@ -73,7 +78,8 @@ def connect(plan: Plan, needed_store_bytes: int, transport: Literal["direct", "o
         store = choose_store(plan, needed_store_bytes, shared_memory().free, transport)
         if store.caution:
             logging.getLogger(__name__).warning(store.caution)
-        start_private_ray(store.bytes, on_disk=store.on_disk)
+        hanging_seconds = plan.recovery.stall_seconds or STOPPED_SECONDS
+        start_private_ray(store.bytes, on_disk=store.on_disk, hanging_seconds=hanging_seconds)
         return True
     found = check_answers(plan.address)
     check_token_of_clusters()

@@ -24,6 +24,9 @@ _FEWEST_SECONDS = 60.0
 # Of the longest that a learner has taken for one thing so far, where no time is given.
 _TIMES_THE_LONGEST = 10.0
 _STACK_SECONDS = 5.0
+# In which Ray tells a node that cannot be reached from one that can, from ray_config_def.h: after a first delay of 5 s,
+# five times 3 s between questions and 10 s for the answer; and some more.
+_HEALTH_CHECK_SECONDS = 75.0
 # A learner that uses less than this share of a processor does not compute.
 _IDLE_SHARE = 0.05
 
@@ -87,13 +90,21 @@ class Stalls:
             for seen in self._seen.values():
                 seen.progress = now
         late = [name for name, seen in self._seen.items() if now - seen.progress > self.patience]
-        if late:
+        # Whoever answers may wait for one whose node is gone, and is not to blame.
+        if late and not any(self._may_be_unreachable(name, now) for name in self._asked):
             # One that answers may wait inside of its work for another replica, which does not.
             name = min(late, key=lambda each: each not in self._asked)
             raise self._ended(name, now - self._seen[name].progress)
         for name, handle in self._handles.items():
             if name not in self._asked:
                 self._asked[name] = handle.sign.remote()
+
+    def _may_be_unreachable(self, name: str, now: float) -> bool:
+        """Return whether Ray has had too little time to say that a silent learner's node is dead."""
+        node = self._places[name]["node"]
+        is_reached = any(self._places[other]["node"] == node for other in self._seen.keys() - self._asked.keys())
+        is_here = node == ray.get_runtime_context().get_node_id()
+        return not (is_here or is_reached) and now - self._seen[name].at <= _HEALTH_CHECK_SECONDS
 
     def _take_answers(self, now: float) -> None:
         for name, reference in list(self._asked.items()):

@@ -56,6 +56,8 @@ def get_while_alive(references: Any, look: Callable[[], None] = lambda: None) ->
     """
     with waiting_for_ray():
         while True:
+            # Also while all answers come in time, as those of a Ray of which a part hung.
+            check_alive()
             try:
                 return ray.get(references, timeout=SLICE_SECONDS)
             except ray.exceptions.GetTimeoutError as error:
@@ -66,11 +68,13 @@ def get_while_alive(references: Any, look: Callable[[], None] = lambda: None) ->
 
 
 def check_alive(patience_seconds: float = 0.0) -> None:
-    """Raise RayEnded if the private Ray of this process has ended, or does within some seconds."""
+    """Raise RayEnded if the private Ray of this process has ended or hung, or does within some seconds."""
     private, deadline = current_private_ray(), time.monotonic() + patience_seconds
     while private is not None:
         if private.lost is not None:
             raise RayEnded(private.lost)
+        if (hang := private.take_hang()) is not None:
+            raise RayEnded(hang)
         if time.monotonic() >= deadline:
             return
         time.sleep(_PAUSE_SECONDS)

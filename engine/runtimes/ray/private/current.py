@@ -9,11 +9,13 @@ from engine.runtimes.ray.private.lifetime import PrivateRay
 _current: PrivateRay | None = None
 
 
-def open_private_ray(cpus: int, gpus: int, object_store_bytes: int | None, on_disk: bool) -> None:
+def open_private_ray(
+    cpus: int, gpus: int, object_store_bytes: int | None, on_disk: bool, hanging_seconds: float
+) -> None:
     """Start a private Ray and connect this process to it; see `PrivateRay`."""
     global _current
     close_private_ray()
-    _current = PrivateRay(cpus, gpus, object_store_bytes, on_disk)
+    _current = PrivateRay(cpus, gpus, object_store_bytes, on_disk, hanging_seconds)
 
 
 def current_private_ray() -> PrivateRay | None:

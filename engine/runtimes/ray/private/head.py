@@ -5,8 +5,8 @@ and not Ray, and so that nothing is left however the driver ends: killed, hangin
 
 This file is run, not imported: it knows only Ray, and imports nothing of the engine, which would bring torch along. Its
 standard input is one line of JSON; another byte, or its end, is the order to stop. Its standard output is JSON, too:
-first ``{"address": ...}`` or ``{"error": ...}``, later ``{"died": ..., "how": ...}`` for a process of Ray that ended by
-itself.
+first ``{"address": ..., "processes": ...}`` or ``{"error": ...}``, later ``{"died": ..., "how": ...}`` for a process of
+Ray that ended by itself.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _serve(wanted: dict[str, Any], answers: int, driver: int) -> None:
     except (Exception, SystemExit) as error:  # Ray raises what it likes, and ends with some
         _say(answers, {"error": f"{_first_words(error)}{_said(Path(wanted['ray_folder']))}"})
         return
-    _say(answers, {"address": node.gcs_address, "node_ip": node.node_ip_address})
+    _say(answers, {"address": node.gcs_address, "node_ip": node.node_ip_address, "processes": _processes(node)})
     told: dict[str, str] = {}
     while (over := _is_over(driver)) is None:
         for name, how in _ended(node):
@@ -115,6 +115,12 @@ def _start(wanted: dict[str, Any]) -> Any:
         no_monitor=True,
     )
     return Node(settings, head=True, shutdown_at_exit=False, spawn_reaper=True, ray_init_cluster=True)
+
+
+def _processes(node: Any) -> dict[str, int]:
+    """Return the numbers of the processes without which nothing goes on, by name."""
+    found = node.all_processes
+    return {name: found[name][0].process.pid for name in ("gcs_server", "raylet") if found.get(name)}
 
 
 def _ended(node: Any) -> Iterator[tuple[str, str]]:

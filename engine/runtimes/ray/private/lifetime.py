@@ -14,7 +14,7 @@ import select
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +25,7 @@ from engine.errors import PlanError
 from engine.reading import first_line
 from engine.runtimes.child import python_command, tell
 from engine.runtimes.ray.private.folder import PrivateFolder
+from engine.runtimes.ray.private.hanging import Hanging
 from engine.runtimes.ray.private.surroundings import (
     TokenOf,
     connecting,
@@ -32,6 +33,7 @@ from engine.runtimes.ray.private.surroundings import (
     keep_output_clean,
     safe_job,
 )
+from engine.runtimes.stopped import STOPPED_SECONDS
 
 _RUN_HEAD = "import runpy; runpy.run_path(sys.argv[1], run_name='__main__')"
 # A slow disk and a busy machine included; Ray itself gives up after 30 s.
@@ -57,14 +59,25 @@ class PrivateRay:
         gpus: that it offers.
         object_store_bytes: size of the object store; Ray's default unless given.
         on_disk: whether the store's memory is a file in the folder of this Ray, and not shared memory.
+        hanging_seconds: how long one of its processes may be stopped before it counts as lost.
 
     Raises:
         PlanError: it does not start; says why.
     """
 
-    def __init__(self, cpus: int, gpus: int, object_store_bytes: int | None = None, on_disk: bool = False) -> None:
+    def __init__(
+        self,
+        cpus: int,
+        gpus: int,
+        object_store_bytes: int | None = None,
+        on_disk: bool = False,
+        hanging_seconds: float = STOPPED_SECONDS,
+    ) -> None:
         self.lost: str | None = None
         """Which of its processes ended by itself and how, in words; None while it is well."""
+        self._hang: str | None = None
+        self._hanging_seconds = hanging_seconds
+        self._hanging: Hanging | None = None
         self._connected = False
         self._closing = threading.Lock()
         self._closed = False
@@ -92,6 +105,7 @@ class PrivateRay:
             raise
         try:
             place = self._place()
+            self._hanging = self._look_after(place["processes"])
             self._watcher = threading.Thread(target=self._watch, name="private Ray", daemon=True)
             self._watcher.start()
             self._connect(place)
@@ -115,7 +129,15 @@ class PrivateRay:
         tell(process, wanted)
         return process
 
-    def _place(self) -> dict[str, str]:
+    def _look_after(self, processes: Mapping[str, int]) -> Hanging:
+        found = {}
+        for name, number in processes.items():
+            # One that has ended is told of by the process that holds it.
+            with contextlib.suppress(psutil.Error):
+                found[name] = psutil.Process(number)
+        return Hanging(found, self._hanging_seconds)
+
+    def _place(self) -> dict[str, Any]:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             answer = self._read(_PAUSE_SECONDS)
@@ -125,7 +147,7 @@ class PrivateRay:
                 raise PlanError(f"a private Ray does not start: {answer.get('error', answer)}; {_REMEDY}")
         raise PlanError(f"a private Ray did not start within {_START_SECONDS:g} s; {_REMEDY}")
 
-    def _read(self, seconds: float) -> dict[str, str] | None:
+    def _read(self, seconds: float) -> dict[str, Any] | None:
         """Return the next line of the process that holds Ray, or its end as an error; None if neither comes in time."""
         assert self._process.stdout is not None
         # Not select.select, which takes no descriptors from 1,024 on.
@@ -140,10 +162,10 @@ class PrivateRay:
                 return {"error": f"its first process ended{': ' + said[-1].strip() if said else ''}"}
             self._unread += piece
         line, _, self._unread = self._unread.partition(b"\n")
-        answer: dict[str, str] = json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def _connect(self, place: dict[str, str]) -> None:
+    def _connect(self, place: Mapping[str, Any]) -> None:
         self._token = TokenOf(self._folder)
         self._handler = keep_output_clean(self._folder.log)
         try:
@@ -161,7 +183,7 @@ class PrivateRay:
         self._connected = True
 
     def _watch(self) -> None:
-        """Take note of what ends by itself; end a Ray that somebody has disconnected from without closing it."""
+        """Take note of what ends by itself, or hangs; end a Ray that somebody left without closing it."""
         while not self._closed:
             try:
                 answer = self._read(_PAUSE_SECONDS)
@@ -173,9 +195,19 @@ class PrivateRay:
                 # word, where it waits for an object store that is gone.
                 self.lost = self.lost or died
                 return
+            if self._hanging is not None and (hangs := self._hanging.look()) is not None:
+                self._hang = hangs
             if self._connected and not ray.is_initialized():
                 self._end()
                 return
+
+    def take_hang(self) -> str | None:
+        """Return which of its processes hung and since when, in words, to whoever asks first; None if none did.
+
+        It goes on by now, or is ended.
+        """
+        hang, self._hang = self._hang, None
+        return hang
 
     @property
     def has_ended(self) -> bool:
@@ -189,7 +221,8 @@ class PrivateRay:
             self._process.stdin.write(b"x")
             self._process.stdin.flush()
 
-    def _processes(self) -> list[psutil.Process]:
+    def processes(self) -> list[psutil.Process]:
+        """Return all its processes that are alive, with those of its workers."""
         found = []
         for number in psutil.pids():
             with contextlib.suppress(OSError, psutil.Error):
@@ -200,7 +233,7 @@ class PrivateRay:
         return found
 
     def _is_stopped(self) -> bool:
-        for process in self._processes():
+        for process in self.processes():
             with contextlib.suppress(psutil.Error):
                 if process.status() == psutil.STATUS_STOPPED:
                     return True
@@ -243,7 +276,7 @@ class PrivateRay:
     def _clear(self) -> None:
         deadline = time.monotonic() + _FORCED_SECONDS
         # Only where the process that holds it hangs, too, or was killed itself.
-        while (left := self._processes()) and time.monotonic() < deadline:
+        while (left := self.processes()) and time.monotonic() < deadline:
             for process in left:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
