@@ -125,7 +125,7 @@ def _random_instead(recipe: Recipe) -> Recipe | None:
         name="synthetic",
         batch_size=data.batch_size,
         num_classes=facts.num_classes,
-        image_size=facts.image_shape[1],
+        image_size=facts.image_shape[1:],
         synthetic_images=max(_MOST_BATCHES * data.batch_size, facts.num_classes),
         mean=facts.mean,
         std=facts.std,

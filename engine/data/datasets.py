@@ -14,15 +14,15 @@ import numpy as np
 from engine.data import packed
 from engine.data.cache import cached
 from engine.data.class_names import printable
-from engine.data.decoding import fit_block
 from engine.data.digits import load_digits
 from engine.data.download import DOWNLOADABLE
+from engine.data.fitting import Fitting, fit_block
 from engine.data.formats import find_files
 from engine.data.images import EncodedImages, Images, StoredImages
 from engine.data.inventory import Inventory, Survey, take_inventory
 from engine.data.normalisation import IMAGENET, Statistics, statistics, value_sums
 from engine.data.parts import EncodedPart, Found, Loaded, PixelPart, Progress
-from engine.data.storing import Sizes, content_hash, open_stored, store
+from engine.data.storing import content_hash, open_stored, store
 from engine.data.synthetic import DEFAULT_SIDE, SyntheticImages
 from engine.errors import DataError, RecipeError
 from engine.recipes.data import Data
@@ -99,16 +99,17 @@ def _open(
         return _open_synthetic(data)
     if data.name == "digits":
         return _open_digits(data)
-    found = find_files(data, strict_counts, progress)
-    if before_decoding is not None and found.num_pictures is not None and data.image_size is not None:
-        before_decoding(found.load().class_names, (3, data.image_size, data.image_size))
-    if _too_large(found, data.image_size, stored_limit_bytes):
+    found, size = find_files(data, strict_counts, progress), data.height_and_width
+    if before_decoding is not None and found.num_pictures is not None and size is not None:
+        before_decoding(found.load().class_names, (3, *size))
+    if _too_large(found, size, stored_limit_bytes):
         return _open_encoded(data, found, seed, progress)
-    sizes = dict.fromkeys(("validation", "test"), _evaluation_sizes(data)) | {"train": _training_sizes(data)}
+    fittings = dict.fromkeys(("validation", "test"), _evaluation_fitting(data)) | {"train": _training_fitting(data)}
+    sizes = {split: None if fitting is None else fitting.to_json() for split, fitting in fittings.items()}
     parameters = {"name": data.name, "label_column": data.label_column, "strict": strict_counts, "sizes": sizes}
     parameters |= found.reading
     limit = stored_limit_bytes if found.num_pictures is not None else None
-    entry = cached(found, parameters, lambda folder: store(found.load(), sizes, folder, limit, progress), progress)
+    entry = cached(found, parameters, lambda folder: store(found.load(), fittings, folder, limit, progress), progress)
     splits = entry.manifest["splits"]
     return Opened(
         images={split: StoredImages(*open_stored(entry, split)) for split in splits},
@@ -133,8 +134,18 @@ def _check_fields(data: Data) -> None:
             f"data.download=true, but only {', '.join(DOWNLOADABLE)} can be downloaded, "
             f"found data.name={data.name}: leave it out"
         )
+    if data.stretch and (data.image_size is None or data.resize_size is not None):
+        raise RecipeError(
+            f"data.stretch=true needs data.image_size, which whole pictures are resized to, and no data.resize_size, "
+            f"out of which a crop is cut; found {data.image_size} and {data.resize_size}"
+        )
     if data.resize_size is None:
         return
+    if isinstance(data.image_size, tuple):
+        raise RecipeError(
+            f"data.resize_size={data.resize_size} is for square images, found data.image_size={list(data.image_size)}, "
+            "which pictures are resized to cover: leave it out"
+        )
     if data.image_size is None:
         raise RecipeError(f"data.resize_size={data.resize_size} needs data.image_size, the side of the crop: give both")
     if data.resize_size < data.image_size:
@@ -144,12 +155,14 @@ def _check_fields(data: Data) -> None:
         )
 
 
-def _training_sizes(data: Data) -> Sizes | None:
-    return None if data.image_size is None else (data.image_size, data.image_size)
+def _training_fitting(data: Data) -> Fitting | None:
+    size = data.height_and_width
+    return None if size is None else Fitting(*size, stretch=data.stretch)
 
 
-def _evaluation_sizes(data: Data) -> Sizes | None:
-    return None if data.image_size is None else (data.image_size, data.resize_size or data.image_size)
+def _evaluation_fitting(data: Data) -> Fitting | None:
+    size = data.height_and_width
+    return None if size is None else Fitting(*size, shorter_side=data.resize_size, stretch=data.stretch)
 
 
 def _common_shape(shapes: dict[str, tuple[int, ...]]) -> tuple[int, int, int]:
@@ -166,11 +179,11 @@ def _common_shape(shapes: dict[str, tuple[int, ...]]) -> tuple[int, int, int]:
 def _open_digits(data: Data) -> Opened:
     loaded = load_digits()
     arrays: dict[str, np.ndarray] = {}
-    for split, sizes in (("train", _training_sizes(data)), ("test", _evaluation_sizes(data))):
+    for split, fitting in (("train", _training_fitting(data)), ("test", _evaluation_fitting(data))):
         part = loaded.parts[split]
         assert isinstance(part, PixelPart)
         whole = np.concatenate(list(part.blocks()))
-        arrays[split] = whole if sizes is None else fit_block(whole, *sizes)
+        arrays[split] = whole if fitting is None else fit_block(whole, fitting)
     labels = {split: part.labels for split, part in loaded.parts.items()}
     return Opened(
         images={split: StoredImages(arrays[split], labels[split]) for split in arrays},
@@ -184,17 +197,23 @@ def _open_digits(data: Data) -> Opened:
 
 def _open_synthetic(data: Data) -> Opened:
     assert data.num_classes is not None
-    if data.resize_size is not None:
-        raise RecipeError("data.resize_size has no meaning for data.name=synthetic: leave it out")
-    side = data.image_size or DEFAULT_SIDE
+    if data.resize_size is not None or data.stretch:
+        given = "stretch" if data.resize_size is None else "resize_size"
+        raise RecipeError(f"data.{given} has no meaning for data.name=synthetic: leave it out")
+    height, width = data.height_and_width or (DEFAULT_SIDE, DEFAULT_SIDE)
     numbers = {"train": data.synthetic_images, "test": max(1, data.synthetic_images // 4)}
     images = {
-        split: SyntheticImages(split, number, data.num_classes, side, data.subset_seed)
+        split: SyntheticImages(split, number, data.num_classes, (height, width), data.subset_seed)
         for split, number in numbers.items()
     }
-    sampled = max(1, min(numbers["train"], _SYNTHETIC_SAMPLE_BYTES // (3 * side * side)))
+    sampled = max(1, min(numbers["train"], _SYNTHETIC_SAMPLE_BYTES // (3 * height * width)))
     sample = images["train"].evaluation_images(np.arange(sampled))
-    described = [side, data.num_classes, data.subset_seed, content_hash(sample.shape, [sample], np.zeros(0))]
+    described = [
+        data.image_size or DEFAULT_SIDE,
+        data.num_classes,
+        data.subset_seed,
+        content_hash(sample.shape, [sample], np.zeros(0)),
+    ]
     return Opened(
         images=dict(images),
         class_names=tuple(str(label) for label in range(data.num_classes)),
@@ -209,11 +228,11 @@ def _digest(described: list[Any]) -> str:
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 
-def _too_large(found: Found, image_size: int | None, limit_bytes: int) -> bool:
+def _too_large(found: Found, size: tuple[int, int] | None, limit_bytes: int) -> bool:
     """Tell whether a set is decoded ahead. Raises DataError when it must be, but has no image size."""
     if found.num_pictures is None:
         return False
-    if image_size is None:
+    if size is None:
         # Decoded pictures are larger than encoded ones; this spares reading a huge set before refusing it.
         encoded = sum(os.path.getsize(path) for path in found.files)
         if encoded > limit_bytes:
@@ -222,13 +241,16 @@ def _too_large(found: Found, image_size: int | None, limit_bytes: int) -> bool:
                 f"decoded: set data.image_size, and they are decoded while the training runs"
             )
         return False
-    return found.num_pictures * 3 * image_size * image_size > limit_bytes
+    return found.num_pictures * 3 * size[0] * size[1] > limit_bytes
 
 
 def _open_encoded(data: Data, found: Found, seed: int, progress: Progress) -> Opened:
     """Open a set whose pictures are decoded whenever they are needed."""
-    assert data.image_size is not None
-    resize_size = data.resize_size or data.image_size * 8 // 7
+    training, evaluation = _training_fitting(data), _evaluation_fitting(data)
+    assert training is not None
+    assert evaluation is not None
+    if isinstance(data.image_size, int) and not data.stretch:
+        evaluation = replace(evaluation, shorter_side=data.resize_size or data.image_size * 8 // 7)
     crop_seed = seed if data.augmentation.random_resized_crop else None
     images: dict[str, Images] = {}
     if data.name == "parquet":
@@ -238,7 +260,7 @@ def _open_encoded(data: Data, found: Found, seed: int, progress: Progress) -> Op
         content = {split: _digest([entry.folder.name, split]) for split in entry.manifest["splits"]}
         for split in entry.manifest["splits"]:
             labels, picture = packed.open_packed(entry, split)
-            images[split] = EncodedImages(labels, picture, data.image_size, resize_size, crop_seed)
+            images[split] = EncodedImages(labels, picture, (training, evaluation), crop_seed)
     else:
         loaded = found.load()
         names = loaded.class_names
@@ -246,12 +268,13 @@ def _open_encoded(data: Data, found: Found, seed: int, progress: Progress) -> Op
         for split, part in loaded.parts.items():
             assert isinstance(part, EncodedPart)
             assert part.picture is not None
-            images[split] = EncodedImages(part.labels, part.picture, data.image_size, resize_size, crop_seed)
-    sizes = [data.image_size, resize_size]
+            images[split] = EncodedImages(part.labels, part.picture, (training, evaluation), crop_seed)
+    way = evaluation.to_json()
+    sizes = way if isinstance(way, list) else [way]
     return Opened(
         images=images,
         class_names=names,
-        image_shape=(3, data.image_size, data.image_size),
+        image_shape=(3, *training.size),
         measured=IMAGENET,
         content={split: _digest([split, listed, *sizes]) for split, listed in content.items()},
         survey=_survey(found),

@@ -1,4 +1,4 @@
-"""Decoding of pictures to images of the wanted size, in bounded memory.
+"""Decoding of pictures, in bounded memory.
 
 A picture is recognised by its first bytes, whatever its name says, and only by the readers of `PICTURE_FORMATS`: others
 of the image library start programs (PostScript) or take anything for a picture. Its pixels are counted before any
@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from engine.data.parts import Picture
@@ -38,12 +37,8 @@ what the readers need besides, they take less than 1 GiB."""
 BACKGROUND = (255, 255, 255)
 """What is seen through a transparent picture: white, as on a page."""
 
-Box = tuple[float, float, float, float]
-"""Left, upper, right and lower edge, in pixels."""
-
 _budget = PixelBudget()
 _OVERHEAD_BYTES = 1 << 20
-_RESIZED_PIXELS = 1 << 25
 _TILE_TAGS = (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)
 _REPLACE = "replace or remove it"
 _AS_IT_IS = Fraction(1)
@@ -221,41 +216,3 @@ def _rgb(image: Image.Image) -> tuple[Image.Image, bool]:
             page.paste(layered, mask=alpha)
             return page, True
     return (image if image.mode == "RGB" else image.convert("RGB")), False
-
-
-def fit(image: Image.Image, image_size: int, resize_size: int) -> Image.Image:
-    """Resize the shorter side to `resize_size` (bilinear, antialiased), then crop the central square `image_size`."""
-    width, height = image.size
-    shorter = min(width, height)
-    if shorter != resize_size:
-        width, height = width * resize_size // shorter, height * resize_size // shorter
-    left, upper = round((width - image_size) / 2), round((height - image_size) / 2)
-    if shorter != resize_size and width * height > _RESIZED_PIXELS:
-        # So long a picture would take gigabytes, nearly all of which the crop throws away. What is left may differ
-        # from the ordinary way by the rounding of its coordinates, so this is not done to others.
-        across, down = image.width / width, image.height / height
-        box = (left * across, upper * down, (left + image_size) * across, (upper + image_size) * down)
-        return crop_and_resize(image, box, image_size)
-    if shorter != resize_size:
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    if (width, height) == (image_size, image_size):
-        return image
-    return image.crop((left, upper, left + image_size, upper + image_size))
-
-
-def crop_and_resize(image: Image.Image, box: Box, image_size: int) -> Image.Image:
-    """Resize one area of a picture to a square of `image_size` (bilinear, antialiased)."""
-    return image.resize((image_size, image_size), Image.Resampling.BILINEAR, box=box)
-
-
-def pixels(image: Image.Image) -> np.ndarray:
-    """Return uint8 [C, H, W]; a grey picture has one channel."""
-    values = np.asarray(image)
-    return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
-
-
-def fit_block(block: np.ndarray, image_size: int, resize_size: int) -> np.ndarray:
-    """Resize and crop uint8 [n, C, H, W] images, C = 1 or 3, to [n, C, image_size, image_size]."""
-    grey = block.shape[1] == 1
-    pictures = (Image.fromarray(image[0] if grey else image.transpose(1, 2, 0)) for image in block)
-    return np.stack([pixels(fit(picture, image_size, resize_size)) for picture in pictures])

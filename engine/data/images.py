@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from engine.data.decoding import PictureError, crop_and_resize, decoded, fit, pixels
+from engine.data.decoding import PictureError, decoded
 from engine.data.draws import crop_boxes, draw
+from engine.data.fitting import Fitting, crop_and_resize, fit, pixels
 from engine.data.parts import Picture
 from engine.data.threads import num_threads
 
@@ -67,8 +68,7 @@ class EncodedImages:
         self,
         labels: np.ndarray,
         picture: Callable[[int], Picture],
-        image_size: int,
-        resize_size: int,
+        fittings: tuple[Fitting, Fitting],
         crop_seed: int | None,
     ) -> None:
         """Prepare to decode.
@@ -76,25 +76,23 @@ class EncodedImages:
         Args:
             labels: int64 [N].
             picture: reads the picture at one position.
-            image_size: side S of the images.
-            resize_size: shorter side before the centre crop of evaluation.
-            crop_seed: the run's seed, when training takes random resized crops; None for centre crops.
+            fittings: the way to images of training that are not cropped at random, and to those of evaluation.
+            crop_seed: the run's seed, when training takes random resized crops; None for the whole pictures, fitted.
         """
         self.labels = labels
         self.picture = picture
-        self._image_size = image_size
-        self._resize_size = resize_size
+        self._training, self._evaluation = fittings
         self._crop_seed = crop_seed
         self._pool = ThreadPoolExecutor(num_threads(), thread_name_prefix="decode")
 
     def evaluation_images(self, positions: np.ndarray) -> np.ndarray:
-        """Return the centres of the resized pictures."""
-        return self._map(lambda position: self._centre(position, self._resize_size), positions)
+        """Return the fitted pictures."""
+        return self._map(lambda position: self._fitted(position, self._evaluation), positions)
 
     def training_images(self, positions: np.ndarray, epoch: int, step: int) -> np.ndarray:
-        """Return random resized crops, a pure function of (positions, seed, epoch, step), or else the centres."""
+        """Return random resized crops, a pure function of (positions, seed, epoch, step), or else whole pictures."""
         if self._crop_seed is None:
-            return self._map(lambda position: self._centre(position, self._image_size), positions)
+            return self._map(lambda position: self._fitted(position, self._training), positions)
         crops = draw(len(positions), self._crop_seed, epoch, step).crop
         return self._map(self._crop, positions, crops.T)
 
@@ -117,12 +115,12 @@ class EncodedImages:
             )
             raise PictureError(error.where, error.cause, remedy) from error
 
-    def _centre(self, position: int, resize_size: int) -> np.ndarray:
+    def _fitted(self, position: int, fitting: Fitting) -> np.ndarray:
         with self._decoded(position) as image:
-            return pixels(fit(image, self._image_size, resize_size))
+            return pixels(fit(image, fitting))
 
     def _crop(self, position: int, crop: torch.Tensor) -> np.ndarray:
         with self._decoded(position) as image:
             width, height = (torch.tensor([float(length)], dtype=torch.float64) for length in image.size)
             left, upper, right, lower = crop_boxes(crop[:, None], height, width)[0].tolist()
-            return pixels(crop_and_resize(image, (left, upper, right, lower), self._image_size))
+            return pixels(crop_and_resize(image, (left, upper, right, lower), self._training.size))

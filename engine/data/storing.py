@@ -19,17 +19,15 @@ from typing import Any
 import numpy as np
 
 from engine.data.cache import check_room
-from engine.data.decoding import decoded, fit, fit_block, num_pixels, pixel_limit, pixels
+from engine.data.decoding import decoded, num_pixels, pixel_limit
 from engine.data.entries import Entry
 from engine.data.findings import Findings
+from engine.data.fitting import Fitting, fit, fit_block, pixels
 from engine.data.normalisation import statistics, value_sums
 from engine.data.parts import EncodedPart, Loaded, Picture, PixelPart, Progress
 from engine.data.threads import groups, in_order, num_threads
 from engine.errors import DataError
 from engine.reading import naming
-
-Sizes = tuple[int, int]
-"""Side of the image, and shorter side before its centre crop."""
 
 Shape = tuple[int, int, int]
 
@@ -52,13 +50,13 @@ def _begin_hash(shape: tuple[int, ...]) -> Any:
 
 
 def store(
-    loaded: Loaded, sizes: dict[str, Sizes | None], folder: Path, limit_bytes: int | None, progress: Progress
+    loaded: Loaded, fittings: dict[str, Fitting | None], folder: Path, limit_bytes: int | None, progress: Progress
 ) -> dict[str, Any]:
     """Write all splits of a data set into an empty folder and return the manifest.
 
     Args:
         loaded: the data set.
-        sizes: by split, what images are resized to; None keeps the size that they have.
+        fittings: by split, what pictures are brought to; None keeps the size that they have.
         folder: an empty folder.
         limit_bytes: refuse sets that are larger when decoded; None for no limit.
         progress: told how many images are done.
@@ -72,7 +70,7 @@ def store(
     findings = Findings()
     for split, part in loaded.parts.items():
         report = functools.partial(progress, f"decoding the {split} images")
-        manifest["splits"][split] = _store_part(part, sizes[split], folder, split, limit_bytes, report, findings)
+        manifest["splits"][split] = _store_part(part, fittings[split], folder, split, limit_bytes, report, findings)
     findings.refuse(sum(len(part.labels) for part in loaded.parts.values()))
     return manifest | {"transparent": findings.transparent}
 
@@ -87,7 +85,7 @@ def open_stored(entry: Entry, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _store_part(
     part: EncodedPart | PixelPart,
-    sizes: Sizes | None,
+    fitting: Fitting | None,
     folder: Path,
     split: str,
     limit_bytes: int | None,
@@ -96,7 +94,7 @@ def _store_part(
 ) -> dict[str, Any]:
     number = len(part.labels)
     with ThreadPoolExecutor(num_threads()) as pool:
-        blocks = _decoded_blocks(part, sizes, pool, findings, report)
+        blocks = _decoded_blocks(part, fitting, pool, findings, report)
         first = next(blocks, None)
         if first is None:
             if findings.faults:
@@ -140,25 +138,24 @@ def _store_part(
 
 def _decoded_blocks(
     part: EncodedPart | PixelPart,
-    sizes: Sizes | None,
+    fitting: Fitting | None,
     pool: ThreadPoolExecutor,
     findings: Findings,
     report: Callable[[float], None],
 ) -> Iterator[np.ndarray]:
     """Yield uint8 [n, C, H, W]; after a picture that cannot be used, only look for more of them."""
     if isinstance(part, PixelPart):
-        if sizes is None:
+        if fitting is None:
             yield from part.blocks()
             return
-        image_size, resize_size = sizes
-        yield from in_order(lambda block: fit_block(block, image_size, resize_size), part.blocks(), pool)
+        yield from in_order(lambda block: fit_block(block, fitting), part.blocks(), pool)
         return
     expected: list[tuple[Shape, str]] = []
     seen = 0
-    at_once, bytes_of_one = _pictures_at_once(part, sizes)
+    at_once, bytes_of_one = _pictures_at_once(part, fitting)
     pictures = groups(part.pictures(), at_once)
     ahead = max(1, _BYTES_AHEAD // (at_once * bytes_of_one))
-    for block, found in in_order(lambda group: _decode_block(group, sizes), pictures, pool, ahead):
+    for block, found in in_order(lambda group: _decode_block(group, fitting), pictures, pool, ahead):
         findings.add(found)
         seen += len(block) + len(found.faults)
         if findings.faults:
@@ -166,7 +163,7 @@ def _decoded_blocks(
             continue
         for image, where in block:
             if not expected:
-                expected.append((part.shape, "this set") if part.shape and sizes is None else (image.shape, where))
+                expected.append((part.shape, "this set") if part.shape and fitting is None else (image.shape, where))
             shape, example = expected[0]
             if image.shape != shape:
                 raise DataError(
@@ -176,10 +173,10 @@ def _decoded_blocks(
         yield np.stack([image for image, _ in block])
 
 
-def _pictures_at_once(part: EncodedPart, sizes: Sizes | None) -> tuple[int, int]:
+def _pictures_at_once(part: EncodedPart, fitting: Fitting | None) -> tuple[int, int]:
     """Return how many pictures are decoded to one block, so that its bytes are bounded, and the bytes of one."""
-    if sizes is not None:
-        pixels_of_one = sizes[0] ** 2
+    if fitting is not None:
+        pixels_of_one = fitting.height * fitting.width
     else:
         # The others must have its size, or are refused.
         first = next(iter(part.pictures()), None)
@@ -188,11 +185,11 @@ def _pictures_at_once(part: EncodedPart, sizes: Sizes | None) -> tuple[int, int]
     return max(1, min(_PICTURES_AT_ONCE, _BYTES_AT_ONCE // bytes_of_one)), bytes_of_one
 
 
-def _decode_block(pictures: list[Picture], sizes: Sizes | None) -> tuple[list[tuple[np.ndarray, str]], Findings]:
+def _decode_block(pictures: list[Picture], fitting: Fitting | None) -> tuple[list[tuple[np.ndarray, str]], Findings]:
     images, found = [], Findings()
     for picture in pictures:
         with found.noting(picture):
             with decoded(picture) as (image, transparent):
-                images.append((pixels(image if sizes is None else fit(image, *sizes)), picture.where))
+                images.append((pixels(image if fitting is None else fit(image, fitting)), picture.where))
             found.transparent += transparent
     return images, found

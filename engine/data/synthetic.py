@@ -25,9 +25,10 @@ class SyntheticImages:
 
     look_ahead = False
 
-    def __init__(self, split: str, number: int, num_classes: int, side: int, seed: int) -> None:
+    def __init__(self, split: str, number: int, num_classes: int, size: tuple[int, int], seed: int) -> None:
         self.labels = np.arange(number, dtype=np.int64) % num_classes
-        self.shape = (CHANNELS, side, side)
+        height, width = size
+        self.shape = (CHANNELS, height, width)
         coarse = torch.randint(
             0,
             256 - _NOISE_LEVELS,
@@ -36,11 +37,11 @@ class SyntheticImages:
             dtype=torch.uint8,
         )
         self._patterns = coarse.numpy()
-        self._nearest = np.arange(side) * _PATTERN_SIDE // side
+        self._rows, self._columns = (np.arange(length) * _PATTERN_SIDE // length for length in size)
         self._noise = torch.randint(
             0,
             _NOISE_LEVELS,
-            (_SPARE_NOISE + CHANNELS * side * side,),
+            (_SPARE_NOISE + CHANNELS * height * width,),
             generator=generator(seed, "synthetic", split),
             dtype=torch.uint8,
         ).numpy()
@@ -48,7 +49,7 @@ class SyntheticImages:
     def evaluation_images(self, positions: np.ndarray) -> np.ndarray:
         """Return uint8 [B, 3, H, W]."""
         patterns = self._patterns[self.labels[positions]]
-        images = patterns[:, :, self._nearest[:, None], self._nearest]
+        images = patterns[:, :, self._rows[:, None], self._columns]
         starts = positions * _STRIDE % _SPARE_NOISE
         length = images[0].size if len(images) else 0
         for image, start in zip(images, starts.tolist(), strict=True):

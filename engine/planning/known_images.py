@@ -17,19 +17,19 @@ from engine.recipes import Data, Recipe
 
 @dataclass(frozen=True)
 class _Published:
-    side: int
+    size: tuple[int, int]
     classes: int
     images: dict[str, int]
 
 
 _SETS = {
-    "cifar10": _Published(32, 10, CIFAR_IMAGES),
-    "cifar100": _Published(32, 100, CIFAR_IMAGES),
-    "svhn": _Published(32, 10, SVHN_IMAGES),
-    "stl10": _Published(96, 10, STL10_IMAGES),
+    "cifar10": _Published((32, 32), 10, CIFAR_IMAGES),
+    "cifar100": _Published((32, 32), 100, CIFAR_IMAGES),
+    "svhn": _Published((32, 32), 10, SVHN_IMAGES),
+    "stl10": _Published((96, 96), 10, STL10_IMAGES),
 }
 # Of 2012, which the shipped recipes with data.name=folder are for.
-_IMAGENET = _Published(224, 1000, {"train": 1_281_167, "test": 50_000})
+_IMAGENET = _Published((224, 224), 1000, {"train": 1_281_167, "test": 50_000})
 
 
 def known_facts(recipe: Recipe) -> tuple[Facts, str]:
@@ -55,13 +55,14 @@ def known_facts(recipe: Recipe) -> tuple[Facts, str]:
             return source.facts, ""
         finally:
             source.close()
-    if data.image_size is None:
+    size = data.height_and_width
+    if size is None:
         raise RecipeError(
             f"data.image_size is not given, and there are no images at data.root={data.root} to tell their size: give "
             "data.image_size, or data.root=DIR"
         )
     classes = data.num_classes or _IMAGENET.classes
-    found = _facts(data, _Published(data.image_size, classes, _IMAGENET.images), classes)
+    found = _facts(data, _Published(size, classes, _IMAGENET.images), classes)
     given = "" if data.num_classes else f", in {classes:,} classes unless data.num_classes is given"
     return found, f"no images at data.root={data.root}: as many as in ImageNet{given}"
 
@@ -78,13 +79,12 @@ def _facts(data: Data, published: _Published, classes: int | None) -> Facts:
     labelled = round(sizes["train"] * (data.labelled_fraction or 1.0))
     if data.unlabelled == "drop":
         sizes["train"] = labelled
-    side = data.image_size or published.side
     mean, std = PUBLISHED.get(data.name, IMAGENET)
     return Facts(
         name=data.name,
         num_classes=published.classes,
         class_names=tuple(map(str, range(published.classes))),
-        image_shape=(3, side, side),
+        image_shape=(3, *(data.height_and_width or published.size)),
         mean=data.mean or mean,
         std=data.std or std,
         sizes=sizes,

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from engine.recipes.settings import settings
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 LabelledFraction = Annotated[float, Field(gt=0.0, le=1.0)]
 Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
+Side = Annotated[int, Field(ge=4, le=1024)]
+
+
+def _one_number_for_squares(size: int | tuple[int, int]) -> int | tuple[int, int]:
+    # So that recipes of the same images are equal, and have the same identity.
+    return size if isinstance(size, int) or size[0] != size[1] else size[0]
+
+
+ImageSize = Annotated[Side | tuple[Side, Side], AfterValidator(_one_number_for_squares)]
 
 
 @settings
@@ -83,12 +92,16 @@ class Data:
     unlabelled: Literal["use", "drop"] = "use"
     """Whether training images without a label are trained on without it, by what needs none, or left out."""
 
-    image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
-    """Side in pixels that images are resized to; required for `folder` and `parquet` when sizes vary."""
+    image_size: ImageSize | None = None
+    """Height and width in pixels of the images, as in ``[256, 128]``, or the side of squares; required for `folder` and
+    `parquet` when sizes vary. Pictures are resized until they cover it, and their middle is cut out."""
+
+    stretch: bool = False
+    """Resize pictures to the height and width of `image_size` whatever their aspect ratio, and cut nothing off."""
 
     resize_size: Annotated[int, Field(ge=4, le=2048)] | None = None
-    """Shorter side before the centre crop of evaluation. Unless given, image_size * 8 / 7 (224 -> 256) for a set that
-    is too large to be decoded ahead, and image_size for others."""
+    """Shorter side before the centre crop of evaluation, for square images. Unless given, image_size * 8 / 7 (224 ->
+    256) for a set that is too large to be decoded ahead, and image_size for others."""
 
     image_column: str | None = None
     """Parquet column with the pictures; the only one that can hold them, then `image` or `img`, unless given."""
@@ -111,6 +124,11 @@ class Data:
 
     augmentation: Augmentation = Augmentation()
     """Random changes of the training images."""
+
+    @property
+    def height_and_width(self) -> tuple[int, int] | None:
+        """Height and width of the images; None where the pictures keep their size."""
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Data:

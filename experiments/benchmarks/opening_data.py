@@ -24,8 +24,9 @@ import numpy as np
 from PIL import Image
 
 from engine.data import entries
-from engine.data.decoding import check, decoded, fit, pixels
+from engine.data.decoding import check, decoded
 from engine.data.entries import open_entry, seal
+from engine.data.fitting import Fitting, fit, pixels
 from engine.data.parts import Picture
 from experiments.benchmarks.side_by_side import in_turn
 
@@ -70,7 +71,7 @@ def main() -> None:
 
     def train() -> None:
         with decoded(picture) as (image, _):
-            pixels(fit(image, 224, 256))
+            pixels(fit(image, Fitting(224, 224, 256)))
 
     with tempfile.TemporaryDirectory() as folder:
         entry = make_entry(Path(folder))

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from engine.data import Source, cache_root, open_source
-from engine.data.decoding import check, decoded, fit
+from engine.data.decoding import check, decoded
+from engine.data.fitting import Fitting, fit
 from engine.data.parts import Picture
 from engine.errors import DataError
 from engine.recipes.data import Data
@@ -86,7 +87,7 @@ def test_damaged_pictures_are_refused_or_read(data: Any) -> None:
         check(Picture("x.png", content))
     with contextlib.suppress(DataError), decoded(Picture("x.png", content)) as (found, _):
         assert found.mode == "RGB"
-        assert fit(found, 16, 18).size == (16, 16)
+        assert fit(found, Fitting(16, 16, 18)).size == (16, 16)
 
 
 def small_set(folder: Path, kind: str) -> Data:

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.data import decoding, open_source
-from engine.data.decoding import PICTURE_FORMATS, PictureError, check, decoded, fit
+from engine.data import decoding, fitting, open_source
+from engine.data.decoding import PICTURE_FORMATS, PictureError, check, decoded
+from engine.data.fitting import Fitting, fit
 from engine.data.parts import Picture
 from engine.errors import DataError
 from engine.recipes.data import Data
@@ -175,9 +176,9 @@ def test_a_long_picture_is_cropped_before_it_is_resized(
 def test_cropping_first_gives_what_cropping_last_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     for size, image_size, resize_size in (((30, 17), 16, 20), ((17, 30), 8, 8), ((5, 90), 32, 37), ((64, 64), 8, 9)):
         image = Image.fromarray(noise(*size))
-        last = np.asarray(fit(image, image_size, resize_size)).astype(int)
-        monkeypatch.setattr(decoding, "_RESIZED_PIXELS", 0)
-        first = np.asarray(fit(image, image_size, resize_size)).astype(int)
+        last = np.asarray(fit(image, Fitting(image_size, image_size, resize_size))).astype(int)
+        monkeypatch.setattr(fitting, "_RESIZED_PIXELS", 0)
+        first = np.asarray(fit(image, Fitting(image_size, image_size, resize_size))).astype(int)
         monkeypatch.undo()
         assert first.shape == last.shape == (image_size, image_size, 3)
         # Coordinates are rounded otherwise, and so are the values between the two directions.
@@ -192,7 +193,7 @@ def test_ordinary_pictures_are_resized_as_a_whole_as_ever() -> None:
         whole = image.resize((width, height), Image.Resampling.BILINEAR)
         left, upper = round((width - 224) / 2), round((height - 224) / 2)
         expected = np.asarray(whole.crop((left, upper, left + 224, upper + 224)))
-        np.testing.assert_array_equal(np.asarray(fit(image, 224, 256)), expected)
+        np.testing.assert_array_equal(np.asarray(fit(image, Fitting(224, 224, 256))), expected)
 
 
 def test_what_is_transparent_is_white() -> None:

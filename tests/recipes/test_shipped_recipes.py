@@ -223,10 +223,10 @@ def network_of(recipe: Recipe) -> nn.Sequential:
 @pytest.mark.parametrize("name", [name for name in RECIPES if isinstance(RECIPES[name].method, Segmented)])
 def test_the_cuts_exist(name: str) -> None:
     recipe = RECIPES[name]
-    side = recipe.data.image_size or SIDES[recipe.data.name]
+    size = recipe.data.height_and_width or (SIDES[recipe.data.name],) * 2
     network = network_of(recipe)
     count = recipe.method.num_segments
-    segments = backbones.cut(network, count, recipe.method.cuts, recipe.backbone.name, (3, side, side))
+    segments = backbones.cut(network, count, recipe.method.cuts, recipe.backbone.name, (3, *size))
     assert len(segments) == count
     assert [index for start, stop in segments for index in range(start, stop)] == list(range(len(network)))
 

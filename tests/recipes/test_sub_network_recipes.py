@@ -79,7 +79,7 @@ def test_the_budget_is_the_papers(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("baseline_")])
 def test_every_network_has_sub_networks(name: str) -> None:
     recipe = RECIPES[name]
-    side = recipe.data.image_size or 32
+    size = recipe.data.height_and_width or (32, 32)
     with torch.device("meta"):
-        network = backbones.build(recipe.backbone, 10, (3, side, side), seed=0)
+        network = backbones.build(recipe.backbone, 10, (3, *size), seed=0)
     assert sum(map(len, backbones.require_droppable(network, recipe.backbone.name))) >= 3
