@@ -50,6 +50,9 @@ class Facts:
     """Images of the whole training set; `Batch.indices` of training images are below it; `sizes["train"]` unless
     given."""
 
+    label_maps: bool = False
+    """Whether each image comes with a map of the classes of its pixels, rather than with one class."""
+
     def __post_init__(self) -> None:
         if "train" not in self.sizes:
             raise ValueError(f"found the splits {', '.join(self.sizes) or 'none'}, expected train among them")

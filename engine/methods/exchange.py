@@ -123,7 +123,7 @@ class Exchange:
         rows, dtype = recipe.data.batch_size, recipe.numerics.precision
         shapes: dict[Output, tuple[int, ...]] = {
             "features": peer.segments[depth].features,
-            "predictions": task_of(recipe, facts).prediction_shape(facts.image_shape),
+            "predictions": task_of(recipe, facts).prediction_shape_of(peer.segments[depth].features, facts.image_shape),
             "pooled": (peer.pooled,),
         }
         return {

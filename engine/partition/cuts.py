@@ -114,7 +114,7 @@ def _feature_shapes(recipe: Recipe, facts: Facts, network: nn.Sequential) -> tup
     # A file of one's own may change while the process lasts.
     if ":" not in recipe.backbone.name:
         _known_shapes[key] = found
-    wanted = task.output_shape(facts.image_shape)
+    wanted = task.output_shape_of(found[-1], facts.image_shape)
     if found[-1] != wanted:
         raise RecipeError(
             f"backbone.name={recipe.backbone.name}: the last block gives {found[-1]} for each image, but "
