@@ -223,6 +223,7 @@ def open_source(
         labelled_images=len(labelled),
         training_positions=len(opened.images["train"].labels),
         label_maps=mapped,
+        evaluation_shape=opened.evaluation_shape,
     )
     images = opened.images if "validation" in opened.images else opened.images | {"validation": opened.images["train"]}
     if check:

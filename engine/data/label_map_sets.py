@@ -21,6 +21,9 @@ def with_label_maps(data: Data, found: Found, entry: Entry, seed: int) -> Opened
     """Open stored images with label maps, of which those of evaluation may have another size than those of training."""
     splits = entry.manifest["splits"]
     measured = (tuple(splits["train"]["mean"]), tuple(splits["train"]["std"]))
+    sizes = [made["shape"][2:] for made in splits.values()]
+    # Held-out images are evaluated at the size that they are stored in, too.
+    largest = (3, max(height for height, _ in sizes), max(width for _, width in sizes))
     size, crop = tuple(splits["train"]["shape"][2:]), data.augmentation.crop
     augmentation = None
     if data.augmentation.of_label_maps:
@@ -36,6 +39,7 @@ def with_label_maps(data: Data, found: Found, entry: Entry, seed: int) -> Opened
         measured=measured,
         content={split: made["sha256"] for split, made in splits.items()},
         survey=found.survey,
+        evaluation_shape=largest if largest != (3, *(crop or size)) else None,
         pixels={split: tuple(made["pixels"]) for split, made in splits.items()},
     )
 

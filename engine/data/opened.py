@@ -23,6 +23,8 @@ class Opened:
     """By split, a hash of the images and labels."""
     survey: Survey
     cropped_while_decoding: bool = False
+    evaluation_shape: tuple[int, int, int] | None = None
+    """Largest shape of the images that are evaluated, where it is another than `image_shape`."""
     pixels: dict[str, tuple[int, ...]] | None = None
     """By split, how many pixels hold each value of its label maps, 256 numbers; None without label maps."""
 
