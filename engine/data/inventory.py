@@ -77,7 +77,8 @@ class Inventory:
     """By split, the pictures of each class in label order; of label maps, the number of pictures."""
 
     pixels: dict[str, tuple[int, ...]] | None = None
-    """By split, the pixels of each class in label order, and last those without a class; None without label maps."""
+    """By split, the pixels of each class in label order, and last those without a class; None without label maps, and
+    empty where these have not been read."""
 
     def with_notes(self, notes: Iterable[str]) -> Inventory:
         """Return the same with what was found later, a sentence each."""
@@ -108,8 +109,10 @@ class Inventory:
         found = [f"data: {survey.layout}" + (f" in {printable(survey.root, None)}" if survey.root else "")]
         for split, counts in self.pictures.items():
             source = f" from {printable(survey.sources[split], None)}" if split in survey.sources else ""
-            shares = _shares(counts) if self.pixels is None else _shares_of_pixels(self.pixels[split])
-            found.append(f"  {split}{source}: {sum(counts):,} pictures, {shares}")
+            shares = f", {_shares(counts)}"
+            if self.pixels is not None:
+                shares = f", {_shares_of_pixels(self.pixels[split])}" if split in self.pixels else ""
+            found.append(f"  {split}{source}: {sum(counts):,} pictures{shares}")
         found.append(f"  {len(self.class_names):,} classes, {survey.names_from}: {_names(self.class_names)}")
         if survey.columns:
             used = ", ".join(f"{printable(column)} ({use})" for use, column in survey.columns.items())
