@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import numpy as np
 import pytest
+from PIL import Image
 
 # A shell, or nohup, may have started this to ignore them; the commands that tests start are to hear them.
 for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
@@ -97,3 +99,43 @@ def make_tiny_recipe(**changes: Any) -> Recipe:
 def tiny_recipe() -> Callable[..., Recipe]:
     """Give a test `make_tiny_recipe`."""
     return make_tiny_recipe
+
+
+LABEL_MAP_CLASSES = ("sky", "road", "car")
+_COLOURS = np.array([[120, 170, 230], [90, 90, 95], [200, 40, 30]], dtype=np.float64)
+
+
+def make_label_maps(
+    root: Path, splits: dict[str, int], size: tuple[int, int] = (24, 32), seed: int = 0, table: bool = True
+) -> Path:
+    """Write images/SPLIT/N.png, labels/SPLIT/N.png and classes.txt, and return the root."""
+    drawn = np.random.default_rng(seed)
+    for split, number in splits.items():
+        for kind in ("images", "labels"):
+            (root / kind / split).mkdir(parents=True, exist_ok=True)
+        for place in range(number):
+            labels = _labels_of(drawn, size)
+            noise = drawn.normal(0, 12, (*size, 3))
+            pixels = np.clip(_COLOURS[np.minimum(labels, 2)] + noise, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(root / "images" / split / f"{place:03}.png")
+            Image.fromarray(labels).save(root / "labels" / split / f"{place:03}.png")
+    if table:
+        (root / "classes.txt").write_text("\n".join(LABEL_MAP_CLASSES) + "\n")
+    return root
+
+
+def _labels_of(drawn: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """Return a map of sky above a road with a car, in a frame of two pixels without a class."""
+    height, width = size
+    labels = np.zeros(size, dtype=np.uint8)
+    labels[drawn.integers(height // 3, 2 * height // 3) :] = 1
+    left = int(drawn.integers(2, width - width // 3))
+    labels[height // 2 : height // 2 + height // 4, left : left + width // 4] = 2
+    labels[:2] = labels[-2:] = 255
+    return labels
+
+
+@pytest.fixture
+def label_map_set() -> Callable[..., Path]:
+    """Give a test `make_label_maps`."""
+    return make_label_maps

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from engine.backbones.auxiliary_heads import auxiliary_heads
 from engine.backbones.branch_scale import scaled_branches
 from engine.backbones.branches import BranchPlan, branch_plans, build_branch, forks_of
 from engine.backbones.building import build
 from engine.backbones.cuts import cut, cut_points
-from engine.backbones.inception_v1 import auxiliary_heads
 from engine.backbones.layouts import (
     FeatureLayout,
     LayoutError,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from engine.errors import RecipeError
+
 _SMALLEST_IMAGENET_HEIGHT = 128
 
 
@@ -14,7 +16,15 @@ def is_imagenet_stem(stem: str | None, image_shape: tuple[int, int, int]) -> boo
     Args:
         stem: the recipe's ``backbone.stem``, None for the choice by height.
         image_shape: (C, H, W) of one image.
+
+    Raises:
+        RecipeError: the stem is one of networks for segmentation only.
     """
+    if stem == "deep":
+        raise RecipeError(
+            "backbone.stem=deep is for networks for segmentation, such as deeplabv3_resnet18: set "
+            "backbone.stem=imagenet or cifar, or leave it out"
+        )
     return stem == "imagenet" if stem is not None else image_shape[1] >= _SMALLEST_IMAGENET_HEIGHT
 
 

@@ -12,7 +12,6 @@ from engine.backbones.layouts import feature_layout
 from engine.backbones.registry import family
 from engine.backbones.shapes import feature_shapes
 from engine.backbones.stages import StageEnd
-from engine.recipes.backbone import Backbone
 
 _LISTED = {"inception_v1": "torchvision's GoogLeNet of 9 inception blocks with batch norm"}
 _BLOCKS = ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
@@ -50,7 +49,7 @@ def build_inception_v1(
         image_shape: (C, H, W) of one image.
         stem: cifar or imagenet; by the height of the image unless given.
         dropout: probability before the linear layer; 0.2 as in torchvision, while the paper has 0.4.
-        auxiliary_heads: changes nothing here, for the heads are no part of the network: see `auxiliary_heads`.
+        auxiliary_heads: changes nothing here, for the heads are no part of the network: see `inception_heads`.
     """
     # Imported late: it takes a second and 20 MB, and most learners have no use for it.
     from torchvision.models.googlenet import BasicConv2d, GoogLeNet
@@ -77,28 +76,21 @@ def build_inception_v1(
     return network
 
 
-def auxiliary_heads(
-    settings: Backbone, network: nn.Sequential, num_classes: int, image_shape: tuple[int, int, int]
+def inception_heads(
+    network: nn.Sequential, num_classes: int, image_shape: tuple[int, int, int]
 ) -> dict[str, nn.Module]:
-    """Return the classifiers that a backbone has in training besides its own, by the child whose output each reads.
+    """Return GoogLeNet's two classifiers after blocks 4a and 4d, by the child whose output each reads.
 
-    GoogLeNet has two, after blocks 4a and 4d (Szegedy et al. 2015, section 5; there their losses count 0.3 each):
-    pooling to 4x4, 1x1 convolution to 128 channels, linear layer to 1024, dropout of 0.7, linear layer. Each maps the
-    child's output [B, C, H, W] to logits [B, num_classes]. They share nothing with the network, which has no use for
-    them once it is trained.
+    Szegedy et al. 2015, section 5, where their losses count 0.3 each: pooling to 4x4, 1x1 convolution to 128 channels,
+    linear layer to 1024, dropout of 0.7, linear layer. Each maps the child's output [B, C, H, W] to logits
+    [B, num_classes]. Float32 parameters in training mode, drawn from torch's default generator: convolutions as the
+    network's, linear layers as torch's.
 
     Args:
-        settings: the recipe's backbone.
-        network: what `engine.backbones.build` returned for it.
+        network: what `build_inception_v1` returned.
         num_classes: outputs of each head.
         image_shape: (C, H, W) of one image.
-
-    Returns:
-        Nothing unless ``backbone.auxiliary_heads`` is true, which only inception_v1 admits. Float32 parameters in
-        training mode, drawn from torch's default generator: convolutions as the network's, linear layers as torch's.
     """
-    if not settings.auxiliary_heads:
-        return {}
     from torchvision.models.googlenet import InceptionAux
 
     shapes = dict(zip(network._modules, feature_shapes(network, image_shape), strict=True))

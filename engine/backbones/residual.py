@@ -22,15 +22,18 @@ class BasicBlock(nn.Module):
         width: channels of both convolutions.
         stride: of the first one.
         downsample: the shortcut where the shape changes.
+        dilation: of the first one, as in mmsegmentation's networks.
     """
 
     expansion = 1
     first_of_stage: bool = False
     """Whether this is the first block of its stage, which every sub-network keeps."""
 
-    def __init__(self, channels: int, width: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
+    def __init__(
+        self, channels: int, width: int, stride: int = 1, downsample: nn.Module | None = None, dilation: int = 1
+    ) -> None:
         super().__init__()
-        self.conv1 = _convolution(channels, width, 3, stride)
+        self.conv1 = _convolution(channels, width, 3, stride, dilation)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.conv2 = _convolution(width, width, 3)
@@ -56,19 +59,21 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """Convolutions 1x1, 3x3, 1x1 and a shortcut, from [B, C, H, W] to [B, 4 width, H / stride, W / stride].
 
-    As `BasicBlock`; the stride is that of the 3x3 convolution, as in torchvision.
+    As `BasicBlock`; stride and dilation are those of the 3x3 convolution, as in torchvision.
     """
 
     expansion = 4
     first_of_stage: bool = False
     """Whether this is the first block of its stage, which every sub-network keeps."""
 
-    def __init__(self, channels: int, width: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
+    def __init__(
+        self, channels: int, width: int, stride: int = 1, downsample: nn.Module | None = None, dilation: int = 1
+    ) -> None:
         super().__init__()
         out_channels = width * self.expansion
         self.conv1 = _convolution(channels, width, 1)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = _convolution(width, width, 3, stride)
+        self.conv2 = _convolution(width, width, 3, stride, dilation)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = _convolution(width, out_channels, 1)
         self.bn3 = nn.BatchNorm2d(out_channels)
@@ -92,8 +97,9 @@ class Bottleneck(nn.Module):
         return self.bn3
 
 
-def _convolution(channels: int, out_channels: int, size: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(channels, out_channels, size, stride, padding=size // 2, bias=False)
+def _convolution(channels: int, out_channels: int, size: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
+    padding = dilation * (size // 2)
+    return nn.Conv2d(channels, out_channels, size, stride, padding=padding, dilation=dilation, bias=False)
 
 
 def _added(block: BasicBlock | Bottleneck, output: Tensor, features: Tensor) -> Tensor:
@@ -132,10 +138,11 @@ def stages(
     widths: Sequence[int],
     blocks: Sequence[int],
     shortcut: Shortcut,
+    dilations: Sequence[int] | None = None,
 ) -> Children:
     """Return the blocks ``layer1_0``, ``layer1_1``, ... in order.
 
-    The first block of every stage but the first has stride 2.
+    The first block of every stage but the first has stride 2; but of a dilated stage stride 1, and half the dilation.
 
     Args:
         block: what every stage is made of.
@@ -143,15 +150,17 @@ def stages(
         widths: of each stage, before the block's own expansion.
         blocks: how many each stage has.
         shortcut: makes the shortcut of a block whose shape changes, from (channels, out_channels, stride).
+        dilations: of each stage; 1 unless given.
     """
     children: Children = []
-    for stage, (width, count) in enumerate(zip(widths, blocks, strict=True), start=1):
+    dilated = dilations or (1,) * len(widths)
+    for stage, (width, count, dilation) in enumerate(zip(widths, blocks, dilated, strict=True), start=1):
         for index in range(count):
-            stride = 2 if stage > 1 and index == 0 else 1
+            stride = 2 if stage > 1 and index == 0 and dilation == 1 else 1
             out_channels = width * block.expansion
             changes = stride != 1 or channels != out_channels
             downsample = shortcut(channels, out_channels, stride) if changes else None
-            child = block(channels, width, stride, downsample)
+            child = block(channels, width, stride, downsample, max(1, dilation // 2) if index == 0 else dilation)
             child.first_of_stage = index == 0
             children.append((f"layer{stage}_{index}", child))
             channels = out_channels

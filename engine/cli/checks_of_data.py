@@ -9,8 +9,10 @@ from pathlib import Path
 from engine.cli.check import Check
 from engine.data.boundary import is_folder, naming_files
 from engine.data.cifar import find_cifar
+from engine.data.cityscapes import find_cityscapes
 from engine.data.folder import find_folder
-from engine.data.inventory import take_inventory
+from engine.data.inventory import take_inventory, take_pixel_inventory
+from engine.data.label_map_folder import IMAGES, find_label_maps
 from engine.data.parquet import find_parquet
 from engine.data.parts import Found
 from engine.data.stl10 import find_stl10
@@ -23,10 +25,12 @@ _PUBLISHED: dict[str, Callable[[Path], Found | None]] = {
     "cifar100": lambda root: find_cifar("cifar100", root, True),
     "svhn": lambda root: find_svhn(root, True),
     "stl10": lambda root: find_stl10(root, True),
+    "cityscapes": lambda root: find_cityscapes(root, True) if is_folder(root / "leftImg8bit") else None,
 }
 _OWN: dict[str, Callable[[Path], Found | None]] = {
     "folder": find_folder,
     "parquet": lambda root: find_parquet(root),
+    "label_maps": lambda root: find_label_maps(root, None) if is_folder(root / IMAGES / "train") else None,
 }
 
 
@@ -59,9 +63,12 @@ def _try(name: str, root: Path, find: Callable[[Path], Found | None]) -> Check |
         loaded = found.load()
     except DataError as error:
         return Check("warning", f"data {name}", str(error), f"correct this to train with data.name={name}")
-    inventory = take_inventory(
-        found.survey, loaded.class_names, {split: part.labels for split, part in loaded.parts.items()}
-    )
+    labels = {split: part.labels for split, part in loaded.parts.items()}
+    if found.label_maps:
+        numbers = {split: len(each) for split, each in labels.items()}
+        inventory = take_pixel_inventory(found.survey, loaded.class_names, numbers, {})
+    else:
+        inventory = take_inventory(found.survey, loaded.class_names, labels)
     sizes = ", ".join(f"{len(part.labels):,} {split}" for split, part in loaded.parts.items())
     where = f"data.name={name} data.root={shlex.quote(str(root))}"
     summary = f"{sizes}, {len(loaded.class_names):,} classes; {where}"

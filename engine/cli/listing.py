@@ -18,6 +18,8 @@ _DATA = {
     "stl10": "13,000 images of 96x96 pixels in 10 classes; the binary files below data.root",
     "folder": "your own pictures: data.root/train/CLASS/x.png, and test/ or val/",
     "parquet": "your own pictures in Parquet shards, as Hugging Face data sets have them",
+    "label_maps": "your own pictures with a class for each pixel: images/train/x.jpg with labels/train/x.png",
+    "cityscapes": "3,475 street pictures of 2048x1024 pixels with 19 classes; leftImg8bit and gtFine below data.root",
     "synthetic": "made-up images, of any size and number of classes, for trying things out",
 }
 KINDS = ("methods", "backbones", "data", "recipes", "sweeps")

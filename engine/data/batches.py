@@ -16,7 +16,8 @@ from engine.data.datasets import STORED_LIMIT_BYTES, BeforeDecoding, Opened, ope
 from engine.data.facts import Facts
 from engine.data.images import Images
 from engine.data.inventory import Inventory
-from engine.data.labels import choose_labelled, known_labels
+from engine.data.labels import choose_labelled, known_labels, refuse_for_label_maps
+from engine.data.mapped_images import MappedImages
 from engine.data.normalisation import choose_statistics
 from engine.data.paired_images import choose_paired_images
 from engine.data.splits import Chosen, choose, epoch_order, num_steps
@@ -78,7 +79,8 @@ class Source:
         self._labelled = labelled
         # Held-out images may lie in the same array, and keep their labels.
         self._labels = {split: images[split].labels for split in chosen}
-        self._labels["train"] = known_labels(images["train"].labels, labelled)
+        if not facts.label_maps:
+            self._labels["train"] = known_labels(images["train"].labels, labelled)
         self._pairing = choose_paired_images(
             paired_images, chosen["train"], self._labels["train"], data.batch_size, seed
         )
@@ -149,8 +151,12 @@ class Source:
         return self._training_batch(indices, epoch, step)
 
     def _training_batch(self, indices: np.ndarray, epoch: int, step: int) -> Batch:
-        images = self._images["train"].training_images(indices, epoch, step)
-        return Batch(images, self._labels["train"][indices], indices, "train", epoch, step)
+        source = self._images["train"]
+        if isinstance(source, MappedImages):
+            images, labels = source.training_pairs(indices, epoch, step)
+        else:
+            images, labels = source.training_images(indices, epoch, step), self._labels["train"][indices]
+        return Batch(images, labels, indices, "train", epoch, step)
 
     def _following(self, place: Place) -> Place:
         epoch, step = place
@@ -198,8 +204,11 @@ def open_source(
     num_classes = len(opened.class_names)
     if data.num_classes is not None and data.num_classes != num_classes:
         raise DataError(f"data.num_classes={data.num_classes}, but {data.name} has {num_classes} classes: leave it out")
-    chosen = choose(data, {split: images.labels for split, images in opened.images.items()}, num_classes)
-    chosen, labelled = choose_labelled(data, chosen, opened.images["train"].labels, num_classes)
+    strata, mapped = opened.strata, opened.pixels is not None
+    if mapped:
+        refuse_for_label_maps(data, paired_images)
+    chosen = choose(data, strata, 1 if mapped else num_classes)
+    chosen, labelled = choose_labelled(data, chosen, strata["train"], 1 if mapped else num_classes)
     mean, std = choose_statistics(data, opened.image_shape[0], opened.measured)
     facts = Facts(
         name=data.name,
@@ -213,6 +222,8 @@ def open_source(
         cropped_while_decoding=opened.cropped_while_decoding,
         labelled_images=len(labelled),
         training_positions=len(opened.images["train"].labels),
+        label_maps=mapped,
+        evaluation_shape=opened.evaluation_shape,
     )
     images = opened.images if "validation" in opened.images else opened.images | {"validation": opened.images["train"]}
     if check:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,10 @@ from engine.data.download import DOWNLOADABLE
 from engine.data.fitting import Fitting, fit_block
 from engine.data.formats import find_files
 from engine.data.images import EncodedImages, Images, StoredImages
-from engine.data.inventory import Inventory, Survey, take_inventory
-from engine.data.normalisation import IMAGENET, Statistics, statistics, value_sums
+from engine.data.inventory import Survey
+from engine.data.label_map_sets import check_fields_of_label_maps, with_label_maps
+from engine.data.normalisation import IMAGENET, statistics, value_sums
+from engine.data.opened import Opened
 from engine.data.parts import EncodedPart, Found, Loaded, PixelPart, Progress
 from engine.data.storing import content_hash, open_stored, store
 from engine.data.synthetic import DEFAULT_SIDE, SyntheticImages
@@ -36,25 +38,6 @@ _SYNTHETIC_SAMPLE_BYTES = 3 * 1024 * 1024
 
 BeforeDecoding = Callable[[tuple[str, ...], tuple[int, int, int]], None]
 """Called with the names of the classes and the shape (C, H, W) of the images."""
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A whole data set, before any subset is chosen."""
-
-    images: dict[str, Images]
-    class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-    measured: Statistics
-    content: dict[str, str]
-    """By split, a hash of the images and labels."""
-    survey: Survey
-    cropped_while_decoding: bool = False
-
-    def inventory(self) -> Inventory:
-        """Return what was found, used or not."""
-        labels = {split: images.labels for split, images in self.images.items()}
-        return take_inventory(self.survey, self.class_names, labels)
 
 
 def open_images(
@@ -77,6 +60,8 @@ def open_images(
 
 
 def _check_several_classes(data: Data, opened: Opened) -> None:
+    if opened.pixels is not None:
+        return
     present = np.unique(opened.images["train"].labels)
     if opened.survey.root is not None and len(present) < 2:
         names = ", ".join(printable(opened.class_names[label]) for label in present.tolist())
@@ -111,6 +96,8 @@ def _open(
     limit = stored_limit_bytes if found.num_pictures is not None else None
     entry = cached(found, parameters, lambda folder: store(found.load(), fittings, folder, limit, progress), progress)
     splits = entry.manifest["splits"]
+    if found.label_maps:
+        return with_label_maps(data, replace(found, survey=_survey(found)), entry, seed)
     return Opened(
         images={split: StoredImages(*open_stored(entry, split)) for split in splits},
         class_names=tuple(entry.manifest["class_names"]),
@@ -129,6 +116,7 @@ def _check_fields(data: Data) -> None:
     for field in ("image_column", "label_column"):
         if getattr(data, field) is not None and data.name != "parquet":
             raise RecipeError(f"data.{field} is for data.name=parquet only, found data.name={data.name}: leave it out")
+    check_fields_of_label_maps(data)
     if data.download and data.name not in DOWNLOADABLE:
         raise RecipeError(
             f"data.download=true, but only {', '.join(DOWNLOADABLE)} can be downloaded, "

@@ -90,6 +90,18 @@ def check(picture: Picture) -> bool:
             raise _damaged(picture, error) from error
 
 
+@contextmanager
+def undecoded(picture: Picture) -> Iterator[Image.Image]:
+    """Give a picture as its file has it, of which only the header is read until its pixels are asked for.
+
+    Raises:
+        PictureError: it is too large, no picture, or has more than 8 bits per channel.
+        DataError: its file cannot be read.
+    """
+    with _opened_in_turn(picture) as image:
+        yield image
+
+
 def num_pixels(picture: Picture) -> int:
     """Return how many pixels a picture says that it has; `pixel_limit` for one that cannot be used."""
     try:

@@ -50,6 +50,18 @@ class Facts:
     """Images of the whole training set; `Batch.indices` of training images are below it; `sizes["train"]` unless
     given."""
 
+    label_maps: bool = False
+    """Whether each image comes with a map of the classes of its pixels, rather than with one class."""
+
+    evaluation_shape: tuple[int, int, int] | None = None
+    """Channels, largest height and largest width of the images that are evaluated, where they differ from
+    `image_shape`; None where they do not."""
+
+    @property
+    def evaluated_shape(self) -> tuple[int, int, int]:
+        """Channels, largest height and largest width (C, H, W) of the images that are evaluated."""
+        return self.evaluation_shape or self.image_shape
+
     def __post_init__(self) -> None:
         if "train" not in self.sizes:
             raise ValueError(f"found the splits {', '.join(self.sizes) or 'none'}, expected train among them")

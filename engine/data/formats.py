@@ -8,8 +8,10 @@ from pathlib import Path
 
 from engine.data.boundary import naming_files
 from engine.data.cifar import find_cifar, missing_cifar
+from engine.data.cityscapes import find_cityscapes
 from engine.data.download import download
 from engine.data.folder import find_folder
+from engine.data.label_map_folder import find_label_maps
 from engine.data.parquet import find_parquet
 from engine.data.parts import Found, Progress
 from engine.data.remote import fetched
@@ -56,6 +58,10 @@ def _find_below(root: Path, data: Data, strict: bool) -> Found:
         return find_folder(root)
     if data.name == "parquet":
         return find_parquet(root, data.image_column, data.label_column)
+    if data.name == "label_maps":
+        return find_label_maps(root, data.class_names)
+    if data.name == "cityscapes":
+        return find_cityscapes(root, strict)
     finders: dict[str, tuple[Callable[[Path, bool], Found | None], Callable[[Path], DataError]]] = {
         "cifar10": (functools.partial(find_cifar, "cifar10"), functools.partial(missing_cifar, "cifar10")),
         "cifar100": (functools.partial(find_cifar, "cifar100"), functools.partial(missing_cifar, "cifar100")),

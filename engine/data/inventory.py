@@ -74,7 +74,11 @@ class Inventory:
     """In label order."""
 
     pictures: dict[str, tuple[int, ...]]
-    """By split, the pictures of each class in label order."""
+    """By split, the pictures of each class in label order; of label maps, the number of pictures."""
+
+    pixels: dict[str, tuple[int, ...]] | None = None
+    """By split, the pixels of each class in label order, and last those without a class; None without label maps, and
+    empty where these have not been read."""
 
     def with_notes(self, notes: Iterable[str]) -> Inventory:
         """Return the same with what was found later, a sentence each."""
@@ -84,13 +88,20 @@ class Inventory:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists, numbers and strings, ready for JSON."""
-        return {
+        found = {
             **dataclasses.asdict(self.survey),
             "class_names": list(self.class_names),
             "pictures": {
                 split: {"all": sum(counts), "of_each_class": list(counts)} for split, counts in self.pictures.items()
             },
         }
+        if self.pixels is not None:
+            found["pictures"] = {split: {"all": sum(counts)} for split, counts in self.pictures.items()}
+            found["pixels"] = {
+                split: {"of_each_class": list(counts[:-1]), "without_a_class": counts[-1]}
+                for split, counts in self.pixels.items()
+            }
+        return found
 
     def lines(self) -> list[str]:
         """Return the same in words, a few lines for people."""
@@ -98,7 +109,10 @@ class Inventory:
         found = [f"data: {survey.layout}" + (f" in {printable(survey.root, None)}" if survey.root else "")]
         for split, counts in self.pictures.items():
             source = f" from {printable(survey.sources[split], None)}" if split in survey.sources else ""
-            found.append(f"  {split}{source}: {sum(counts):,} pictures, {_shares(counts)}")
+            shares = f", {_shares(counts)}"
+            if self.pixels is not None:
+                shares = f", {_shares_of_pixels(self.pixels[split])}" if split in self.pixels else ""
+            found.append(f"  {split}{source}: {sum(counts):,} pictures{shares}")
         found.append(f"  {len(self.class_names):,} classes, {survey.names_from}: {_names(self.class_names)}")
         if survey.columns:
             used = ", ".join(f"{printable(column)} ({use})" for use, column in survey.columns.items())
@@ -122,6 +136,25 @@ def take_inventory(survey: Survey, class_names: tuple[str, ...], labels: dict[st
         pictures={
             split: tuple(np.bincount(found, minlength=len(class_names)).tolist()) for split, found in labels.items()
         },
+    )
+
+
+def take_pixel_inventory(
+    survey: Survey, class_names: tuple[str, ...], pictures: dict[str, int], values: dict[str, tuple[int, ...]]
+) -> Inventory:
+    """Return a survey with the counts of pictures and of the pixels of their label maps.
+
+    Args:
+        survey: what the reader saw.
+        class_names: names in label order, C of them.
+        pictures: by split, how many there are.
+        values: by split, how many pixels hold each value 0 to 255.
+    """
+    return Inventory(
+        survey=survey,
+        class_names=class_names,
+        pictures={split: (number,) for split, number in pictures.items()},
+        pixels={split: (*counts[: len(class_names)], counts[-1]) for split, counts in values.items()},
     )
 
 
@@ -150,6 +183,14 @@ class Leavings:
 def _shares(counts: tuple[int, ...]) -> str:
     smallest, largest = min(counts, default=0), max(counts, default=0)
     return f"{smallest:,} in each class" if smallest == largest else f"{smallest:,} to {largest:,} in a class"
+
+
+def _shares_of_pixels(counts: tuple[int, ...]) -> str:
+    *classes, without = counts
+    total = max(1, sum(counts))
+    absent = sum(not count for count in classes)
+    shares = f"{min(classes) / total:.2%} to {max(classes) / total:.1%} of the pixels in a class"
+    return f"{shares}, {without / total:.1%} in none" + (f"; {absent} classes have no pixel" if absent else "")
 
 
 def _names(names: tuple[str, ...]) -> str:

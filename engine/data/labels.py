@@ -13,8 +13,9 @@ import numpy as np
 from engine.data.class_names import printable
 from engine.data.splits import Chosen, draw_stratified
 from engine.data.text_lines import text_lines
-from engine.errors import DataError
+from engine.errors import DataError, RecipeError
 from engine.paths import absolute
+from engine.recipes import PairedImages
 from engine.recipes.data import Data
 
 NO_LABEL = -1
@@ -64,6 +65,25 @@ def known_labels(labels: np.ndarray, labelled: np.ndarray) -> np.ndarray:
     known = np.full(len(labels), NO_LABEL, dtype=np.int64)
     known[labelled] = labels[labelled]
     return known
+
+
+def refuse_for_label_maps(data: Data, paired_images: PairedImages) -> None:
+    """Refuse what needs one class for each image, of a set whose images have label maps.
+
+    Raises:
+        RecipeError: images are to be used without their labels, or beside others of their class.
+    """
+    if paired_images == "same_class":
+        raise RecipeError(
+            f"the method compares images of one class, but those of data.name={data.name} have a class for each pixel: "
+            "choose another method"
+        )
+    if data.unlabelled == "use" and (data.labelled_fraction is not None or data.labelled_indices is not None):
+        field = "labelled_fraction" if data.labelled_fraction is not None else "labelled_indices"
+        raise RecipeError(
+            f"data.{field}: training on pictures without their label maps is not supported for data.name={data.name}: "
+            "set data.unlabelled=drop to leave them out"
+        )
 
 
 def _share_of_each_class(

@@ -26,6 +26,17 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class MapFiles:
+    """The label maps of one split."""
+
+    paths: tuple[str, ...]
+    """Of the N pictures, in order."""
+
+    read: Callable[[str], np.ndarray]
+    """Gives the classes of one, uint8 [H, W], 255 where a pixel has none. Raises PictureError."""
+
+
+@dataclass(frozen=True)
 class EncodedPart:
     """One split whose pictures have to be decoded."""
 
@@ -40,6 +51,9 @@ class EncodedPart:
 
     shape: tuple[int, int, int] | None = None
     """Channels, height and width that every picture must have; None when the format does not say."""
+
+    maps: MapFiles | None = None
+    """The label maps; None where each picture has one class. The labels are then 0."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +91,9 @@ class Found:
 
     num_pictures: int | None = None
     """Number of pictures when they may be large and many; None for the sets of small, fixed size."""
+
+    label_maps: bool = False
+    """Whether every picture comes with a label map."""
 
     survey: Survey = AS_PUBLISHED
     """What the reader saw, used or not."""

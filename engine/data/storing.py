@@ -2,7 +2,8 @@
 
 Threads, because PIL decodes without holding Python's lock. Tiny pictures gain nothing from them (reading a header
 holds the lock: 10,000 CIFAR pictures take 1.3 s with one thread or two), but two processes took 5 s, most of it to
-start. For each split the entry holds NAME.images.npy, uint8 [N, C, H, W], and NAME.labels.npy, int64 [N].
+start. For each split the entry holds NAME.images.npy, uint8 [N, C, H, W], and NAME.labels.npy, int64 [N] or, of label
+maps, uint8 [N, H, W].
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from engine.data.decoding import decoded, num_pixels
 from engine.data.entries import Entry
 from engine.data.findings import Findings
 from engine.data.fitting import Fitting, fit, fit_block, pixels
+from engine.data.map_storing import store_maps
 from engine.data.normalisation import statistics, value_sums
 from engine.data.parts import EncodedPart, Loaded, Picture, PixelPart, Progress
 from engine.data.picture_limits import pixel_limit
@@ -76,11 +78,18 @@ def store(
     return manifest | {"transparent": findings.transparent}
 
 
-def open_stored(entry: Entry, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images (memory-mapped, read-only) and the labels of a split. Raises DataError."""
+def open_stored(entry: Entry, split: str, *, map_labels: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images (memory-mapped, read-only) and the labels of a split. Raises DataError.
+
+    Args:
+        entry: where they lie.
+        split: which one.
+        map_labels: whether the labels are memory-mapped, too, because they are label maps.
+    """
+    mode: Literal["r"] | None = "r" if map_labels else None
     with naming(entry.folder, DataError):
         images = np.load(entry.folder / f"{split}.images.npy", mmap_mode="r", allow_pickle=False)
-        labels = np.load(entry.folder / f"{split}.labels.npy", allow_pickle=False)
+        labels = np.load(entry.folder / f"{split}.labels.npy", mmap_mode=mode, allow_pickle=False)
     return images, labels
 
 
@@ -129,9 +138,16 @@ def _store_part(
         return {}
     if written != number:
         raise DataError(f"the {split} split has {number:,} labels but {written:,} images; the files are damaged")
-    np.save(folder / f"{split}.labels.npy", part.labels)
-    digest.update(part.labels.astype("<i8").tobytes())
-    made: dict[str, Any] = {"shape": list(map(int, shape)), "sha256": digest.hexdigest()}
+    made: dict[str, Any] = {"shape": list(map(int, shape))}
+    place = folder / f"{split}.labels.npy"
+    if isinstance(part, EncodedPart) and part.maps is not None:
+        height, width = shape[2:]
+        with ThreadPoolExecutor(num_threads()) as pool:
+            made["pixels"] = store_maps(part, fitting, (height, width), place, pool, findings, digest, report)
+    else:
+        np.save(place, part.labels)
+        digest.update(part.labels.astype("<i8").tobytes())
+    made["sha256"] = digest.hexdigest()
     if split == "train":
         made["mean"], made["std"] = statistics(sums)
     return made

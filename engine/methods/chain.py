@@ -13,7 +13,14 @@ from engine.data import Facts
 from engine.errors import RecipeError
 from engine.learners import Learner, Role
 from engine.methods.branches import branch_terms, classifier_term
-from engine.methods.segments import build_network, features_message, images_message, summarise
+from engine.methods.segments import (
+    build_network,
+    evaluation_features_message,
+    evaluation_images_message,
+    features_message,
+    images_message,
+    summarise,
+)
 from engine.methods.team import Network, Team
 from engine.objectives import Objective, Term
 from engine.partition import Origin, Segment, segments_of
@@ -36,7 +43,7 @@ def _programs(recipe: Recipe, facts: Facts, segments: tuple[Segment, ...]) -> tu
     """
     training, evaluation = [Call(SOURCE, "next", (), (BATCH,))], [Call(SOURCE, "next", (), (BATCH,))]
     training_messages = {BATCH: images_message(recipe, facts, recipe.data.batch_size)}
-    evaluation_messages = {BATCH: images_message(recipe, facts, recipe.data.evaluation_batch_size)}
+    evaluation_messages = {BATCH: evaluation_images_message(recipe, facts)}
     takes: tuple[str, ...] = (BATCH,)
     for segment in segments:
         gives = () if segment.is_last else (f"features{segment.index}",)
@@ -45,7 +52,7 @@ def _programs(recipe: Recipe, facts: Facts, segments: tuple[Segment, ...]) -> tu
         evaluation.append(Call(segment.name, "score" if segment.is_last else "infer", takes, gives))
         for name in gives:
             training_messages[name] = features_message(recipe, name, segment, recipe.data.batch_size)
-            evaluation_messages[name] = features_message(recipe, name, segment, recipe.data.evaluation_batch_size)
+            evaluation_messages[name] = evaluation_features_message(recipe, name, segment)
         takes = (BATCH, *gives)
     return (
         Program(tuple(training), training_messages, "training"),

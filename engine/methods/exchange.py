@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from engine.data import Facts
 from engine.learners import Output
 from engine.methods.cohort import Member
-from engine.methods.segments import features_message, images_message
+from engine.methods.segments import evaluation_features_message, evaluation_images_message, images_message
 from engine.partition import Segment
 from engine.program import BATCH, SOURCE, Call, Message, Program
 from engine.recipes import DML, Recipe
@@ -123,7 +123,7 @@ class Exchange:
         rows, dtype = recipe.data.batch_size, recipe.numerics.precision
         shapes: dict[Output, tuple[int, ...]] = {
             "features": peer.segments[depth].features,
-            "predictions": task_of(recipe, facts).prediction_shape(facts.image_shape),
+            "predictions": task_of(recipe, facts).prediction_shape_of(peer.segments[depth].features, facts.image_shape),
             "pooled": (peer.pooled,),
         }
         return {
@@ -145,9 +145,8 @@ class Exchange:
 
     def evaluation_program(self, recipe: Recipe, facts: Facts) -> Program:
         """Return the program that scores each peer, and all together as an ensemble."""
-        rows = recipe.data.evaluation_batch_size
         calls = [Call(SOURCE, "next", (), (BATCH,))]
-        messages = {BATCH: images_message(recipe, facts, rows)}
+        messages = {BATCH: evaluation_images_message(recipe, facts)}
         together = len(self.peers) > 1 and task_of(recipe, facts).common_score() is not None
         predictions: list[str] = []
         for peer in self.peers:
@@ -157,7 +156,7 @@ class Exchange:
                 gives = () if segment.is_last and not together else (name,)
                 phase = "score" if segment.is_last else "infer"
                 calls.append(Call(peer.learner(depth), phase, _inputs(peer, depth), gives))
-                messages |= {given: features_message(recipe, given, segment, rows) for given in gives}
+                messages |= {given: evaluation_features_message(recipe, given, segment) for given in gives}
                 predictions += gives if segment.is_last else ()
         if together:
             calls.append(Call(self.peers[0].learner(self.depths - 1), "score_together", (BATCH, *predictions)))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from engine.data import Facts
-from engine.methods.segments import images_message
+from engine.methods.segments import evaluation_images_message, images_message
 from engine.program import BATCH, SOURCE, Call, Program
 from engine.recipes import Recipe
 
 
 def evaluation_program(recipe: Recipe, facts: Facts, learner: str) -> Program:
     """Return the program of an evaluation batch that a learner scores alone, since it holds a whole network."""
-    batch = images_message(recipe, facts, recipe.data.evaluation_batch_size)
+    batch = evaluation_images_message(recipe, facts)
     return Program((Call(SOURCE, "next", (), (BATCH,)), Call(learner, "score", (BATCH,))), {BATCH: batch}, "evaluation")
 
 

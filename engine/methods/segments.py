@@ -50,11 +50,26 @@ def _trained(module: nn.Module) -> int:
 
 
 def features_message(recipe: Recipe, name: str, segment: Segment, batch_size: int) -> Message:
-    """Return the message with the features of a segment."""
+    """Return the message with the features of a segment, of a training batch."""
     return Message(name, (((batch_size, *segment.features), recipe.numerics.precision),))
 
 
+def evaluation_features_message(recipe: Recipe, name: str, segment: Segment) -> Message:
+    """Return the message with the features of a segment, of an evaluation batch; of the largest images at most."""
+    shape = segment.evaluation_features or segment.features
+    return Message(name, (((recipe.data.evaluation_batch_size, *shape), recipe.numerics.precision),))
+
+
 def images_message(recipe: Recipe, facts: Facts, batch_size: int) -> Message:
-    """Return the message with a batch of images, and the labels that the recipe's task has for them."""
+    """Return the message with a training batch of images, and the labels that the recipe's task has for them."""
+    return _images_message(recipe, facts, batch_size, facts.image_shape)
+
+
+def evaluation_images_message(recipe: Recipe, facts: Facts) -> Message:
+    """Return the message with an evaluation batch of images, as `images_message`; of the largest ones at most."""
+    return _images_message(recipe, facts, recipe.data.evaluation_batch_size, facts.evaluated_shape)
+
+
+def _images_message(recipe: Recipe, facts: Facts, batch_size: int, image_shape: tuple[int, int, int]) -> Message:
     task = task_of(recipe, facts)
-    return batch_message(batch_size, facts.image_shape, task.label_shape(facts.image_shape), task.label_dtype)
+    return batch_message(batch_size, image_shape, task.label_shape(image_shape), task.label_dtype)

@@ -13,12 +13,15 @@ from engine.objectives.confidence import ConfidencePenalty, negative_entropy
 from engine.objectives.contrastive import EMBEDDING_SIZE, TEMPERATURE, Contrastive, supervised_contrastive_loss
 from engine.objectives.decoders import cifar_decoder, decoder_for, imagenet_decoder
 from engine.objectives.deep_supervision import DeepSupervisionSchedule, SquaredHinge, squared_hinge_loss
+from engine.objectives.dense_heads import dense_dgl_head, dense_infopro_head, dense_linear_head
+from engine.objectives.enlarging import enlarged
 from engine.objectives.feature_mimicry import FeatureMimicry
 from engine.objectives.heads import conv_head, dgl_head, head_for, imagenet_head, linear_head, prediction_head
 from engine.objectives.knowledge_mimicry import RECALLED, KnowledgeMimicry, knowledge_divergence
 from engine.objectives.mimicry import Mimicry, jeffreys, jensen_shannon, kl_divergence, reverse_kl
 from engine.objectives.objective import Context, MixedLabels, Objective, ObjectiveValue, Term, TermValue
 from engine.objectives.reconstruction import Reconstruction, reconstruction_loss
+from engine.objectives.segmentation import HookedPixelClassification, PixelClassification, pixel_cross_entropy
 from engine.objectives.similarity import SimilarityMatching, label_similarity, similarity_matrix
 
 __all__ = [
@@ -44,6 +47,8 @@ __all__ = [
     "SimilarityMatching",
     "SquaredHinge",
     "HookedClassification",
+    "HookedPixelClassification",
+    "PixelClassification",
     "Term",
     "TermValue",
     "as_message",
@@ -52,7 +57,11 @@ __all__ = [
     "conv_head",
     "cross_entropy_loss",
     "decoder_for",
+    "dense_dgl_head",
+    "dense_infopro_head",
+    "dense_linear_head",
     "dgl_head",
+    "enlarged",
     "head_for",
     "imagenet_decoder",
     "imagenet_head",
@@ -65,6 +74,7 @@ __all__ = [
     "mixed_cross_entropy_loss",
     "linear_head",
     "negative_entropy",
+    "pixel_cross_entropy",
     "prediction_head",
     "reconstruction_loss",
     "reverse_kl",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -78,13 +78,22 @@ def segments_of(
     if rule in ("balanced_memory", "balanced_time") and 1 < count < len(network):
         rule = _balanced(recipe, facts, network, objective)
     ranges = backbones.cut(network, count, rule, recipe.backbone.name, facts.image_shape)
-    shapes = _feature_shapes(recipe, facts, network)
-    return tuple(segment_of(shapes, index, len(ranges), *each) for index, each in enumerate(ranges))
+    return tuple(_segment(recipe, facts, network, index, len(ranges), *each) for index, each in enumerate(ranges))
 
 
 def whole_network(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Segment:
     """Return the only segment of a network that is not cut."""
-    return segment_of(_feature_shapes(recipe, facts, network), 0, 1, 0, len(network))
+    return _segment(recipe, facts, network, 0, 1, 0, len(network))
+
+
+def _segment(
+    recipe: Recipe, facts: Facts, network: nn.Sequential, index: int, count: int, start: int, stop: int
+) -> Segment:
+    segment = segment_of(_feature_shapes(recipe, facts, network, facts.image_shape), index, count, start, stop)
+    if facts.evaluation_shape is None:
+        return segment
+    evaluated = _feature_shapes(recipe, facts, network, facts.evaluation_shape)[stop - 1]
+    return replace(segment, evaluation_features=evaluated)
 
 
 def _balanced(recipe: Recipe, facts: Facts, network: nn.Sequential, objective: SegmentObjective) -> tuple[str, ...]:
@@ -104,17 +113,19 @@ def _balanced(recipe: Recipe, facts: Facts, network: nn.Sequential, objective: S
     return found
 
 
-def _feature_shapes(recipe: Recipe, facts: Facts, network: nn.Sequential) -> tuple[tuple[int, ...], ...]:
-    """Return the shapes of all blocks' outputs; each backbone is looked at once."""
+def _feature_shapes(
+    recipe: Recipe, facts: Facts, network: nn.Sequential, image_shape: tuple[int, int, int]
+) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of all blocks' outputs for images of a shape; each backbone is looked at once."""
     task = task_of(recipe, facts)
-    key = repr((recipe.backbone, task.outputs, facts.image_shape))
+    key = repr((recipe.backbone, task.outputs, image_shape))
     found = _known_shapes.get(key)
     if found is None:
-        found = backbones.feature_shapes(network, facts.image_shape)
+        found = backbones.feature_shapes(network, image_shape)
     # A file of one's own may change while the process lasts.
     if ":" not in recipe.backbone.name:
         _known_shapes[key] = found
-    wanted = task.output_shape(facts.image_shape)
+    wanted = task.output_shape_of(found[-1], image_shape)
     if found[-1] != wanted:
         raise RecipeError(
             f"backbone.name={recipe.backbone.name}: the last block gives {found[-1]} for each image, but "

@@ -28,6 +28,7 @@ class Segment:
         features: shape of its output without the batch axis, such as (C, H, W), or (classes,) for the last; see
             `engine.backbones.feature_layout`.
         final_channels: channels of the last features before the classifier.
+        evaluation_features: as ``features``, for the largest image that is evaluated; None where it is the same.
     """
 
     index: int
@@ -36,6 +37,7 @@ class Segment:
     stop: int
     features: tuple[int, ...]
     final_channels: int
+    evaluation_features: tuple[int, ...] | None = None
 
     @property
     def name(self) -> str:

@@ -145,7 +145,7 @@ class CostProfile:
         """Return of each unit saved bytes, seconds, and the bytes that the unit before it saves, too."""
         features = torch.empty(self._recipe.data.batch_size, *self._facts.image_shape, device="meta")
         saved, seconds, shared = [], [], []
-        classes, last = task_of(self._recipe, self._facts).output_shape(self._facts.image_shape), self.num_segments - 1
+        classes, last = self._shapes[-1], self.num_segments - 1
         forks = self._objective(last, 0, self.units).hooks
         children = list(self._network.named_children())
         seen: dict[str, Unit] = {}

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from engine.data import Facts, open_source
 from engine.data.cifar import EXPECTED as CIFAR_IMAGES
+from engine.data.cityscapes import CLASSES as CITYSCAPES
+from engine.data.cityscapes import PUBLISHED as CITYSCAPES_IMAGES
 from engine.data.normalisation import IMAGENET, PUBLISHED
 from engine.data.stl10 import EXPECTED as STL10_IMAGES
 from engine.data.svhn import EXPECTED as SVHN_IMAGES
@@ -20,6 +22,8 @@ class _Published:
     size: tuple[int, int]
     classes: int
     images: dict[str, int]
+    names: tuple[str, ...] | None = None
+    label_maps: bool = False
 
 
 _SETS = {
@@ -27,7 +31,10 @@ _SETS = {
     "cifar100": _Published((32, 32), 100, CIFAR_IMAGES),
     "svhn": _Published((32, 32), 10, SVHN_IMAGES),
     "stl10": _Published((96, 96), 10, STL10_IMAGES),
+    "cityscapes": _Published((1024, 2048), len(CITYSCAPES), CITYSCAPES_IMAGES, CITYSCAPES, True),
 }
+# In its usual division into 11 classes.
+_CAMVID_IMAGES = {"train": 367, "validation": 101, "test": 233}
 # Of 2012, which the shipped recipes with data.name=folder are for.
 _IMAGENET = _Published((224, 224), 1000, {"train": 1_281_167, "test": 50_000})
 
@@ -36,7 +43,8 @@ def known_facts(recipe: Recipe) -> tuple[Facts, str]:
     """Return facts of a recipe's images, and in words what had to be assumed; empty if nothing had.
 
     Published sets are in a table; pictures of one's own are looked at where ``data.root`` has them, and taken for
-    ImageNet's where there is none, or where they lie elsewhere and the recipe says their size and classes.
+    ImageNet's (those with label maps for CamVid's) where there is none, or where they lie elsewhere and the recipe says
+    their size and classes.
 
     Raises:
         RecipeError: the size of the images is unknown, or the files contradict the recipe.
@@ -61,6 +69,14 @@ def known_facts(recipe: Recipe) -> tuple[Facts, str]:
             f"data.image_size is not given, and there are no images at data.root={data.root} to tell their size: give "
             "data.image_size, or data.root=DIR"
         )
+    if data.name == "label_maps":
+        if data.class_names is None:
+            raise RecipeError(
+                f"data.class_names is not given, and there is no table of classes at data.root={data.root}: give the "
+                "names, or data.root=DIR"
+            )
+        known = _Published(size, len(data.class_names), _CAMVID_IMAGES, data.class_names, True)
+        return _facts(data, known, data.num_classes), f"no images at data.root={data.root}: as many as in CamVid"
     classes = data.num_classes or _IMAGENET.classes
     found = _facts(data, _Published(size, classes, _IMAGENET.images), classes)
     given = "" if data.num_classes else f", in {classes:,} classes unless data.num_classes is given"
@@ -72,7 +88,9 @@ def _facts(data: Data, published: _Published, classes: int | None) -> Facts:
         raise RecipeError(f"data.num_classes={classes}, but {data.name} has {published.classes} classes: leave it out")
     training = published.images["train"]
     sizes = {"train": training, "test": min(published.images["test"], data.test_limit or published.images["test"])}
-    if data.validation_fraction:
+    if "validation" in published.images:
+        sizes = {"train": training, "validation": published.images["validation"], **sizes}
+    elif data.validation_fraction:
         sizes = {"train": training, "validation": round(training * data.validation_fraction), **sizes}
         sizes["train"] -= sizes["validation"]
     sizes["train"] = min(sizes["train"], data.train_limit or sizes["train"])
@@ -80,15 +98,19 @@ def _facts(data: Data, published: _Published, classes: int | None) -> Facts:
     if data.unlabelled == "drop":
         sizes["train"] = labelled
     mean, std = PUBLISHED.get(data.name, IMAGENET)
+    size = data.height_and_width or published.size
+    image_shape = (3, *(data.augmentation.crop or size))
     return Facts(
         name=data.name,
         num_classes=published.classes,
-        class_names=tuple(map(str, range(published.classes))),
-        image_shape=(3, *(data.height_and_width or published.size)),
+        class_names=published.names or tuple(map(str, range(published.classes))),
+        image_shape=image_shape,
         mean=data.mean or mean,
         std=data.std or std,
         sizes=sizes,
         fingerprint="",
         labelled_images=labelled,
         training_positions=training,
+        label_maps=published.label_maps,
+        evaluation_shape=(3, *size) if image_shape != (3, *size) else None,
     )

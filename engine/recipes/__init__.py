@@ -69,7 +69,7 @@ from engine.recipes.recipe import (
     with_absolute_paths,
     without_files,
 )
-from engine.recipes.tasks import Classification, OwnTask
+from engine.recipes.tasks import Classification, OwnTask, PixelMean, Segmentation
 
 __all__ = [
     "Adam",
@@ -118,6 +118,7 @@ __all__ = [
     "OwnTask",
     "PSKD",
     "Peer",
+    "PixelMean",
     "Plan",
     "Polynomial",
     "PredSim",
@@ -130,6 +131,7 @@ __all__ = [
     "ST",
     "Sampling",
     "Schedule",
+    "Segmentation",
     "Segmented",
     "Step",
     "StochasticDepth",

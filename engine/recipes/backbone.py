@@ -29,10 +29,14 @@ class Backbone:
     widths: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     """CIFAR ResNets: channels of the three stages; (16, 32, 64) unless given."""
 
-    stem: Literal["cifar", "imagenet"] | None = None
+    stem: Literal["cifar", "imagenet", "deep"] | None = None
     """ResNet-18 to -152, VGG, InceptionV1, MobileNets, MNASNets, ShuffleNets and EfficientNets: `imagenet` is as
     published, `cifar` keeps small images large (in ResNets: 3x3 stride 1 without pooling); by image size unless given.
-    """
+    Networks for segmentation: `deep`, three 3x3 convolutions, unless given; or `imagenet`, torchvision's 7x7."""
+
+    output_stride: Literal[8, 16, 32] | None = None
+    """Networks for segmentation: pixels of the image for each position of the last features, in a row; 8 unless given.
+    The stages that would lower the resolution further are dilated."""
 
     strides: Literal["three", "four"] | tuple[Literal[1, 2], ...] | None = None
     """MobileNetV1: the strides of its 13 blocks, or a plan: `three` halvings (32x32 images end at 4x4) or `four` (2x2,
@@ -44,7 +48,8 @@ class Backbone:
     cifar stem, and torchvision's in the others."""
 
     auxiliary_heads: bool | None = None
-    """InceptionV1: whether two more classifiers, after blocks 4a and 4d, help in training; they do not unless given."""
+    """InceptionV1: whether two more classifiers, after blocks 4a and 4d, help in training; networks for segmentation:
+    one, after the third stage. They do not unless given."""
 
     weights: str | None = None
     """File (.safetensors, or torchvision's .pth) whose weights the training starts from."""
@@ -56,7 +61,7 @@ class Backbone:
     options: dict[str, Option] = Field(default_factory=dict)
     """Keyword arguments for a function of your own."""
 
-    _serialize = left_out_unless_given("weights_without")
+    _serialize = left_out_unless_given("weights_without", "output_stride")
 
     @model_validator(mode="after")
     def _check_weights(self) -> Backbone:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from engine.recipes.settings import settings
+from engine.recipes.settings import left_out_unless_given, settings
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 LabelledFraction = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -18,6 +18,10 @@ def _one_number_for_squares(size: int | tuple[int, int]) -> int | tuple[int, int
     # So that recipes of the same images are equal, and have the same identity.
     return size if isinstance(size, int) or size[0] != size[1] else size[0]
 
+
+CropSide = Annotated[int, Field(ge=8, le=8192)]
+Factor = Annotated[float, Field(gt=0.0, le=8.0)]
+OnlyTrue = Annotated[bool | None, AfterValidator(lambda given: given or None)]
 
 ImageSize = Annotated[Side | tuple[Side, Side], AfterValidator(_one_number_for_squares)]
 
@@ -41,6 +45,43 @@ class Augmentation:
     random_resized_crop: bool = False
     """Crop a random area (8 to 100 %) and aspect ratio (3/4 to 4/3), and resize it to the image size."""
 
+    crop: tuple[CropSide, CropSide] | None = None
+    """Label maps: height and width of a random crop of picture and labels together. What lies outside of the picture is
+    filled with the mean colour, and has no label."""
+
+    scale: tuple[Factor, Factor] | None = None
+    """Label maps: picture and labels are scaled before the crop by a factor that is uniform between these two."""
+
+    largest_class_share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Label maps: a crop is drawn again, up to ten times, where one class covers this share of its labelled pixels or
+    more, or is the only one."""
+
+    photometric_distortion: OnlyTrue = None
+    """Label maps: change brightness, contrast, saturation and hue, each with probability one half, as mmsegmentation
+    does."""
+
+    _serialize = left_out_unless_given("crop", "scale", "largest_class_share", "photometric_distortion")
+
+    @property
+    def of_label_maps(self) -> tuple[str, ...]:
+        """The fields that are given and have a meaning for label maps only."""
+        fields = ("crop", "scale", "largest_class_share", "photometric_distortion")
+        return tuple(field for field in fields if getattr(self, field) is not None)
+
+    @model_validator(mode="after")
+    def _crops_of_label_maps(self) -> Augmentation:
+        if self.crop is None and (self.scale is not None or self.largest_class_share is not None):
+            given = "scale" if self.scale is not None else "largest_class_share"
+            raise ValueError(f"{given} is about random crops: give their height and width as crop, or leave it out")
+        if self.scale is not None and self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale is the smallest and the largest factor, found {self.scale}")
+        others = "crop_padding" if self.crop_padding else "random_resized_crop" if self.random_resized_crop else None
+        if self.crop is not None and others:
+            raise ValueError(f"crop and {others} are two ways to crop: leave one of them out")
+        if self.photometric_distortion and self.color_jitter:
+            raise ValueError("photometric_distortion and color_jitter are two ways to change colours: leave one out")
+        return self
+
     @model_validator(mode="after")
     def _one_kind_of_crop(self) -> Augmentation:
         if self.crop_padding and self.random_resized_crop:
@@ -55,8 +96,11 @@ class Augmentation:
 class Data:
     """A data set and how batches are drawn from it."""
 
-    name: Literal["digits", "cifar10", "cifar100", "svhn", "stl10", "folder", "parquet", "synthetic"]
-    """The data set, or the layout of a user's own: `folder` (train/CLASS/x.png), `parquet` (Hugging Face shards)."""
+    name: Literal[
+        "digits", "cifar10", "cifar100", "svhn", "stl10", "folder", "parquet", "label_maps", "cityscapes", "synthetic"
+    ]
+    """The data set, or the layout of a user's own: `folder` (train/CLASS/x.png), `parquet` (Hugging Face shards),
+    `label_maps` (images/train/x.jpg with labels/train/x.png)."""
 
     root: str | None = None
     """Folder or URI (s3://, gs://, abfs://, hdfs://, file://) that holds the files; needed for everything but `digits`
@@ -110,8 +154,11 @@ class Data:
     """Parquet column with the class, as whole numbers, text, truth values or categories; `label`, then `fine_label`,
     then the only column that can hold classes, unless given."""
 
+    class_names: tuple[Annotated[str, Field(min_length=1)], ...] | None = None
+    """Names of the values 0, 1, 2, ... of `label_maps`, where no table of classes lies beside the pictures."""
+
     num_classes: Annotated[int, Field(ge=2)] | None = None
-    """Classes C; known for each named data set, required for `synthetic`, counted for `folder` and `parquet`."""
+    """Classes C; known for each named data set, required for `synthetic`, counted for others."""
 
     synthetic_images: Annotated[int, Field(ge=1)] = 1024
     """Training images of `synthetic`; a quarter as many are made for the test."""
@@ -124,6 +171,8 @@ class Data:
 
     augmentation: Augmentation = Augmentation()
     """Random changes of the training images."""
+
+    _serialize = left_out_unless_given("class_names")
 
     @property
     def height_and_width(self) -> tuple[int, int] | None:

@@ -25,6 +25,28 @@ class Classification:
         return self
 
 
+PixelMean = Literal["labelled", "all"]
+"""What a sum over pixels is divided by: the number of pixels with a class, or of all pixels."""
+
+
+@settings
+class Segmentation:
+    """Predict the class of each pixel; scored by the mean of intersection over union (mIoU)."""
+
+    kind: Literal["segmentation"] = "segmentation"
+
+    final_mean: PixelMean = "labelled"
+    """What the cross-entropy of the network's own output is divided by, and that of an auxiliary classifier of the
+    backbone: the number of labelled pixels, or, as in InfoPro's code, of `all`."""
+
+    local_mean: PixelMean = "labelled"
+    """The same of the local heads; `labelled` in InfoPro's code, too."""
+
+    def with_absolute_paths(self) -> Segmentation:
+        """Return the same: there is no path in it."""
+        return self
+
+
 @settings
 class OwnTask:
     """A task of your own: a subclass of `engine.tasks.Task` in a file of yours."""
@@ -49,5 +71,10 @@ def _tag(value: Any) -> str:
     return _OWN if isinstance(kind, str) and is_own(kind) else str(kind)
 
 
-Task = Annotated[Annotated[Classification, Tag("classification")] | Annotated[OwnTask, Tag(_OWN)], Discriminator(_tag)]
+Task = Annotated[
+    Annotated[Classification, Tag("classification")]
+    | Annotated[Segmentation, Tag("segmentation")]
+    | Annotated[OwnTask, Tag(_OWN)],
+    Discriminator(_tag),
+]
 """What is predicted; classification unless given."""

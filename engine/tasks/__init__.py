@@ -3,8 +3,10 @@
 from engine.tasks.classification import ClassificationTask
 from engine.tasks.classification_score import CALIBRATION_BINS, ClassificationScore
 from engine.tasks.cohort import CohortScore
-from engine.tasks.metric import ACCURACY, SCORES, Metric
+from engine.tasks.metric import ACCURACY, MEAN_IOU, SCORES, Metric
 from engine.tasks.registry import headline_of, task_of
+from engine.tasks.segmentation import SegmentationTask
+from engine.tasks.segmentation_score import CohortSegmentationScore, ConfusionMatrix, SegmentationScore
 from engine.tasks.task import CommonScore, HeadStyle, Score, Task
 
 __all__ = [
@@ -13,11 +15,16 @@ __all__ = [
     "ClassificationScore",
     "ClassificationTask",
     "CohortScore",
+    "CohortSegmentationScore",
     "CommonScore",
+    "ConfusionMatrix",
     "HeadStyle",
+    "MEAN_IOU",
     "Metric",
     "SCORES",
     "Score",
+    "SegmentationScore",
+    "SegmentationTask",
     "Task",
     "headline_of",
     "task_of",

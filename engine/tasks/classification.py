@@ -6,11 +6,13 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from engine.data import Facts
+from engine.errors import RecipeError
 from engine.objectives import AuxiliaryClassification, Classification, HookedClassification, Term
 from engine.tasks.classification_score import ClassificationScore
 from engine.tasks.cohort import CohortScore
 from engine.tasks.metric import ACCURACY, Metric
-from engine.tasks.task import Task
+from engine.tasks.task import Task, TaskSettings
 
 
 class ClassificationTask(Task):
@@ -18,6 +20,14 @@ class ClassificationTask(Task):
 
     headline: ClassVar[Metric] = ACCURACY
     distribution_axis: ClassVar[int | None] = 1
+
+    def __init__(self, settings: TaskSettings, facts: Facts) -> None:
+        super().__init__(settings, facts)
+        if facts.label_maps:
+            raise RecipeError(
+                f"task.kind={settings.kind} learns one class for each image, but data.name={facts.name} has label "
+                "maps: set task.kind=segmentation, and a backbone for it, such as deeplabv3_resnet18"
+            )
 
     @property
     def outputs(self) -> int:

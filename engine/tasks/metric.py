@@ -32,5 +32,25 @@ LOSS = Metric("loss", higher_is_better=False, is_share=False)
 CALIBRATION_ERROR = Metric("expected_calibration_error", higher_is_better=False, is_share=False)
 """How far confidence and accuracy are apart, 0 to 1."""
 
-SCORES = {metric.name: metric for metric in (ACCURACY, TOP5_ACCURACY, LOSS, CALIBRATION_ERROR)}
+MEAN_IOU = Metric("mean_iou")
+"""Mean over the classes of intersection / union of their predicted and their labelled pixels, over a whole split."""
+
+PIXEL_ACCURACY = Metric("pixel_accuracy")
+"""Share of the labelled pixels whose class is predicted."""
+
+MEAN_CLASS_ACCURACY = Metric("mean_class_accuracy")
+"""Mean over the classes of the share of their pixels whose class is predicted."""
+
+SCORES = {
+    metric.name: metric
+    for metric in (
+        ACCURACY,
+        TOP5_ACCURACY,
+        LOSS,
+        CALIBRATION_ERROR,
+        MEAN_IOU,
+        PIXEL_ACCURACY,
+        MEAN_CLASS_ACCURACY,
+    )
+}
 """What evaluations of single networks measure, by name."""

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from engine.data import NO_LABEL, Augmenter, Batch, Facts
 from engine.errors import RecipeError
 from engine.objectives import Term, dgl_head, head_for, linear_head
-from engine.recipes import Classification, OwnTask
+from engine.recipes import Classification, OwnTask, Segmentation
 from engine.tasks.metric import Metric
 
 HeadStyle = Literal["linear", "infopro", "dgl"]
 """Which auxiliary network of the papers stands behind a segment; see `engine.objectives.heads`."""
 
-TaskSettings = Classification | OwnTask
+TaskSettings = Classification | Segmentation | OwnTask
 
 
 class Score(Protocol):
@@ -107,6 +107,14 @@ class Task(ABC):
     def prediction_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
         """Return the shape of what peers exchange: what the term of a network's output predicts."""
         return self.output_shape(image_shape)
+
+    def output_shape_of(self, features: tuple[int, ...], image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """Return `output_shape` where it depends on the shape of the features that a block gives in its place."""
+        return self.output_shape(image_shape)
+
+    def prediction_shape_of(self, features: tuple[int, ...], image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """Return `prediction_shape` where it depends on the shape of the features behind a segment."""
+        return self.prediction_shape(image_shape)
 
     @abstractmethod
     def final_term(self) -> Term:

@@ -54,7 +54,7 @@ svhn    resnet110 published        8  5  0    0.5 2
 svhn    resnet110 published        16 5  0.2  0.5 1
 """
 ROWS = [tuple(line.split()) for line in COMMANDS.strip().splitlines()]
-SIDES = {"cifar10": 32, "svhn": 32, "stl10": 96, "folder": 224, "digits": 8}
+SIDES = {"cifar10": 32, "svhn": 32, "stl10": 96, "folder": 224, "digits": 8, "cityscapes": 512}
 TINY = {
     "end_to_end_cifar10_resnet32_tiny",
     "greedy_cifar10_resnet32_tiny",
@@ -73,7 +73,10 @@ KINDS = ("end_to_end", "greedy", "dgl", "predsim", "infopro")
 OTHERS = {
     name
     for name, recipe in RECIPES.items()
-    if recipe.method.kind not in KINDS or "100" in name or name.startswith(("baseline_", "unbranched_"))
+    if recipe.method.kind not in KINDS
+    or recipe.task.kind != "classification"
+    or "100" in name
+    or name.startswith(("baseline_", "unbranched_"))
 }
 PAPER = {name: recipe for name, recipe in WHOLE.items() if recipe.data.name != "digits" and name not in OTHERS}
 

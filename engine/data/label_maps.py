@@ -1,0 +1,87 @@
+"""Label maps: pictures of one channel whose values are the classes of the pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine.data.class_tables import ClassTable
+from engine.data.decoding import undecoded
+from engine.data.fitting import Fitting
+from engine.data.parts import Picture
+from engine.data.picture_limits import PictureError
+from engine.reading import first_line
+
+_ONE_CHANNEL = ("L", "P", "1")
+
+
+def read_map(path: str, table: ClassTable) -> np.ndarray:
+    """Return the classes of a label map's pixels, uint8 ``[H, W]``, 255 where a pixel has none.
+
+    Args:
+        path: a PNG file of 8 bits or less: grey, or with a palette, whose colours are not looked at.
+        table: what its values mean.
+
+    Raises:
+        PictureError: it is damaged, no PNG, has colours or 16 bits, or a value that is not in the table.
+    """
+    with undecoded(Picture(path)) as image:
+        if image.format != "PNG":
+            cause = f"is a label map in {image.format or 'another format'}, which does not keep or name its values; expected PNG"
+            raise PictureError(path, cause, "write it as PNG from the original labels")
+        if image.mode not in _ONE_CHANNEL:
+            cause = (
+                f"is a colour picture (mode {image.mode}), expected a label map: one channel with the class of each "
+                "pixel, or a palette"
+            )
+            raise PictureError(path, cause, "translate its colours to the values of the table of classes")
+        try:
+            found = np.asarray(image).astype(np.uint8)
+        except Exception as error:
+            cause = f"cannot be decoded ({type(error).__name__}: {first_line(error)}), so it is damaged"
+            raise PictureError(path, cause, "replace or remove it") from error
+    try:
+        return table.classes_of(found)
+    except ValueError as error:
+        cause = f"has values that are not in the table of classes: {error}; the table has {table.words()}"
+        raise PictureError(path, cause, "correct the file or the table") from error
+
+
+def fit_map(label_map: np.ndarray, fitting: Fitting | None) -> np.ndarray:
+    """Return a label map resized and cut as `engine.data.fitting.fit` does its picture; each pixel takes the nearest.
+
+    Args:
+        label_map: uint8 ``[h, w]``.
+        fitting: the way to the image's size; None keeps it.
+    """
+    if fitting is None:
+        return label_map
+    height, width = fitting.resized(*label_map.shape)
+    upper, left = round((height - fitting.height) / 2), round((width - fitting.width) / 2)
+    rows = nearest(upper + np.arange(fitting.height), label_map.shape[0] / height, label_map.shape[0])
+    columns = nearest(left + np.arange(fitting.width), label_map.shape[1] / width, label_map.shape[1])
+    return label_map[rows[:, None], columns[None, :]]
+
+
+def nearest(places: np.ndarray, step: float, length: int) -> np.ndarray:
+    """Return which of so many pixels lies nearest to the centre of each resized one, int64.
+
+    Args:
+        places: of the resized pixels, int64.
+        step: original pixels for each resized one.
+        length: number of original pixels.
+    """
+    return np.clip(np.floor((places + 0.5) * step).astype(np.int64), 0, length - 1)
+
+
+def check_sizes(picture: Picture, path: str, label_map: np.ndarray) -> None:
+    """Refuse a label map of another size than its picture.
+
+    Raises:
+        PictureError: the picture has another size, or cannot be read.
+    """
+    with undecoded(picture) as image:
+        size = (image.height, image.width)
+    if label_map.shape != size:
+        height, width = label_map.shape
+        cause = f"has {height} x {width} pixels, but its picture {picture.where} has {size[0]} x {size[1]}"
+        raise PictureError(path, cause, "give a label map for each pixel of the picture")

@@ -1,0 +1,81 @@
+"""Writes the label maps of a split beside its images: NAME.labels.npy, uint8 [N, H, W]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.data.cache import check_room
+from engine.data.findings import Findings
+from engine.data.fitting import Fitting
+from engine.data.label_maps import check_sizes, fit_map
+from engine.data.parts import EncodedPart, Picture
+from engine.data.threads import groups, in_order
+
+_AT_ONCE = 8
+
+
+def store_maps(
+    part: EncodedPart,
+    fitting: Fitting | None,
+    size: tuple[int, int],
+    place: Path,
+    pool: ThreadPoolExecutor,
+    findings: Findings,
+    digest: Any,
+    report: Callable[[float], None],
+) -> list[int]:
+    """Write the label maps of a split, and return how many pixels hold each value, 256 numbers.
+
+    Args:
+        part: the split.
+        fitting: what the pictures were brought to; None for their own size.
+        size: height and width of the stored images.
+        place: the file.
+        pool: threads.
+        findings: takes the maps that cannot be used.
+        digest: of the split's content, to which the maps are added.
+        report: told the share that is done.
+    """
+    assert part.maps is not None
+    number = len(part.maps.paths)
+    check_room(place.parent, number * size[0] * size[1])
+    counts = np.zeros(256, dtype=np.int64)
+    pairs = groups(zip(part.pictures(), part.maps.paths, strict=True), _AT_ONCE)
+    done = 0
+
+    def read(group: list[tuple[Picture, str]]) -> tuple[list[np.ndarray], Findings]:
+        return _read(group, part, fitting)
+
+    blocks: Iterator[tuple[list[np.ndarray], Findings]] = in_order(read, pairs, pool)
+    with place.open("wb") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "|u1", "fortran_order": False, "shape": (number, *map(int, size))}
+        )
+        for maps, found in blocks:
+            findings.add(found)
+            done += len(maps) + len(found.faults)
+            report(min(1.0, done / number))
+            for label_map in maps if not findings.faults else ():
+                content = np.ascontiguousarray(label_map)
+                file.write(content.data)
+                digest.update(content.data)
+                counts += np.bincount(content.ravel(), minlength=256)
+    return [int(count) for count in counts]
+
+
+def _read(
+    group: list[tuple[Picture, str]], part: EncodedPart, fitting: Fitting | None
+) -> tuple[list[np.ndarray], Findings]:
+    assert part.maps is not None
+    maps, found = [], Findings()
+    for picture, path in group:
+        with found.noting(Picture(path)):
+            label_map = part.maps.read(path)
+            check_sizes(picture, path, label_map)
+            maps.append(fit_map(label_map, fitting))
+    return maps, found

@@ -1,0 +1,201 @@
+"""Does a network learn label maps in segments, alone, among peers and from a teacher, the same everywhere?"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import engine
+from engine.data import open_source
+from engine.errors import RecipeError
+from engine.methods import method_of
+from engine.recipes import (
+    CSKD,
+    DGL,
+    DHM,
+    DML,
+    SGD,
+    ST,
+    Augmentation,
+    Backbone,
+    Constant,
+    Data,
+    EndToEnd,
+    Greedy,
+    InfoPro,
+    Peer,
+    PredSim,
+    Recipe,
+    Segmentation,
+)
+from engine.tasks import task_of
+
+RAY_CPUS = 2
+
+TINY = f"{Path(__file__).with_name('dense_task.py')}:network"
+CHANGES = Augmentation(
+    crop=(16, 24), scale=(0.75, 1.5), largest_class_share=0.9, photometric_distortion=True, flip=True
+)
+
+LabelMapSet = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_LEARNING_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("engine.training.by_products.plot_curves", lambda *_: None)
+
+
+def recipe_of(root: Path, method: Any, **changes: Any) -> Recipe:
+    fields: dict[str, Any] = {
+        "name": "maps",
+        "method": method,
+        "task": Segmentation(),
+        "backbone": Backbone(name=TINY),
+        "data": Data(name="label_maps", root=str(root), batch_size=4, evaluation_batch_size=3, augmentation=CHANGES),
+        "optimizer": SGD(learning_rate=0.1),
+        "schedule": Constant(),
+        "epochs": 6,
+        **changes,
+    }
+    return Recipe(**fields)
+
+
+@pytest.mark.parametrize("method", [EndToEnd(), Greedy(), DGL(), InfoPro()], ids=lambda method: method.kind)
+def test_segments_learn_label_maps(method: Any, label_map_set: LabelMapSet, tmp_path: Path) -> None:
+    root = label_map_set(tmp_path / "set", {"train": 14, "val": 5})
+    result = engine.train(recipe_of(root, method), engine.Plan(executor="process"), tmp_path / "run")
+    assert result.headline == "mean_iou"
+    assert result.metrics["test/images"] == 5
+    # The three colours differ; whoever always says road has a third of its share of the pixels.
+    assert result.metrics["test/mean_iou"] > 0.4
+    assert {"test/iou_of_sky", "test/iou_of_road", "test/pixel_accuracy", "test/mean_class_accuracy"} <= set(
+        result.metrics
+    )
+    run = engine.load(result.run_dir)
+    assert engine.evaluate(run) == result.metrics
+    accuracies = [record.value for record in run.metrics() if record.name == "accuracy"]
+    assert all(0 < value <= 1 for value in accuracies)
+
+
+def test_ensembles_of_peers_are_scored(label_map_set: LabelMapSet, tmp_path: Path) -> None:
+    root = label_map_set(tmp_path / "set", {"train": 14, "val": 5})
+    recipe = recipe_of(root, DML(peers=(Peer(), Peer())), epochs=2)
+    result = engine.train(recipe, engine.Plan(executor="process"), tmp_path / "run")
+    assert {"peer0/test/mean_iou", "peer1/test/mean_iou", "ensemble/test/mean_iou"} <= set(result.metrics)
+    losses = [record.value for record in engine.load(result.run_dir).metrics() if record.name == "loss/mimicry"]
+    assert all(value > 0 for value in losses)
+    # Predictions are exchanged at the positions of the logits, those of a local head at the segment's own.
+    source = open_source(recipe.data, 0)
+    team = method_of(recipe).team(recipe, source.facts)
+    assert team.training[0].messages["peer0_predictions"].parts == (((4, 3, 8, 12), "float32"),)
+    source.close()
+
+
+def test_sizes_are_those_of_the_crop(label_map_set: LabelMapSet, tmp_path: Path) -> None:
+    root = label_map_set(tmp_path / "set", {"train": 14, "val": 5})
+    recipe = recipe_of(root, InfoPro())
+    source = open_source(recipe.data, 0)
+    team = method_of(recipe).team(recipe, source.facts)
+    assert team.training[0].messages["batch"].parts == (
+        ((4, 3, 16, 24), "uint8"),
+        ((4, 16, 24), "uint8"),
+        ((4,), "int64"),
+    )
+    source.close()
+
+
+def test_the_auxiliary_head_is_part_of_the_segment_whose_features_it_reads(
+    label_map_set: LabelMapSet, tmp_path: Path
+) -> None:
+    root = label_map_set(tmp_path / "set", {"train": 14, "val": 5})
+    backbone = Backbone(name="fcn_resnet18", auxiliary_heads=True, output_stride=8)
+    recipe = recipe_of(root, InfoPro(cuts=("layer3_0",)), backbone=backbone)
+    source = open_source(recipe.data, 0)
+    first, last = method_of(recipe).team(recipe, source.facts).learners
+    assert first.blocks[-1] == "layer3_0"
+    # A 3x3 convolution from 256 to 64 channels with batch norm, and a classifier of 3 classes with bias.
+    assert last.auxiliary_parameters == 256 * 64 * 9 + 2 * 64 + 64 * 3 + 3
+    source.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (PredSim(), r"task\.kind=segmentation: method\.kind=predsim takes only classification"),
+        (ST(), r"task\.kind=segmentation: method\.kind=st takes only classification"),
+        (CSKD(), r"task\.kind=segmentation: method\.kind=cs_kd takes only classification"),
+        (DHM(), r"task\.kind=segmentation: method\.kind=dhm takes only classification"),
+        (InfoPro(head="contrastive"), r"method\.head=contrastive needs the class of each image, which task\.kind="),
+        (Greedy(head="contrastive"), r"method\.head=contrastive needs the class of each image, which task\.kind="),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_what_has_no_meaning_for_label_maps_is_refused_by_name(
+    method: Any, message: str, label_map_set: LabelMapSet, tmp_path: Path
+) -> None:
+    root = label_map_set(tmp_path / "set", {"train": 8, "val": 2})
+    recipe = recipe_of(root, method)
+    source = open_source(recipe.data, 0)
+    with pytest.raises(RecipeError, match=message):
+        method_of(recipe).team(recipe, source.facts)
+    source.close()
+
+
+def test_tasks_and_sets_that_do_not_go_together_are_refused(
+    label_map_set: LabelMapSet, tmp_path: Path, tiny_recipe: Callable[..., Recipe]
+) -> None:
+    root = label_map_set(tmp_path / "set", {"train": 8, "val": 2})
+    recipe = recipe_of(root, EndToEnd())
+    source = open_source(recipe.data, 0)
+    classes = tiny_recipe(data={"name": "digits"})
+    with pytest.raises(
+        RecipeError, match=r"task\.kind=classification learns one class for each image, but .*label maps"
+    ):
+        task_of(classes, source.facts)
+    with pytest.raises(RecipeError, match=r"task\.kind=segmentation learns label maps, but data\.name=digits has one"):
+        task_of(recipe, open_source(classes.data, 0).facts)
+    classifier = recipe_of(root, EndToEnd(), backbone=Backbone(name="resnet8"))
+    with pytest.raises(RecipeError, match=r"the last block gives \(3,\) for each image, but task\.kind=segmentation"):
+        method_of(classifier).team(classifier, source.facts)
+    source.close()
+
+
+@pytest.mark.slow
+def test_in_process_on_ray_and_resumed_give_the_same_weights(
+    label_map_set: LabelMapSet, tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = label_map_set(tmp_path / "set", {"train": 14, "val": 5}, size=(40, 56))
+    backbone = Backbone(name="deeplabv3_resnet18", output_stride=16, auxiliary_heads=True)
+    changes = Augmentation(crop=(32, 48), scale=(0.5, 2.0), largest_class_share=0.75, flip=True)
+    data = Data(name="label_maps", root=str(root), batch_size=4, evaluation_batch_size=3, augmentation=changes)
+    recipe = recipe_of(root, InfoPro(num_segments=2), backbone=backbone, data=data, epochs=2)
+    alone = engine.train(recipe, engine.Plan(executor="process"), tmp_path / "process")
+    on_ray = engine.train(recipe, engine.Plan(executor="ray", window=3), tmp_path / "ray")
+    assert alone.weights_sha256 == on_ray.weights_sha256
+    assert alone.metrics == on_ray.metrics
+
+    def opened(*arguments: Any, **named: Any) -> Any:
+        source = open_source(*arguments, **named)
+        make = source.batch
+
+        def batch(epoch: int, step: int) -> Any:
+            if (epoch, step) == (0, 2):
+                signal.raise_signal(signal.SIGINT)
+            return make(epoch, step)
+
+        monkeypatch.setattr(source, "batch", batch)
+        return source
+
+    with monkeypatch.context() as patched:
+        patched.setattr("engine.training.session.open_source", opened)
+        stopped = engine.train(recipe, engine.Plan(executor="process"), tmp_path / "stopped")
+    assert (stopped.status, stopped.steps) == ("interrupted", 3)
+    resumed = engine.train(recipe, engine.Plan(executor="process"), tmp_path / "stopped")
+    assert resumed.status == "finished"
+    assert resumed.weights_sha256 == alone.weights_sha256
+    assert resumed.metrics == alone.metrics
