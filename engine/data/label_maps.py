@@ -26,7 +26,8 @@ def read_map(path: str, table: ClassTable) -> np.ndarray:
     """
     with undecoded(Picture(path)) as image:
         if image.format != "PNG":
-            cause = f"is a label map in {image.format or 'another format'}, which does not keep or name its values; expected PNG"
+            kind = image.format or "another format"
+            cause = f"is a label map in {kind}, which does not keep or name its values; expected PNG"
             raise PictureError(path, cause, "write it as PNG from the original labels")
         if image.mode not in _ONE_CHANNEL:
             cause = (
