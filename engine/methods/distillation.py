@@ -10,18 +10,23 @@ mode and on the student's augmented images, so on Ray it works ahead on a device
 from __future__ import annotations
 
 import torch
+from torch import nn
 
+from engine.backbones import feature_shapes
 from engine.data import Facts
+from engine.errors import RecipeError
 from engine.learners import Learner, Role, Teacher
 from engine.methods.networks import weights_sha256
 from engine.methods.pretrained import open_pretrained
 from engine.methods.programs import evaluation_program
 from engine.methods.segments import build_network, images_message, refuse_auxiliary_heads, summarise
+from engine.methods.tasks import distribution_axis
 from engine.methods.team import LearnerSummary, Network, Team
-from engine.objectives import Classification, Mimicry, Objective
-from engine.partition import whole_network
+from engine.objectives import Mimicry, Objective
+from engine.partition import Segment, whole_network
 from engine.program import BATCH, SOURCE, Call, Message, Program
 from engine.recipes import Distillation, Recipe
+from engine.tasks import task_of
 
 _TEACHER, _STUDENT = "teacher", "student"
 _PREDICTIONS = "teacher_predictions"
@@ -38,7 +43,10 @@ class _Distillation:
         segment = whole_network(recipe, facts, student)
         blocks = tuple(name for name, _ in teacher.named_children())
         # Neither trained here nor counted as such.
-        summaries = (LearnerSummary(_TEACHER, blocks, 0, 0), summarise(_STUDENT, segment, student, _objective(recipe)))
+        summaries = (
+            LearnerSummary(_TEACHER, blocks, 0, 0),
+            summarise(_STUDENT, segment, student, _objective(recipe, facts)),
+        )
         rows, dtype = recipe.data.batch_size, recipe.numerics.precision
         training = Program(
             (
@@ -49,13 +57,16 @@ class _Distillation:
             ),
             {
                 BATCH: images_message(recipe, facts, rows),
-                _PREDICTIONS: Message(_PREDICTIONS, (((rows, facts.num_classes), dtype),)),
+                _PREDICTIONS: Message(_PREDICTIONS, (((rows, *_compared(recipe, facts, teacher, segment)), dtype),)),
             },
             "training",
         )
         evaluation = evaluation_program(recipe, facts, _STUDENT)
         return Team(
-            summaries, (training,), evaluation, {"network": Network(recipe.backbone, (_STUDENT,), facts.num_classes)}
+            summaries,
+            (training,),
+            evaluation,
+            {"network": Network(recipe.backbone, (_STUDENT,), task_of(recipe, facts).outputs)},
         )
 
     def build_learner(
@@ -67,15 +78,39 @@ class _Distillation:
             return Teacher(name, network, weights_sha256(network.state_dict()), recipe, facts, device)
         role = Role("network", recipe.seed, "segment0")
         network = build_network(recipe, facts, recipe.seed)
-        return Learner(name, role, network, _objective(recipe), recipe, facts, steps_per_epoch, device)
+        return Learner(name, role, network, _objective(recipe, facts), recipe, facts, steps_per_epoch, device)
 
 
-def _objective(recipe: Recipe) -> Objective:
-    method = recipe.method
-    assert isinstance(method, Distillation)
-    mimicry = Mimicry((_PREDICTIONS,), temperature=method.temperature)
-    terms = {"cross_entropy": Classification(), Mimicry.name: mimicry}
-    return Objective(terms, {"cross_entropy": method.label_weight, Mimicry.name: method.weight})
+def _compared(recipe: Recipe, facts: Facts, teacher: nn.Sequential, student: Segment) -> tuple[int, ...]:
+    """Return the shape of what is compared for each image.
+
+    Raises:
+        RecipeError: teacher and student give their predictions at other positions.
+    """
+    wanted = task_of(recipe, facts).prediction_shape_of(student.features, facts.image_shape)
+    found = feature_shapes(teacher, facts.image_shape)[-1]
+    if found != wanted:
+        raise RecipeError(
+            f"method.teacher={_settings(recipe).teacher}: gives predictions of shape {found} for each image where the "
+            f"student gives {wanted}, and they are compared position by position: give a teacher with the same "
+            "backbone.output_stride"
+        )
+    return wanted
+
+
+def _objective(recipe: Recipe, facts: Facts) -> Objective:
+    method, task = _settings(recipe), task_of(recipe, facts)
+    axis = distribution_axis(recipe, facts, "method.weight")
+    mimicry = Mimicry((_PREDICTIONS,), temperature=method.temperature, axis=axis)
+    final = task.final_term()
+    return Objective(
+        {final.name: final, Mimicry.name: mimicry}, {final.name: method.label_weight, Mimicry.name: method.weight}
+    )
+
+
+def _settings(recipe: Recipe) -> Distillation:
+    assert isinstance(recipe.method, Distillation)
+    return recipe.method
 
 
 METHOD = _Distillation()

@@ -24,6 +24,7 @@ from engine.recipes import (
     Backbone,
     Constant,
     Data,
+    Distillation,
     EndToEnd,
     Greedy,
     InfoPro,
@@ -162,6 +163,23 @@ def test_tasks_and_sets_that_do_not_go_together_are_refused(
     classifier = recipe_of(root, EndToEnd(), backbone=Backbone(name="resnet8"))
     with pytest.raises(RecipeError, match=r"the last block gives \(3,\) for each image, but task\.kind=segmentation"):
         method_of(classifier).team(classifier, source.facts)
+    source.close()
+
+
+def test_a_teacher_is_compared_with_at_each_position(label_map_set: LabelMapSet, tmp_path: Path) -> None:
+    root = label_map_set(tmp_path / "set", {"train": 14, "val": 5})
+    plan = engine.Plan(executor="process")
+    teacher = engine.train(recipe_of(root, EndToEnd()), plan, tmp_path / "teacher")
+    recipe = recipe_of(root, Distillation(teacher=str(teacher.run_dir)), epochs=3, seed=1)
+    result = engine.train(recipe, plan, tmp_path / "student")
+    assert result.metrics["test/mean_iou"] > 0.4
+    losses = [each.value for each in engine.load(result.run_dir).metrics() if each.name == "loss/mimicry"]
+    assert losses[0] > losses[-1] > 0
+    other = recipe_of(root, recipe.method, backbone=Backbone(name="fcn_resnet18"))
+    named = recipe_of(root, Distillation(teacher=str(teacher.run_dir), teacher_backbone=TINY), backbone=other.backbone)
+    source = open_source(named.data, 0)
+    with pytest.raises(RecipeError, match=r"gives predictions of shape \(3, 8, 12\) .* the student gives \(3, 2, 3\)"):
+        method_of(named).team(named, source.facts)
     source.close()
 
 

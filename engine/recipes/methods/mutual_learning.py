@@ -204,7 +204,7 @@ class DML(MethodSettings):
 class Distillation(MethodSettings):
     """Learning from the labels and from a frozen teacher (Hinton et al. 2015)."""
 
-    takes_tasks: ClassVar[tuple[str, ...] | None] = ("classification",)
+    takes_tasks: ClassVar[tuple[str, ...] | None] = ("classification", "segmentation")
 
     reads_weights: ClassVar[bool] = True
 
