@@ -18,6 +18,8 @@ _DATA = {
     "stl10": "13,000 images of 96x96 pixels in 10 classes; the binary files below data.root",
     "folder": "your own pictures: data.root/train/CLASS/x.png, and test/ or val/",
     "parquet": "your own pictures in Parquet shards, as Hugging Face data sets have them",
+    "market1501": "pictures of identities by several cameras, in the folders of Market-1501 and DukeMTMC-reID",
+    "identities": "your own pictures of identities: Parquet, or a .csv with image, identity, camera and split",
     "synthetic": "made-up images, of any size and number of classes, for trying things out",
 }
 KINDS = ("methods", "backbones", "data", "recipes", "sweeps")

@@ -10,6 +10,8 @@ from engine.data.boundary import naming_files
 from engine.data.cifar import find_cifar, missing_cifar
 from engine.data.download import download
 from engine.data.folder import find_folder
+from engine.data.identity_table import find_identities
+from engine.data.market1501 import find_market1501, missing_market1501
 from engine.data.parquet import find_parquet
 from engine.data.parts import Found, Progress
 from engine.data.remote import fetched
@@ -56,11 +58,14 @@ def _find_below(root: Path, data: Data, strict: bool) -> Found:
         return find_folder(root)
     if data.name == "parquet":
         return find_parquet(root, data.image_column, data.label_column)
+    if data.name == "identities":
+        return find_identities(root, data.label_column)
     finders: dict[str, tuple[Callable[[Path, bool], Found | None], Callable[[Path], DataError]]] = {
         "cifar10": (functools.partial(find_cifar, "cifar10"), functools.partial(missing_cifar, "cifar10")),
         "cifar100": (functools.partial(find_cifar, "cifar100"), functools.partial(missing_cifar, "cifar100")),
         "svhn": (find_svhn, missing_svhn),
         "stl10": (find_stl10, missing_stl10),
+        "market1501": (lambda root, strict: find_market1501(root), missing_market1501),
     }
     find, missing = finders[data.name]
     found = find(root, strict)

@@ -9,14 +9,16 @@ import dataclasses
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from engine.data.appearances import is_packed, unpacked
 from engine.data.class_names import printable
 
 _MOST_EXAMPLES = 3
 _MOST_NAMES = 10
+_KINDS = {"class": "classes", "identity": "identities"}
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,9 @@ class Survey:
     notes: tuple[str, ...] = ()
     """What else was decided about this set, a sentence each."""
 
+    kind: Literal["class", "identity"] = "class"
+    """What its labels are."""
+
 
 AS_PUBLISHED = Survey(layout="the published files", names_from="as published")
 
@@ -74,7 +79,7 @@ class Inventory:
     """In label order."""
 
     pictures: dict[str, tuple[int, ...]]
-    """By split, the pictures of each class in label order."""
+    """By split, the pictures of each class in label order; of identities that are no classes, of each that is there."""
 
     def with_notes(self, notes: Iterable[str]) -> Inventory:
         """Return the same with what was found later, a sentence each."""
@@ -98,8 +103,10 @@ class Inventory:
         found = [f"data: {survey.layout}" + (f" in {printable(survey.root, None)}" if survey.root else "")]
         for split, counts in self.pictures.items():
             source = f" from {printable(survey.sources[split], None)}" if split in survey.sources else ""
-            found.append(f"  {split}{source}: {sum(counts):,} pictures, {_shares(counts)}")
-        found.append(f"  {len(self.class_names):,} classes, {survey.names_from}: {_names(self.class_names)}")
+            found.append(f"  {split}{source}: {sum(counts):,} pictures, {_shares(counts, survey.kind)}")
+        found.append(
+            f"  {len(self.class_names):,} {_KINDS[survey.kind]}, {survey.names_from}: {_names(self.class_names)}"
+        )
         if survey.columns:
             used = ", ".join(f"{printable(column)} ({use})" for use, column in survey.columns.items())
             unused = ", ".join(map(printable, survey.passed_over))
@@ -119,10 +126,14 @@ def take_inventory(survey: Survey, class_names: tuple[str, ...], labels: dict[st
     return Inventory(
         survey=survey,
         class_names=class_names,
-        pictures={
-            split: tuple(np.bincount(found, minlength=len(class_names)).tolist()) for split, found in labels.items()
-        },
+        pictures={split: _counts(found, len(class_names)) for split, found in labels.items()},
     )
+
+
+def _counts(labels: np.ndarray, num_classes: int) -> tuple[int, ...]:
+    if is_packed(labels):
+        return tuple(np.unique(unpacked(labels).identities, return_counts=True)[1].tolist())
+    return tuple(np.bincount(labels, minlength=num_classes).tolist())
 
 
 class Leavings:
@@ -147,9 +158,9 @@ class Leavings:
         )
 
 
-def _shares(counts: tuple[int, ...]) -> str:
+def _shares(counts: tuple[int, ...], kind: str) -> str:
     smallest, largest = min(counts, default=0), max(counts, default=0)
-    return f"{smallest:,} in each class" if smallest == largest else f"{smallest:,} to {largest:,} in a class"
+    return f"{smallest:,} in each {kind}" if smallest == largest else f"{smallest:,} to {largest:,} in a {kind}"
 
 
 def _names(names: tuple[str, ...]) -> str:

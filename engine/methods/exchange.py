@@ -148,7 +148,8 @@ class Exchange:
         rows = recipe.data.evaluation_batch_size
         calls = [Call(SOURCE, "next", (), (BATCH,))]
         messages = {BATCH: images_message(recipe, facts, rows)}
-        together = len(self.peers) > 1 and task_of(recipe, facts).common_score() is not None
+        task = task_of(recipe, facts)
+        together = len(self.peers) > 1 and task.common_score() is not None
         predictions: list[str] = []
         for peer in self.peers:
             for depth, segment in enumerate(peer.segments):
@@ -157,7 +158,11 @@ class Exchange:
                 gives = () if segment.is_last and not together else (name,)
                 phase = "score" if segment.is_last else "infer"
                 calls.append(Call(peer.learner(depth), phase, _inputs(peer, depth), gives))
-                messages |= {given: features_message(recipe, given, segment, rows) for given in gives}
+                if segment.is_last and task.scored == "features":
+                    scored = ((rows, peer.pooled), recipe.numerics.precision)
+                    messages |= {given: Message(given, (scored,)) for given in gives}
+                else:
+                    messages |= {given: features_message(recipe, given, segment, rows) for given in gives}
                 predictions += gives if segment.is_last else ()
         if together:
             calls.append(Call(self.peers[0].learner(self.depths - 1), "score_together", (BATCH, *predictions)))

@@ -26,6 +26,8 @@ _SETS = {
     "cifar10": _Published((32, 32), 10, CIFAR_IMAGES),
     "cifar100": _Published((32, 32), 100, CIFAR_IMAGES),
     "svhn": _Published((32, 32), 10, SVHN_IMAGES),
+    # Queries and gallery without junk are the test images.
+    "market1501": _Published((128, 64), 751, {"train": 12_936, "test": 3_368 + 15_913}),
     "stl10": _Published((96, 96), 10, STL10_IMAGES),
 }
 # Of 2012, which the shipped recipes with data.name=folder are for.

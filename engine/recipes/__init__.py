@@ -69,7 +69,7 @@ from engine.recipes.recipe import (
     with_absolute_paths,
     without_files,
 )
-from engine.recipes.tasks import Classification, OwnTask
+from engine.recipes.tasks import Classification, OwnTask, Retrieval
 
 __all__ = [
     "Adam",
@@ -124,6 +124,7 @@ __all__ = [
     "RMSProp",
     "Ramp",
     "Recipe",
+    "Retrieval",
     "Recovery",
     "RichBranches",
     "SGD",

@@ -55,8 +55,11 @@ class Augmentation:
 class Data:
     """A data set and how batches are drawn from it."""
 
-    name: Literal["digits", "cifar10", "cifar100", "svhn", "stl10", "folder", "parquet", "synthetic"]
-    """The data set, or the layout of a user's own: `folder` (train/CLASS/x.png), `parquet` (Hugging Face shards)."""
+    name: Literal[
+        "digits", "cifar10", "cifar100", "svhn", "stl10", "folder", "parquet", "market1501", "identities", "synthetic"
+    ]
+    """The data set, or the layout of a user's own: `folder` (train/CLASS/x.png), `parquet` (Hugging Face shards),
+    `market1501` (also DukeMTMC-reID's), `identities` (a table of pictures, identities and cameras)."""
 
     root: str | None = None
     """Folder or URI (s3://, gs://, abfs://, hdfs://, file://) that holds the files; needed for everything but `digits`
@@ -108,7 +111,7 @@ class Data:
 
     label_column: str | None = None
     """Parquet column with the class, as whole numbers, text, truth values or categories; `label`, then `fine_label`,
-    then the only column that can hold classes, unless given."""
+    then the only column that can hold classes, unless given. Of `identities`, the column with the identity."""
 
     num_classes: Annotated[int, Field(ge=2)] | None = None
     """Classes C; known for each named data set, required for `synthetic`, counted for `folder` and `parquet`."""
@@ -124,6 +127,11 @@ class Data:
 
     augmentation: Augmentation = Augmentation()
     """Random changes of the training images."""
+
+    @property
+    def label_kind(self) -> Literal["classes", "identities"]:
+        """What its test images are labelled with: classes of the training, or identities that it does not know."""
+        return "identities" if self.name in ("market1501", "identities") else "classes"
 
     @property
     def height_and_width(self) -> tuple[int, int] | None:

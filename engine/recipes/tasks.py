@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
@@ -12,11 +12,15 @@ from engine.recipes.own_classes import OWN_PATTERN, is_own, with_absolute_path
 from engine.recipes.settings import settings
 
 _OWN = "path/to/file.py:Name"
+_LABELS = ("classes", "identities")
 
 
 @settings
 class Classification:
     """Predict one of C classes; scored by accuracy."""
+
+    learned_as: ClassVar[str] = "classification"
+    takes_labels: ClassVar[tuple[str, ...]] = ("classes",)
 
     kind: Literal["classification"] = "classification"
 
@@ -26,14 +30,35 @@ class Classification:
 
 
 @settings
+class Retrieval:
+    """Find other pictures of an identity; learned as classification, scored by mean average precision."""
+
+    learned_as: ClassVar[str] = "classification"
+    takes_labels: ClassVar[tuple[str, ...]] = _LABELS
+
+    kind: Literal["retrieval"] = "retrieval"
+
+    def with_absolute_paths(self) -> Retrieval:
+        """Return the same: there is no path in it."""
+        return self
+
+
+@settings
 class OwnTask:
     """A task of your own: a subclass of `engine.tasks.Task` in a file of yours."""
+
+    takes_labels: ClassVar[tuple[str, ...]] = _LABELS
 
     kind: Annotated[str, Field(pattern=OWN_PATTERN)] = _OWN
     """The file and the name of the class, ``path/to/file.py:Name``."""
 
     options: dict[str, Option] = Field(default_factory=dict)
     """What the class may read as ``settings.options``."""
+
+    @property
+    def learned_as(self) -> str:
+        """Whose losses and methods it takes: its own."""
+        return self.kind
 
     def with_absolute_paths(self) -> OwnTask:
         """Return the same with the path of the file made absolute.
@@ -49,5 +74,10 @@ def _tag(value: Any) -> str:
     return _OWN if isinstance(kind, str) and is_own(kind) else str(kind)
 
 
-Task = Annotated[Annotated[Classification, Tag("classification")] | Annotated[OwnTask, Tag(_OWN)], Discriminator(_tag)]
+Task = Annotated[
+    Annotated[Classification, Tag("classification")]
+    | Annotated[Retrieval, Tag("retrieval")]
+    | Annotated[OwnTask, Tag(_OWN)],
+    Discriminator(_tag),
+]
 """What is predicted; classification unless given."""

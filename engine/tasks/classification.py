@@ -10,7 +10,7 @@ from engine.objectives import AuxiliaryClassification, Classification, HookedCla
 from engine.tasks.classification_score import ClassificationScore
 from engine.tasks.cohort import CohortScore
 from engine.tasks.metric import ACCURACY, Metric
-from engine.tasks.task import Task
+from engine.tasks.task import CommonScore, Score, Task
 
 
 class ClassificationTask(Task):
@@ -45,11 +45,11 @@ class ClassificationTask(Task):
         """Return how many labels are the class with the largest logit."""
         return (outputs.argmax(1) == labels).sum()
 
-    def score(self) -> ClassificationScore:
+    def score(self) -> Score:
         """Return an empty score of accuracy, cross-entropy and calibration."""
         return ClassificationScore(self.outputs)
 
-    def common_score(self) -> CohortScore:
+    def common_score(self) -> CommonScore:
         """Return an empty score of the ensemble of a cohort, and of how far its networks are apart."""
         return CohortScore(self.outputs)
 

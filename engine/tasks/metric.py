@@ -31,6 +31,3 @@ LOSS = Metric("loss", higher_is_better=False, is_share=False)
 
 CALIBRATION_ERROR = Metric("expected_calibration_error", higher_is_better=False, is_share=False)
 """How far confidence and accuracy are apart, 0 to 1."""
-
-SCORES = {metric.name: metric for metric in (ACCURACY, TOP5_ACCURACY, LOSS, CALIBRATION_ERROR)}
-"""What evaluations of single networks measure, by name."""

@@ -24,9 +24,15 @@ def task_of(recipe: Recipe, facts: Facts) -> Task:
     It is ``TASK`` in the file of this room that is named like its ``kind``; of ``path/to/file.py:Name``, the class.
 
     Raises:
-        RecipeError: there is no such class, it is no complete `Task`, or it cannot be made of this recipe.
+        RecipeError: there is no such class, it is no complete `Task`, it cannot be made of this recipe, or it does not
+            take labels of this kind.
     """
     settings, found = recipe.task, _class_of(recipe)
+    if recipe.data.label_kind not in settings.takes_labels:
+        raise RecipeError(
+            f"data.name={recipe.data.name} has other identities in its test set than in its training set, which "
+            f"task.kind={settings.kind} cannot score: set task.kind=retrieval"
+        )
     if not isinstance(settings, OwnTask):
         return found(settings, facts)
     try:
