@@ -11,8 +11,10 @@ from engine.data.boundary import is_folder, naming_files
 from engine.data.cifar import find_cifar
 from engine.data.cityscapes import find_cityscapes
 from engine.data.folder import find_folder
+from engine.data.identity_table import find_identities
 from engine.data.inventory import take_inventory, take_pixel_inventory
 from engine.data.label_map_folder import IMAGES, find_label_maps
+from engine.data.market1501 import find_market1501
 from engine.data.parquet import find_parquet
 from engine.data.parts import Found
 from engine.data.stl10 import find_stl10
@@ -26,11 +28,13 @@ _PUBLISHED: dict[str, Callable[[Path], Found | None]] = {
     "svhn": lambda root: find_svhn(root, True),
     "stl10": lambda root: find_stl10(root, True),
     "cityscapes": lambda root: find_cityscapes(root, True) if is_folder(root / "leftImg8bit") else None,
+    "market1501": find_market1501,
 }
 _OWN: dict[str, Callable[[Path], Found | None]] = {
     "folder": find_folder,
     "parquet": lambda root: find_parquet(root),
     "label_maps": lambda root: find_label_maps(root, None) if is_folder(root / IMAGES / "train") else None,
+    "identities": lambda root: find_identities(root),
 }
 
 
@@ -51,7 +55,7 @@ def data_checks(root: Path) -> list[Check]:
     published = [check for name, find in _PUBLISHED.items() if (check := _try(name, root, find))]
     own = [check for name, find in _OWN.items() if (check := _try(name, root, find))]
     recognised = [check for check in own if check.status == "ok"]
-    # What these two say to a folder that is not theirs matters only if it is nobody's.
+    # What these say to a folder that is not theirs matters only if it is nobody's.
     return published + recognised or own
 
 
@@ -70,6 +74,7 @@ def _try(name: str, root: Path, find: Callable[[Path], Found | None]) -> Check |
     else:
         inventory = take_inventory(found.survey, loaded.class_names, labels)
     sizes = ", ".join(f"{len(part.labels):,} {split}" for split, part in loaded.parts.items())
+    kind = "identities to train on" if found.survey.kind == "identity" else "classes"
     where = f"data.name={name} data.root={shlex.quote(str(root))}"
-    summary = f"{sizes}, {len(loaded.class_names):,} classes; {where}"
+    summary = f"{sizes}, {len(loaded.class_names):,} {kind}; {where}"
     return Check("ok", f"data {name}", "\n           ".join([summary, *inventory.lines()]))

@@ -20,6 +20,8 @@ _DATA = {
     "parquet": "your own pictures in Parquet shards, as Hugging Face data sets have them",
     "label_maps": "your own pictures with a class for each pixel: images/train/x.jpg with labels/train/x.png",
     "cityscapes": "3,475 street pictures of 2048x1024 pixels with 19 classes; leftImg8bit and gtFine below data.root",
+    "market1501": "pictures of identities by several cameras, in the folders of Market-1501 and DukeMTMC-reID",
+    "identities": "your own pictures of identities: Parquet, or a .csv with image, identity, camera and split",
     "synthetic": "made-up images, of any size and number of classes, for trying things out",
 }
 KINDS = ("methods", "backbones", "data", "recipes", "sweeps")

@@ -113,9 +113,11 @@ def _survey(found: Found) -> Survey:
 
 
 def _check_fields(data: Data) -> None:
-    for field in ("image_column", "label_column"):
-        if getattr(data, field) is not None and data.name != "parquet":
-            raise RecipeError(f"data.{field} is for data.name=parquet only, found data.name={data.name}: leave it out")
+    for field, names in (("image_column", ("parquet",)), ("label_column", ("parquet", "identities"))):
+        if getattr(data, field) is not None and data.name not in names:
+            raise RecipeError(
+                f"data.{field} is for data.name={' and '.join(names)} only, found data.name={data.name}: leave it out"
+            )
     check_fields_of_label_maps(data)
     if data.download and data.name not in DOWNLOADABLE:
         raise RecipeError(
@@ -241,16 +243,16 @@ def _open_encoded(data: Data, found: Found, seed: int, progress: Progress) -> Op
         evaluation = replace(evaluation, shorter_side=data.resize_size or data.image_size * 8 // 7)
     crop_seed = seed if data.augmentation.random_resized_crop else None
     images: dict[str, Images] = {}
-    if data.name == "parquet":
+    loaded = found.load()
+    if any(isinstance(part, EncodedPart) and part.picture is None for part in loaded.parts.values()):
         parameters = {"name": data.name, "label_column": data.label_column, "packed": True} | found.reading
-        entry = cached(found, parameters, lambda folder: packed.pack(found, found.load(), folder, progress), progress)
+        entry = cached(found, parameters, lambda folder: packed.pack(found, loaded, folder, progress), progress)
         names = tuple(entry.manifest["class_names"])
         content = {split: _digest([entry.folder.name, split]) for split in entry.manifest["splits"]}
         for split in entry.manifest["splits"]:
             labels, picture = packed.open_packed(entry, split)
             images[split] = EncodedImages(labels, picture, (training, evaluation), crop_seed)
     else:
-        loaded = found.load()
         names = loaded.class_names
         content = dict.fromkeys(loaded.parts, _listing_digest(found, loaded))
         for split, part in loaded.parts.items():

@@ -11,7 +11,9 @@ from engine.data.cifar import find_cifar, missing_cifar
 from engine.data.cityscapes import find_cityscapes
 from engine.data.download import download
 from engine.data.folder import find_folder
+from engine.data.identity_table import find_identities
 from engine.data.label_map_folder import find_label_maps
+from engine.data.market1501 import find_market1501, missing_market1501
 from engine.data.parquet import find_parquet
 from engine.data.parts import Found, Progress
 from engine.data.remote import fetched
@@ -62,11 +64,14 @@ def _find_below(root: Path, data: Data, strict: bool) -> Found:
         return find_label_maps(root, data.class_names)
     if data.name == "cityscapes":
         return find_cityscapes(root, strict)
+    if data.name == "identities":
+        return find_identities(root, data.label_column)
     finders: dict[str, tuple[Callable[[Path, bool], Found | None], Callable[[Path], DataError]]] = {
         "cifar10": (functools.partial(find_cifar, "cifar10"), functools.partial(missing_cifar, "cifar10")),
         "cifar100": (functools.partial(find_cifar, "cifar100"), functools.partial(missing_cifar, "cifar100")),
         "svhn": (find_svhn, missing_svhn),
         "stl10": (find_stl10, missing_stl10),
+        "market1501": (lambda root, strict: find_market1501(root), missing_market1501),
     }
     find, missing = finders[data.name]
     found = find(root, strict)

@@ -9,14 +9,16 @@ import dataclasses
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from engine.data.appearances import is_packed, unpacked
 from engine.data.class_names import printable
 
 _MOST_EXAMPLES = 3
 _MOST_NAMES = 10
+_KINDS = {"class": "classes", "identity": "identities"}
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,9 @@ class Survey:
     notes: tuple[str, ...] = ()
     """What else was decided about this set, a sentence each."""
 
+    kind: Literal["class", "identity"] = "class"
+    """What its labels are."""
+
 
 AS_PUBLISHED = Survey(layout="the published files", names_from="as published")
 
@@ -74,7 +79,8 @@ class Inventory:
     """In label order."""
 
     pictures: dict[str, tuple[int, ...]]
-    """By split, the pictures of each class in label order; of label maps, the number of pictures."""
+    """By split, the pictures of each class in label order; of identities that are no classes, of each that is there;
+    of label maps, the number of pictures."""
 
     pixels: dict[str, tuple[int, ...]] | None = None
     """By split, the pixels of each class in label order, and last those without a class; None without label maps, and
@@ -109,11 +115,13 @@ class Inventory:
         found = [f"data: {survey.layout}" + (f" in {printable(survey.root, None)}" if survey.root else "")]
         for split, counts in self.pictures.items():
             source = f" from {printable(survey.sources[split], None)}" if split in survey.sources else ""
-            shares = f", {_shares(counts)}"
+            shares = f", {_shares(counts, survey.kind)}"
             if self.pixels is not None:
                 shares = f", {_shares_of_pixels(self.pixels[split])}" if split in self.pixels else ""
             found.append(f"  {split}{source}: {sum(counts):,} pictures{shares}")
-        found.append(f"  {len(self.class_names):,} classes, {survey.names_from}: {_names(self.class_names)}")
+        found.append(
+            f"  {len(self.class_names):,} {_KINDS[survey.kind]}, {survey.names_from}: {_names(self.class_names)}"
+        )
         if survey.columns:
             used = ", ".join(f"{printable(column)} ({use})" for use, column in survey.columns.items())
             unused = ", ".join(map(printable, survey.passed_over))
@@ -133,9 +141,7 @@ def take_inventory(survey: Survey, class_names: tuple[str, ...], labels: dict[st
     return Inventory(
         survey=survey,
         class_names=class_names,
-        pictures={
-            split: tuple(np.bincount(found, minlength=len(class_names)).tolist()) for split, found in labels.items()
-        },
+        pictures={split: _counts(found, len(class_names)) for split, found in labels.items()},
     )
 
 
@@ -156,6 +162,12 @@ def take_pixel_inventory(
         pictures={split: (number,) for split, number in pictures.items()},
         pixels={split: (*counts[: len(class_names)], counts[-1]) for split, counts in values.items()},
     )
+
+
+def _counts(labels: np.ndarray, num_classes: int) -> tuple[int, ...]:
+    if is_packed(labels):
+        return tuple(np.unique(unpacked(labels).identities, return_counts=True)[1].tolist())
+    return tuple(np.bincount(labels, minlength=num_classes).tolist())
 
 
 class Leavings:
@@ -180,9 +192,9 @@ class Leavings:
         )
 
 
-def _shares(counts: tuple[int, ...]) -> str:
+def _shares(counts: tuple[int, ...], kind: str) -> str:
     smallest, largest = min(counts, default=0), max(counts, default=0)
-    return f"{smallest:,} in each class" if smallest == largest else f"{smallest:,} to {largest:,} in a class"
+    return f"{smallest:,} in each {kind}" if smallest == largest else f"{smallest:,} to {largest:,} in a {kind}"
 
 
 def _shares_of_pixels(counts: tuple[int, ...]) -> str:

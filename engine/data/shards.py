@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from engine.data.boundary import is_folder
@@ -20,7 +21,6 @@ SPLIT_OF_WORD = {
 }
 Shards = dict[str, tuple[Path, ...]]
 
-_FILE_NAME = re.compile(r"(train|validation|valid|val|test)(?:[-_.].*)?\.parquet", re.IGNORECASE)
 # Behind the numbers there may be a fingerprint, as older versions of the hub's library put it.
 _OF = re.compile(
     r"(?P<prefix>.*?)[-_.](?P<number>\d{1,9})[-_.]?of[-_.]?(?P<count>\d{1,9})(?P<rest>\D.*)?", re.IGNORECASE
@@ -29,8 +29,12 @@ _NUMBERED = re.compile(r"(?P<prefix>.*?)[-_.]?(?P<number>\d{1,9})")
 _MOST_NAMED = 6
 
 
-def find_shards(root: Path) -> Shards:
+def find_shards(root: Path, words: Mapping[str, str] = SPLIT_OF_WORD) -> Shards:
     """Return the shards of each split in `root` or in one folder directly below it; empty when there are none.
+
+    Args:
+        root: where to look.
+        words: the split of each word that the files' names begin with, train among them.
 
     Raises:
         DataError: several folders hold a training split, or a split is not one whole series of shards.
@@ -38,11 +42,11 @@ def find_shards(root: Path) -> Shards:
     if not is_folder(root):
         return {}
     folders = sorted(path for path in root.iterdir() if not path.name.startswith(".") and is_folder(path))
-    found = {root: _shards_in(root)}
+    found = {root: _shards_in(root, words)}
     closed: PermissionError | None = None
     for folder in folders:
         try:
-            found[folder] = _shards_in(folder)
+            found[folder] = _shards_in(folder, words)
         except PermissionError as error:
             closed = error
     with_train = [folder for folder, shards in found.items() if "train" in shards]
@@ -57,7 +61,7 @@ def find_shards(root: Path) -> Shards:
         )
     chosen = found[with_train[0]]
     # The training shards come first: theirs are the columns and the order of the classes.
-    return {split: _complete(chosen[split]) for split in ("train", "validation", "test") if split in chosen}
+    return {split: _complete(chosen[split]) for split in dict.fromkeys(words.values()) if split in chosen}
 
 
 def count_others(root: Path, shards: Shards, leavings: Leavings) -> None:
@@ -72,10 +76,11 @@ def count_others(root: Path, shards: Shards, leavings: Leavings) -> None:
                 leavings.add(reason, path)
 
 
-def _shards_in(folder: Path) -> dict[str, list[Path]]:
+def _shards_in(folder: Path, words: Mapping[str, str]) -> dict[str, list[Path]]:
     by_split: dict[str, list[Path]] = {}
+    name = re.compile(rf"({'|'.join(words)})(?:[-_.].*)?\.parquet", re.IGNORECASE)
     for path in sorted(folder.iterdir()):
-        match = _FILE_NAME.fullmatch(path.name)
+        match = name.fullmatch(path.name)
         if not match:
             continue
         if path.is_dir():
@@ -86,7 +91,7 @@ def _shards_in(folder: Path) -> dict[str, list[Path]]:
         if not path.is_file():
             what = "a symbolic link to what is not there" if path.is_symlink() and not path.exists() else "no file"
             raise DataError(f"{path} is called like a Parquet shard, but is {what}; bring back the file, or remove it")
-        by_split.setdefault(SPLIT_OF_WORD[match[1].lower()], []).append(path)
+        by_split.setdefault(words[match[1].lower()], []).append(path)
     return by_split
 
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import torch
 
+from engine.data.appearances import is_packed
 from engine.errors import DataError
 from engine.recipes.data import Data
 from engine.streams import generator
@@ -39,6 +40,11 @@ def choose(data: Data, labels: dict[str, np.ndarray], num_classes: int) -> Chose
         held_out = _hold_out(labels["train"], data.validation_fraction, data.subset_seed)
         chosen["validation"] = held_out
         chosen["train"] = np.setdiff1d(chosen["train"], held_out, assume_unique=True)
+    if data.test_limit is not None and is_packed(labels["test"]):
+        raise DataError(
+            f"data.test_limit={data.test_limit}, but in a part of the gallery everything is easier to find, so its "
+            "scores would mean nothing: leave it out"
+        )
     for split, limit in (("train", data.train_limit), ("test", data.test_limit)):
         within = chosen.get(split, np.arange(len(labels[split])))
         chosen[split] = within if limit is None else _limited(split, within, labels[split], limit, num_classes, data)

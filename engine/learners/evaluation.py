@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.data import Batch
+from engine.learners.hooks import POOLED, OutputHooks
 from engine.learners.inputs import Inputs
 from engine.learners.meters import Meters
 from engine.learners.outputs import Outputs
@@ -45,6 +46,7 @@ class Evaluation:
         self._inputs, self._propagation = inputs, propagation
         self._outputs, self._meters = outputs, meters
         self._recalibration: Recalibration | None = None
+        self._pooled: OutputHooks | None = None
         self._score, self._together = task.score(), task.common_score()
 
     def recalibrate(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
@@ -73,17 +75,25 @@ class Evaluation:
             return (self._body(self._inputs.prepared(pixels, features)).detach().to(self._dtype),)
 
     def score(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Run the body, which ends with the network's last block, and add what it gives to the score.
+        """Run the body, which ends with the network's last block, and add what the task scores to the score.
 
         Returns:
-            the network's output, such as class logits [B, classes]; NaN once the learner has left its cohort.
+            what is scored: the network's output, such as class logits [B, classes], or the features [B, D] that enter
+            its last linear layer; NaN once the learner has left its cohort.
         """
-        (logits,) = self.infer(batch, messages)
-        self._score.update(logits.float().cpu(), torch.from_numpy(batch.labels))
-        return (self._outputs.or_nothing(logits),)
+        scored = self._features(batch, messages) if self._task.scored == "features" else self.infer(batch, messages)[0]
+        self._score.update(scored.float().cpu(), torch.from_numpy(batch.labels))
+        return (self._outputs.or_nothing(scored),)
+
+    def _features(self, batch: Batch, messages: Mapping[str, Tensor]) -> Tensor:
+        if self._pooled is None:
+            self._pooled = OutputHooks(self._body, (POOLED,))
+        with self._pooled.recording() as found:
+            self.infer(batch, messages)
+        return found[POOLED].detach().to(self._dtype)
 
     def score_together(self, batch: Batch, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Add the outputs of all networks of the cohort, such as logits [B, classes], to their common score."""
+        """Add what is scored of all networks of the cohort, such as logits [B, classes], to their common score."""
         assert self._together is not None, "the task has no common score"
         outputs = {name: each.float().cpu() for name, each in messages.items()}
         self._together.update(outputs, torch.from_numpy(batch.labels))

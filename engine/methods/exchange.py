@@ -147,7 +147,8 @@ class Exchange:
         """Return the program that scores each peer, and all together as an ensemble."""
         calls = [Call(SOURCE, "next", (), (BATCH,))]
         messages = {BATCH: evaluation_images_message(recipe, facts)}
-        together = len(self.peers) > 1 and task_of(recipe, facts).common_score() is not None
+        task = task_of(recipe, facts)
+        together = len(self.peers) > 1 and task.common_score() is not None
         predictions: list[str] = []
         for peer in self.peers:
             for depth, segment in enumerate(peer.segments):
@@ -156,7 +157,11 @@ class Exchange:
                 gives = () if segment.is_last and not together else (name,)
                 phase = "score" if segment.is_last else "infer"
                 calls.append(Call(peer.learner(depth), phase, _inputs(peer, depth), gives))
-                messages |= {given: evaluation_features_message(recipe, given, segment) for given in gives}
+                if segment.is_last and task.scored == "features":
+                    scored = ((recipe.data.evaluation_batch_size, peer.pooled), recipe.numerics.precision)
+                    messages |= {given: Message(given, (scored,)) for given in gives}
+                else:
+                    messages |= {given: evaluation_features_message(recipe, given, segment) for given in gives}
                 predictions += gives if segment.is_last else ()
         if together:
             calls.append(Call(self.peers[0].learner(self.depths - 1), "score_together", (BATCH, *predictions)))

@@ -39,7 +39,7 @@ def method_of(recipe: Recipe) -> Method:
 
 def _refuse_other_tasks(recipe: Recipe) -> None:
     takes = recipe.method.takes_tasks
-    if takes is not None and recipe.task.kind not in takes:
+    if takes is not None and recipe.task.learned_as not in takes:
         every = ", ".join(kind for kind, settings in METHODS.items() if settings.takes_tasks is None)
         raise RecipeError(
             f"task.kind={recipe.task.kind}: method.kind={recipe.method.kind} takes only {' or '.join(takes)}: set "

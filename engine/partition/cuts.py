@@ -131,4 +131,9 @@ def _feature_shapes(
             f"backbone.name={recipe.backbone.name}: the last block gives {found[-1]} for each image, but "
             f"task.kind={recipe.task.kind} needs {wanted}: choose a backbone that is made for this task"
         )
+    if task.scored == "features" and not any(isinstance(module, nn.Linear) for module in network.modules()):
+        raise RecipeError(
+            f"backbone.name={recipe.backbone.name}: has no linear layer, but task.kind={recipe.task.kind} compares the "
+            "features that enter the last one: choose a backbone that ends with one"
+        )
     return found

@@ -30,6 +30,8 @@ _SETS = {
     "cifar10": _Published((32, 32), 10, CIFAR_IMAGES),
     "cifar100": _Published((32, 32), 100, CIFAR_IMAGES),
     "svhn": _Published((32, 32), 10, SVHN_IMAGES),
+    # Queries and gallery without junk are the test images.
+    "market1501": _Published((128, 64), 751, {"train": 12_936, "test": 3_368 + 15_913}),
     "stl10": _Published((96, 96), 10, STL10_IMAGES),
     "cityscapes": _Published((1024, 2048), len(CITYSCAPES), CITYSCAPES_IMAGES, CITYSCAPES, True),
 }

@@ -69,7 +69,7 @@ from engine.recipes.recipe import (
     with_absolute_paths,
     without_files,
 )
-from engine.recipes.tasks import Classification, OwnTask, PixelMean, Segmentation
+from engine.recipes.tasks import Classification, OwnTask, PixelMean, Retrieval, Segmentation
 
 __all__ = [
     "Adam",
@@ -125,6 +125,7 @@ __all__ = [
     "RMSProp",
     "Ramp",
     "Recipe",
+    "Retrieval",
     "Recovery",
     "RichBranches",
     "SGD",

@@ -14,6 +14,17 @@ Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
 Side = Annotated[int, Field(ge=4, le=1024)]
 
 
+LabelKind = Literal["classes", "identities", "label_maps"]
+"""Classes of the training, identities that the training does not know, or a class for each pixel."""
+
+_LABEL_KINDS: dict[str, LabelKind] = {
+    "market1501": "identities",
+    "identities": "identities",
+    "label_maps": "label_maps",
+    "cityscapes": "label_maps",
+}
+
+
 def _one_number_for_squares(size: int | tuple[int, int]) -> int | tuple[int, int]:
     # So that recipes of the same images are equal, and have the same identity.
     return size if isinstance(size, int) or size[0] != size[1] else size[0]
@@ -97,10 +108,22 @@ class Data:
     """A data set and how batches are drawn from it."""
 
     name: Literal[
-        "digits", "cifar10", "cifar100", "svhn", "stl10", "folder", "parquet", "label_maps", "cityscapes", "synthetic"
+        "digits",
+        "cifar10",
+        "cifar100",
+        "svhn",
+        "stl10",
+        "folder",
+        "parquet",
+        "label_maps",
+        "cityscapes",
+        "market1501",
+        "identities",
+        "synthetic",
     ]
     """The data set, or the layout of a user's own: `folder` (train/CLASS/x.png), `parquet` (Hugging Face shards),
-    `label_maps` (images/train/x.jpg with labels/train/x.png)."""
+    `label_maps` (images/train/x.jpg with labels/train/x.png), `market1501` (also DukeMTMC-reID's), `identities` (a
+    table of pictures, identities and cameras)."""
 
     root: str | None = None
     """Folder or URI (s3://, gs://, abfs://, hdfs://, file://) that holds the files; needed for everything but `digits`
@@ -152,7 +175,7 @@ class Data:
 
     label_column: str | None = None
     """Parquet column with the class, as whole numbers, text, truth values or categories; `label`, then `fine_label`,
-    then the only column that can hold classes, unless given."""
+    then the only column that can hold classes, unless given. Of `identities`, the column with the identity."""
 
     class_names: tuple[Annotated[str, Field(min_length=1)], ...] | None = None
     """Names of the values 0, 1, 2, ... of `label_maps`, where no table of classes lies beside the pictures."""
@@ -173,6 +196,11 @@ class Data:
     """Random changes of the training images."""
 
     _serialize = left_out_unless_given("class_names")
+
+    @property
+    def label_kind(self) -> LabelKind:
+        """What its test images are labelled with."""
+        return _LABEL_KINDS.get(self.name, "classes")
 
     @property
     def height_and_width(self) -> tuple[int, int] | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
 from engine.recipes.backbone import Option
+from engine.recipes.data import LabelKind
 from engine.recipes.own_classes import OWN_PATTERN, is_own, with_absolute_path
 from engine.recipes.settings import settings
 
@@ -17,6 +18,9 @@ _OWN = "path/to/file.py:Name"
 @settings
 class Classification:
     """Predict one of C classes; scored by accuracy."""
+
+    learned_as: ClassVar[str] = "classification"
+    takes_labels: ClassVar[tuple[LabelKind, ...]] = ("classes",)
 
     kind: Literal["classification"] = "classification"
 
@@ -33,6 +37,9 @@ PixelMean = Literal["labelled", "all"]
 class Segmentation:
     """Predict the class of each pixel; scored by the mean of intersection over union (mIoU)."""
 
+    learned_as: ClassVar[str] = "segmentation"
+    takes_labels: ClassVar[tuple[LabelKind, ...]] = ("label_maps",)
+
     kind: Literal["segmentation"] = "segmentation"
 
     final_mean: PixelMean = "labelled"
@@ -48,14 +55,35 @@ class Segmentation:
 
 
 @settings
+class Retrieval:
+    """Find other pictures of an identity; learned as classification, scored by mean average precision."""
+
+    learned_as: ClassVar[str] = "classification"
+    takes_labels: ClassVar[tuple[LabelKind, ...]] = ("classes", "identities")
+
+    kind: Literal["retrieval"] = "retrieval"
+
+    def with_absolute_paths(self) -> Retrieval:
+        """Return the same: there is no path in it."""
+        return self
+
+
+@settings
 class OwnTask:
     """A task of your own: a subclass of `engine.tasks.Task` in a file of yours."""
+
+    takes_labels: ClassVar[tuple[LabelKind, ...]] = ("classes", "identities", "label_maps")
 
     kind: Annotated[str, Field(pattern=OWN_PATTERN)] = _OWN
     """The file and the name of the class, ``path/to/file.py:Name``."""
 
     options: dict[str, Option] = Field(default_factory=dict)
     """What the class may read as ``settings.options``."""
+
+    @property
+    def learned_as(self) -> str:
+        """Whose losses and methods it takes: its own."""
+        return self.kind
 
     def with_absolute_paths(self) -> OwnTask:
         """Return the same with the path of the file made absolute.
@@ -74,6 +102,7 @@ def _tag(value: Any) -> str:
 Task = Annotated[
     Annotated[Classification, Tag("classification")]
     | Annotated[Segmentation, Tag("segmentation")]
+    | Annotated[Retrieval, Tag("retrieval")]
     | Annotated[OwnTask, Tag(_OWN)],
     Discriminator(_tag),
 ]

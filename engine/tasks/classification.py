@@ -6,13 +6,11 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from engine.data import Facts
-from engine.errors import RecipeError
 from engine.objectives import AuxiliaryClassification, Classification, HookedClassification, Term
 from engine.tasks.classification_score import ClassificationScore
 from engine.tasks.cohort import CohortScore
 from engine.tasks.metric import ACCURACY, Metric
-from engine.tasks.task import Task, TaskSettings
+from engine.tasks.task import CommonScore, Score, Task
 
 
 class ClassificationTask(Task):
@@ -20,14 +18,6 @@ class ClassificationTask(Task):
 
     headline: ClassVar[Metric] = ACCURACY
     distribution_axis: ClassVar[int | None] = 1
-
-    def __init__(self, settings: TaskSettings, facts: Facts) -> None:
-        super().__init__(settings, facts)
-        if facts.label_maps:
-            raise RecipeError(
-                f"task.kind={settings.kind} learns one class for each image, but data.name={facts.name} has label "
-                "maps: set task.kind=segmentation, and a backbone for it, such as deeplabv3_resnet18"
-            )
 
     @property
     def outputs(self) -> int:
@@ -55,11 +45,11 @@ class ClassificationTask(Task):
         """Return how many labels are the class with the largest logit."""
         return (outputs.argmax(1) == labels).sum()
 
-    def score(self) -> ClassificationScore:
+    def score(self) -> Score:
         """Return an empty score of accuracy, cross-entropy and calibration."""
         return ClassificationScore(self.outputs)
 
-    def common_score(self) -> CohortScore:
+    def common_score(self) -> CommonScore:
         """Return an empty score of the ensemble of a cohort, and of how far its networks are apart."""
         return CohortScore(self.outputs)
 

@@ -40,17 +40,3 @@ PIXEL_ACCURACY = Metric("pixel_accuracy")
 
 MEAN_CLASS_ACCURACY = Metric("mean_class_accuracy")
 """Mean over the classes of the share of their pixels whose class is predicted."""
-
-SCORES = {
-    metric.name: metric
-    for metric in (
-        ACCURACY,
-        TOP5_ACCURACY,
-        LOSS,
-        CALIBRATION_ERROR,
-        MEAN_IOU,
-        PIXEL_ACCURACY,
-        MEAN_CLASS_ACCURACY,
-    )
-}
-"""What evaluations of single networks measure, by name."""

@@ -12,6 +12,12 @@ from engine.recipes.own_classes import own_class
 from engine.tasks.metric import Metric
 from engine.tasks.task import Task
 
+_LABELS = {
+    "classes": ("one class for each image", "classification, or a data set that fits the task"),
+    "identities": ("other identities in its test set than in its training set", "retrieval"),
+    "label_maps": ("label maps", "segmentation, and a backbone for it, such as deeplabv3_resnet18"),
+}
+
 
 def headline_of(recipe: Recipe) -> Metric:
     """Return the metric that says how good a recipe's networks are, such as accuracy; raises as `task_of`."""
@@ -24,9 +30,17 @@ def task_of(recipe: Recipe, facts: Facts) -> Task:
     It is ``TASK`` in the file of this room that is named like its ``kind``; of ``path/to/file.py:Name``, the class.
 
     Raises:
-        RecipeError: there is no such class, it is no complete `Task`, or it cannot be made of this recipe.
+        RecipeError: there is no such class, it is no complete `Task`, it cannot be made of this recipe, or it does not
+            take labels of this kind.
     """
     settings, found = recipe.task, _class_of(recipe)
+    kind = recipe.data.label_kind
+    if kind not in settings.takes_labels:
+        has, remedy = _LABELS[kind]
+        raise RecipeError(
+            f"task.kind={settings.kind} does not take the labels of data.name={recipe.data.name}, which has {has}: set "
+            f"task.kind={remedy}"
+        )
     if not isinstance(settings, OwnTask):
         return found(settings, facts)
     try:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from engine.data import Augmenter, Batch, Facts
-from engine.errors import RecipeError
 from engine.objectives import (
     HookedPixelClassification,
     PixelClassification,
@@ -41,11 +40,6 @@ class SegmentationTask(Task):
         super().__init__(settings, facts)
         assert isinstance(settings, Segmentation)
         self._settings = settings
-        if not facts.label_maps:
-            raise RecipeError(
-                f"task.kind=segmentation learns label maps, but data.name={facts.name} has one class for each image: "
-                "set data.name=label_maps or cityscapes, or task.kind=classification"
-            )
 
     @property
     def outputs(self) -> int:

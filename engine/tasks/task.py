@@ -12,13 +12,16 @@ from torch import Tensor, nn
 from engine.data import NO_LABEL, Augmenter, Batch, Facts
 from engine.errors import RecipeError
 from engine.objectives import Term, dgl_head, head_for, linear_head
-from engine.recipes import Classification, OwnTask, Segmentation
+from engine.recipes import Classification, OwnTask, Retrieval, Segmentation
 from engine.tasks.metric import Metric
 
 HeadStyle = Literal["linear", "infopro", "dgl"]
 """Which auxiliary network of the papers stands behind a segment; see `engine.objectives.heads`."""
 
-TaskSettings = Classification | Segmentation | OwnTask
+Scored = Literal["output", "features"]
+"""What is scored: what a network gives, or the features [B, D] that enter its last linear layer."""
+
+TaskSettings = Classification | Segmentation | Retrieval | OwnTask
 
 
 class Score(Protocol):
@@ -31,7 +34,7 @@ class Score(Protocol):
     images: int
 
     def update(self, outputs: Tensor, labels: Tensor, /) -> None:
-        """Add what a network gave for one batch, floating ``[B, ...]``, and the batch's labels, as the task has them.
+        """Add what is scored of a network for one batch, floating ``[B, ...]``, and the labels, as the task has them.
 
         Labels are those of the whole images: of label maps the shape may differ from that of the outputs.
         """
@@ -72,6 +75,7 @@ class Task(ABC):
         no_label: the value in them that means that there is no label.
         evaluation_splits: those that are scored, each by a score of its own; a task that compares two sets, such as
             query and gallery, marks them in the labels of one split.
+        scored: what the scores take: a network's output, or the features [B, D] that enter its last linear layer.
         distribution_axis: the axis of what peers exchange, counted with that of the batch, along which it is the logits
             of a distribution; None where it is none, so that predictions cannot be exchanged.
     """
@@ -80,6 +84,7 @@ class Task(ABC):
     label_dtype: ClassVar[str] = "int64"
     no_label: ClassVar[int] = NO_LABEL
     evaluation_splits: ClassVar[tuple[str, ...]] = ("validation", "test")
+    scored: ClassVar[Scored] = "output"
     distribution_axis: ClassVar[int | None] = None
 
     def __init__(self, settings: TaskSettings, facts: Facts) -> None:

@@ -69,7 +69,7 @@ TINY = {
 RECIPES = {name: make() for name, make in shipped_recipes().items()}
 WHOLE = {name: recipe for name, recipe in RECIPES.items() if not name.endswith("_tiny")}
 KINDS = ("end_to_end", "greedy", "dgl", "predsim", "infopro")
-# Cohorts and networks that teach themselves, and their baselines, have tests of their own.
+# Cohorts, networks that teach themselves, their baselines, and other tasks have tests of their own.
 OTHERS = {
     name
     for name, recipe in RECIPES.items()

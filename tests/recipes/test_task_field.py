@@ -56,7 +56,7 @@ def test_a_task_of_ones_own_is_named_by_file_and_class(tmp_path: Path, monkeypat
     ("word", "message"),
     [
         ("task.kind=clasification", "task.kind: found 'clasification'; did you mean 'classification'?"),
-        ("task.kind=retrieval", "task.kind: found 'retrieval'; there is classification, path/to/file.py:Name"),
+        ("task.kind=matching", "task.kind: found 'matching'; there is classification, path/to/file.py:Name, retrieval"),
         ("task.kind=mine.py", "task.kind: found 'mine.py'"),
         ("task.kind=mine.py:", "task.kind: found 'mine.py:'"),
         ("task=classification", "task=classification: expected task.kind=classification"),

@@ -60,6 +60,8 @@ BRANCHED = {
     "dhm": {"cross_entropy", "branches"},
     "dhm_sampled": {"cross_entropy", "branches"},
 }
+# Trained in tests/tasks/test_retrieval.py, where they are scored.
+RETRIEVAL = {"dml_omniglot_tiny", "infopro_omniglot_tiny", "dhm_omniglot_tiny", "dml_market1501_mobilenet_tiny"}
 SLOW = {"infopro_svhn_resnet110_tiny", "infopro_stl10_resnet110_tiny", "infopro_imagenet_resnet101_tiny"}
 CASES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in TERMS]
 
@@ -68,6 +70,7 @@ def test_every_tiny_recipe_is_trained_here() -> None:
     assert {name for name in shipped_recipes() if name.endswith("_tiny")} == {
         *TERMS,
         *COHORTS,
+        *RETRIEVAL,
         *(f"{arm}_cifar100_resnet50_tiny" for arm in ALONE),
         *(f"{arm}_cifar100_resnet32_tiny" for arm in BRANCHED),
     }

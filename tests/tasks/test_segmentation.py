@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from engine.recipes import (
     ST,
     Augmentation,
     Backbone,
+    Classification,
     Constant,
     Data,
     Distillation,
@@ -153,13 +155,11 @@ def test_tasks_and_sets_that_do_not_go_together_are_refused(
     root = label_map_set(tmp_path / "set", {"train": 8, "val": 2})
     recipe = recipe_of(root, EndToEnd())
     source = open_source(recipe.data, 0)
-    classes = tiny_recipe(data={"name": "digits"})
-    with pytest.raises(
-        RecipeError, match=r"task\.kind=classification learns one class for each image, but .*label maps"
-    ):
-        task_of(classes, source.facts)
-    with pytest.raises(RecipeError, match=r"task\.kind=segmentation learns label maps, but data\.name=digits has one"):
-        task_of(recipe, open_source(classes.data, 0).facts)
+    with pytest.raises(RecipeError, match=r"task\.kind=classification does not take .* has label maps"):
+        task_of(dataclasses.replace(recipe, task=Classification()), source.facts)
+    digits = tiny_recipe(data={"name": "digits"}, task=recipe.task)
+    with pytest.raises(RecipeError, match=r"task\.kind=segmentation does not take .* has one class for each image"):
+        task_of(digits, source.facts)
     classifier = recipe_of(root, EndToEnd(), backbone=Backbone(name="resnet8"))
     with pytest.raises(RecipeError, match=r"the last block gives \(3,\) for each image, but task\.kind=segmentation"):
         method_of(classifier).team(classifier, source.facts)

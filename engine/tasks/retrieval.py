@@ -1,0 +1,36 @@
+"""Retrieval: identities that were never trained on are found again by features, learned as classes are.
+
+Training is classification of the training identities. Evaluation drops the classifier and compares the features that
+enter it: those of query and gallery, both in the split ``test``.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from engine.tasks.classification import ClassificationTask
+from engine.tasks.metric import Metric
+from engine.tasks.retrieval_cohort import RetrievalCohortScore
+from engine.tasks.retrieval_score import MEAN_AVERAGE_PRECISION, RetrievalScore
+from engine.tasks.task import CommonScore, Score, Scored
+
+
+class RetrievalTask(ClassificationTask):
+    """Labels to train on are int64 classes; those of ``test`` hold identities, cameras and roles.
+
+    Where a set has classes only, every picture of a split is query and gallery in turn.
+    """
+
+    headline: ClassVar[Metric] = MEAN_AVERAGE_PRECISION
+    scored: ClassVar[Scored] = "features"
+
+    def score(self) -> Score:
+        """Return an empty score of mean average precision and ranks."""
+        return RetrievalScore()
+
+    def common_score(self) -> CommonScore:
+        """Return an empty score of the features of a cohort's networks side by side."""
+        return RetrievalCohortScore()
+
+
+TASK = RetrievalTask
