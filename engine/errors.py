@@ -14,6 +14,12 @@ EXIT_INTERRUPTED = 130
 GOES_ON = "the newest checkpoint is whole; the same command goes on from it"
 """What an error says, in brackets at its end, that ends a training without fault of the user's."""
 
+BEGINS_AGAIN = "there is no checkpoint yet; the same command begins again"
+"""The same, before there is a checkpoint."""
+
+NOTHING_TRAINED = "this command has trained nothing; the same command tries again"
+"""The same, before a training has begun or gone on."""
+
 
 class EngineError(Exception):
     """The root of all errors that the engine raises on purpose."""
@@ -92,12 +98,14 @@ class RayEnded(EngineError):
 
     Args:
         what: which of its processes ended, and how.
+        goes_on: what the user can do about it.
     """
 
     exit_code = EXIT_LEARNER_FAILED
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"the private Ray is gone: {what} ({GOES_ON})")
+    def __init__(self, what: str, goes_on: str = GOES_ON) -> None:
+        super().__init__(f"the private Ray is gone: {what} ({goes_on})")
+        self.what = what
 
 
 class NotRecovered(EngineError):

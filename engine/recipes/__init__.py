@@ -57,7 +57,15 @@ from engine.recipes.optimizer import (
     Step,
 )
 from engine.recipes.overrides import apply_overrides
-from engine.recipes.plan import Plan, Recovery, plan_from_dict, plan_to_dict, plan_to_json, plan_with_absolute_paths
+from engine.recipes.plan import (
+    Plan,
+    Recovery,
+    plan_cautions,
+    plan_from_dict,
+    plan_to_dict,
+    plan_to_json,
+    plan_with_absolute_paths,
+)
 from engine.recipes.problems import nearest
 from engine.recipes.recipe import (
     Numerics,
@@ -141,6 +149,7 @@ __all__ = [
     "has_measured_cuts",
     "load_recipe",
     "nearest",
+    "plan_cautions",
     "plan_from_dict",
     "plan_to_dict",
     "plan_to_json",

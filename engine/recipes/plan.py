@@ -138,6 +138,19 @@ def plan_from_dict(values: dict[str, Any]) -> Plan:
     return _ADAPTER.validate_python(values)
 
 
+def plan_cautions(plan: Plan) -> list[str]:
+    """Return what a user should know of a plan that runs, but perhaps not as was meant; a line each."""
+    recovery = plan.recovery
+    given = f"plan.recovery.snapshot_every_steps={recovery.snapshot_every_steps} does nothing:"
+    if recovery.snapshot_every_steps is None:
+        return []
+    if plan.executor == "process":
+        return [f"{given} there are no snapshots with plan.executor=process, where all learners are one process"]
+    if recovery.max_failures == 0:
+        return [f"{given} there are no snapshots with plan.recovery.max_failures=0, where no team is started again"]
+    return []
+
+
 def plan_with_absolute_paths(plan: Plan) -> Plan:
     """Return the plan with its paths expanded and made absolute, so that it means the same in every folder.
 

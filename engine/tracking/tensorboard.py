@@ -65,6 +65,13 @@ class TensorBoardLog:
             self._last_step = max(self._last_step, record.step)
         self._file.flush()
 
+    def write_text(self, tag: str, text: str, step: int) -> None:
+        """Add text, in Markdown, which TensorBoard shows in its Text tab under ``TAG/text_summary``."""
+        from torch.utils.tensorboard.summary import text as text_summary
+
+        self._add(self._event(step=step, summary=text_summary(_printable(tag), _printable(text))), time.time())
+        self._file.flush()
+
     def write_hparams(self, hparams: Mapping[str, float | str | bool], metrics: Mapping[str, float]) -> None:
         """Make the run a row of TensorBoard's HParams tab; call once, when the final numbers are known.
 

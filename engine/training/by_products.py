@@ -50,6 +50,14 @@ class ByProducts:
                 log.write(records)
                 self._tensorboard = log
 
+    def write_text(self, tag: str, text: str, step: int) -> None:
+        """Add text to TensorBoard's copy; as `write`."""
+        if self._tensorboard is not None:
+            log, self._tensorboard = self._tensorboard, None
+            with spared(_TENSORBOARD, self.warn):
+                log.write_text(tag, text, step)
+                self._tensorboard = log
+
     def finish(
         self, metrics: MetricsLog, title: str, choices: Mapping[str, Any] | None, scores: Mapping[str, float]
     ) -> None:

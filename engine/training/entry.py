@@ -9,11 +9,18 @@ from pathlib import Path
 
 from engine.errors import LearnerError, RunError
 from engine.paths import absolute, check_writable
-from engine.recipes import Plan, Recipe, cautions, plan_with_absolute_paths, with_absolute_paths
+from engine.recipes import (
+    Plan,
+    Recipe,
+    cautions,
+    plan_cautions,
+    plan_with_absolute_paths,
+    with_absolute_paths,
+)
 from engine.tasks import headline_of
 from engine.tracking import Console, Preparation, open_console
 from engine.training.environment import describe_environment
-from engine.training.finished import finished_result
+from engine.training.finished import earlier_faults, finished_result
 from engine.training.folder import Resume, RunFolder, choose_folder, with_stored_cuts
 from engine.training.holding import refuse_held
 from engine.training.mirror import open_mirror
@@ -75,14 +82,14 @@ def train(
         try:
             told = session.choose_cuts(console.message)
             recipe = session.recipe
-            told += start_at_first(session, console.message)
+            first = start_at_first(session, console.message)
         except LearnerError as error:
             # There is no run folder yet whose log could keep them.
             console.message(error.details)
             raise
         folder = RunFolder(folder_path, recipe, plan, describe_environment())
         opened.callback(folder.close)
-        for line in told:
+        for line in [*told, *first.told]:
             folder.log(line)
         folder.write_json("data.json", source.inventory.to_json())
         for line in source.inventory.lines() if is_shown else ():
@@ -91,8 +98,9 @@ def train(
             folder.write_lines("labelled_indices.txt", source.labelled_indices())
         patience = plan.recovery.checkpoint_patience_seconds
         record = RunRecord(folder, console, mirror, headline_of(recipe), started, patience)
+        record.faults.found = [*earlier_faults(folder_path), *first.faults.found]
         try:
-            for caution in cautions(recipe):
+            for caution in [*cautions(recipe), *plan_cautions(plan)]:
                 record.say(caution)
             result = train_on(session, record, until_step)
         except BaseException:

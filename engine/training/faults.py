@@ -9,10 +9,11 @@ from engine.training.result import Fault
 
 
 class Faults:
-    """Keeps the faults of one command.
+    """Keeps the faults of a run.
 
     Attributes:
-        found: in their order; the last one costs more until the step is reached again at which it came.
+        found: in their order, those of earlier commands first; the last one costs more until the step is reached again
+            at which it came.
     """
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ from engine.tasks import headline_of
 from engine.tracking.metrics import mend_parquet
 from engine.training.folder import SUMMARY, read_recipe
 from engine.training.reports import mean_score
-from engine.training.result import Result
+from engine.training.result import Fault, Result
 
 
 def finished_result(folder: Path, recipe: Recipe, tell: Callable[[str], None]) -> Result | None:
@@ -69,6 +69,15 @@ def finished_result(folder: Path, recipe: Recipe, tell: Callable[[str], None]) -
         if mended is not None:
             tell(mended)
     return result
+
+
+def earlier_faults(folder: Path) -> list[Fault]:
+    """Return the faults from which earlier commands have recovered, of a run that was interrupted; none of others."""
+    try:
+        result = Result.from_json(read_json(folder / SUMMARY, RunError), folder)
+    except RunError:
+        return []
+    return list(result.faults) if result.status == "interrupted" else []
 
 
 def _mend_recipe(folder: Path, recipe: Recipe) -> str | None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from engine.errors import (
+    BEGINS_AGAIN,
     GOES_ON,
+    NOTHING_TRAINED,
     EngineError,
     LearnerError,
     LearnerLost,
@@ -15,6 +18,7 @@ from engine.errors import (
     PlanError,
     RayEnded,
 )
+from engine.training.faults import Faults
 from engine.training.loop import Training
 from engine.training.result import Result
 from engine.training.run_record import RunRecord
@@ -64,39 +68,54 @@ def train_on(session: Session, record: RunRecord, until_step: int | None = None)
             if not alone.has_noted(error):
                 # Who stops a whole job may have stopped the learners, too.
                 if training.is_interrupted or not budget.allows(newest, record.reached):
-                    raise
+                    if training.saved:
+                        raise
+                    raise _in_other_words(error, BEGINS_AGAIN) from None
                 record.note_fault(cause, newest)
             kind = "snapshot" if snapshots.step > training.saved else "checkpoint"
             whence = f"the {kind} of step {newest:,}" if newest else "the first step"
             record.say(f"{cause}; the team is started again, from {whence} ({budget.describe()})")
-            _start(session, record, cause)
+            _start(session, record, cause, GOES_ON if training.saved else BEGINS_AGAIN)
 
 
-def start_at_first(session: Session, tell: Callable[[str], None]) -> list[str]:
+@dataclass
+class FirstStart:
+    """What the first start of a session's learners was like, for a run folder that does not exist yet.
+
+    Attributes:
+        told: what was told, for the log.
+        faults: that it has recovered from.
+    """
+
+    told: list[str] = field(default_factory=list)
+    faults: Faults = field(default_factory=Faults)
+
+
+def start_at_first(session: Session, tell: Callable[[str], None]) -> FirstStart:
     """Start a session's learners for the first time, again where a process of theirs or of Ray ends meanwhile.
 
     Args:
         session: whose images are open.
         tell: told of what has failed and is tried again.
 
-    Returns:
-        what was told, for a log that does not exist yet.
-
     Raises:
         LearnerLost, RayEnded: it has failed once too often, see `Recovery.max_failures`.
         RecipeError, PlanError, LearnerError: as `Session.start`; trying again would not help.
     """
     failures, pause = _Budget(session.plan.recovery.max_failures, "failure"), _FIRST_PAUSE_SECONDS
-    told: list[str] = []
+    first = FirstStart()
     while True:
         try:
             session.start()
-            return told
+            first.faults.settle()
+            return first
         except (LearnerLost, RayEnded) as error:
             if not failures.allows(0, 0):
-                raise
-            told.append(f"{_without_remedy(error)}; the team is started again in {pause:g} s ({failures.describe()})")
-            tell(told[-1])
+                raise _in_other_words(error, NOTHING_TRAINED) from None
+            cause = _without_remedy(error)
+            first.faults.add(cause, 0, 0)
+            first.told.append(f"{cause}; the team is started again in {pause:g} s ({failures.describe()})")
+            tell(first.told[-1])
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
@@ -167,7 +186,7 @@ class _Budget:
         return f"{self._kind} {self._count}{most}"
 
 
-def _start(session: Session, record: RunRecord, cause: str) -> None:
+def _start(session: Session, record: RunRecord, cause: str, remedy: str) -> None:
     seconds = session.plan.recovery.wait_seconds
     deadline, pause = time.monotonic() + seconds, _FIRST_PAUSE_SECONDS
     while True:
@@ -182,7 +201,7 @@ def _start(session: Session, record: RunRecord, cause: str) -> None:
                     return
                 raise NotRecovered(
                     f"{cause}; the team could not be started again within plan.recovery.wait_seconds={seconds:g}: "
-                    f"{why} ({GOES_ON})"
+                    f"{why} ({remedy})"
                 ) from error
             record.say(f"the team cannot be started yet: {why}; tried again in {pause:g} s, for {left:.0f} s at most")
             time.sleep(pause)
@@ -202,6 +221,13 @@ def _start_on_less(session: Session, record: RunRecord) -> bool:
     if reservations.describe():
         record.say(f"the learners are laid over what is left: {reservations.describe()}")
     return True
+
+
+def _in_other_words(error: LearnerLost | RayEnded, remedy: str) -> LearnerLost | RayEnded:
+    """Return an error that says something else of what the user could do about it."""
+    if isinstance(error, RayEnded):
+        return RayEnded(error.what, remedy)
+    return type(error)(error.learner, error.cause.replace(GOES_ON, remedy), error.details)
 
 
 def _without_remedy(error: EngineError) -> str:

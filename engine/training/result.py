@@ -26,7 +26,7 @@ class Fault:
 
     Attributes:
         cause: who failed, and how.
-        step: the last one that had been reported.
+        step: the last one that had been reported; 0 at the first start.
         repeated_steps: how many of the reported steps were computed once more.
         seconds_lost: from when it was noticed until the same step was reported again.
     """
@@ -60,7 +60,7 @@ class Result:
         weights_sha256: digest of the plain backbone's tensors in name order; of several networks, of all of them.
         departures: why learners have left their cohort, by name; empty if all finished.
         seconds: wall-clock time of this call.
-        faults: from which this call has recovered, in their order.
+        faults: from which the run has recovered, in their order; also in earlier calls that were interrupted.
         warnings: what could not be made beside the record of the run, such as the picture, and why; one line each.
     """
 

@@ -96,9 +96,11 @@ class RunRecord:
         self.faults.add(cause, self.reached, checkpoint)
 
     def show_faults(self) -> None:
-        """Show how many faults there were, in TensorBoard alone: the record of a run is that of one without faults."""
-        faults = len(self.faults.found)
-        self.by_products.write([Record(time.time(), 0, self.reached, None, "train", "faults", faults)])
+        """Show the faults so far, in TensorBoard alone: the record of a run is that of one without faults."""
+        found = self.faults.found
+        self.by_products.write([Record(time.time(), 0, self.reached, None, "train", "faults", len(found))])
+        lines = [f"{n}. after step {each.step:,}: {each.cause}" for n, each in enumerate(found, start=1)]
+        self.by_products.write_text("team/train/faults", "\n".join(lines), self.reached)
 
     def say(self, text: str) -> None:
         """Tell the console and the log."""

@@ -19,7 +19,9 @@ def test_nothing_answers_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    with pytest.raises(PlanError, match=rf"plan\.address=127\.0\.0\.1:{port}: nothing answers there"):
+    # A cluster without a token would be refused in turn.
+    remedy = "`ray get-auth-token --generate` and `RAY_AUTH_MODE=token ray start --head`"
+    with pytest.raises(PlanError, match=rf"plan\.address=127\.0\.0\.1:{port}: nothing answers there.*{remedy}"):
         connect(Plan(address=f"127.0.0.1:{port}"), 1)
 
 

@@ -53,8 +53,26 @@ def test_out_of_memory() -> None:
 
 
 def test_other_ends() -> None:
-    assert "the node of its process 7 died" in str(as_engine_error(NodeDiedError("gone"), "s", 7))
-    assert "its process died: " in str(as_engine_error(ActorUnavailableError("no answer", None), "s"))
+    lost = as_engine_error(NodeDiedError("gone"), "s", 7)
+    assert "its process 7 is gone with its node, which has ended or cannot be reached (the newest" in str(lost)
+    assert "its process cannot be reached: " in str(as_engine_error(ActorUnavailableError("no answer", None), "s"))
+    ended = as_engine_error(ActorUnavailableError("no answer", None), "s", 7, "signal SIGKILL")
+    assert "its process 7 died: signal SIGKILL" in str(ended)
+
+
+def test_a_lost_node_is_told_in_our_words_and_rays_own_are_kept() -> None:
+    died = ActorDiedError()
+    died.error_msg = (
+        "The actor died unexpectedly before finishing this task.\n\tclass_name: LearnerActor\nThe actor died because "
+        "its node has died. Node Id: 5b. \n\tthe actor's node was terminated unexpectedly: health check failed"
+    )
+    found = as_engine_error(died, "segment1", 7, node="10.0.0.3")
+    assert isinstance(found, LearnerError)
+    assert found.cause == (
+        "its process 7 is gone with its node 10.0.0.3, which has ended or cannot be reached (the newest checkpoint is "
+        "whole; the same command goes on from it)"
+    )
+    assert "health check failed" in found.details
 
 
 def test_the_death_of_a_node_that_was_draining_is_a_preemption() -> None:

@@ -45,6 +45,15 @@ def test_scalars_have_the_records_step_time_and_value(tmp_path: Path) -> None:
     assert scalars(tmp_path, "team/train/loss/total") == {2: 0.75}
 
 
+def test_text_is_shown_beside_the_scalars(tmp_path: Path) -> None:
+    log = TensorBoardLog(tmp_path, None)
+    log.write_text("team/train/faults", "1. after step 20: learner segment1: its process 7 died", 20)
+    log.close()
+    (found,) = read(tmp_path).Tensors("team/train/faults/text_summary")
+    assert found.step == 20
+    assert found.tensor_proto.string_val[0].decode() == "1. after step 20: learner segment1: its process 7 died"
+
+
 def test_after_resuming_lost_steps_are_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = TensorBoardLog(tmp_path, None)
     first.write([record(step, float(step)) for step in range(1, 7)])

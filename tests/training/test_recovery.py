@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 import engine
-from engine.errors import GOES_ON, DriverPreempted, LearnerLost, LearnerPreempted, NotRecovered, PlanError, RayEnded
+from engine.errors import (
+    BEGINS_AGAIN,
+    GOES_ON,
+    DriverPreempted,
+    LearnerLost,
+    LearnerPreempted,
+    NotRecovered,
+    PlanError,
+    RayEnded,
+)
 from engine.recipes import Plan, Recovery, apply_overrides, load_recipe, plan_from_dict, plan_to_dict
 from engine.runtimes import Losses, Reservations
 from engine.runtimes.ray.placement import Placement
@@ -114,7 +123,12 @@ def test_the_first_start_is_tried_again_where_a_process_has_ended(monkeypatch: p
     clock, heard = Clock(monkeypatch), list[str]()
     gone = RayEnded("Ray's gcs_server ended with signal SIGKILL")
     session = session_of(Recovery(max_failures=2), DIED, gone)
-    assert recovery.start_at_first(session, heard.append) == heard
+    first = recovery.start_at_first(session, heard.append)
+    assert first.told == heard
+    assert [(each.cause, each.step, each.repeated_steps, each.seconds_lost) for each in first.faults.found] == [
+        ("learner segment1: its process 7 died: signal SIGKILL", 0, 0, 1.0),
+        ("the private Ray is gone: Ray's gcs_server ended with signal SIGKILL", 0, 0, 2.0),
+    ]
     assert (session.left, clock.pauses) == ([], [1.0, 2.0])
     assert heard == [
         "learner segment1: its process 7 died: signal SIGKILL; the team is started again in 1 s "
@@ -128,9 +142,23 @@ def test_the_first_start_is_tried_again_where_a_process_has_ended(monkeypatch: p
 def test_the_first_start_is_given_up(monkeypatch: pytest.MonkeyPatch, most: int, error: Exception) -> None:
     Clock(monkeypatch)
     session = session_of(Recovery(max_failures=most), error, error, error)
-    with pytest.raises(type(error)):
+    with pytest.raises(type(error)) as caught:
         recovery.start_at_first(session, lambda _: None)
     assert len(session.left) == (1 if most == 1 else 2)
+    if error is DIED:
+        assert str(caught.value) == (
+            "learner segment1: its process 7 died: signal SIGKILL (this command has trained nothing; the same command "
+            "tries again)"
+        )
+
+
+@pytest.mark.parametrize("error", [DIED, RayEnded("Ray's raylet ended with exit code 1")])
+def test_no_checkpoint_is_promised_before_there_is_one(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    Trainings(monkeypatch, (0, error))
+    with pytest.raises(type(error)) as caught:
+        recovery.train_on(session_of(Recovery(max_failures=0)), Record())  # type: ignore[arg-type]
+    assert str(caught.value) == str(error).replace(GOES_ON, BEGINS_AGAIN)
+    assert str(caught.value).endswith("(there is no checkpoint yet; the same command begins again)")
 
 
 def test_it_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +169,7 @@ def test_it_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
         recovery.train_on(session, record)  # type: ignore[arg-type]
     assert str(caught.value) == (
         "the private Ray is gone: Ray's raylet ended with signal SIGKILL; the team could not be started again within "
-        f"plan.recovery.wait_seconds=100: no room ({GOES_ON})"
+        f"plan.recovery.wait_seconds=100: no room ({BEGINS_AGAIN})"
     )
     assert caught.value.exit_code == 3
     assert max(clock.pauses) == 30.0

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import engine
 from engine.checkpoints import Checkpoint, LearnerState
@@ -15,9 +16,12 @@ from engine.data import open_source
 from engine.errors import LearnerLost
 from engine.learners.memory import tensor_bytes
 from engine.planning import estimate_team
-from engine.recipes import MKF, InfoPro, Recipe, Recovery
+from engine.reading import read_json
+from engine.recipes import MKF, InfoPro, Recipe, Recovery, plan_cautions
 from engine.runtimes.process import ProcessRuntime
 from engine.training import recovery
+from engine.training.result import Result
+from engine.training.session import Session
 from engine.training.snapshots import Snapshots
 
 METHODS: dict[str, Any] = {
@@ -93,6 +97,65 @@ def test_a_snapshot_is_gone_on_from(
     assert f"goes on from a snapshot in memory (step {second} of {TOTAL})" in log
     assert f"the team is started again, from the snapshot of step {second} (failure 1 of at most 3" in log
     assert [(fault.step, fault.repeated_steps) for fault in lost.faults] == [(4, 1), (8, 8 - second)]
+
+
+def test_faults_of_a_run_are_those_of_all_its_commands(
+    tmp_path: Path, tiny_recipe: Callable[..., Recipe], lose_at: Callable[..., None]
+) -> None:
+    recipe: Recipe = tiny_recipe(method=METHODS["infopro"], epochs=4)
+    lose_at(5, 13)
+    interrupted = engine.train(recipe, plan(100), tmp_path, until_step=8)
+    assert interrupted.status == "interrupted"
+    assert [fault.step for fault in interrupted.faults] == [4]
+    finished = engine.train(recipe, plan(100), tmp_path)
+    assert finished.status == "finished"
+    assert finished.faults[0] == interrupted.faults[0]
+    assert [(fault.cause, fault.step) for fault in finished.faults[1:]] == [
+        ("learner segment0: its process 7 died: signal SIGKILL", 10)
+    ]
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [event.value for event in events.Scalars("team/train/faults")] == [1, 1, 2]
+    text = events.Tensors("team/train/faults/text_summary")[-1].tensor_proto.string_val[0].decode()
+    assert text == "\n".join(
+        f"{number}. after step {step}: learner segment0: its process 7 died: signal SIGKILL"
+        for number, step in ((1, 4), (2, 10))
+    )
+
+
+def test_a_fault_of_the_first_start_is_one_of_the_run(
+    tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, failures = Session.start, [LearnerLost("segment0", "its process 7 died: signal SIGKILL")]
+    monkeypatch.setattr(Session, "start", lambda session: _raise(failures.pop()) if failures else start(session))
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    result = engine.train(tiny_recipe(epochs=1), engine.Plan(executor="process"), tmp_path)
+    assert [(fault.cause, fault.step, fault.repeated_steps) for fault in result.faults] == [
+        ("learner segment0: its process 7 died: signal SIGKILL", 0, 0)
+    ]
+    assert result.faults == Result.from_json(read_json(tmp_path / "summary.json", engine.RunError), tmp_path).faults
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("executor", "max_failures", "every", "why"),
+    [
+        ("process", 3, 5, "plan.executor=process, where all learners are one process"),
+        ("ray", 0, 5, "plan.recovery.max_failures=0, where no team is started again"),
+        ("ray", 3, 5, None),
+        ("process", 3, None, None),
+    ],
+)
+def test_a_field_that_does_nothing_is_said_to(
+    executor: Any, max_failures: int, every: int | None, why: str | None
+) -> None:
+    recovery = Recovery(max_failures=max_failures, snapshot_every_steps=every)
+    found = plan_cautions(engine.Plan(executor=executor, recovery=recovery))
+    expected = f"plan.recovery.snapshot_every_steps=5 does nothing: there are no snapshots with {why}"
+    assert found == ([] if why is None else [expected])
 
 
 def test_a_checkpoint_that_is_damaged_meanwhile(

@@ -14,7 +14,11 @@ _ANSWER_SECONDS = 10.0
 _GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 _FRAME_HEADER_BYTES = 9
 _SETTINGS_FRAME = 4
-_REMEDY = "start a Ray with `ray start --head` or `ray up cluster.yaml`, or leave plan.address out for a private Ray"
+START_ONE = (
+    "start one with `ray get-auth-token --generate` and `RAY_AUTH_MODE=token ray start --head`, or with "
+    "`ray up cluster.yaml`, or leave plan.address out for a private Ray"
+)
+"""What a user can do who has no cluster: one without a token would be refused."""
 
 
 def check_answers(address: str) -> str | None:
@@ -43,7 +47,7 @@ def check_answers(address: str) -> str | None:
         connection = socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS)
     except OSError as error:
         raise PlanError(
-            f"plan.address={address}{which}: nothing answers there ({error}){private}; {_REMEDY}"
+            f"plan.address={address}{which}: nothing answers there ({error}){private}; {START_ONE}"
         ) from error
     with connection:
         # With TLS nothing is said before both sides have shown who they are.
@@ -51,7 +55,7 @@ def check_answers(address: str) -> str | None:
             return found
         what = _what_it_says(connection)
     if what is not None:
-        raise PlanError(f"plan.address={address}{which}: {what}{private}; {_REMEDY}")
+        raise PlanError(f"plan.address={address}{which}: {what}{private}; {START_ONE}")
     return found
 
 

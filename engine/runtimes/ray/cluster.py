@@ -14,7 +14,7 @@ from engine.errors import PlanError
 from engine.machine import shared_memory
 from engine.reading import first_line
 from engine.recipes import Plan
-from engine.runtimes.ray.address import check_answers
+from engine.runtimes.ray.address import START_ONE, check_answers
 from engine.runtimes.ray.drains import draining_nodes
 from engine.runtimes.ray.placement import check_store_bytes, choose_store
 from engine.runtimes.ray.private.current import close_private_ray, open_private_ray
@@ -90,8 +90,7 @@ def connect(plan: Plan, needed_store_bytes: int, transport: Literal["direct", "o
             ray.init(address=plan.address, job_config=safe_job(), log_to_driver=False, logging_level=logging.WARNING)
     except Exception as error:  # Ray raises what it likes
         raise PlanError(
-            f"plan.address={plan.address}: no Ray answers there ({first_line(error)}); start one with "
-            "`ray start --head` or `ray up cluster.yaml`, or leave plan.address out for a private Ray"
+            f"plan.address={plan.address}: no Ray answers there ({first_line(error)}); {START_ONE}"
         ) from error
     try:
         check_store_bytes(needed_store_bytes, smallest_store())

@@ -92,7 +92,8 @@ class Culprits:
         watched = self._watched.get(learner)
         ending = watched.ending() if watched is not None and is_death(error) else None
         was_draining = is_death(error) and self._was_draining(learner)
-        return as_engine_error(error, learner, self._places.get(learner, {}).get("pid"), ending, was_draining)
+        place = self._places.get(learner, {})
+        return as_engine_error(error, learner, place.get("pid"), ending, was_draining, place.get("address"))
 
 
 def _error_of(reference: Any) -> BaseException | None:

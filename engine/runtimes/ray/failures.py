@@ -8,6 +8,9 @@ import ray.exceptions
 
 from engine.errors import GOES_ON, EngineError, LearnerError, LearnerLost, LearnerPreempted
 
+# What Ray says of an actor, from gcs_actor_manager.cc.
+_NODE_DIED = "its node has died"
+
 
 class LostStep(EngineError):
     """A call of this learner was never run, because what it takes was never made: another learner is to blame."""
@@ -31,6 +34,7 @@ def as_engine_error(
     process_id: int | None = None,
     ending: str | None = None,
     was_draining: bool = False,
+    node: str | None = None,
 ) -> EngineError:
     """Return the error of the engine that says what happened to a learner.
 
@@ -40,6 +44,7 @@ def as_engine_error(
         process_id: its process, for the message.
         ending: how that process ended, where the machine could tell.
         was_draining: whether there was notice of the end of its node.
+        node: address of its node.
     """
     if isinstance(error, EngineError):
         return error
@@ -55,11 +60,19 @@ def as_engine_error(
     if isinstance(error, (ray.exceptions.ActorDiedError, ray.exceptions.ActorUnavailableError)):
         if was_draining or error.preempted:
             return LearnerPreempted(learner, f"{where} died with its node, which was draining ({GOES_ON})", text)
+        if _NODE_DIED in text:
+            return LearnerLost(learner, f"{where} is gone with its {_lost_node(node)} ({GOES_ON})", text)
+        if ending is None and isinstance(error, ray.exceptions.ActorUnavailableError):
+            return LearnerLost(learner, f"{where} cannot be reached: {text[:300]} ({GOES_ON})", text)
         return LearnerLost(learner, f"{where} died: {_cause_of_death(text, ending)} ({GOES_ON})", text)
     if isinstance(error, ray.exceptions.NodeDiedError):
         kind = LearnerPreempted if was_draining else LearnerLost
-        return kind(learner, f"the node of {where} died ({GOES_ON})", text)
+        return kind(learner, f"{where} is gone with its {_lost_node(node)} ({GOES_ON})", text)
     return LearnerError(learner, f"{type(error).__name__}: {text[:300]}", text)
+
+
+def _lost_node(node: str | None) -> str:
+    return f"node{f' {node}' if node else ''}, which has ended or cannot be reached"
 
 
 def _cause_of_death(text: str, ending: str | None) -> str:

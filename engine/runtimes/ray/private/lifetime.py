@@ -39,8 +39,8 @@ _RUN_HEAD = "import runpy; runpy.run_path(sys.argv[1], run_name='__main__')"
 # A slow disk and a busy machine included; Ray itself gives up after 30 s.
 _START_SECONDS = 120.0
 _LAST_WORDS = (
-    "local-learning: error: the private Ray is gone: {} (the newest checkpoint is whole; the same command goes on from "
-    "it)\n"
+    "local-learning: error: the private Ray is gone: {} (the same command goes on from the newest checkpoint, if there "
+    "is one)\n"
 )
 _STDERR = 2
 _PAUSE_SECONDS = 0.25
