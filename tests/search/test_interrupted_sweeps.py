@@ -9,16 +9,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pyarrow.parquet
 import pytest
 
 import engine
-from engine.recipes import Plan
+from engine.recipes import Plan, recipe_identity
 from engine.tracking import read_metrics
 from engine.training.folder import read_summary
 
@@ -111,35 +112,36 @@ def _assert_gone(processes: list[psutil.Process]) -> None:
     assert not [each for each in alive if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
 
 
-def _assert_equals_an_uninterrupted_search(
-    words: list[str], folder: Path, scratch: Path, finished_at: int, steps: dict[int, int]
-) -> None:
-    """Give the same command again; ``steps``: the newest checkpoint of each long trial when it was given."""
-    again = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS)
-    assert again.returncode == 0, again.stderr
-    values = json.loads(again.stdout.splitlines()[-1])
+Alone = Callable[[engine.Recipe], engine.Result]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
+    """Train a trial's recipe outside of any search, once for all tests."""
+    results: dict[str, engine.Result] = {}
+
+    def train(recipe: engine.Recipe) -> engine.Result:
+        identity = recipe_identity(recipe)
+        if identity not in results:
+            plan = Plan(executor="process", evaluate_test=False)
+            results[identity] = engine.train(recipe, plan, tmp_path_factory.mktemp("alone") / "run")
+        return results[identity]
+
+    return train
+
+
+def _assert_equals_trainings_alone(values: dict[str, Any], folder: Path, alone: Alone) -> None:
+    """Compare what a search gave with what each of its trials gives outside of it."""
     assert values["status"] == "finished"
     assert [trial["status"] for trial in values["trials"]] == ["finished"] * 3
-    # What was finished was not trained again, and what was running went on from its checkpoint.
-    assert (folder / "trials" / "trial-0000" / "summary.json").stat().st_mtime_ns == finished_at
     for number, trial in enumerate(values["trials"]):
         path = folder / "trials" / f"trial-000{number}"
-        lines = (path / "log.txt").read_text().splitlines()
-        starts = sum("segment0 lives in" in line for line in lines)
-        went_on = [int(line.partition("(step ")[2].split()[0]) for line in lines if "goes on from" in line]
-        # The first long trial may have reached its end before the search was stopped; the last one cannot have.
-        assert starts in {0: [1], 1: [1, 2], 2: [2]}[number]
-        assert len(went_on) == starts - 1
-        assert all(step >= steps[number] for step in went_on)
-        alone = engine.train(
-            engine.load_recipe(path / "recipe.json"),
-            Plan(executor="process", evaluate_test=False),
-            scratch / f"alone{number}",
-        )
+        expected = alone(engine.load_recipe(path / "recipe.json"))
         summary = read_summary(path)
         assert summary is not None
-        assert summary["weights_sha256"] == alone.weights_sha256
-        assert {n: trial["metrics"][n] for n in trial["metrics"] if n.startswith("validation/")} == alone.metrics
+        assert summary["weights_sha256"] == expected.weights_sha256
+        assert trial["epochs"] == expected.epochs
+        assert {n: trial["metrics"][n] for n in trial["metrics"] if n.startswith("validation/")} == expected.metrics
         places = [(r.step, r.learner, r.split, r.name) for r in read_metrics(path)]
         assert len(places) == len(set(places)), "a step was recorded twice"
     best = max(values["trials"], key=lambda trial: (trial["metrics"]["validation/accuracy"], -trial["number"]))
@@ -148,12 +150,32 @@ def _assert_equals_an_uninterrupted_search(
     assert pyarrow.parquet.read_table(folder / "trials.parquet").num_rows == 3
 
 
+def _assert_goes_on_to_the_same_end(
+    words: list[str], folder: Path, alone: Alone, finished_at: int, steps: dict[int, int]
+) -> None:
+    """Give the same command again; ``steps``: the newest checkpoint of each long trial when it was given."""
+    again = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS)
+    assert again.returncode == 0, again.stderr
+    values = json.loads(again.stdout.splitlines()[-1])
+    _assert_equals_trainings_alone(values, folder, alone)
+    # What was finished was not trained again, and what was running went on from its checkpoint.
+    assert (folder / "trials" / "trial-0000" / "summary.json").stat().st_mtime_ns == finished_at
+    for number in range(3):
+        lines = (folder / "trials" / f"trial-000{number}" / "log.txt").read_text().splitlines()
+        starts = sum("segment0 lives in" in line for line in lines)
+        went_on = [int(line.partition("(step ")[2].split()[0]) for line in lines if "goes on from" in line]
+        # The first long trial may have reached its end before the search was stopped; the last one cannot have.
+        assert starts in {0: [1], 1: [1, 2], 2: [2]}[number]
+        assert len(went_on) == starts - 1
+        assert all(step >= steps[number] for step in went_on)
+
+
 def _checkpoints(folder: Path) -> dict[int, int]:
     """The newest whole checkpoint of each long trial, in steps."""
     return {n: engine.load(folder / "trials" / f"trial-000{n}").checkpoint.step for n in (1, 2)}
 
 
-def test_a_killed_search_goes_on_where_it_was(words: list[str], tmp_path: Path) -> None:
+def test_a_killed_search_goes_on_where_it_was(words: list[str], tmp_path: Path, alone: Alone) -> None:
     folder = tmp_path / "s"
     with _searching(words, folder) as (process, started):
         finished_at = (folder / "trials" / "trial-0000" / "summary.json").stat().st_mtime_ns
@@ -161,11 +183,11 @@ def test_a_killed_search_goes_on_where_it_was(words: list[str], tmp_path: Path) 
         process.wait(timeout=SECONDS)
         steps = _checkpoints(folder)
         # At once, as an impatient person does: what is dying still may hold the folders of its trials.
-        _assert_equals_an_uninterrupted_search(words, folder, tmp_path, finished_at, steps)
+        _assert_goes_on_to_the_same_end(words, folder, alone, finished_at, steps)
         _assert_gone(started)
 
 
-def test_ctrl_c_ends_with_130_and_leaves_nothing_running(words: list[str], tmp_path: Path) -> None:
+def test_ctrl_c_ends_with_130_and_leaves_nothing_running(words: list[str], tmp_path: Path, alone: Alone) -> None:
     folder = tmp_path / "s"
     with _searching(words, folder) as (process, started):
         finished_at = (folder / "trials" / "trial-0000" / "summary.json").stat().st_mtime_ns
@@ -185,7 +207,7 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing_running(words: list[str], tmp_p
         assert not any(name.startswith("test/") for trial in noted for name in trial["metrics"])
         _assert_gone(started)
         steps = _checkpoints(folder)
-    _assert_equals_an_uninterrupted_search(words, folder, tmp_path, finished_at, steps)
+    _assert_goes_on_to_the_same_end(words, folder, alone, finished_at, steps)
 
 
 @pytest.mark.parametrize("moment", ["Ray starts", "trials run"])
@@ -228,14 +250,9 @@ def _trainer(started: list[psutil.Process], pid: int, known: set[int]) -> psutil
     return None
 
 
-def test_a_trial_that_loses_its_process_is_tried_again_and_changes_nothing(words: list[str], tmp_path: Path) -> None:
-    undisturbed = subprocess.run(
-        [word.replace(str(tmp_path / "s"), str(tmp_path / "whole")) for word in words],
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
-    expected = json.loads(undisturbed.stdout.splitlines()[-1])
+def test_a_trial_that_loses_its_process_is_tried_again_and_changes_nothing(
+    words: list[str], tmp_path: Path, alone: Alone
+) -> None:
     folder = tmp_path / "s"
     with _searching(words, folder) as (process, started):
         trainer = _trainer(started, process.pid, set())
@@ -244,17 +261,7 @@ def test_a_trial_that_loses_its_process_is_tried_again_and_changes_nothing(words
         output, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, errors
     assert "trial-0002 was lost: its process ended" in errors and "it is tried again (1 of 3)" in errors
-    values = json.loads(output.splitlines()[-1])
-    assert (values["status"], values["best"]) == ("finished", expected["best"])
-    for trial, other in zip(values["trials"], expected["trials"], strict=True):
-        for found in (trial, other):
-            del found["metrics"]["images_per_second"], found["metrics"]["memory_bytes"]
-        assert trial == other
-    hashes = [
-        [(read_summary(path / "trials" / f"trial-000{n}") or {})["weights_sha256"] for n in range(3)]
-        for path in (folder, tmp_path / "whole")
-    ]
-    assert hashes[0] == hashes[1]
+    _assert_equals_trainings_alone(json.loads(output.splitlines()[-1]), folder, alone)
 
 
 def test_a_trial_whose_process_is_stopped_is_ended_and_tried_again(words: list[str], tmp_path: Path) -> None:
