@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.planning.sizes import LearnerSize
 from engine.program import BATCH
+from engine.runtimes.keeping import MOST_BYTES_ON_LINKS, steps_before_full
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,16 @@ class TeamEstimate:
         """
         return 2 * sum(size.lasting for size in self.sizes)
 
+    @property
+    def kept_bytes(self) -> int:
+        """Most bytes that a team on direct links keeps for a learner that is lost and comes back alone, in all.
+
+        Batches in the driver's memory, messages in that of the learners; none where the team comes back instead,
+        because the steps in flight have no room.
+        """
+        step = self.batch + sum(self.messages.values())
+        return MOST_BYTES_ON_LINKS if steps_before_full(MOST_BYTES_ON_LINKS, step) >= self.window else 0
+
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
         learners = [
@@ -112,6 +123,7 @@ class TeamEstimate:
             "window": self.window,
             "in_flight_bytes": self.in_flight_bytes,
             "snapshot_bytes": self.snapshot_bytes,
+            "kept_bytes": self.kept_bytes,
             "parameter_overhead": self.parameter_overhead,
             "mac_overhead": self.mac_overhead,
             "efficiency": self.efficiency,

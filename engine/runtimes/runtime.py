@@ -49,11 +49,12 @@ class Runtime(Protocol):
     def restore(self, states: Mapping[str, LearnerState]) -> None:
         """Give each learner the state of a checkpoint."""
 
-    def keep_for_losses(self, losses: Losses) -> bool:
+    def keep_for_losses(self, losses: Losses) -> str | None:
         """Keep from now on what a learner needs that is lost and comes back alone; before anything is submitted.
 
         Returns:
-            whether that can be done here. What is kept is let go as soon as the learners' states were asked for again.
+            why that cannot be done here, in words; None where it can. What is kept is let go as soon as the learners'
+            states were asked for again.
         """
 
     @property

@@ -57,14 +57,16 @@ def train_on(session: Session, record: RunRecord, until_step: int | None = None)
     while True:
         training = Training(session, record, snapshots, until_step)
         alone = _ComeBackAlone(training, snapshots, failures, record)
-        if snapshots.are_wanted and not session.runtime.keep_for_losses(alone):
-            record.folder.log("a lost learner does not come back alone here, but with its whole team")
+        if snapshots.are_wanted and (why := session.runtime.keep_for_losses(alone)) is not None:
+            record.folder.log(f"a lost learner does not come back alone here, but with its whole team: {why}")
         try:
             return training.run()
         except (LearnerLost, RayEnded) as error:
             newest = max(training.saved, snapshots.step)
             budget = preemptions if isinstance(error, LearnerPreempted) else failures
             cause = _without_remedy(error)
+            if isinstance(error.__cause__, EngineError):
+                record.folder.log(f"it does not come back alone: {_without_remedy(error.__cause__)}")
             if not alone.has_noted(error):
                 # Who stops a whole job may have stopped the learners, too.
                 if training.is_interrupted or not budget.allows(newest, record.reached):
@@ -142,6 +144,8 @@ class _ComeBackAlone:
                 f"{cause}; it alone is started again, {steps:,} steps behind, while the others wait "
                 f"({self._budget.describe()})"
             )
+            if error.details:
+                self._record.folder.log(error.details)
         return True
 
     def are_back(self) -> None:

@@ -13,6 +13,7 @@ import pytest
 import engine
 from engine.recipes import DML, Peer, Recipe, Recovery
 from engine.runtimes import Runtime, open_runtime
+from engine.runtimes.ray.actors import LearnerActors
 from engine.tasks import Metric
 from engine.tracking import Record, read_metrics
 from engine.training import Result
@@ -92,16 +93,30 @@ def _undisturbed(known: dict[str, Any], recipe: Recipe) -> tuple[Result, Path]:
 
 
 @pytest.mark.parametrize(
-    "deaths",
+    ("deaths", "transport"),
     [
-        {13: ["segment1"]},
-        pytest.param({3: ["segment0"], 25: ["segment2"]}, marks=pytest.mark.slow, id="one after the other"),
-        pytest.param({13: ["segment0", "segment2"]}, marks=pytest.mark.slow, id="two at once"),
-        pytest.param({44: ["segment2"]}, marks=pytest.mark.slow, id="in the last steps"),
+        ({13: ["segment1"]}, "direct"),
+        *(
+            pytest.param(deaths, transport, marks=pytest.mark.slow)
+            for deaths, transport in [
+                ({13: ["segment1"]}, "object_store"),
+                # One after the other.
+                ({3: ["segment0"], 25: ["segment2"]}, "object_store"),
+                ({3: ["segment0"], 25: ["segment2"]}, "direct"),
+                # Two at once, that are linked and that are not.
+                ({13: ["segment0", "segment2"]}, "object_store"),
+                ({13: ["segment0", "segment1"]}, "direct"),
+                # In the last steps.
+                ({44: ["segment2"]}, "object_store"),
+                ({44: ["segment2"]}, "direct"),
+            ]
+        ),
     ],
+    ids=str,
 )
 def test_a_lost_segment_comes_back_while_the_others_wait(
     deaths: dict[int, list[str]],
+    transport: str,
     tmp_path: Path,
     tiny_recipe: Callable[..., Recipe],
     monkeypatch: pytest.MonkeyPatch,
@@ -112,14 +127,14 @@ def test_a_lost_segment_comes_back_while_the_others_wait(
     killer: Any = Killer(deaths, monkeypatch)
     lost = [name for names in deaths.values() for name in names]
     at_the_end: dict[str, int] = {}
-    close = engine.runtimes.ray.ObjectStoreRuntime.close
+    close = LearnerActors.close
 
-    def note(runtime: Any) -> None:
+    def note(actors: Any) -> None:
         at_the_end.update(killer.processes())
-        close(runtime)
+        close(actors)
 
-    monkeypatch.setattr("engine.runtimes.ray.ObjectStoreRuntime.close", note)
-    result, log = _trained(recipe, _plan(), tmp_path, killer)
+    monkeypatch.setattr(LearnerActors, "close", note)
+    result, log = _trained(recipe, _plan(transport=transport), tmp_path, killer)
     _check_equal(result, tmp_path, *expected)
     assert not killer.deaths, "somebody was killed"
     assert {name for name, process in killer.before.items() if at_the_end[name] != process} == set(lost)
@@ -134,21 +149,33 @@ def test_a_lost_segment_comes_back_while_the_others_wait(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("transport", ["object_store", "direct"])
 def test_a_peer_of_a_cohort_comes_back_alone(
-    tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+    transport: str, tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = tiny_recipe(epochs=4, method=DML(peers=(Peer(), Peer())))
     undisturbed = engine.train(recipe, _plan(executor="process"), tmp_path / "undisturbed")
     killer = Killer({9: ["peer1"]}, monkeypatch)
-    result, log = _trained(recipe, _plan(), tmp_path / "run", killer)
+    result, log = _trained(recipe, _plan(transport=transport), tmp_path / "run", killer)
     _check_equal(result, tmp_path / "run", undisturbed, tmp_path / "undisturbed")
     assert log.count("it alone is started again") == 1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("why", ["direct links", "no room", "it does not start again"])
+@pytest.mark.parametrize(
+    ("why", "transport", "words"),
+    [
+        ("no room", "object_store", "the object store has no room for messages beside those in flight"),
+        ("no room", "direct", "what a few steps give is more than the 0 MiB that are kept"),
+        ("process groups", "direct", "what segment0 gives segment1 travels with NCCL"),
+        ("it does not start again", "object_store", None),
+        ("it does not start again", "direct", None),
+    ],
+)
 def test_where_it_cannot_the_team_is_started_again(
     why: str,
+    transport: str,
+    words: str | None,
     tmp_path: Path,
     tiny_recipe: Callable[..., Recipe],
     monkeypatch: pytest.MonkeyPatch,
@@ -156,6 +183,9 @@ def test_where_it_cannot_the_team_is_started_again(
 ) -> None:
     if why == "no room":
         monkeypatch.setattr("engine.runtimes.ray.launch.history_bytes", lambda *_: 0)
+        monkeypatch.setattr("engine.runtimes.ray.stream.MOST_BYTES_ON_LINKS", 1)
+    if why == "process groups":
+        monkeypatch.setattr("engine.runtimes.ray.launch.choose_way", lambda *_: "nccl")
     if why == "it does not start again":
         # Its second process ends before it has built anything.
         replace = engine.runtimes.ray.actors.LearnerActors.replace
@@ -175,11 +205,12 @@ def test_where_it_cannot_the_team_is_started_again(
     recipe = tiny_recipe(epochs=EPOCHS)
     expected = _undisturbed(undisturbed, recipe)
     killer = Killer({13: ["segment1"]}, monkeypatch)
-    plan = _plan(transport="direct") if why == "direct links" else _plan()
-    result, log = _trained(recipe, plan, tmp_path, killer)
+    result, log = _trained(recipe, _plan(transport=transport), tmp_path, killer)
     _check_equal(result, tmp_path, *expected)
     assert killer.starts == 2
     assert len(result.faults) == 1, "one fault, however many ways of mending it were tried"
     assert log.count("the team is started again, from the") == 1
     assert ("it alone is started again" in log) == (why == "it does not start again")
-    assert ("does not come back alone here" in log) == (why != "it does not start again")
+    told = "a lost learner does not come back alone here, but with its whole team: "
+    assert log.count(told) == (2 if words else 0)
+    assert words is None or told + words in log

@@ -174,7 +174,7 @@ def test_a_learner_that_is_stopped_is_noticed_and_the_training_goes_on(tmp_path:
         wait_for(process, lambda: metrics.stat().st_size > size + 20_000)
         assert "no progress" not in log.read_text()
         victim.suspend()
-        wait_for(process, lambda: "the team is started again" in log.read_text())
+        wait_for(process, lambda: "it alone is started again" in log.read_text())
         size = metrics.stat().st_size
         wait_for(process, lambda: metrics.stat().st_size > size + 20_000)
         started_again = below(process)

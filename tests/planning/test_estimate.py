@@ -74,6 +74,16 @@ def test_the_smallest_number_of_segments_and_the_largest_batch_fit_just_so() -> 
     assert largest_batch(recipe, facts, plan, None, 1000) == 0
 
 
+def test_what_links_keep_is_bounded_and_nothing_where_the_steps_in_flight_have_no_room() -> None:
+    recipe = recipe_of("infopro_digits")
+    team = estimate_team(recipe, facts_of(recipe), Plan())
+    assert team.kept_bytes == 256 * 2**20
+    # A quarter is in flight at most.
+    step = team.in_flight_bytes // team.window
+    assert dataclasses.replace(team, batch=2**26 // team.window - step + team.batch).kept_bytes == 256 * 2**20
+    assert dataclasses.replace(team, batch=2**26 // team.window - step + team.batch + 1).kept_bytes == 0
+
+
 def test_the_three_balances_conflict() -> None:
     recipe = recipe_of("infopro_cifar10_resnet32", "data.batch_size=128")
     cuts = {cut.rule: cut for cut in compare_cuts(recipe, facts_of(recipe), 4)}

@@ -89,7 +89,7 @@ def session_of(settings: Recovery, *refusals: Exception, less: Placement | None 
             raise left.pop(0)
 
     kept_for: list[Losses] = []
-    runtime = SimpleNamespace(keep_for_losses=lambda losses: kept_for.append(losses) or True)
+    runtime = SimpleNamespace(keep_for_losses=kept_for.append)
     return SimpleNamespace(
         plan=Plan(recovery=settings),
         start=start,
@@ -355,3 +355,31 @@ def test_nobody_comes_back_alone(monkeypatch: pytest.MonkeyPatch, why: str) -> N
     with pytest.raises(LearnerLost):
         recovery.train_on(session, record)
     assert (record.said, record.faults) == ([], [])
+
+
+def test_the_log_says_why_nobody_comes_back_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch)
+    record: Any = Record()
+    logged: list[str] = []
+    record.folder = SimpleNamespace(log=logged.append)
+    session = session_of(Recovery())
+    session.runtime = SimpleNamespace(keep_for_losses=lambda _: "there is no room")
+    lost = LearnerLost("segment1", "its process 7 died")
+    lost.__cause__ = PlanError(f"the cluster has 1 CPU ({GOES_ON})")
+    Trainings(monkeypatch, (40, lost), (60, "finished"))
+    recovery.train_on(session, record)
+    alone = "a lost learner does not come back alone here, but with its whole team: there is no room"
+    assert logged == [alone, "it does not come back alone: the cluster has 1 CPU", alone]
+
+
+def test_the_log_has_the_stacks_of_one_that_hung_and_comes_back_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    record: Any = Record()
+    logged: list[str] = []
+    record.folder = SimpleNamespace(log=logged.append)
+    record.faults = SimpleNamespace(settle=lambda: None)
+    record.note_fault = lambda *_: None
+    record.show_faults = lambda: None
+    session = session_of(Recovery())
+    Lonely(monkeypatch, session, [(LearnerLost("segment1", "its process made no progress", "thread learner"), True)])
+    recovery.train_on(session, record)
+    assert logged == ["thread learner"]

@@ -11,7 +11,6 @@ import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import ray
@@ -26,11 +25,11 @@ from engine.program import BATCH, Message, Program
 from engine.runtimes.calls import make_call
 from engine.runtimes.ray.doing import Doing, Sign
 from engine.runtimes.ray.failures import LostStep
-from engine.runtimes.ray.links import Address, Links, PlannedLink, Rendezvous, copies_for
+from engine.runtimes.ray.linked import Answered, Linked
+from engine.runtimes.ray.links import Address, PlannedLink, Position
 from engine.runtimes.ray.messages import Packed, pack, unpack
 from engine.runtimes.ray.ordered_execution import OrderedExecution
-from engine.runtimes.ray.process_groups import LOOPBACK, Place, talk_through
-from engine.runtimes.ray.schedule import LearnerSchedule
+from engine.runtimes.ray.process_groups import Place
 
 # Calls that wait for messages and for their turn while an earlier one runs; all others share one thread.
 OVERLAPPING = "overlapping"
@@ -44,19 +43,6 @@ class Builder(Protocol):
 
     def build(self, name: str) -> Member:
         """Build the learner of this name; raises LearnerError if it cannot be built."""
-
-
-@dataclass(frozen=True)
-class Answered:
-    """What an actor says of some steps.
-
-    Attributes:
-        seconds: that it took, waiting for partners included.
-        answers: to the questions after them.
-    """
-
-    seconds: float
-    answers: list[Any]
 
 
 class LearnerActor:
@@ -80,7 +66,7 @@ class LearnerActor:
         self._stopped_at: int | None = None
         self._order = OrderedExecution()
         self._doing = Doing()
-        self._links = Links({}, {})
+        self._linked = Linked(name, self._doing)
         self._door: socket.socket | None = None
 
     def build(self) -> dict[str, Any]:
@@ -135,7 +121,7 @@ class LearnerActor:
             raise self._failure from error
         finally:
             if self._failure is not None:
-                self._links.close()
+                self._linked.close()
                 if isinstance(self._learner, Learner):
                     self._learner.part()
 
@@ -172,33 +158,45 @@ class LearnerActor:
         return given[0] if len(given) == 1 else given or None
 
     def listen(self, host: str | None) -> Address:
-        """Return where partners can meet this learner: on its node, and on ``host`` if some are on other nodes."""
-        self._rendezvous = Rendezvous(self._name, host)
-        return self._rendezvous.address
+        """As `Linked.listen`."""
+        return self._linked.listen(host)
 
-    def link(self, programs: Sequence[Program], links: Sequence[PlannedLink], secret: bytes, timeout: float) -> None:
-        """Make the links to the learner's partners, after all listen; raises LearnerError if one does not come."""
-        here = all(link.here for link in links)
-        talk_through(LOOPBACK if here else ray.util.get_node_ip_address())
+    def link(
+        self,
+        programs: Sequence[Program] | None,
+        links: Sequence[PlannedLink],
+        secret: bytes,
+        timeout: float,
+        step: int,
+        wanted: Mapping[str, Position],
+    ) -> None:
+        """As `Linked.link`, also while the learner waits for a lost partner; with programs, as `Linked.begin`."""
         with self._failing_for_good():
-            self._links = self._rendezvous.meet(links, secret, copies_for(self._learner.device), timeout)
-            self._schedule = LearnerSchedule(self._learner, programs, self._links, self._doing)
+            self._linked.link(self._learner, links, secret, timeout, step, wanted)
+            if programs is not None:
+                self._linked.begin(self._learner, programs)
+
+    def part_from(self, lost: Sequence[str]) -> dict[str, Position]:
+        """As `Linked.part_from`, while the learner may wait for them."""
+        return self._linked.part_from(lost)
 
     @ray.method(concurrency_group=OVERLAPPING)
-    def run_schedule(self, number: int, steps: Sequence[tuple[str, Batch]], questions: Sequence[str]) -> Answered:
+    def run_schedule(
+        self, number: int, steps: Sequence[tuple[str, Batch]], questions: Sequence[str], keep_since: int | None
+    ) -> Answered:
         """Run the learner's part of some steps, and answer questions after the last of them.
 
         Args:
             number: as of `call`.
             steps: the name of the program, one of those that `link` was given, and the batch.
             questions: as of `ask`.
+            keep_since: as of `Linked.walk`.
         """
 
         def run() -> Answered:
             started = time.perf_counter()
             with self._failing_for_good():
-                for program, batch in steps:
-                    self._schedule.step(program, batch)
+                self._linked.walk(steps, keep_since)
                 seconds = time.perf_counter() - started
                 return Answered(seconds, [self._learner.ask(question) for question in questions])
 

@@ -15,20 +15,14 @@ from engine.errors import EngineError, LearnerError, LearnerLost
 from engine.runtimes.ray.actor import Builder
 from engine.runtimes.ray.bundles import Bundles
 from engine.runtimes.ray.cluster import disconnect
-from engine.runtimes.ray.culprits import CHECK_SECONDS, Culprits
+from engine.runtimes.ray.culprits import Culprits
 from engine.runtimes.ray.drains import Drains, drains_of
+from engine.runtimes.ray.fetching import Fetching
 from engine.runtimes.ray.placement import Placement
 from engine.runtimes.ray.private.current import current_private_ray
 from engine.runtimes.ray.processes import WatchedProcess
 from engine.runtimes.ray.stalls import Stalls
-from engine.runtimes.ray.waiting import (
-    SLICE_SECONDS,
-    check_after,
-    check_alive,
-    get_while_alive,
-    is_waiting_for_ray,
-    waiting_for_ray,
-)
+from engine.runtimes.ray.waiting import SLICE_SECONDS, check_alive, is_waiting_for_ray, waiting_for_ray
 
 
 class LearnerActors:
@@ -58,7 +52,6 @@ class LearnerActors:
     ) -> None:
         self._builder, self._timeout = builder, timeout
         self._owns_ray, self._stall_seconds = owns_ray, stall_seconds
-        self._stalls: Stalls | None = None
         self._drains: Drains | None = None
         self._bundles: Bundles | None = None
         self._handles: dict[str, Any] = {}
@@ -67,6 +60,7 @@ class LearnerActors:
         self.places: dict[str, dict[str, Any]] = {}
         """Actor's id, process, node, the node's address, host, device, GPU and NCCL of each learner."""
         self._culprits = Culprits(self._handles, self.places, self._watched, self._was_draining)
+        self._fetching = Fetching(self._culprits)
         deadline = time.monotonic() + timeout
         try:
             self._bundles = Bundles(names, placement, timeout)
@@ -100,7 +94,7 @@ class LearnerActors:
         for name in names:
             if self.places[name]["node"] == here:
                 self._watched[name] = WatchedProcess(self.places[name]["pid"])
-        self._stalls = Stalls(self._handles, self.places, self._stall_seconds)
+        self._fetching.stalls = Stalls(self._handles, self.places, self._stall_seconds)
 
     def lost(self) -> dict[str, LearnerLost]:
         """As `Culprits.lost`."""
@@ -142,15 +136,9 @@ class LearnerActors:
         """
         return self.fetch_all({name: self[name].resume.remote() for name in names})
 
-    def settle(self, references: Sequence[Any]) -> None:
-        """Wait until references hold something, be it an error; raises LearnerLost if a learner hangs."""
-        waiting = list(references)
-        with waiting_for_ray():
-            while waiting:
-                _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=SLICE_SECONDS, fetch_local=False)
-                if waiting:
-                    check_alive()
-                    self._look()
+    def settle(self, references: Sequence[Any], others_wait: bool = False) -> None:
+        """As `Fetching.settle`."""
+        self._fetching.settle(references, others_wait)
 
     def __getitem__(self, name: str) -> Any:
         """Return the handle of a learner's actor."""
@@ -166,29 +154,9 @@ class LearnerActors:
         self._sent[learner] = number + 1
         return number
 
-    def fetch_all(self, references: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what references hold, by learner; raises LearnerError that names the learner that failed first."""
-        waiting = list(references.values())
-        try:
-            return dict(zip(references, get_while_alive(waiting, self._look), strict=True))
-        except ray.exceptions.RayError as error:
-            ray_is_checked = check_after(error)
-        # One by one, to know whose it was: first those that have an answer, because others may wait for a partner that
-        # is no more.
-        ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=CHECK_SECONDS)
-        order = sorted(references, key=lambda name: references[name] not in ready)
-        found = {name: self._fetch(name, references[name], ray_is_checked) for name in order}
-        return {name: found[name] for name in references}
-
-    def _look(self) -> None:
-        if self._stalls is not None:
-            self._stalls.look()
-
-    def _fetch(self, learner: str, reference: Any, ray_is_checked: bool) -> Any:
-        try:
-            return get_while_alive(reference, self._look)
-        except ray.exceptions.RayError as error:
-            raise self._culprits.blame(learner, error, ray_is_checked) from None
+    def fetch_all(self, references: Mapping[str, Any], others_wait: bool = False) -> dict[str, Any]:
+        """As `Fetching.fetch_all`."""
+        return self._fetching.fetch_all(references, others_wait)
 
     def _was_draining(self, learner: str) -> bool:
         return self._drains is not None and self._drains.was_told_of(learner)

@@ -15,11 +15,10 @@ from typing import Any
 from engine.checkpoints import KNOWLEDGE_FOLLOWS, LearnerState
 from engine.methods import Team
 from engine.recipes import Plan
+from engine.runtimes.keeping import SOON_FULL, steps_before_full
 
 # Of the room in the object store that the messages in flight leave, which serves whoever else needs it, too.
 _SHARE = 0.5
-# Of what is kept, after which states are asked for: their answers come late, when two more may have been asked for.
-_FULL = 0.25
 
 
 def history_bytes(team: Team, plan: Plan, spare_bytes: int) -> int:
@@ -32,7 +31,7 @@ def history_bytes(team: Team, plan: Plan, spare_bytes: int) -> int:
     """
     kept = int(_SHARE * max(0, spare_bytes))
     step = max(program.bytes_per_step for program in team.programs.values())
-    return kept if _FULL * kept >= plan.steps_in_flight(len(team.names)) * step else 0
+    return kept if steps_before_full(kept, step) >= plan.steps_in_flight(len(team.names)) else 0
 
 
 @dataclass
@@ -74,12 +73,14 @@ class _Chapter:
 
     Attributes:
         states: of the learners at its beginning; empty for initial weights, None while they have not been told.
+        begins: how many steps of any program had been asked for.
         asked: in order.
         bytes: of the messages.
         steps: of training.
     """
 
     states: Mapping[str, LearnerState] | None
+    begins: int
     asked: list[Asked] = field(default_factory=list)
     bytes: int = 0
     steps: int = 0
@@ -92,21 +93,28 @@ class History:
         most_bytes: of messages that may be kept. Beyond that the oldest are let go, and no learner can be told again
             until the next states are known.
         states: of the learners now; empty for initial weights.
+        begins: steps of any program that had been asked for before.
     """
 
-    def __init__(self, most_bytes: int, states: Mapping[str, LearnerState]) -> None:
-        self._most = most_bytes
+    def __init__(self, most_bytes: int, states: Mapping[str, LearnerState], begins: int = 0) -> None:
+        self._most, self._position = most_bytes, begins
         self._is_of_use = True
-        self._chapters: deque[_Chapter] = deque([_Chapter(states)])
+        self._chapters: deque[_Chapter] = deque([_Chapter(states, begins)])
 
-    def add(self, asked: Sequence[Asked], size: int, steps: int) -> None:
+    def beginning_with(self, states: Mapping[str, LearnerState]) -> History:
+        """Return a history that begins here, with states that the learners were given."""
+        return History(self._most, states, self._position)
+
+    def add(self, asked: Sequence[Asked], size: int, steps: int, moments: int = 0) -> None:
         """Keep what was asked for.
 
         Args:
             asked: calls or questions.
             size: bytes of the messages that the calls give.
             steps: of training that they make up.
+            moments: steps of any program, an evaluation's batches among them.
         """
+        self._position += moments
         if not self._chapters:
             return
         newest = self._chapters[-1]
@@ -119,11 +127,11 @@ class History:
     @property
     def is_full(self) -> bool:
         """Whether it is time to ask for states, so that what is kept can be let go."""
-        return self._is_of_use and (not self._chapters or self._chapters[-1].bytes > _FULL * self._most)
+        return self._is_of_use and (not self._chapters or self._chapters[-1].bytes > SOON_FULL * self._most)
 
     def asked_for_states(self) -> Callable[[Mapping[str, LearnerState]], None]:
         """Take note that the learners were just asked for their states; returns what is to be told them."""
-        chapter = _Chapter(None)
+        chapter = _Chapter(None, self._position)
         if self._is_of_use:
             self._chapters.append(chapter)
 
@@ -145,6 +153,13 @@ class History:
     def states(self) -> Mapping[str, LearnerState] | None:
         """States from which a learner can be told again; empty for initial weights, None where none are known."""
         return self._chapters[0].states if self._chapters else None
+
+    @property
+    def begins(self) -> int | None:
+        """How many steps of any program had been asked for then; None where nobody will ever be told again."""
+        if not self._is_of_use:
+            return None
+        return self._chapters[0].begins if self._chapters else self._position
 
     @property
     def steps(self) -> int:

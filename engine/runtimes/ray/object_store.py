@@ -6,9 +6,8 @@ submitted, so segment k + 1 sees exactly the features that running in turn would
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +15,11 @@ import ray
 
 from engine.checkpoints import LearnerState
 from engine.data import Batch
-from engine.errors import EngineError, LearnerError, LearnerLost, PlanError
+from engine.errors import EngineError, LearnerLost
 from engine.phases import PHASES
 from engine.program import BATCH, SOURCE, Call, Program
 from engine.runtimes.ray.actors import LearnerActors
+from engine.runtimes.ray.comeback import ComeBack
 from engine.runtimes.ray.history import Asked, Given, History
 from engine.runtimes.ray.waiting import waiting_for_ray
 from engine.runtimes.runtime import Answer, Losses
@@ -67,8 +67,7 @@ class ObjectStoreRuntime:
     def __init__(self, actors: LearnerActors, window: int, reason: str, history_bytes: int = 0) -> None:
         self._actors, self._window, self._reason = actors, window, reason
         self._history_bytes = history_bytes
-        self._history: History | None = None
-        self._losses: Losses | None = None
+        self._come_back = ComeBack(actors, self, self._is_in_flight)
         self._methods: dict[tuple[str, int], Any] = {}
         self._in_flight: deque[_Step] = deque()
 
@@ -90,9 +89,9 @@ class ObjectStoreRuntime:
         for each in asked:
             each.ask()
         self._in_flight.append(_Step(asked, done))
-        if self._history is not None:
+        if self._come_back.history is not None:
             is_training = PHASES[program.calls[-1].phase].use == "training"
-            self._history.add(asked, program.bytes_per_step, int(is_training))
+            self._come_back.history.add(asked, program.bytes_per_step, int(is_training))
 
     def _call(self, program: Program, call: Call, takes: Mapping[str, Given], given: tuple[Given, ...]) -> Asked:
         number = self._actors.number(call.learner)
@@ -120,9 +119,10 @@ class ObjectStoreRuntime:
         for each in asked:
             each.ask()
         told = None
-        if self._history is not None:
-            self._history.add(asked, 0, 0)
-            told = self._history.asked_for_states() if question == "state" else None
+        history = self._come_back.history
+        if history is not None:
+            history.add(asked, 0, 0)
+            told = history.asked_for_states() if question == "state" else None
         return _Answer(self, {each.learner: each.given[0] for each in asked}, told)
 
     def _question(self, learner: str, question: str) -> Asked:
@@ -140,78 +140,47 @@ class ObjectStoreRuntime:
             try:
                 return self._actors.fetch_all({name: each.reference for name, each in given.items()})
             except LearnerLost as error:
-                self._bring_back(error)
+                self._come_back.bring_back(error)
 
     def _finish_oldest(self) -> None:
         # In flight until it is known to be done: a learner that is lost meanwhile may not have done it.
         self.fetch(self._in_flight[0].done)
         self._in_flight.popleft()
 
-    def _bring_back(self, error: LearnerLost) -> None:
-        """Build the learners that are lost anew, and ask them again for what they did since their newest states.
+    wait = False
 
-        Raises:
-            LearnerLost: that cannot be done, or is not wanted.
-        """
-        # Until it is done, and for ever where it fails: then the team is given up.
-        history, losses, self._losses = self._history, self._losses, None
-        states = history.states if history is not None else None
-        lost = set[str]()
-        if history is None or losses is None or states is None:
-            raise error
-        found = self._actors.lost()
-        if error.learner in found:
-            found[error.learner] = error
-        elif not found:
-            raise error
-        begin: dict[str, int] = {}
-        try:
-            # Again, because another one may have ended meanwhile.
-            while found:
-                if not losses.may_come_back(list(found.values()), history.steps):
-                    raise error
-                for asked in history:
-                    if asked.learner in found:
-                        begin.setdefault(asked.learner, asked.number)
-                self._actors.replace(found, {name: states[name] for name in found if states}, begin)
-                lost |= found.keys()
-                # What the others could still do they have done while these were built.
-                self._actors.settle([given.reference for asked in history for given in asked.given])
-                found = self._actors.lost()
-            begin |= self._actors.resume(set(self._actors) - lost)
-        except (LearnerError, PlanError) as why:
-            # Whoever hears of it starts the team again.
-            raise error from (why if why is not error else None)
+    def part_from(self, lost: Collection[str]) -> None:
+        """Nothing: what the others take next was never made, which stops them."""
+
+    def are_built(self, history: History) -> None:
+        """Wait until the others have done what they still can."""
+        self._actors.settle([given.reference for asked in history for given in asked.given])
+
+    def go_on(self, lost: Collection[str], history: History) -> Mapping[str, int]:
+        """Let the others go on where they were stopped; returns the first call that each has yet to make."""
+        begin = self._actors.resume(set(self._actors) - set(lost))
         self._methods.clear()
-        again = [asked for asked in history if asked.number >= begin.get(asked.learner, 0)]
-        for asked in again:
-            asked.ask()
-        self._wait_for_what_was_done(again)
-        self._losses = losses
-        losses.are_back()
+        return begin
 
-    def _wait_for_what_was_done(self, again: Sequence[Asked]) -> None:
-        in_flight = {id(asked) for step in self._in_flight for asked in step.asked}
-        done = itertools.takewhile(lambda asked: id(asked) not in in_flight, again)
-        self._actors.settle([given.reference for asked in done for given in asked.given])
+    def _is_in_flight(self, asked: Asked) -> bool:
+        return any(asked is each for step in self._in_flight for each in step.asked)
 
-    def keep_for_losses(self, losses: Losses) -> bool:
+    def keep_for_losses(self, losses: Losses) -> str | None:
         """Keep the messages since the newest states from now on; as `Runtime.keep_for_losses`."""
-        if self._history_bytes:
-            self._losses = losses
-            self._history = History(self._history_bytes, {})
-        return self._history is not None
+        if not self._history_bytes:
+            return "the object store has no room for messages beside those in flight"
+        self._come_back.keep(losses, self._history_bytes)
+        return None
 
     @property
     def needs_states(self) -> bool:
         """As `Runtime.needs_states`."""
-        return self._history is not None and self._history.is_full
+        return self._come_back.needs_states
 
     def restore(self, states: Mapping[str, LearnerState]) -> None:
         """Give each learner the state of a checkpoint."""
         self._actors.restore(states)
-        if self._history is not None:
-            self._history = History(self._history_bytes, states)
+        self._come_back.begin_with(states)
 
     def finish(self) -> None:
         """Wait for all steps in flight."""
@@ -237,5 +206,5 @@ class ObjectStoreRuntime:
     def close(self) -> None:
         """End the actors; see `LearnerActors.close`."""
         self._in_flight.clear()
-        self._history = None
+        self._come_back.history = None
         self._actors.close()

@@ -5,8 +5,9 @@ Knows nothing of Ray: an actor gives it steps, and the ends of links.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
@@ -15,7 +16,39 @@ from engine.learners import Member
 from engine.program import BATCH, Call, Message, Program
 from engine.runtimes.calls import make_call
 from engine.runtimes.ray.doing import Doing
-from engine.runtimes.ray.links import Links, takers_of
+from engine.runtimes.ray.links import takers_of
+
+
+class Giving(Protocol):
+    """The end of a link at which messages are given."""
+
+    def give(self, name: str, tensor: Tensor) -> None:
+        """Send a message; raises LostStep if the taker is gone, LearnerError if the message is too large."""
+
+    def end_step(self) -> None:
+        """Take note that a step ends."""
+
+
+class Taking(Protocol):
+    """The end of a link at which messages are taken."""
+
+    def take(self, name: str) -> Tensor:
+        """Return a message, once it is there; raises LostStep if the giver is gone."""
+
+    def end_step(self) -> None:
+        """Take note that a step ends."""
+
+
+class Ends(Protocol):
+    """A learner's ends of its links."""
+
+    @property
+    def giving(self) -> Mapping[str, Giving]:
+        """By the name of the taker."""
+
+    @property
+    def taking(self) -> Mapping[str, Taking]:
+        """By the name of the giver."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +92,7 @@ class LearnerSchedule:
         doing: told what the learner has begun.
     """
 
-    def __init__(self, learner: Member, programs: Sequence[Program], links: Links, doing: Doing | None = None) -> None:
+    def __init__(self, learner: Member, programs: Sequence[Program], links: Ends, doing: Doing | None = None) -> None:
         self._learner = learner
         self._doing = doing or Doing()
         self._parts = {program.name: _Part.of(learner.name, program) for program in programs}

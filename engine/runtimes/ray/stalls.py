@@ -66,6 +66,8 @@ class Stalls:
         self._longest = 0.0
         self._seen = {name: _Seen(None, now, now, now) for name in handles}
         self._asked: dict[str, Any] = {}
+        self.are_gone = False
+        """Whether one of them did not answer because it is no more."""
         self._looked = now
 
     @property
@@ -111,9 +113,11 @@ class Stalls:
             answered, _ = ray.wait([reference], timeout=0)
             if answered:
                 del self._asked[name]
-                # What is wrong with a dead one is told by what the driver waits for.
-                with contextlib.suppress(ray.exceptions.RayError):
+                try:
                     self._note(self._seen[name], ray.get(reference), now)
+                except ray.exceptions.RayError:
+                    # How it ended is told by what the driver waits for.
+                    self.are_gone = True
 
     def _note(self, seen: _Seen, sign: Sign, now: float) -> None:
         before = seen.sign

@@ -6,25 +6,25 @@ another. All actors get the same steps in the same order, with questions between
 
 from __future__ import annotations
 
-import secrets
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
-
-import ray
 
 from engine.checkpoints import LearnerState
 from engine.data import Batch
-from engine.errors import EngineError
+from engine.errors import EngineError, LearnerLost
 from engine.methods import Team
 from engine.program import Program
 from engine.recipes.plan import default_window
-from engine.runtimes.ray.actor import Answered
+from engine.runtimes.keeping import MOST_BYTES_ON_LINKS, steps_before_full
 from engine.runtimes.ray.actors import LearnerActors
-from engine.runtimes.ray.links import HAS_NAMELESS_MEMORY, WORDS, PlannedLink, Route, Way, routes_of
-from engine.runtimes.ray.links.rendezvous import SECRET_BYTES
+from engine.runtimes.ray.chunks import STATE, Chunk
+from engine.runtimes.ray.comeback import ComeBack
+from engine.runtimes.ray.history import Asked, History
+from engine.runtimes.ray.linked import Answered
+from engine.runtimes.ray.linking import LinkPlan
+from engine.runtimes.ray.links import Route, Way
 from engine.runtimes.ray.placement import CHUNK_BYTES
-from engine.runtimes.ray.waiting import waiting_for_ray
 from engine.runtimes.runtime import Answer, Losses
 
 # What is handed out at once should keep learners busy for about as long: an interruption waits for two of these, and
@@ -33,53 +33,10 @@ _CHUNK_SECONDS = 0.4
 _MOST_STEPS = 64
 
 
-class _Chunk:
-    """Steps, and questions after them, that are handed out together.
-
-    Attributes:
-        steps: the name of the program, and the batch.
-        questions: asked after the last step.
-        size: how many steps were handed out.
-    """
-
-    def __init__(self) -> None:
-        self.steps: list[tuple[str, Batch]] = []
-        self.questions: list[str] = []
-        self.size = 0
-        self._references: dict[str, Any] | None = None
-        self._answers: dict[str, Answered] = {}
-
-    @property
-    def is_handed_out(self) -> bool:
-        """Whether the actors have it."""
-        return self._references is not None
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the images."""
-        return sum(batch.images.nbytes for _, batch in self.steps)
-
-    def hand_out(self, actors: LearnerActors) -> None:
-        """Let all actors walk the steps, and answer."""
-        # One object, which all actors of a node read without a copy.
-        with waiting_for_ray():
-            steps = ray.put(tuple(self.steps))
-        self._references = {
-            name: actors[name].run_schedule.remote(actors.number(name), steps, self.questions) for name in actors
-        }
-        self.size, self.steps = len(self.steps), []
-
-    def result(self, actors: LearnerActors) -> dict[str, Answered]:
-        """Return what each actor said, once all have finished."""
-        assert self._references is not None
-        self._answers = self._answers or actors.fetch_all(self._references)
-        return self._answers
-
-
 class _Answer:
     """What learners say to one question."""
 
-    def __init__(self, runtime: StreamRuntime, chunk: _Chunk, place: int) -> None:
+    def __init__(self, runtime: StreamRuntime, chunk: Chunk, place: int) -> None:
         self._runtime, self._chunk, self._place = runtime, chunk, place
 
     def result(self) -> dict[str, Any]:
@@ -109,37 +66,23 @@ class StreamRuntime:
         way: Callable[[Route], Way],
     ) -> None:
         self._actors, self._reason = actors, reason
-        self._programs = tuple(team.programs.values())
-        self._window = window
-        self._fewest = default_window(len(team.names))
+        self._window, self._fewest = window, default_window(len(team.names))
+        self._step_bytes = max(program.bytes_per_step for program in team.programs.values())
         # Two chunks are in flight at least: one that is walked, and one that is there when it ends.
         self._most_steps = _MOST_STEPS if window is None else max(1, window // 2)
         self._steps = 1
-        self._open = _Chunk()
-        self._in_flight: deque[_Chunk] = deque()
-        self._links = self._link(timeout, way)
-
-    def _link(self, timeout: float, way: Callable[[Route], Way]) -> list[PlannedLink]:
-        actors, places, routes = self._actors, self._actors.places, routes_of(self._programs)
-        here = [HAS_NAMELESS_MEMORY and places[r.giver]["node"] == places[r.taker]["node"] for r in routes]
-        called = {route.taker for route, is_here in zip(routes, here, strict=True) if not is_here}
-        addresses = actors.fetch_all(
-            {n: actors[n].listen.remote(places[n]["address"] if n in called else None) for n in actors}
-        )
-        links = [
-            PlannedLink(route, way(route), is_here, addresses[route.taker])
-            for route, is_here in zip(routes, here, strict=True)
-        ]
-        secret = secrets.token_bytes(SECRET_BYTES)
-        actors.fetch_all({n: actors[n].link.remote(self._programs, links, secret, timeout) for n in actors})
-        return links
+        self._open = Chunk()
+        self._in_flight: deque[Chunk] = deque()
+        self._come_back = ComeBack(actors, self, self._is_in_flight)
+        self._links = LinkPlan(actors, tuple(team.programs.values()), timeout, way)
+        self._links.make()
 
     def submit(self, program: Program, batch: Batch) -> None:
         """Take up one step; hand out all that were taken up once they are enough, or too large to wait for more."""
         if self._open.questions:
             # An answer must not depend on how the steps after the question go.
             self._hand_out()
-        self._open.steps.append((program.name, batch))
+        self._open.steps.append((program, batch))
         if len(self._open.steps) >= self._steps or self._open.bytes >= CHUNK_BYTES:
             self._hand_out()
 
@@ -149,13 +92,15 @@ class StreamRuntime:
         most = self._window or max(self._fewest, 2 * self._steps)
         while self._in_flight and sum(each.size for each in self._in_flight) + len(self._open.steps) > most:
             self._finish_oldest()
-        chunk, self._open = self._open, _Chunk()
-        chunk.hand_out(self._actors)
+        chunk, self._open = self._open, Chunk()
+        chunk.hand_out(self._actors, self._come_back.history)
         self._in_flight.append(chunk)
 
     def _finish_oldest(self) -> None:
-        chunk = self._in_flight.popleft()
-        seconds = max(answers_of.seconds for answers_of in chunk.result(self._actors).values())
+        # In flight until it is known to be done: a learner that is lost meanwhile may not have done it.
+        chunk = self._in_flight[0]
+        seconds = max(answers_of.seconds for answers_of in self._fetch(chunk).values())
+        self._in_flight.popleft()
         if chunk.size:
             self._steps = max(1, min(self._most_steps, int(_CHUNK_SECONDS * chunk.size / max(seconds, 1e-9))))
 
@@ -164,24 +109,65 @@ class StreamRuntime:
 
         The question goes with the steps before it, when the next step is submitted or somebody wants to know.
         """
+        if STATE in self._open.questions and self._come_back.history is not None:
+            # Who takes up that state is asked again for what came after it, and nothing else.
+            self._hand_out()
         self._open.questions.append(question)
         return _Answer(self, self._open, len(self._open.questions) - 1)
 
-    def answers_of(self, chunk: _Chunk) -> dict[str, Answered]:
+    def answers_of(self, chunk: Chunk) -> dict[str, Answered]:
         """Return what the learners said of a chunk, once all have finished it."""
-        if not chunk.is_handed_out:
+        if chunk is self._open:
             self._hand_out()
-        return chunk.result(self._actors)
+        return self._fetch(chunk)
+
+    def _fetch(self, chunk: Chunk) -> dict[str, Answered]:
+        while True:
+            try:
+                return chunk.result(self._actors, others_wait=self._come_back.history is not None)
+            except LearnerLost as error:
+                self._come_back.bring_back(error)
+
+    wait = True
+
+    def part_from(self, lost: Collection[str]) -> None:
+        """Let the others drop their links to lost learners, and wait in the midst of what they do."""
+        self._links.part_from(lost, set(self._actors) - set(lost))
+
+    def are_built(self, history: History) -> None:
+        """Nothing: the others wait for no end of anything."""
+
+    def go_on(self, lost: Collection[str], history: History) -> Mapping[str, int]:
+        """Link those that were built to the others, which do what they were asked for; nothing is asked again."""
+        begins = history.begins
+        assert begins is not None
+        self._links.make_again(lost, begins)
+        return {}
+
+    def _is_in_flight(self, asked: Asked) -> bool:
+        return any(asked is each for chunk in self._in_flight for each in chunk.asked)
 
     def restore(self, states: Mapping[str, LearnerState]) -> None:
         """Give each learner the state of a checkpoint."""
         self._actors.restore(states)
+        self._come_back.begin_with(states)
 
-    def keep_for_losses(self, losses: Losses) -> bool:
-        """Nothing that has passed a link is kept."""
-        return False
+    def keep_for_losses(self, losses: Losses) -> str | None:
+        """Let givers keep what they gave since the newest states from now on; as `Runtime.keep_for_losses`."""
+        why_not = self._links.why_not_lasting()
+        if why_not is not None:
+            return why_not
+        room = steps_before_full(MOST_BYTES_ON_LINKS, self._step_bytes)
+        if room < (self._window or self._fewest):
+            return f"what a few steps give is more than the {MOST_BYTES_ON_LINKS // 2**20} MiB that are kept"
+        self._most_steps = min(self._most_steps, max(1, room // 2))
+        self._come_back.keep(losses, MOST_BYTES_ON_LINKS)
+        return None
 
-    needs_states = False
+    @property
+    def needs_states(self) -> bool:
+        """As `Runtime.needs_states`."""
+        return self._come_back.needs_states
 
     def finish(self) -> None:
         """Wait for all that was submitted."""
@@ -206,10 +192,11 @@ class StreamRuntime:
         return self._actors.describe({name: self._note(name) for name in self._actors})
 
     def _note(self, learner: str) -> str:
-        ways = [f"to {link.route.taker} {WORDS[link.way]}" for link in self._links if link.route.giver == learner]
-        return f"messages: direct links{' ' if ways else ''}{', '.join(ways)} ({self._reason})"
+        ways = self._links.describe(learner)
+        return f"messages: direct links{' ' if ways else ''}{ways} ({self._reason})"
 
     def close(self) -> None:
         """End the actors, and with them their links; see `LearnerActors.close`."""
         self._in_flight.clear()
+        self._come_back.history = None
         self._actors.close()

@@ -2,6 +2,8 @@
 
 from engine.runtimes.ray.links.copies import Copies, HostCopies, copies_for
 from engine.runtimes.ray.links.ends import GivingEnd, TakingEnd
+from engine.runtimes.ray.links.lasting import LastingLinks, LastingTaking
+from engine.runtimes.ray.links.lasting_giving import LastingGiving, Position
 from engine.runtimes.ray.links.rendezvous import HAS_NAMELESS_MEMORY, Address, Links, PlannedLink, Rendezvous
 from engine.runtimes.ray.links.rings import WORDS, Way
 from engine.runtimes.ray.links.routes import Route, routes_of, takers_of
@@ -13,9 +15,13 @@ __all__ = [
     "Copies",
     "GivingEnd",
     "HostCopies",
+    "LastingGiving",
+    "LastingLinks",
+    "LastingTaking",
     "Links",
-    "Rendezvous",
     "PlannedLink",
+    "Position",
+    "Rendezvous",
     "Route",
     "TakingEnd",
     "Way",

@@ -139,6 +139,12 @@ class GivingEnd:
         """Leave the frame to the taker."""
         self._frame = None
 
+    def hang_up(self) -> None:
+        """End the connection to a taker that is lost, whatever was given."""
+        _hang_up(self._connection)
+        if self._postman is not None:
+            self._outbox.put(None)
+
     def close(self) -> None:
         """Send what was given, and end the connection; the taker can still take it."""
         if self._postman is not None:

@@ -1,0 +1,115 @@
+"""Chunks: steps that learners on direct links are handed out together, and what they say after them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from engine.data import Batch
+from engine.phases import PHASES
+from engine.program import Program
+from engine.runtimes.ray.actors import LearnerActors
+from engine.runtimes.ray.history import Asked, Given, History
+from engine.runtimes.ray.linked import Answered
+from engine.runtimes.ray.waiting import waiting_for_ray
+
+STATE = "state"
+
+
+@dataclass
+class _Handed:
+    """What learners are handed out, as long as one may be asked again for it.
+
+    Attributes:
+        steps: the name of the program, and the batch.
+        questions: asked after the last step.
+        keep_since: as of `LearnerActor.run_schedule`.
+        reference: to the steps, while they are in the object store.
+    """
+
+    steps: tuple[tuple[str, Batch], ...]
+    questions: Sequence[str]
+    keep_since: int | None
+    reference: Any = None
+
+    def put(self) -> Any:
+        """Put the steps into the object store, in one object that all actors of a node read without a copy."""
+        with waiting_for_ray():
+            return ray.put(self.steps)
+
+    def asked(self, actors: LearnerActors, learner: str) -> Asked:
+        """Return what asks one learner to walk the steps, and to answer."""
+        number = actors.number(learner)
+
+        def send() -> Sequence[Any]:
+            steps = self.put() if self.reference is None else self.reference
+            return [actors[learner].run_schedule.remote(number, steps, self.questions, self.keep_since)]
+
+        return Asked(learner, number, send, (Given(),))
+
+
+class Chunk:
+    """Steps, and questions after them, that are handed out together.
+
+    Attributes:
+        steps: the program, and the batch; none once they are handed out.
+        questions: asked after the last step.
+        size: how many steps were handed out.
+        asked: of each learner.
+    """
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[Program, Batch]] = []
+        self.questions: list[str] = []
+        self.size = 0
+        self.asked: list[Asked] = []
+        self._answers: dict[str, Answered] = {}
+        self._tell: Callable[[Mapping[str, Any]], None] | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the images."""
+        return sum(batch.images.nbytes for _, batch in self.steps)
+
+    def hand_out(self, actors: LearnerActors, history: History | None) -> None:
+        """Let all actors walk the steps, and answer.
+
+        Args:
+            actors: the team.
+            history: takes note of it; None where nobody is asked again.
+        """
+        keep_since = history.begins if history is not None else None
+        handed = _Handed(tuple((program.name, batch) for program, batch in self.steps), self.questions, keep_since)
+        handed.reference = handed.put()
+        self.asked = [handed.asked(actors, name) for name in actors]
+        for each in self.asked:
+            each.ask()
+        # The object is let go when the actors have it; the batches, with the history.
+        handed.reference = None
+        if history is None:
+            handed.steps = ()
+        else:
+            trained = sum(PHASES[program.calls[-1].phase].use == "training" for program, _ in self.steps)
+            size = sum(program.bytes_per_step for program, _ in self.steps)
+            history.add(self.asked, size, trained, len(self.steps))
+            if STATE in self.questions:
+                self._tell = history.asked_for_states()
+        self.size, self.steps = len(self.steps), []
+
+    def result(self, actors: LearnerActors, others_wait: bool) -> dict[str, Answered]:
+        """Return what each actor said, once all have finished.
+
+        Args:
+            actors: the team.
+            others_wait: as of `LearnerActors.fetch_all`.
+        """
+        if not self._answers:
+            references = {each.learner: each.given[0].reference for each in self.asked}
+            self._answers = actors.fetch_all(references, others_wait)
+            if self._tell is not None:
+                place = self.questions.index(STATE)
+                self._tell({name: answered.answers[place] for name, answered in self._answers.items()})
+        return self._answers

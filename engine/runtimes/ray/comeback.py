@@ -1,0 +1,121 @@
+"""Coming back alone: learners that are lost are built anew, take up their newest states, and are asked again."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
+
+from engine.checkpoints import LearnerState
+from engine.errors import EngineError, LearnerError, LearnerLost, PlanError
+from engine.runtimes.ray.actors import LearnerActors
+from engine.runtimes.ray.history import Asked, History
+from engine.runtimes.runtime import Losses
+
+
+class Others(Protocol):
+    """What becomes of the learners that are not lost, which depends on how messages travel.
+
+    Attributes:
+        wait: whether they wait for one that is lost in the midst of a call, which then neither ends nor fails.
+    """
+
+    wait: bool
+
+    def part_from(self, lost: Collection[str]) -> None:
+        """Let them wait with what they know, before those that are lost are built anew."""
+
+    def are_built(self, history: History) -> None:
+        """Wait for what has to be over, once those are built, before it is looked who else has ended meanwhile."""
+
+    def go_on(self, lost: Collection[str], history: History) -> Mapping[str, int]:
+        """Let them go on with those that were built; returns the first call of each that it is to be asked again.
+
+        Of those that are not named nothing is asked again.
+        """
+
+
+class ComeBack:
+    """Brings learners of a team back that are lost, each alone, as long as somebody lets it.
+
+    Args:
+        actors: the team.
+        others: what becomes of those that are not lost.
+        is_in_flight: whether what was asked may not have been done yet when a learner was lost.
+    """
+
+    def __init__(self, actors: LearnerActors, others: Others, is_in_flight: Callable[[Asked], bool]) -> None:
+        self._actors, self._others, self._is_in_flight = actors, others, is_in_flight
+        self._losses: Losses | None = None
+        self.history: History | None = None
+        """What was asked for since the newest states; None where nothing is kept."""
+
+    def keep(self, losses: Losses, most_bytes: int) -> None:
+        """Keep from now on what a lost learner needs, within so many bytes of messages."""
+        self._losses = losses
+        self.history = History(most_bytes, {})
+
+    def begin_with(self, states: Mapping[str, LearnerState]) -> None:
+        """Take note that the learners have taken up states."""
+        if self.history is not None:
+            self.history = self.history.beginning_with(states)
+
+    @property
+    def needs_states(self) -> bool:
+        """As `Runtime.needs_states`."""
+        return self.history is not None and self.history.is_full
+
+    def bring_back(self, error: LearnerLost) -> None:
+        """Build the learners that are lost anew, and ask them again for what they did since their newest states.
+
+        Args:
+            error: says of one of them how it was lost.
+
+        Raises:
+            LearnerLost: that cannot be done, or is not wanted.
+        """
+        # Until it is done, and for ever where it fails: then the team is given up.
+        history, losses, self._losses = self.history, self._losses, None
+        states = history.states if history is not None else None
+        if history is None or losses is None:
+            raise error
+        if states is None:
+            raise error from EngineError(
+                "more was given since its newest state than is kept, or that is not all it knows"
+            )
+        found = self._actors.lost()
+        if error.learner in found:
+            found[error.learner] = error
+        elif not found:
+            raise error
+        lost = set[str]()
+        begin: dict[str, int] = {}
+        try:
+            # Again, because another one may have ended meanwhile.
+            while found:
+                if not losses.may_come_back(list(found.values()), history.steps):
+                    raise error
+                lost |= found.keys()
+                self._others.part_from(lost)
+                for asked in history:
+                    if asked.learner in found:
+                        begin.setdefault(asked.learner, asked.number)
+                self._actors.replace(found, {name: states[name] for name in found if states}, begin)
+                self._others.are_built(history)
+                found = self._actors.lost()
+            begin |= self._others.go_on(lost, history)
+        except (LearnerError, PlanError) as why:
+            # Whoever hears of it starts the team again.
+            raise error from (why if why is not error else None)
+        again = [asked for asked in history if asked.learner in begin and asked.number >= begin[asked.learner]]
+        for asked in again:
+            asked.ask()
+        done = itertools.takewhile(lambda asked: not self._is_in_flight(asked), again)
+        self._losses = losses
+        try:
+            self._actors.settle([given.reference for asked in done for given in asked.given], self._others.wait)
+        except LearnerLost as another:
+            # Those that catch up may wait for this one.
+            self.bring_back(another)
+        else:
+            losses.are_back()

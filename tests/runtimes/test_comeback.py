@@ -1,0 +1,203 @@
+"""Is a lost learner brought back in the right order, another one that is lost meanwhile, and else said why not?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray.exceptions
+
+from engine.checkpoints import LearnerState
+from engine.errors import LearnerError, LearnerLost
+from engine.runtimes.ray import fetching
+from engine.runtimes.ray.comeback import ComeBack
+from engine.runtimes.ray.fetching import Fetching
+from engine.runtimes.ray.history import Asked, Given, History
+
+NAMES = ("a", "b", "c")
+
+
+def _lost(name: str) -> LearnerLost:
+    return LearnerLost(name, "its process 7 died")
+
+
+class Team:
+    """Stands for the actors, for what becomes of the others, and for who decides; writes down what is asked of it."""
+
+    wait = True
+
+    def __init__(self, deaths: Sequence[set[str]], fails: str = "") -> None:
+        self.deaths, self.fails = list(deaths), fails
+        self.done: list[str] = []
+        self.may = True
+        self.settling: list[Callable[[], None]] = []
+        self.asked: list[tuple[str, int]] = []
+        self.come_back = ComeBack(self, self, lambda asked: asked.number > 1)  # type: ignore[arg-type]
+        self.come_back.keep(self, 1000)
+
+    def lost(self) -> dict[str, LearnerLost]:
+        return {name: _lost(name) for name in (self.deaths.pop(0) if self.deaths else set())}
+
+    def may_come_back(self, lost: Sequence[LearnerLost], steps: int) -> bool:
+        self.done.append(f"may {' '.join(sorted(error.learner for error in lost))} {steps}")
+        return self.may
+
+    def are_back(self) -> None:
+        self.done.append("are back")
+
+    def part_from(self, lost: Collection[str]) -> None:
+        self.done.append(f"part from {' '.join(sorted(lost))}")
+
+    def replace(self, names: Collection[str], states: Mapping[str, LearnerState], begin: Mapping[str, int]) -> None:
+        if self.fails:
+            raise LearnerError(self.fails, "could not be built")
+        self.done.append(
+            f"build {' '.join(sorted(names))}, begin {' '.join(str(begin[name]) for name in sorted(names))}"
+        )
+
+    def are_built(self, history: History) -> None:
+        self.done.append("are built")
+
+    def go_on(self, lost: Collection[str], history: History) -> Mapping[str, int]:
+        self.done.append(f"go on with {' '.join(sorted(lost))}")
+        return {}
+
+    def settle(self, references: Sequence[Any], others_wait: bool) -> None:
+        assert others_wait
+        self.done.append(f"settle {' '.join(references)}")
+        if self.settling:
+            self.settling.pop(0)()
+
+    def ask(self, steps: int) -> None:
+        """Ask everybody for so many steps."""
+        history = self.come_back.history
+        assert history is not None
+        for number in range(steps):
+            history.add([self._asked(name, number) for name in NAMES], 10, 1, 1)
+
+    def _asked(self, name: str, number: int) -> Asked:
+        def send() -> Sequence[str]:
+            self.asked.append((name, number))
+            return [f"{name}{number}"]
+
+        return Asked(name, number, send, (Given(),))
+
+
+def test_only_the_lost_one_is_asked_again_and_only_what_was_done_is_waited_for() -> None:
+    team = Team([{"b"}])
+    team.ask(3)
+    team.come_back.bring_back(_lost("b"))
+    assert team.done == [
+        *("may b 3", "part from b", "build b, begin 0", "are built", "go on with b", "settle b0 b1", "are back")
+    ]
+    assert team.asked == [("b", 0), ("b", 1), ("b", 2)]
+
+
+def test_one_that_is_lost_while_another_is_built() -> None:
+    team = Team([{"b"}, {"c"}])
+    team.ask(1)
+    team.come_back.bring_back(_lost("b"))
+    assert team.done == [
+        *("may b 1", "part from b", "build b, begin 0", "are built"),
+        *("may c 1", "part from b c", "build c, begin 0", "are built"),
+        *("go on with b c", "settle b0 c0", "are back"),
+    ]
+
+
+def test_one_that_is_lost_while_another_catches_up() -> None:
+    """For it the other may wait."""
+    team = Team([{"b"}, set(), {"c"}])
+    team.ask(1)
+
+    def another() -> None:
+        raise _lost("c")
+
+    team.settling.append(another)
+    team.come_back.bring_back(_lost("b"))
+    assert team.done[5:] == [
+        *("settle b0", "may c 1", "part from c", "build c, begin 0", "are built", "go on with c", "settle c0"),
+        "are back",
+    ]
+
+
+def test_it_is_said_why_one_does_not_come_back() -> None:
+    team = Team([{"b"}], fails="b")
+    team.ask(1)
+    error = _lost("b")
+    with pytest.raises(LearnerLost) as caught:
+        team.come_back.bring_back(error)
+    assert caught.value is error
+    assert str(error.__cause__) == "learner b: could not be built"
+    with pytest.raises(LearnerLost):
+        team.come_back.bring_back(error)
+    assert team.done == ["may b 1", "part from b"], "it is not tried again"
+
+
+def test_without_states_nobody_comes_back() -> None:
+    team = Team([{"b"}])
+    team.ask(200)
+    with pytest.raises(LearnerLost) as caught:
+        team.come_back.bring_back(_lost("b"))
+    assert "more was given since its newest state than is kept" in str(caught.value.__cause__)
+    assert team.done == []
+
+
+def test_who_may_not_come_back_does_not() -> None:
+    team = Team([{"b"}])
+    team.may = False
+    team.ask(1)
+    error = _lost("b")
+    with pytest.raises(LearnerLost) as caught:
+        team.come_back.bring_back(error)
+    assert caught.value is error and error.__cause__ is None
+    assert team.done == ["may b 1"]
+
+
+class Answers:
+    """Stands for Ray: who has answered, and who has died."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, died: str, waiting: Collection[str]) -> None:
+        self.died, self.waiting = died, waiting
+        self.asked: list[str] = []
+        monkeypatch.setattr(fetching, "get_while_alive", self._get)
+        monkeypatch.setattr(fetching, "check_after", lambda _: True)
+        monkeypatch.setattr(fetching, "ray", SimpleNamespace(exceptions=ray.exceptions, wait=self._wait))
+
+    def _get(self, references: Any, look: Callable[[], None]) -> Any:
+        look()
+        if isinstance(references, list) and self.died in references:
+            raise ray.exceptions.RayError
+        if not isinstance(references, list):
+            assert references not in self.waiting, "it would be waited for, for ever"
+            self.asked.append(references)
+            if references == self.died:
+                raise ray.exceptions.RayError
+        return references
+
+    def _wait(self, references: list[str], num_returns: int, timeout: float) -> tuple[list[str], list[str]]:
+        assert timeout == 0
+        ready = [each for each in references if each not in self.waiting]
+        return ready, [each for each in references if each in self.waiting]
+
+
+def test_a_death_is_told_though_the_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = Answers(monkeypatch, died="c", waiting={"a"})
+    culprits: Any = SimpleNamespace(blame=lambda learner, *_: _lost(learner))
+    with pytest.raises(LearnerLost, match="learner c"):
+        Fetching(culprits).fetch_all({name: name for name in NAMES}, others_wait=True)
+    assert answers.asked == ["b", "c"]
+
+
+@pytest.mark.parametrize("others_wait", [True, False])
+def test_one_that_had_done_all_is_told_by_its_silence(others_wait: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    Answers(monkeypatch, died="nobody", waiting=())
+    culprits: Any = SimpleNamespace(lost=lambda: {"b": _lost("b")})
+    fetches = Fetching(culprits)
+    fetches.stalls = SimpleNamespace(look=lambda: None, are_gone=True)  # type: ignore[assignment]
+    if others_wait:
+        with pytest.raises(LearnerLost, match="learner b"):
+            fetches.fetch_all({"a": "a"}, others_wait=True)
+    else:
+        assert fetches.fetch_all({"a": "a"}) == {"a": "a"}
