@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from engine.backbones.plain_names import check_plain_state, load_plain_state
 from engine.backbones.safetensors_files import read_header, read_tensors
+from engine.backbones.segmentation import is_for_segmentation, of_segmentation
 from engine.backbones.torch_files import read_torch_file
 from engine.errors import RecipeError
 
@@ -43,14 +44,20 @@ def load_weights(network: nn.Sequential, name: str, path: str, without: str | No
     try:
         if place.suffix == ".safetensors":
             # Names and shapes before anything is read: a file that does not fit may be of any size.
-            check_plain_state(network, name, _readable(place, lambda: read_header(place, RecipeError).tensors), without)
+            header = _readable(place, lambda: read_header(place, RecipeError).tensors)
+            check_plain_state(network, name, _translated(header, name, without), without)
             state = _readable(place, lambda: read_tensors(place, RecipeError))
         else:
             limit = _LARGEST * sum(value.nbytes for value in network.state_dict().values()) + _ROOM_BYTES
             state = _readable(place, lambda: read_torch_file(place, RecipeError, limit))
-        load_plain_state(network, name, state, without)
+        load_plain_state(network, name, _translated(state, name, without), without)
     except RecipeError as error:
         raise RecipeError(f"backbone.weights={path}: {error}") from error
+
+
+def _translated(state: dict[str, Tensor], name: str, without: str | None) -> dict[str, Tensor]:
+    """Return a state under the names that its network has here, where its body is shared with other networks."""
+    return of_segmentation(state, without) if is_for_segmentation(name) else state
 
 
 def _readable(path: Path, read: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:

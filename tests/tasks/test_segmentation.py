@@ -38,6 +38,7 @@ from engine.recipes import (
     Segmentation,
 )
 from engine.tasks import task_of
+from engine.training.export import export_network
 
 RAY_CPUS = 2
 
@@ -226,6 +227,26 @@ def test_scales_and_flip_average_probabilities_as_a_loop_does(label_map_set: Lab
         RecipeError, match=r"task\.final_mean=all: an evaluation takes only fields that have no influence"
     ):
         engine.evaluate(run, changes=["task.final_mean=all"])
+
+
+@pytest.mark.slow
+def test_an_exported_network_takes_images_of_any_size(label_map_set: LabelMapSet, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    root = label_map_set(tmp_path / "set", {"train": 8, "val": 2}, size=(40, 56))
+    changes = Augmentation(crop=(32, 48))
+    data = Data(name="label_maps", root=str(root), batch_size=4, evaluation_batch_size=2, augmentation=changes)
+    backbone = Backbone(name="deeplabv3_resnet18", output_stride=16)
+    recipe = recipe_of(root, EndToEnd(), backbone=backbone, data=data, epochs=1)
+    run = engine.load(engine.train(recipe, engine.Plan(executor="process"), tmp_path / "run").run_dir)
+    assert export_network(run, tmp_path / "network.safetensors")["max_difference"] == 0
+    assert export_network(run, tmp_path / "network.onnx")["checked_with"] == "onnxruntime"
+    session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"), providers=["CPUExecutionProvider"])
+    assert "to be enlarged bilinearly" in session.get_modelmeta().custom_metadata_map["output"]
+    images = torch.randn(1, 3, 40, 56)
+    (found,) = session.run(None, {"images": images.numpy()})
+    with torch.no_grad():
+        expected = run.network().eval()(images)
+    torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow
