@@ -26,6 +26,7 @@ _DILATIONS = {8: (1, 1, 2, 4), 16: (1, 1, 1, 2), 32: (1, 1, 1, 1)}
 _ASPP = (12, 24, 36)
 _DROPOUT = 0.1
 _HEAD = "head"
+_OTHER_CLASSIFIERS = ("fc.", "auxiliary_head.")
 _LISTED = {
     f"{head}_{name}": f"{words} on a dilated ResNet of {sum(blocks)} blocks, for segmentation"
     for head, words in (("deeplabv3", "DeepLabV3"), ("fcn", "FCN"))
@@ -85,6 +86,24 @@ def build_segmentation(
 def is_for_segmentation(name: str) -> bool:
     """Return whether a backbone's name is that of a network of this file."""
     return name in _LISTED
+
+
+def of_segmentation(state: dict[str, Tensor], without: str | None) -> dict[str, Tensor]:
+    """Return weights of torchvision's ResNets, or of mmsegmentation's (v1c), under the names of a network of this file.
+
+    Args:
+        state: tensors by the names in the file; ``backbone.`` in front of a name, as whole networks of mmsegmentation
+            have it, is taken off.
+        without: ``classifier`` to leave out the classifier for whole images, ``fc``, of a body that was trained on
+            ImageNet, and the auxiliary head, ``auxiliary_head``, of a whole network.
+    """
+    found = {name.removeprefix("backbone."): tensor for name, tensor in state.items()}
+    # Where two names become one, neither may win in silence.
+    if len(found) < len(state):
+        return state
+    if without is None:
+        return found
+    return {name: tensor for name, tensor in found.items() if not name.startswith(_OTHER_CLASSIFIERS)}
 
 
 def fcn_heads(name: str, network: nn.Sequential, num_classes: int) -> dict[str, nn.Module]:

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from engine.backbones.plain_names import check_plain_state, load_plain_state
 from engine.backbones.safetensors_files import Header, read_header, read_tensors, refuse_newer_export
+from engine.backbones.segmentation import is_for_segmentation, of_segmentation
 from engine.backbones.torch_files import read_torch_file
 from engine.errors import RecipeError, VersionError
 
@@ -49,14 +50,19 @@ def load_weights(network: nn.Sequential, name: str, path: str, without: str | No
             # Names and shapes before anything is read: a file that does not fit may be of any size.
             header: Header = _readable(place, lambda: read_header(place, RecipeError))
             refuse_newer_export(header, "its metadata", RecipeError)
-            check_plain_state(network, name, header.tensors, without)
+            check_plain_state(network, name, _translated(header.tensors, name, without), without)
             state = _readable(place, lambda: read_tensors(place, RecipeError))
         else:
             limit = _LARGEST * sum(value.nbytes for value in network.state_dict().values()) + _ROOM_BYTES
             state = _readable(place, lambda: read_torch_file(place, RecipeError, limit))
-        load_plain_state(network, name, state, without)
+        load_plain_state(network, name, _translated(state, name, without), without)
     except (RecipeError, VersionError) as error:
         raise type(error)(f"backbone.weights={path}: {error}") from error
+
+
+def _translated(state: dict[str, Tensor], name: str, without: str | None) -> dict[str, Tensor]:
+    """Return a state under the names that its network has here, where its body is shared with other networks."""
+    return of_segmentation(state, without) if is_for_segmentation(name) else state
 
 
 def _readable(path: Path, read: Callable[[], _Read]) -> _Read:

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """State the words that may follow ``evaluate``."""
     parser.add_argument("run", metavar="RUN", help="folder of a finished or interrupted run")
+    parser.add_argument(
+        "changes",
+        metavar="FIELD=VALUE",
+        nargs="*",
+        help="fields without influence on the weights, as task.evaluation_flip",
+    )
     parser.add_argument("--data-root", metavar="DIR", help="where the images lie now; as in the recipe unless given")
 
 
@@ -25,7 +31,7 @@ def run(options: argparse.Namespace) -> Outcome:
     from engine.training import evaluate, load, mean_score
 
     opened = load(options.run)
-    metrics = evaluate(opened, options.data_root)
+    metrics = evaluate(opened, options.data_root, options.changes)
     step, headline = opened.checkpoint.step, headline_of(opened.recipe)
     values = {
         "run_dir": str(opened.path),

@@ -67,7 +67,8 @@ def images_message(recipe: Recipe, facts: Facts, batch_size: int) -> Message:
 
 def evaluation_images_message(recipe: Recipe, facts: Facts) -> Message:
     """Return the message with an evaluation batch of images, as `images_message`; of the largest ones at most."""
-    return _images_message(recipe, facts, recipe.data.evaluation_batch_size, facts.evaluated_shape)
+    shape = task_of(recipe, facts).evaluated_shape
+    return _images_message(recipe, facts, recipe.data.evaluation_batch_size, shape)
 
 
 def _images_message(recipe: Recipe, facts: Facts, batch_size: int, image_shape: tuple[int, int, int]) -> Message:

@@ -90,9 +90,10 @@ def _segment(
     recipe: Recipe, facts: Facts, network: nn.Sequential, index: int, count: int, start: int, stop: int
 ) -> Segment:
     segment = segment_of(_feature_shapes(recipe, facts, network, facts.image_shape), index, count, start, stop)
-    if facts.evaluation_shape is None:
+    largest = task_of(recipe, facts).evaluated_shape
+    if largest == facts.image_shape:
         return segment
-    evaluated = _feature_shapes(recipe, facts, network, facts.evaluation_shape)[stop - 1]
+    evaluated = _feature_shapes(recipe, facts, network, largest)[stop - 1]
     return replace(segment, evaluation_features=evaluated)
 
 

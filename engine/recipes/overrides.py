@@ -19,7 +19,7 @@ from engine.recipes.own_methods import own_settings
 from engine.recipes.plan import Plan, plan_from_dict, plan_to_dict
 from engine.recipes.problems import describe_problems, field_names, field_types, suggest_field
 from engine.recipes.recipe import Recipe, recipe_from_dict, recipe_to_dict
-from engine.recipes.tasks import Classification, Retrieval
+from engine.recipes.tasks import Classification, Retrieval, Segmentation
 
 _LONGEST_NAME = 200
 _BRANCHES = {name: METHODS[name] for name in ("dsn", "dsl", "dhm")}
@@ -29,7 +29,7 @@ _KINDS: dict[str, dict[str, type]] = {
     "method.branches": _BRANCHES,
     "method.peer_method": _CHAINS | _BRANCHES,
     "method.peer_method.branches": _BRANCHES,
-    "task": {"classification": Classification, "retrieval": Retrieval},
+    "task": {"classification": Classification, "retrieval": Retrieval, "segmentation": Segmentation},
     "optimizer": {"sgd": SGD, "adam": Adam, "adamw": AdamW, "rmsprop": RMSProp},
     "schedule": {
         "constant": Constant,

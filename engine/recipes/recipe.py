@@ -113,10 +113,11 @@ class Recipe:
 
 _ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Recipe)
 
-# Fields that say where images lie, how they are shown or what is kept in memory, not which numbers come out.
+# Fields that say where images lie, how networks are evaluated or what is kept in memory, not which weights come out.
 _NOT_IDENTITY: Any = {
     "name": True,
     "data": {"root": True, "download": True, "evaluation_batch_size": True},
+    "task": {"evaluation_scales": True, "evaluation_flip": True},
     "numerics": {"recompute": True},
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from engine.recipes.backbone import Option
 from engine.recipes.data import LabelKind
@@ -33,6 +33,9 @@ PixelMean = Literal["labelled", "all"]
 """What a sum over pixels is divided by: the number of pixels with a class, or of all pixels."""
 
 
+EvaluationScale = Annotated[float, Field(ge=0.1, le=4.0)]
+
+
 @settings
 class Segmentation:
     """Predict the class of each pixel; scored by the mean of intersection over union (mIoU)."""
@@ -48,6 +51,19 @@ class Segmentation:
 
     local_mean: PixelMean = "labelled"
     """The same of the local heads; `labelled` in InfoPro's code, too."""
+
+    evaluation_scales: Annotated[tuple[EvaluationScale, ...], Field(min_length=1, max_length=16)] = (1.0,)
+    """Each image is evaluated once for each of these, resized by it; the probabilities are averaged. Has no influence
+    on the weights."""
+
+    evaluation_flip: bool = False
+    """Evaluate each image mirrored, too, and average the probabilities. Has no influence on the weights."""
+
+    @model_validator(mode="after")
+    def _scales_differ(self) -> Segmentation:
+        if len(set(self.evaluation_scales)) < len(self.evaluation_scales):
+            raise ValueError(f"evaluation_scales must differ from one another, found {list(self.evaluation_scales)}")
+        return self
 
     def with_absolute_paths(self) -> Segmentation:
         """Return the same: there is no path in it."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -21,6 +22,7 @@ from engine.objectives import (
 from engine.recipes import Segmentation
 from engine.tasks.metric import MEAN_IOU, Metric
 from engine.tasks.segmentation_score import IGNORED, CohortSegmentationScore, SegmentationScore
+from engine.tasks.segmentation_versions import Version, scaled_size, versions_of
 from engine.tasks.task import HeadStyle, Task, TaskSettings
 
 
@@ -97,6 +99,21 @@ class SegmentationTask(Task):
         """Return the label maps, moved as the pixels are."""
         return augmenter.moved_labels(batch, self.no_label)
 
+    @property
+    def evaluated_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the largest image at its largest scale."""
+        channels, height, width = self.facts.evaluated_shape
+        return channels, *scaled_size((height, width), max(self._settings.evaluation_scales))
+
+    def evaluation_versions(self, batch: Batch) -> Iterator[Batch]:
+        """Yield the batch at each scale, and mirrored where asked for."""
+        for version in self._versions:
+            yield replace(batch, images=version.of(batch.images))
+
+    @property
+    def _versions(self) -> tuple[Version, ...]:
+        return versions_of(self._settings.evaluation_scales, flip=self._settings.evaluation_flip)
+
     def hits(self, outputs: Tensor, labels: Tensor) -> Tensor | None:
         """Return how many of the labelled pixels are predicted."""
         height, width = labels.shape[1:]
@@ -105,11 +122,11 @@ class SegmentationTask(Task):
 
     def score(self) -> SegmentationScore:
         """Return an empty confusion matrix."""
-        return SegmentationScore(self.facts.class_names)
+        return SegmentationScore(self.facts.class_names, self._versions)
 
     def common_score(self) -> CohortSegmentationScore:
         """Return an empty confusion matrix of a cohort's mean probabilities."""
-        return CohortSegmentationScore(self.facts.class_names)
+        return CohortSegmentationScore(self.facts.class_names, self._versions)
 
 
 TASK = SegmentationTask

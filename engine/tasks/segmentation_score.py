@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from engine.errors import DataError
 from engine.objectives import enlarged
+from engine.tasks.segmentation_versions import WHOLE, Version
 
 IGNORED = 255
 """The value in label maps that is neither learned nor scored."""
@@ -94,19 +95,24 @@ class ConfusionMatrix:
 class SegmentationScore:
     """As `ConfusionMatrix`, of logits, which are enlarged to the size of the labels.
 
+    Of several versions of a batch, which come one after the other, the class with the largest mean probability is
+    predicted.
+
     Args:
         class_names: in label order, C of them.
+        versions: of each batch, in their order.
 
     Attributes:
         images: number of images so far.
     """
 
-    def __init__(self, class_names: Sequence[str]) -> None:
+    def __init__(self, class_names: Sequence[str], versions: Sequence[Version] = WHOLE) -> None:
         self.images = 0
         self._matrix = ConfusionMatrix(class_names)
+        self._together = _Together(versions)
 
     def update(self, outputs: Tensor, labels: Tensor) -> None:
-        """Add one batch.
+        """Add one batch, or one version of it.
 
         Args:
             outputs: logits ``[B, C, h, w]``, any floating dtype, on any device.
@@ -116,11 +122,9 @@ class SegmentationScore:
             DataError: a label is neither a class nor 255.
         """
         labels = labels.detach().cpu()
-        self.images += len(labels)
-        # One image at a time: logits at the size of a photograph take hundreds of megabytes.
-        for logits, label_map in zip(outputs.detach().cpu().float(), labels, strict=True):
-            whole = enlarged(logits[None], (int(label_map.shape[0]), int(label_map.shape[1])))
-            self._matrix.update(predicted_classes(whole), label_map[None])
+        for row, predicted in self._together.predicted([outputs.detach().cpu().float()], labels):
+            self._matrix.update(predicted, labels[row : row + 1])
+        self.images = self._matrix.images
 
     def result(self) -> dict[str, float]:
         """Return the scores over all images so far; see `ConfusionMatrix.result`."""
@@ -134,34 +138,71 @@ class CohortSegmentationScore:
 
     Args:
         class_names: in label order, C of them.
+        versions: of each batch, in their order.
 
     Attributes:
         images: number of images so far.
     """
 
-    def __init__(self, class_names: Sequence[str]) -> None:
+    def __init__(self, class_names: Sequence[str], versions: Sequence[Version] = WHOLE) -> None:
         self.images = 0
         self._matrix = ConfusionMatrix(class_names)
+        self._together = _Together(versions)
 
     def update(self, outputs: Mapping[str, Tensor], labels: Tensor) -> None:
-        """Add one batch.
+        """Add one batch, or one version of it.
 
         Args:
             outputs: logits ``[B, C, h, w]`` of each network, on the CPU; h and w may differ between networks.
             labels: uint8 ``[B, H, W]``, on the CPU.
         """
-        self.images += len(labels)
         finite = [each.float() for each in outputs.values() if bool(each.isfinite().all())]
-        if not finite:
-            return
-        size = (int(labels.shape[1]), int(labels.shape[2]))
-        for row in range(len(labels)):
-            together = [enlarged(each[row : row + 1], size).softmax(dim=1) for each in finite]
-            self._matrix.update(predicted_classes(torch.stack(together).mean(dim=0)), labels[row : row + 1])
+        complete = 0
+        for row, predicted in self._together.predicted(finite, labels):
+            complete += 1
+            if finite:
+                self._matrix.update(predicted, labels[row : row + 1])
+        self.images += complete
 
     def result(self) -> dict[str, float]:
         """Return the scores over all images so far; empty if no network counted."""
         return self._matrix.result() if self._matrix.images else {}
+
+
+class _Together:
+    """Adds up the probabilities of the versions of a batch, an image at a time.
+
+    At the size of a photograph they take hundreds of megabytes.
+    """
+
+    def __init__(self, versions: Sequence[Version]) -> None:
+        self._versions = tuple(versions)
+        self._seen = 0
+        self._sums: list[Tensor] = []
+
+    def predicted(self, networks: Sequence[Tensor], labels: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Yield row and predicted classes, int64 ``[1, H, W]``, of each image whose last version this is.
+
+        Args:
+            networks: logits ``[B, C, h, w]`` of each network; their probabilities are averaged, too.
+            labels: ``[B, H, W]``.
+        """
+        size = (int(labels.shape[1]), int(labels.shape[2]))
+        version, self._seen = self._versions[self._seen], (self._seen + 1) % len(self._versions)
+        alone = len(networks) == len(self._versions) == 1
+        sums, self._sums = self._sums, []
+        for row in range(len(labels)):
+            # The largest logit of a pixel has its largest probability, whose rounding may hide which one it is.
+            found = (
+                enlarged(networks[0][row : row + 1], size)
+                if alone
+                else sum((version.probabilities(each[row : row + 1], size) for each in networks), torch.zeros(1))
+            )
+            total = found if not sums else sums[row] + found
+            if self._seen:
+                self._sums.append(total)
+            else:
+                yield row, predicted_classes(total) if total.dim() == 4 else total
 
 
 def _as_words(names: tuple[str, ...]) -> list[str]:

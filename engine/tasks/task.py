@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar, Literal, Protocol
 
 import torch
@@ -171,6 +171,18 @@ class Task(ABC):
         Label maps must go where the pixels go: ``augmenter.moved_labels(batch, self.no_label)``.
         """
         return torch.from_numpy(batch.labels)
+
+    @property
+    def evaluated_shape(self) -> tuple[int, int, int]:
+        """Channels, largest height and largest width of what networks take in an evaluation."""
+        return self.facts.evaluated_shape
+
+    def evaluation_versions(self, batch: Batch) -> Iterator[Batch]:
+        """Yield the batches that are scored in the place of a batch of whole images: as many for each, in one order.
+
+        Labels are those of the whole images in all of them.
+        """
+        yield batch
 
     def labelled(self, labels: Tensor) -> Tensor:
         """Return how many of the labels ``[B, ...]`` there are, a scalar on their device: the weight of means."""

@@ -125,6 +125,9 @@ def _output(run: Run) -> str:
     task = task_of(run.recipe, run.facts)
     if task.num_classes is not None:
         return "logits, float32 [B, num_classes]"
+    if task.label_shape(run.facts.image_shape):
+        # What it gives follows from the size of the image.
+        return "logits, float32 [B, num_classes, h, w], to be enlarged bilinearly to the size of the image"
     return f"float32 [B, {', '.join(map(str, task.output_shape(run.facts.image_shape)))}]"
 
 
@@ -150,7 +153,10 @@ def _write_safetensors(run: Run, settings: Backbone, module: nn.Sequential, path
 
 
 def _write_onnx(run: Run, settings: Backbone, module: nn.Sequential, path: Path) -> dict[str, Any]:
-    batch = torch.export.Dim("batch")
+    axes = {0: torch.export.Dim("batch")}
+    if task_of(run.recipe, run.facts).label_shape(run.facts.image_shape):
+        # Whole images of any size are taken, not only crops of that of training.
+        axes |= {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -158,7 +164,7 @@ def _write_onnx(run: Run, settings: Backbone, module: nn.Sequential, path: Path)
             copy.deepcopy(module),
             (_images(run, _TRACED),),
             dynamo=True,
-            dynamic_shapes=({0: batch},),
+            dynamic_shapes=(axes,),
             input_names=["images"],
             output_names=["logits"],
             verbose=False,

@@ -166,11 +166,12 @@ class Training:
 
     def _evaluate(self, epoch: int, step: int) -> None:
         recalibrate(self._runtime, self._team, self._source)
-        splits = task_of(self._recipe, self._source.facts).evaluation_splits
-        for split in splits if self._plan.evaluate_test else ("validation",):
+        task = task_of(self._recipe, self._source.facts)
+        for split in task.evaluation_splits if self._plan.evaluate_test else ("validation",):
             if self._source.facts.sizes.get(split):
                 for batch in self._source.evaluation_batches(split):
-                    self._runtime.submit(self._team.evaluation, batch)
+                    for version in task.evaluation_versions(batch):
+                        self._runtime.submit(self._team.evaluation, version)
                 self._questions.ask("score", self._progress.score(epoch, step, split))
 
     def _checkpoint(self, step: int, is_last: bool = False) -> None:

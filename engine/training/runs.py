@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from torch import nn
 
 from engine.checkpoints import Checkpoint, require_checkpoint
 from engine.data import Facts
-from engine.errors import RunError
+from engine.errors import RecipeError, RunError
 from engine.methods import Network, assemble, method_of
 from engine.paths import absolute
 from engine.reading import naming
-from engine.recipes import Plan, Recipe, load_recipe, with_absolute_paths
+from engine.recipes import Plan, Recipe, apply_overrides, load_recipe, recipe_identity, with_absolute_paths
 from engine.tasks import task_of
 from engine.tracking import Record, read_metrics
 from engine.training.recalibration import recalibrate
@@ -96,22 +96,31 @@ def load(run_dir: str | Path) -> Run:
     return Run(path, recipe, checkpoint, Facts.from_json(checkpoint.values["facts"]))
 
 
-def evaluate(run: Run, data_root: str | None = None) -> dict[str, float]:
+def evaluate(run: Run, data_root: str | None = None, changes: Sequence[str] = ()) -> dict[str, float]:
     """Score a run's networks on all of its evaluation images, as training does.
 
     Args:
         run: what to evaluate.
         data_root: where the images lie now; where the recipe says unless given.
+        changes: ``field=value`` of fields that have no influence on the weights, such as
+            ``task.evaluation_flip=true``.
 
     Returns:
         values such as ``test/accuracy`` (0 to 1) and ``test/loss`` (nats).
 
     Raises:
         DataError: the images are missing; RunError: they are not those of the run.
+        RecipeError: there is no such field, or another network would have been trained with it.
     """
+    recipe, plan = apply_overrides(run.recipe, Plan(), changes)
+    if recipe_identity(recipe) != recipe_identity(run.recipe) or plan != Plan():
+        raise RecipeError(
+            f"{' '.join(changes)}: an evaluation takes only fields that have no influence on the weights, such as "
+            "data.evaluation_batch_size or task.evaluation_flip: train anew for other ones"
+        )
     # Wherever it was trained, it can be scored on what is here.
     numerics = dataclasses.replace(run.recipe.numerics, device="auto")
-    recipe = dataclasses.replace(run.recipe, numerics=numerics)
+    recipe = dataclasses.replace(recipe, numerics=numerics)
     recipe = dataclasses.replace(recipe, method=recipe.method.without_folder())
     if data_root is not None:
         recipe = with_absolute_paths(dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=data_root)))
@@ -130,11 +139,13 @@ def evaluate(run: Run, data_root: str | None = None) -> dict[str, float]:
         runtime.restore({n: dataclasses.replace(s, knowledge={}) for n, s in run.checkpoint.states.items()})
         scores: dict[str, float] = {}
         recalibrate(runtime, team, source)
-        for split in task_of(recipe, source.facts).evaluation_splits:
+        task = task_of(recipe, source.facts)
+        for split in task.evaluation_splits:
             if not source.facts.sizes.get(split):
                 continue
             for batch in source.evaluation_batches(split):
-                runtime.submit(team.evaluation, batch)
+                for version in task.evaluation_versions(batch):
+                    runtime.submit(team.evaluation, version)
             for network, values in scores_by_network(runtime.ask("score").result()).items():
                 scores |= {score_name(network, split, name): value for name, value in values.items()}
         return scores

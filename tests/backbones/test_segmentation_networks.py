@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import safetensors.torch
 import torch
 import torchvision
 from torch import nn
@@ -43,6 +46,36 @@ def test_the_dilated_stages_are_torchvisions_with_its_stem() -> None:
             features = stage(features)
     torch.testing.assert_close(found, features)
     assert found.std() > 1e-3
+
+
+def test_weights_of_torchvisions_resnet_are_loaded_by_name(tmp_path: Path) -> None:
+    reference = torchvision.models.resnet18()
+    torch.save(reference.state_dict(), tmp_path / "resnet18.pth")
+    options = {"stem": "imagenet", "weights": str(tmp_path / "resnet18.pth")}
+    network = make("deeplabv3_resnet18", **options, weights_without="classifier")
+    fresh = make("deeplabv3_resnet18", stem="imagenet")
+    state, theirs = backbones.plain_state(network, "deeplabv3_resnet18"), reference.state_dict()
+    heads = {name for name in state if name.startswith("decode_head.")}
+    assert set(state) - heads == {name for name in theirs if not name.startswith("fc.")}
+    assert all(torch.equal(state[name], theirs[name]) for name in set(state) - heads)
+    # The head starts as in a network without weights.
+    assert torch.equal(network.get_submodule("head.conv_seg").weight, fresh.get_submodule("head.conv_seg").weight)
+    with pytest.raises(RecipeError, match=r"the names do not fit deeplabv3_resnet18: missing decode_head"):
+        make("deeplabv3_resnet18", **options)
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+def test_weights_of_mmsegmentations_deep_stem_are_loaded_by_name(prefix: str, tmp_path: Path) -> None:
+    # Names as its checkpoints have them: of the body alone, and of a whole network.
+    trained = backbones.plain_state(make("fcn_resnet18"), "fcn_resnet18")
+    body = {f"{prefix}{name}": value for name, value in trained.items() if not name.startswith("decode_head.")}
+    others = {"fc.weight": torch.zeros(1000, 512)} if not prefix else {"auxiliary_head.conv_seg.bias": torch.zeros(19)}
+    safetensors.torch.save_file({**body, **others}, tmp_path / "v1c.safetensors")
+    weights = {"weights": str(tmp_path / "v1c.safetensors"), "weights_without": "classifier"}
+    with torch.device("cpu"):
+        network = backbones.build(Backbone(name="deeplabv3_resnet18", **weights), 11, IMAGE, seed=5)
+    found = backbones.plain_state(network, "deeplabv3_resnet18")
+    assert all(torch.equal(found[name.removeprefix(prefix)], value) for name, value in body.items())
 
 
 def test_deeplab_behind_resnet_101_has_the_layers_of_infopros_code() -> None:

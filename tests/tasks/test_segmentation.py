@@ -8,7 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
 
 import engine
 from engine.data import open_source
@@ -36,6 +40,7 @@ from engine.recipes import (
     Segmentation,
 )
 from engine.tasks import task_of
+from engine.training.export import export_network
 
 RAY_CPUS = 2
 
@@ -181,6 +186,67 @@ def test_a_teacher_is_compared_with_at_each_position(label_map_set: LabelMapSet,
     with pytest.raises(RecipeError, match=r"gives predictions of shape \(3, 8, 12\) .* the student gives \(3, 2, 3\)"):
         method_of(named).team(named, source.facts)
     source.close()
+
+
+def test_scales_and_flip_average_probabilities_as_a_loop_does(label_map_set: LabelMapSet, tmp_path: Path) -> None:
+    root = label_map_set(tmp_path / "set", {"train": 14, "val": 5})
+    result = engine.train(recipe_of(root, Greedy(), epochs=3), engine.Plan(executor="process"), tmp_path / "run")
+    run = engine.load(result.run_dir)
+    network = run.network().eval()
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (run.facts.mean, run.facts.std))
+
+    def by_hand(scales: tuple[float, ...], mirrors: tuple[bool, ...]) -> float:
+        counts = np.zeros((3, 3))
+        for path in sorted((root / "images/val").glob("*.png")):
+            labels = np.asarray(Image.open(root / "labels/val" / path.name))
+            total = torch.zeros(1, 3, *labels.shape)
+            for scale in scales:
+                picture = Image.open(path)
+                picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), 2)
+                pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 255
+                for mirror in mirrors:
+                    with torch.no_grad():
+                        shown = (pixels.flip(3) if mirror else pixels).contiguous()
+                        found = F.interpolate(network((shown - mean) / std), labels.shape, mode="bilinear").softmax(1)
+                    total += found.flip(3) if mirror else found
+            known = labels != 255
+            np.add.at(counts, (labels[known], total.argmax(1)[0].numpy()[known]), 1)
+        return float(np.mean(counts.diagonal() / (counts.sum(0) + counts.sum(1) - counts.diagonal())))
+
+    assert engine.evaluate(run)["test/mean_iou"] == pytest.approx(by_hand((1.0,), (False,)), abs=2e-3)
+    found = {}
+    for scales, flip in (((0.5, 1.0, 1.75), False), ((1.0,), True), ((0.5, 1.5), True)):
+        words = [f"task.evaluation_scales={list(scales)}", f"task.evaluation_flip={str(flip).lower()}"]
+        scores = engine.evaluate(run, changes=words)
+        assert scores["test/images"] == 5
+        found[scales, flip] = scores["test/mean_iou"]
+        # A tie of two classes may fall either way.
+        assert scores["test/mean_iou"] == pytest.approx(by_hand(scales, (False, True) if flip else (False,)), abs=2e-3)
+    assert len({*found.values(), result.metrics["test/mean_iou"]}) == 4
+    with pytest.raises(
+        RecipeError, match=r"task\.final_mean=all: an evaluation takes only fields that have no influence"
+    ):
+        engine.evaluate(run, changes=["task.final_mean=all"])
+
+
+@pytest.mark.slow
+def test_an_exported_network_takes_images_of_any_size(label_map_set: LabelMapSet, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    root = label_map_set(tmp_path / "set", {"train": 8, "val": 2}, size=(40, 56))
+    changes = Augmentation(crop=(32, 48))
+    data = Data(name="label_maps", root=str(root), batch_size=4, evaluation_batch_size=2, augmentation=changes)
+    backbone = Backbone(name="deeplabv3_resnet18", output_stride=16)
+    recipe = recipe_of(root, EndToEnd(), backbone=backbone, data=data, epochs=1)
+    run = engine.load(engine.train(recipe, engine.Plan(executor="process"), tmp_path / "run").run_dir)
+    assert export_network(run, tmp_path / "network.safetensors")["max_difference"] == 0
+    assert export_network(run, tmp_path / "network.onnx")["checked_with"] == "onnxruntime"
+    session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"), providers=["CPUExecutionProvider"])
+    assert "to be enlarged bilinearly" in session.get_modelmeta().custom_metadata_map["output"]
+    images = torch.randn(1, 3, 40, 56)
+    (found,) = session.run(None, {"images": images.numpy()})
+    with torch.no_grad():
+        expected = run.network().eval()(images)
+    torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow
