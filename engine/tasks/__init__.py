@@ -5,6 +5,7 @@ from engine.tasks.classification_score import CALIBRATION_BINS, ClassificationSc
 from engine.tasks.cohort import CohortScore
 from engine.tasks.metric import ACCURACY, Metric
 from engine.tasks.registry import headline_of, task_of
+from engine.tasks.retrieval_score import Ranking, rankings
 from engine.tasks.scores import SCORES
 from engine.tasks.task import CommonScore, HeadStyle, Score, Task
 
@@ -17,9 +18,11 @@ __all__ = [
     "CommonScore",
     "HeadStyle",
     "Metric",
+    "Ranking",
     "SCORES",
     "Score",
     "Task",
     "headline_of",
+    "rankings",
     "task_of",
 ]

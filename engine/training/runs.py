@@ -19,6 +19,7 @@ from engine.reading import naming
 from engine.recipes import Plan, Recipe, load_recipe, with_absolute_paths
 from engine.tasks import task_of
 from engine.tracking import Record, read_metrics
+from engine.training.features import Features, check_target, draw_queries_of, write_features
 from engine.training.recalibration import recalibrate
 from engine.training.reports import score_name, scores_by_network
 from engine.training.session import Session
@@ -96,19 +97,28 @@ def load(run_dir: str | Path) -> Run:
     return Run(path, recipe, checkpoint, Facts.from_json(checkpoint.values["facts"]))
 
 
-def evaluate(run: Run, data_root: str | None = None) -> dict[str, float]:
+def evaluate(
+    run: Run,
+    data_root: str | None = None,
+    save_features: str | Path | None = None,
+    draw_queries: str | Path | None = None,
+) -> dict[str, float]:
     """Score a run's networks on all of its evaluation images, as training does.
 
     Args:
         run: what to evaluate.
         data_root: where the images lie now; where the recipe says unless given.
+        save_features: a .parquet file for the features that the task compares; see `engine.training.features`.
+        draw_queries: a .png file with some queries of the test split, and the first ten pictures that each network
+            finds for them; of several networks, the first one's.
 
     Returns:
         values such as ``test/accuracy`` (0 to 1) and ``test/loss`` (nats).
 
     Raises:
-        DataError: the images are missing; RunError: they are not those of the run.
+        DataError: the images are missing; RunError: they are not those of the run, or the task compares no features.
     """
+    saved, drawn = _targets(run, save_features, draw_queries)
     # Wherever it was trained, it can be scored on what is here.
     numerics = dataclasses.replace(run.recipe.numerics, device="auto")
     recipe = dataclasses.replace(run.recipe, numerics=numerics)
@@ -129,12 +139,36 @@ def evaluate(run: Run, data_root: str | None = None) -> dict[str, float]:
         # Nothing is learned here, so nothing need be remembered, which may be gigabytes.
         runtime.restore({n: dataclasses.replace(s, knowledge={}) for n, s in run.checkpoint.states.items()})
         scores: dict[str, float] = {}
+        features: Features = {}
         recalibrate(runtime, team, source)
         for split in task_of(recipe, source.facts).evaluation_splits:
             if not source.facts.sizes.get(split):
                 continue
             for batch in source.evaluation_batches(split):
                 runtime.submit(team.evaluation, batch)
+            if saved is not None or drawn is not None:
+                answers = runtime.ask("features").result()
+                features[split] = {name: kept for found in answers.values() for name, kept in found.items()}
             for network, values in scores_by_network(runtime.ask("score").result()).items():
                 scores |= {score_name(network, split, name): value for name, value in values.items()}
+        if saved is not None:
+            write_features(saved, features)
+        if drawn is not None:
+            draw_queries_of(drawn, run.recipe.name, features["test"], source)
         return scores
+
+
+def _targets(run: Run, save: str | Path | None, draw: str | Path | None) -> tuple[Path | None, Path | None]:
+    found: list[Path | None] = []
+    for given, suffix, option in ((save, ".parquet", "--save-features"), (draw, ".png", "--draw-queries")):
+        if given is None:
+            found.append(None)
+            continue
+        if task_of(run.recipe, run.facts).scored != "features":
+            raise RunError(
+                f"{option} {given}: task.kind={run.recipe.task.kind} compares no features, so there are none to write; "
+                f"leave {option} out"
+            )
+        found.append(absolute(given, option, RunError))
+        check_target(absolute(given, option, RunError), suffix, option)
+    return found[0], found[1]
