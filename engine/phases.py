@@ -83,5 +83,6 @@ QUESTIONS: Mapping[str, Question] = {
         Question("timeline"),
         Question("departure"),
         Question("state"),
+        Question("features"),
     )
 }

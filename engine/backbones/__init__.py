@@ -7,6 +7,7 @@ from engine.backbones.branch_scale import scaled_branches
 from engine.backbones.branches import BranchPlan, branch_plans, build_branch, forks_of
 from engine.backbones.building import build
 from engine.backbones.cuts import cut, cut_points
+from engine.backbones.extractor import without_classifier
 from engine.backbones.layouts import (
     FeatureLayout,
     LayoutError,
@@ -55,4 +56,5 @@ __all__ = [
     "run_without",
     "scaled_branches",
     "stages_of",
+    "without_classifier",
 ]

@@ -22,6 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fields without influence on the weights, as task.evaluation_flip",
     )
     parser.add_argument("--data-root", metavar="DIR", help="where the images lie now; as in the recipe unless given")
+    parser.add_argument(
+        "--save-features", metavar="FILE", help="FILE.parquet for the features that a retrieval compares"
+    )
+    parser.add_argument(
+        "--draw-queries", metavar="FILE", help="FILE.png for some queries and the first ten pictures that each finds"
+    )
 
 
 def run(options: argparse.Namespace) -> Outcome:
@@ -31,7 +37,7 @@ def run(options: argparse.Namespace) -> Outcome:
     from engine.training import evaluate, load, mean_score
 
     opened = load(options.run)
-    metrics = evaluate(opened, options.data_root, options.changes)
+    metrics = evaluate(opened, options.data_root, options.changes, options.save_features, options.draw_queries)
     step, headline = opened.checkpoint.step, headline_of(opened.recipe)
     values = {
         "run_dir": str(opened.path),
@@ -43,6 +49,8 @@ def run(options: argparse.Namespace) -> Outcome:
     lines = _score_lines(metrics, headline) + [
         f"  {label}: {reason}" for label, reason in departure_rows(opened.departures)
     ]
+    written = {"features": options.save_features, "queries": options.draw_queries}
+    lines += [f"{name}: {path}" for name, path in written.items() if path is not None]
     return Outcome([*opened.checkpoint.skipped, f"{opened.path} after step {step:,}:", *lines], values)
 
 

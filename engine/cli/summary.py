@@ -31,6 +31,8 @@ _FORMS: dict[str, Callable[[float], str]] = {
     "accuracy_gap": format_points,
     "kl_between_peers": format_nats,
     "images": "{:,.0f}".format,
+    "queries": "{:,.0f}".format,
+    "queries_without_match": "{:,.0f}".format,
 }
 _BESIDE_HEADLINE = "top5_accuracy"
 _BETWEEN_PEERS_IN_SUMMARY = ("accuracy_gap", "kl_between_peers")

@@ -99,6 +99,11 @@ class Evaluation:
         self._together.update(outputs, torch.from_numpy(batch.labels))
         return ()
 
+    def features(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return what the score of the network has kept of the batches until now; nothing if it keeps none."""
+        kept = self._task.kept(self._score) if self._score.images else None
+        return {} if kept is None else {self._network: kept}
+
     def scores(self) -> dict[str, dict[str, float]]:
         """Return the scores of the evaluation batches since the last question, by network; `ensemble` is of all."""
         scores = {self._network: self._score, "ensemble": self._together}

@@ -69,12 +69,9 @@ class Learner(Member):
         self_distillation: SelfDistillation | None = None,
     ) -> None:
         super().__init__(name, device)
-        self._role = role
-        self._recipe = recipe
-        self._steps_per_epoch = steps_per_epoch
+        self._role, self._recipe, self._steps_per_epoch = role, recipe, steps_per_epoch
         self._task = task_of(recipe, facts)
-        self._inputs = Inputs(recipe, facts, self._task, device)
-        self._dtype = DTYPES[recipe.numerics.precision]
+        self._inputs, self._dtype = Inputs(recipe, facts, self._task, device), DTYPES[recipe.numerics.precision]
         self.body = self._inputs.placed(body)
         self.objective = self._inputs.placed(objective)
         self._frozen = FrozenPeers(frozen_peers or {})
@@ -90,8 +87,7 @@ class Learner(Member):
         self._memory = MemoryMeter(own, recipe.numerics, 1 if self_distillation is None else _MEASURED_STEPS)
         check = loss_check(device, self.optimizer, at_once=role.may_leave or self.passes_gradients_on)
         self._propagation = Propagation(role, self.body, self.objective, recipe.numerics, device, self._memory, check)
-        self._steps = 0
-        self._outputs = Outputs(role.states, self._dtype, device)
+        self._steps, self._outputs = 0, Outputs(role.states, self._dtype, device)
         body, objective, frozen, meters = self.body, self.objective, self._frozen, self._meters
         inputs, propagation, outputs, task = self._inputs, self._propagation, self._outputs, self._task
         self._state = StateKeeper(body, objective, self.optimizer, self._named, frozen, self_distillation)
@@ -235,6 +231,10 @@ class Learner(Member):
         """Return the scores of the evaluation batches since the last question, by network; `ensemble` is of all."""
         self._propagation.check.settle()
         return self._evaluation.scores()
+
+    def ask_features(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return features [N, D] and labels [N] that the score has kept, by network; nothing if it keeps none."""
+        return self._evaluation.features()
 
     def ask_memory(self) -> dict[str, int]:
         """Return bytes by purpose; ``total`` is the device's own peak on a GPU and the sum on a CPU."""

@@ -48,6 +48,7 @@ class Member(ABC):
             "timeline": self.ask_timeline,
             "departure": self.ask_departure,
             "state": self.ask_state,
+            "features": self.ask_features,
         }
 
     def call(self, phase: str, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
@@ -118,6 +119,10 @@ class Member(ABC):
     @abstractmethod
     def ask_state(self) -> LearnerState:
         """Return a copy of what a checkpoint needs of it."""
+
+    def ask_features(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return features [N, D] and labels [N] of the evaluation batches since the last score, by network."""
+        return {}
 
     @abstractmethod
     def restore(self, state: LearnerState) -> None:

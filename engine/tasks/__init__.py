@@ -5,6 +5,7 @@ from engine.tasks.classification_score import CALIBRATION_BINS, ClassificationSc
 from engine.tasks.cohort import CohortScore
 from engine.tasks.metric import ACCURACY, MEAN_IOU, Metric
 from engine.tasks.registry import headline_of, task_of
+from engine.tasks.retrieval_score import Ranking, rankings
 from engine.tasks.scores import SCORES
 from engine.tasks.segmentation import SegmentationTask
 from engine.tasks.segmentation_score import CohortSegmentationScore, ConfusionMatrix, SegmentationScore
@@ -22,11 +23,13 @@ __all__ = [
     "HeadStyle",
     "MEAN_IOU",
     "Metric",
+    "Ranking",
     "SCORES",
     "Score",
     "SegmentationScore",
     "SegmentationTask",
     "Task",
     "headline_of",
+    "rankings",
     "task_of",
 ]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from torch import Tensor
+
 from engine.tasks.classification import ClassificationTask
 from engine.tasks.metric import Metric
 from engine.tasks.retrieval_cohort import RetrievalCohortScore
@@ -27,6 +29,11 @@ class RetrievalTask(ClassificationTask):
     def score(self) -> Score:
         """Return an empty score of mean average precision and ranks."""
         return RetrievalScore()
+
+    def kept(self, score: Score) -> tuple[Tensor, Tensor]:
+        """Return the normalised features and packed labels of all pictures so far."""
+        assert isinstance(score, RetrievalScore)
+        return score.kept()
 
     def common_score(self) -> CommonScore:
         """Return an empty score of the features of a cohort's networks side by side."""

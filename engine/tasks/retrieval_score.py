@@ -83,15 +83,15 @@ class RetrievalScore:
         self._features.append(normalised(features.detach().cpu().float()))
         self._labels.append(labels.detach().cpu())
 
-    def everything(self) -> tuple[Tensor, Appearances]:
-        """Return the normalised features, float32 ``[N, D]``, and what is known of their pictures.
+    def kept(self) -> tuple[Tensor, Tensor]:
+        """Return the normalised features, float32 ``[N, D]``, and the labels, int64 ``[N]``.
 
         Raises:
             DataError: there was no image.
         """
         if not self.images:
             raise DataError("no image was scored: the split is empty, so give it at least one image")
-        return torch.cat(self._features), unpacked(torch.cat(self._labels).numpy())
+        return torch.cat(self._features), torch.cat(self._labels)
 
     def result(self) -> dict[str, float]:
         """Return the scores over all images so far.
@@ -104,10 +104,10 @@ class RetrievalScore:
         Raises:
             DataError: there was no image, or no query that counts.
         """
-        features, appearances = self.everything()
+        features, labels = self.kept()
         sums = dict.fromkeys((metric.name for metric in RETRIEVAL_SCORES), 0.0)
         queries, lost = 0, 0
-        for ranking in rankings(features, appearances):
+        for ranking in rankings(features, unpacked(labels.numpy())):
             if not ranking.right.any():
                 lost += 1
                 continue

@@ -205,6 +205,14 @@ class Task(ABC):
     def score(self) -> Score:
         """Return an empty score, for one network and one split."""
 
+    def kept(self, score: Score) -> tuple[Tensor, Tensor] | None:
+        """Return the features ``[N, D]`` and labels ``[N]`` that a score keeps; None where it keeps none.
+
+        Args:
+            score: what `score` returned, after one batch or more.
+        """
+        return None
+
     def common_score(self) -> CommonScore | None:
         """Return an empty score of a cohort's networks together; None where they have none."""
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.tracking.console import Console, open_console
 from engine.tracking.curves import plot_curves
+from engine.tracking.found_pictures import SHOWN, draw_found, spread
 from engine.tracking.metrics import MetricsLog, read_metrics
 from engine.tracking.preparation import Preparation
 from engine.tracking.records import ENSEMBLE, Record
@@ -20,11 +21,13 @@ from engine.tracking.tensorboard import TensorBoardLog
 
 __all__ = [
     "ENSEMBLE",
+    "SHOWN",
     "Console",
     "MetricsLog",
     "Preparation",
     "Record",
     "TensorBoardLog",
+    "draw_found",
     "format_bytes",
     "format_nats",
     "format_points",
@@ -36,4 +39,5 @@ __all__ = [
     "plot_curves",
     "read_metrics",
     "spared",
+    "spread",
 ]

@@ -1,7 +1,8 @@
 """Writes a run's network to one file that needs nothing of this engine: safetensors, or ONNX.
 
 The network takes images of shape [B, C, H, W], float32, normalised as (value in [0, 1] - mean) / std with the mean and
-standard deviation per channel in the file's metadata, and gives logits [B, classes].
+standard deviation per channel in the file's metadata, and gives logits [B, classes]. Of a task that compares features,
+such as retrieval, it is written without its classifier, and gives those features [B, D].
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def export_network(run: Run, target: str | Path, network: str | None = None) -> 
     target = absolute(target, "--to", RunError)
     _check_target(target)
     settings = run.deployed(network).backbone
-    module = run.network(network)
+    module = _scored_part(run, run.network(network))
     aside = target.with_name(f".{target.name}.partial")
     try:
         # Whatever a link in its place leads to stays as it is.
@@ -84,6 +85,11 @@ def export_network(run: Run, target: str | Path, network: str | None = None) -> 
         "weights_sha256": weights_sha256(module.state_dict()),
         **checked,
     }
+
+
+def _scored_part(run: Run, network: nn.Sequential) -> nn.Sequential:
+    features = task_of(run.recipe, run.facts).scored == "features"
+    return backbones.without_classifier(network) if features else network
 
 
 def _check_target(target: Path) -> None:
@@ -123,6 +129,8 @@ def _metadata(run: Run, settings: Backbone) -> dict[str, str]:
 
 def _output(run: Run) -> str:
     task = task_of(run.recipe, run.facts)
+    if task.scored == "features":
+        return "features, float32 [B, D]; compare them after division by their Euclidean length"
     if task.num_classes is not None:
         return "logits, float32 [B, num_classes]"
     if task.label_shape(run.facts.image_shape):
@@ -139,7 +147,7 @@ def _write_safetensors(run: Run, settings: Backbone, module: nn.Sequential, path
     settings = settings.without_weights()
     # Another seed: a weight that the file does not hold would differ.
     outputs = task_of(run.recipe, run.facts).outputs
-    fresh = backbones.build(settings, outputs, run.facts.image_shape, run.recipe.seed + 1)
+    fresh = _scored_part(run, backbones.build(settings, outputs, run.facts.image_shape, run.recipe.seed + 1))
     try:
         backbones.load_plain_state(fresh, name, safetensors.torch.load_file(path))
     except safetensors.SafetensorError as error:
@@ -166,7 +174,7 @@ def _write_onnx(run: Run, settings: Backbone, module: nn.Sequential, path: Path)
             dynamo=True,
             dynamic_shapes=(axes,),
             input_names=["images"],
-            output_names=["logits"],
+            output_names=["features" if task_of(run.recipe, run.facts).scored == "features" else "logits"],
             verbose=False,
         )
     assert program is not None

@@ -19,6 +19,7 @@ from engine.reading import naming
 from engine.recipes import Plan, Recipe, apply_overrides, load_recipe, recipe_identity, with_absolute_paths
 from engine.tasks import task_of
 from engine.tracking import Record, read_metrics
+from engine.training.features import Features, check_target, draw_queries_of, write_features
 from engine.training.recalibration import recalibrate
 from engine.training.reports import score_name, scores_by_network
 from engine.training.session import Session
@@ -96,7 +97,13 @@ def load(run_dir: str | Path) -> Run:
     return Run(path, recipe, checkpoint, Facts.from_json(checkpoint.values["facts"]))
 
 
-def evaluate(run: Run, data_root: str | None = None, changes: Sequence[str] = ()) -> dict[str, float]:
+def evaluate(
+    run: Run,
+    data_root: str | None = None,
+    changes: Sequence[str] = (),
+    save_features: str | Path | None = None,
+    draw_queries: str | Path | None = None,
+) -> dict[str, float]:
     """Score a run's networks on all of its evaluation images, as training does.
 
     Args:
@@ -104,14 +111,18 @@ def evaluate(run: Run, data_root: str | None = None, changes: Sequence[str] = ()
         data_root: where the images lie now; where the recipe says unless given.
         changes: ``field=value`` of fields that have no influence on the weights, such as
             ``task.evaluation_flip=true``.
+        save_features: a .parquet file for the features that the task compares; see `engine.training.features`.
+        draw_queries: a .png file with some queries of the test split, and the first ten pictures that each network
+            finds for them; of several networks, the first one's.
 
     Returns:
         values such as ``test/accuracy`` (0 to 1) and ``test/loss`` (nats).
 
     Raises:
-        DataError: the images are missing; RunError: they are not those of the run.
+        DataError: the images are missing; RunError: they are not those of the run, or the task compares no features.
         RecipeError: there is no such field, or another network would have been trained with it.
     """
+    saved, drawn = _targets(run, save_features, draw_queries)
     recipe, plan = apply_overrides(run.recipe, Plan(), changes)
     if recipe_identity(recipe) != recipe_identity(run.recipe) or plan != Plan():
         raise RecipeError(
@@ -138,6 +149,7 @@ def evaluate(run: Run, data_root: str | None = None, changes: Sequence[str] = ()
         # Nothing is learned here, so nothing need be remembered, which may be gigabytes.
         runtime.restore({n: dataclasses.replace(s, knowledge={}) for n, s in run.checkpoint.states.items()})
         scores: dict[str, float] = {}
+        features: Features = {}
         recalibrate(runtime, team, source)
         task = task_of(recipe, source.facts)
         for split in task.evaluation_splits:
@@ -146,6 +158,29 @@ def evaluate(run: Run, data_root: str | None = None, changes: Sequence[str] = ()
             for batch in source.evaluation_batches(split):
                 for version in task.evaluation_versions(batch):
                     runtime.submit(team.evaluation, version)
+            if saved is not None or drawn is not None:
+                answers = runtime.ask("features").result()
+                features[split] = {name: kept for found in answers.values() for name, kept in found.items()}
             for network, values in scores_by_network(runtime.ask("score").result()).items():
                 scores |= {score_name(network, split, name): value for name, value in values.items()}
+        if saved is not None:
+            write_features(saved, features)
+        if drawn is not None:
+            draw_queries_of(drawn, run.recipe.name, features["test"], source)
         return scores
+
+
+def _targets(run: Run, save: str | Path | None, draw: str | Path | None) -> tuple[Path | None, Path | None]:
+    found: list[Path | None] = []
+    for given, suffix, option in ((save, ".parquet", "--save-features"), (draw, ".png", "--draw-queries")):
+        if given is None:
+            found.append(None)
+            continue
+        if task_of(run.recipe, run.facts).scored != "features":
+            raise RunError(
+                f"{option} {given}: task.kind={run.recipe.task.kind} compares no features, so there are none to write; "
+                f"leave {option} out"
+            )
+        found.append(absolute(given, option, RunError))
+        check_target(absolute(given, option, RunError), suffix, option)
+    return found[0], found[1]

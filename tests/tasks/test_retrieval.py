@@ -7,17 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 import pytest
+import safetensors
 import torch
 from PIL import Image
 
 import engine
 from engine.data import open_source
-from engine.errors import RecipeError
+from engine.data.appearances import GALLERY, QUERY, Appearances, packed
+from engine.errors import RecipeError, RunError
 from engine.methods import method_of
 from engine.recipes import DML, Backbone, Data, EndToEnd, InfoPro, OwnTask, Peer, Recipe, Retrieval, load_recipe
 from engine.tasks import task_of
 from engine.tasks.retrieval_score import RetrievalScore
+from engine.training import export_network
 
 RAY_CPUS = 2
 
@@ -132,6 +136,70 @@ def test_a_network_without_a_linear_layer_is_refused(tmp_path: Path) -> None:
     recipe = recipe_for(market(tmp_path / "people"), EndToEnd(), backbone=Backbone(name=f"{file}:network"))
     with pytest.raises(RecipeError, match="has no linear layer, but task.kind=retrieval compares the features"):
         engine.train(recipe, IN_PROCESS, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> engine.Run:
+    folder = tmp_path_factory.mktemp("cohort")
+    recipe = recipe_for(market(folder / "people"), DML(), epochs=1)
+    return engine.load(engine.train(recipe, IN_PROCESS, folder / "run").run_dir)
+
+
+def test_features_are_written_and_score_what_was_scored(run: engine.Run, tmp_path: Path) -> None:
+    metrics = engine.evaluate(run, save_features=tmp_path / "features.parquet")
+    rows = pyarrow.parquet.read_table(tmp_path / "features.parquet").to_pylist()
+    assert len(rows) == 2 * 25
+    own = [row for row in rows if row["network"] == "peer1"]
+    assert [row["position"] for row in own] == list(range(25))
+    assert {row["role"] for row in own} == {"query", "gallery"}
+    assert (own[0]["split"], own[0]["identity"], own[0]["camera"]) == ("test", 2, 1)
+    roles = {"query": QUERY, "gallery": GALLERY}
+    known = Appearances(
+        np.array([row["identity"] for row in own]),
+        np.array([row["camera"] for row in own]),
+        np.array([roles[row["role"]] for row in own]),
+    )
+    score = RetrievalScore()
+    score.update(torch.tensor([row["features"] for row in own]), torch.from_numpy(packed(known)))
+    assert {f"peer1/test/{name}": value for name, value in score.result().items()}.items() <= metrics.items()
+
+
+def test_what_is_found_is_drawn(run: engine.Run, tmp_path: Path) -> None:
+    engine.evaluate(run, draw_queries=tmp_path / "found.png")
+    with Image.open(tmp_path / "found.png") as picture:
+        colours = {
+            (round(r, -1), round(g, -1), round(b, -1)) for r, g, b in picture.convert("RGB").get_flattened_data()
+        }
+    # Frames of right and wrong pictures.
+    assert {(0, 110, 180), (180, 0, 30)} <= colours
+
+
+def test_what_cannot_be_written_is_refused_first(run: engine.Run, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"--save-features .*a.csv: ends with '.csv'; give a name with .parquet"):
+        engine.evaluate(run, save_features=tmp_path / "a.csv")
+    with pytest.raises(RunError, match=r"--draw-queries .*: there is no folder .*nowhere; make it first"):
+        engine.evaluate(run, draw_queries=tmp_path / "nowhere" / "a.png")
+    digits, _ = engine.apply_overrides(load_recipe("end_to_end_digits"), IN_PROCESS, ["data.train_limit=100"])
+    digits = dataclasses.replace(digits, epochs=1)
+    classified = engine.load(engine.train(digits, IN_PROCESS, tmp_path / "run", until_step=1).run_dir)
+    with pytest.raises(RunError, match="task.kind=classification compares no features"):
+        engine.evaluate(classified, save_features=tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", pytest.param("onnx", marks=pytest.mark.slow)])
+def test_the_network_is_exported_without_its_classifier(suffix: str, run: engine.Run, tmp_path: Path) -> None:
+    if suffix == "onnx":
+        pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    target = tmp_path / f"extractor.{suffix}"
+    report = export_network(run, target, "peer0")
+    whole = run.network("peer0").state_dict()
+    assert report["tensors"] == len(whole) - 2
+    if suffix == "safetensors":
+        assert report["max_difference"] == 0
+        with safetensors.safe_open(target, "pt") as file:
+            names = list(file.keys())
+            assert not [name for name in names if name.startswith("fc.")]
+            assert file.metadata()["output"].startswith("features, float32 [B, D]")
 
 
 @pytest.mark.slow
