@@ -1,12 +1,12 @@
 """Seconds that the death of a learner costs: it comes back alone, or the team does, from a snapshot or a checkpoint.
 
-    python -m experiments.benchmarks.recovery [--segments 2 4 8] [--rounds 3]
+    python -m experiments.benchmarks.recovery [--segments 2 4 8] [--rounds 3] [--transport object_store]
 
-InfoPro with K segments of ResNet-32 trains on Ray through the object store, with made pictures of 32 x 32, 32 in a
-batch. The process of its middle learner is ended with SIGKILL soon after step 90, 40 steps after an epoch's
-checkpoint; snapshots are taken as often as they are by themselves. The three ways follow one another in every round,
-and a figure is the median of all rounds. Every run is compared with one in this process that nobody disturbs: other
-weights end the command.
+InfoPro with K segments of ResNet-32 trains on Ray through the object store, or on direct links, with made pictures of
+32 x 32, 32 in a batch. The process of its middle learner is ended with SIGKILL soon after step 90, 40 steps after an
+epoch's checkpoint; snapshots are taken as often as they are by themselves. The three ways follow one another in every
+round, and a figure is the median of all rounds. Every run is compared with one in this process that nobody disturbs:
+other weights end the command.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 from unittest.mock import patch
 
 import engine
@@ -33,6 +33,7 @@ from engine.tracking import Record
 from experiments.benchmarks.side_by_side import in_turn
 
 WAYS = ("alone", "team, from a snapshot", "team, from a checkpoint")
+Transport = Literal["object_store", "direct"]
 STEPS_PER_EPOCH, DEATH_AT = 50, 90
 _NEVER = 1_000_000
 
@@ -90,12 +91,16 @@ def recipe_of(segments: int) -> Recipe:
     return changed
 
 
-def cost(recipe: Recipe, way: str, weights: str) -> Cost:
+def cost(recipe: Recipe, way: str, weights: str, transport: Transport) -> Cost:
     """Train, and end the middle learner's process on the way."""
     killer: Any = Killer(f"segment{recipe.method.num_segments // 2}")
     recovery = Recovery(snapshot_every_steps=_NEVER) if way.endswith("checkpoint") else Recovery()
-    plan = engine.Plan(transport="object_store", report_every_steps=1, evaluate_every_epochs=3, recovery=recovery)
-    kept = [] if way == "alone" else [patch("engine.runtimes.ray.launch.history_bytes", lambda *_: 0)]
+    plan = engine.Plan(transport=transport, report_every_steps=1, evaluate_every_epochs=3, recovery=recovery)
+    nothing: list[Any] = [
+        patch("engine.runtimes.ray.launch.history_bytes", lambda *_: 0),
+        patch("engine.runtimes.ray.stream.MOST_BYTES_ON_LINKS", 1),
+    ]
+    kept = [] if way == "alone" else nothing
     with tempfile.TemporaryDirectory() as folder, patch("engine.training.session.open_runtime", killer.open):
         for each in kept:
             each.start()
@@ -115,6 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--segments", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--transport", choices=get_args(Transport), default="object_store")
     arguments = parser.parse_args()
     print("| K | way | noticed after, s | lost, s | steps computed again |\n|---|---|---|---|---|")
     busiest = 0.0
@@ -125,7 +131,7 @@ def main() -> None:
         costs: dict[str, list[Cost]] = {way: [] for way in WAYS}
 
         def run(way: str, recipe: Recipe, weights: str, costs: dict[str, list[Cost]]) -> float:
-            costs[way].append(cost(recipe, way, weights))
+            costs[way].append(cost(recipe, way, weights, arguments.transport))
             return costs[way][-1].lost
 
         runs = {way: functools.partial(run, way, recipe, weights, costs) for way in WAYS}

@@ -257,6 +257,37 @@ def test_what_was_changed_after_it_was_given_is_not_given_again(meet: Meet) -> N
         giving.give("second", torch.ones(4))
 
 
+class Parted:
+    """An end whose message arrives while its giver is parted from."""
+
+    def __init__(self, part: Callable[[], None]) -> None:
+        self._part = part
+
+    def take(self, name: str) -> Tensor:
+        self._part()
+        return torch.zeros(4)
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_message_that_was_told_not_to_be_there_is_taken_from_the_next_giver(meet: Meet) -> None:
+    found: list[Position] = []
+    giving, next_taking = _pair(meet)
+    next_end = next_taking._end
+    assert next_end is not None
+
+    def part() -> None:
+        found.append(taking.part())
+        taking.link_again(next_end)
+
+    end: Any = Parted(part)
+    taking = LastingTaking("taker", "giver", end, 0)
+    giving.give("first", torch.ones(4))
+    assert taking.take("first")[0] == 1.0
+    assert found == [Position(0)]
+
+
 def test_a_learner_that_ends_lets_go_who_waits_for_a_lost_one(meet: Meet) -> None:
     giving, taking = _pair(meet)
     giving.keep_since(0)
