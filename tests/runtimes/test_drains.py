@@ -26,11 +26,12 @@ class Cluster:
         self.draining: dict[str, float] = {}
         monkeypatch.setattr("time.monotonic", lambda: self.now)
         monkeypatch.setattr("time.time", lambda: self.now)
-        monkeypatch.setattr(drains, "draining_nodes", self.said)
+        self.answers = True
+        monkeypatch.setattr(drains, "_ask", self.said)
 
-    def said(self) -> dict[str, float]:
+    def said(self) -> dict[str, float] | None:
         self.asked += 1
-        return dict(self.draining)
+        return dict(self.draining) if self.answers else None
 
 
 def test_ray_is_asked_every_few_seconds_however_often_steps_begin(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,6 +108,28 @@ def test_a_ray_that_does_not_answer_gives_no_notice(monkeypatch: pytest.MonkeyPa
     assert draining_nodes() == {}
     monkeypatch.setattr(drains.ray_worker, "global_worker", types.SimpleNamespace())
     assert draining_nodes() == {}
+
+
+def test_a_gcs_that_does_not_answer_is_told_of_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = Cluster(monkeypatch)
+    found = Drains(PLACES, HERE)
+
+    def pass_by(seconds: int) -> int:
+        for _ in range(seconds):
+            said.now += 1
+            assert found.notice() is None
+        return caplog.text.count("the GCS of the cluster has not answered since ")
+
+    said.answers = False
+    assert pass_by(60) == 0
+    assert pass_by(200) == 1
+    said.answers = True
+    assert pass_by(10) == 1
+    said.answers = False
+    assert pass_by(60) == 1
+    assert pass_by(20) == 2
 
 
 def test_a_private_ray_is_not_even_asked(monkeypatch: pytest.MonkeyPatch) -> None:

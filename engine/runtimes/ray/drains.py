@@ -6,7 +6,7 @@ Ray says which nodes it drains, and until when: of spot machines that their owne
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +16,7 @@ from ray._private import worker as ray_worker
 
 from engine.errors import GOES_ON, DriverPreempted, EngineError, LearnerPreempted
 from engine.runtimes.ray.private.current import current_private_ray
+from engine.runtimes.stopped import STOPPED_SECONDS
 
 _POLL_SECONDS = 5.0
 # It answers in one or two thousandths of a second, or is away.
@@ -27,12 +28,38 @@ def draining_nodes() -> Mapping[str, float]:
 
     None are where Ray is private, and where its first process does not answer, of which others will hear.
     """
-    # Not public, so not relied on: without it nodes end without notice.
-    with contextlib.suppress(Exception):
-        if current_private_ray() is None:
-            found = ray_worker.global_worker.gcs_client.get_draining_nodes(timeout=_ANSWER_SECONDS)
-            return {node: milliseconds / 1000 for node, milliseconds in found.items()}
-    return {}
+    return _ask() or {}
+
+
+def _ask() -> Mapping[str, float] | None:
+    """As `draining_nodes`; None where Ray's first process does not answer."""
+    if current_private_ray() is not None:
+        return {}
+    try:
+        found = ray_worker.global_worker.gcs_client.get_draining_nodes(timeout=_ANSWER_SECONDS)
+        return {node: milliseconds / 1000 for node, milliseconds in found.items()}
+    except (AttributeError, TypeError):
+        # Not public, so not relied on: without it nodes end without notice.
+        return {}
+    except Exception:  # Ray raises what it likes
+        return None
+
+
+class _Silence:
+    """A time in which a cluster's first process does not answer; it is not ours to end."""
+
+    def __init__(self) -> None:
+        self._since, self._clock, self._has_told = time.monotonic(), time.strftime("%H:%M:%S"), False
+
+    def tell(self) -> None:
+        """Say so, once, when it has lasted."""
+        if not self._has_told and time.monotonic() - self._since > STOPPED_SECONDS:
+            self._has_told = True
+            logging.getLogger(__name__).warning(
+                "the GCS of the cluster has not answered since %s: training goes on, but a learner that is lost does "
+                "not come back before it answers",
+                self._clock,
+            )
 
 
 class Drains:
@@ -47,6 +74,7 @@ class Drains:
         self._places, self._here = places, here
         self._ends: dict[str, float] = {}
         self._asked = time.monotonic()
+        self._silence: _Silence | None = None
 
     def notice(self) -> EngineError | None:
         """Return what a training has to end with in time, and may go on from elsewhere; None while all nodes stay.
@@ -72,8 +100,13 @@ class Drains:
         return self._places.get(learner, {}).get("node") in self._ends
 
     def _look(self) -> None:
-        # A node that has ended is draining no more.
-        self._ends |= draining_nodes()
+        found = _ask()
+        if found is None:
+            self._silence = self._silence or _Silence()
+            self._silence.tell()
+        else:
+            # A node that has ended is draining no more.
+            self._silence, self._ends = None, {**self._ends, **found}
 
     def _rest(self, node: str) -> str:
         seconds = self._ends[node] - time.time()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Mapping
 
@@ -12,6 +13,27 @@ from engine.runtimes.stopped import StoppedProcesses, is_stopped
 
 # In which one that is let go on shows that it does.
 _WAKING_SECONDS = 5.0
+
+
+def processes_of(numbers: Mapping[str, int]) -> dict[str, psutil.Process]:
+    """Return processes by name; one that has ended, of which others tell, is left out."""
+    found = {}
+    for name, number in numbers.items():
+        with contextlib.suppress(psutil.Error):
+            found[name] = psutil.Process(number)
+    return found
+
+
+def processes_of_session(session: int) -> list[psutil.Process]:
+    """Return all processes of a session that are alive."""
+    found = []
+    for number in psutil.pids():
+        with contextlib.suppress(OSError, psutil.Error):
+            if os.getsid(number) == session:
+                process = psutil.Process(number)
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+    return found
 
 
 class Hanging:

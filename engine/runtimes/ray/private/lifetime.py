@@ -25,7 +25,7 @@ from engine.errors import PlanError
 from engine.reading import first_line
 from engine.runtimes.child import python_command, tell
 from engine.runtimes.ray.private.folder import PrivateFolder
-from engine.runtimes.ray.private.hanging import Hanging
+from engine.runtimes.ray.private.hanging import Hanging, processes_of, processes_of_session
 from engine.runtimes.ray.private.surroundings import (
     TokenOf,
     connecting,
@@ -33,7 +33,7 @@ from engine.runtimes.ray.private.surroundings import (
     keep_output_clean,
     safe_job,
 )
-from engine.runtimes.stopped import STOPPED_SECONDS
+from engine.runtimes.stopped import STOPPED_SECONDS, is_stopped
 
 _RUN_HEAD = "import runpy; runpy.run_path(sys.argv[1], run_name='__main__')"
 # A slow disk and a busy machine included; Ray itself gives up after 30 s.
@@ -76,7 +76,6 @@ class PrivateRay:
         self.lost: str | None = None
         """Which of its processes ended by itself and how, in words; None while it is well."""
         self._hang: str | None = None
-        self._hanging_seconds = hanging_seconds
         self._hanging: Hanging | None = None
         self._connected = False
         self._closing = threading.Lock()
@@ -105,7 +104,7 @@ class PrivateRay:
             raise
         try:
             place = self._place()
-            self._hanging = self._look_after(place["processes"])
+            self._hanging = Hanging(processes_of(place["processes"]), hanging_seconds)
             self._watcher = threading.Thread(target=self._watch, name="private Ray", daemon=True)
             self._watcher.start()
             self._connect(place)
@@ -128,14 +127,6 @@ class PrivateRay:
             )
         tell(process, wanted)
         return process
-
-    def _look_after(self, processes: Mapping[str, int]) -> Hanging:
-        found = {}
-        for name, number in processes.items():
-            # One that has ended is told of by the process that holds it.
-            with contextlib.suppress(psutil.Error):
-                found[name] = psutil.Process(number)
-        return Hanging(found, self._hanging_seconds)
 
     def _place(self) -> dict[str, Any]:
         deadline = time.monotonic() + _START_SECONDS
@@ -223,21 +214,10 @@ class PrivateRay:
 
     def processes(self) -> list[psutil.Process]:
         """Return all its processes that are alive, with those of its workers."""
-        found = []
-        for number in psutil.pids():
-            with contextlib.suppress(OSError, psutil.Error):
-                if os.getsid(number) == self._process.pid:
-                    process = psutil.Process(number)
-                    if process.status() != psutil.STATUS_ZOMBIE:
-                        found.append(process)
-        return found
+        return processes_of_session(self._process.pid)
 
     def _is_stopped(self) -> bool:
-        for process in self.processes():
-            with contextlib.suppress(psutil.Error):
-                if process.status() == psutil.STATUS_STOPPED:
-                    return True
-        return False
+        return any(map(is_stopped, self.processes()))
 
     def close(self) -> None:
         """Disconnect and end it; takes some seconds at most. A second call does nothing."""
