@@ -41,6 +41,10 @@ LINES: list[tuple[str, list[tuple[str, str, str]]]] = [
     ("estimate infopro_digits --k two", [(r"such as (--k \d)", "--k two", "{0}")]),
     ("estimate end_to_end_digits --k 2", [("leave --k out", "--k 2", "")]),
     ("estimate end_to_end_digits --profile", [("leave --profile out", "--profile", "")]),
+    (
+        "estimate infopro_digits --profile --k 1",
+        [("leave --profile out", "--profile", ""), ("--k with a number above 1", "--k 1", "--k 2")],
+    ),
     ("estimate infopro_digits --gpu-memory 16", [(r"such as (\w+) or (\w+)", "16", "{1}")]),
     ("train infopro_digit --on process --dry-run", [(r"did you mean '(\w+)'", "infopro_digit", "{0}")]),
     ("train epochs=1 --dry-run", [("no recipe is given before it", "train", "train infopro_digits")]),

@@ -63,6 +63,8 @@ def kinds_asked(path: str, source: str) -> list[str]:
 
 def fetched_by_name(path: str, source: str) -> list[str]:
     """Return where something is fetched from the settings of a method that their class does not promise."""
+    if not any(word in source for word in ("getattr", "hasattr")):
+        return []
     return [
         f"{path}:{node.lineno}: {ast.unparse(node)}"
         for node in ast.walk(ast.parse(source))

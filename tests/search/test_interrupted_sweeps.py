@@ -37,7 +37,7 @@ def sweep():
     return engine.Sweep(
         name="three",
         recipe="greedy_digits",
-        space={"epochs": tune.grid_search([1, 300, 101])},
+        space={"epochs": tune.grid_search([1, 200, 101])},
         fields=("backbone.widths=4,4,4", "data.train_limit=44", "data.test_limit=20", "data.batch_size=12",
                 "data.validation_fraction=0.2", "method.num_segments=2"),
         searcher="grid",
@@ -123,7 +123,10 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
     def train(recipe: engine.Recipe) -> engine.Result:
         identity = recipe_identity(recipe)
         if identity not in results:
-            plan = Plan(executor="process", evaluate_test=False)
+            # Evaluations and checkpoints change no weight, and take most of the time of epochs as short as these.
+            plan = Plan(
+                executor="process", evaluate_test=False, evaluate_every_epochs=1000, checkpoint_every_steps=100_000
+            )
             results[identity] = engine.train(recipe, plan, tmp_path_factory.mktemp("alone") / "run")
         return results[identity]
 
@@ -291,7 +294,7 @@ def test_one_signal_ends_a_search_of_which_a_trial_is_stopped(words: list[str], 
 def test_a_trial_that_is_lost_for_good_leaves_no_winner(words: list[str], tmp_path: Path) -> None:
     folder, killed = tmp_path / "s", set[int]()
     # Only two trials, so that the one that is killed again and again is the only one that trains.
-    (tmp_path / "own.py").write_text(SEARCH.replace("[1, 300, 101]", "[1, 100000]"))
+    (tmp_path / "own.py").write_text(SEARCH.replace("[1, 200, 101]", "[1, 100000]"))
     words[words.index("--max-concurrent") + 1] = "1"
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
