@@ -22,16 +22,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fields without influence on the weights, as task.evaluation_flip",
     )
     parser.add_argument("--data-root", metavar="DIR", help="where the images lie now; as in the recipe unless given")
+    parser.add_argument(
+        "--draw-maps", metavar="FILE", help="FILE.png for some test images, their label maps, and what is predicted"
+    )
+    parser.add_argument(
+        "--beside", metavar="RUN", action="append", default=[], help="another run in that picture; may be repeated"
+    )
 
 
 def run(options: argparse.Namespace) -> Outcome:
     """Score the newest complete checkpoint of the run."""
     from engine.cli.summary import departure_rows
     from engine.tasks import headline_of
-    from engine.training import evaluate, load, mean_score
+    from engine.training import draw_predictions, evaluate, load, mean_score
 
     opened = load(options.run)
-    metrics = evaluate(opened, options.data_root, options.changes)
+    metrics = evaluate(opened, options.data_root, changes=options.changes)
     step, headline = opened.checkpoint.step, headline_of(opened.recipe)
     values = {
         "run_dir": str(opened.path),
@@ -43,6 +49,9 @@ def run(options: argparse.Namespace) -> Outcome:
     lines = _score_lines(metrics, headline) + [
         f"  {label}: {reason}" for label, reason in departure_rows(opened.departures)
     ]
+    if options.draw_maps is not None:
+        runs = [opened, *map(load, options.beside)]
+        lines.append(f"label maps: {draw_predictions(runs, options.draw_maps, options.data_root)}")
     return Outcome([*opened.checkpoint.skipped, f"{opened.path} after step {step:,}:", *lines], values)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.tracking.console import Console, open_console
 from engine.tracking.curves import plot_curves
+from engine.tracking.label_map_pictures import draw_label_maps
 from engine.tracking.metrics import MetricsLog, read_metrics
 from engine.tracking.preparation import Preparation
 from engine.tracking.records import ENSEMBLE, Record
@@ -25,6 +26,7 @@ __all__ = [
     "Preparation",
     "Record",
     "TensorBoardLog",
+    "draw_label_maps",
     "format_bytes",
     "format_nats",
     "format_points",
