@@ -28,13 +28,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draw-queries", metavar="FILE", help="FILE.png for some queries and the first ten pictures that each finds"
     )
+    parser.add_argument(
+        "--draw-maps", metavar="FILE", help="FILE.png for some test images, their label maps, and what is predicted"
+    )
+    parser.add_argument(
+        "--beside", metavar="RUN", action="append", default=[], help="another run in that picture; may be repeated"
+    )
 
 
 def run(options: argparse.Namespace) -> Outcome:
     """Score the newest complete checkpoint of the run."""
     from engine.cli.summary import departure_rows
     from engine.tasks import headline_of
-    from engine.training import evaluate, load, mean_score
+    from engine.training import draw_predictions, evaluate, load, mean_score
 
     opened = load(options.run)
     metrics = evaluate(opened, options.data_root, options.changes, options.save_features, options.draw_queries)
@@ -50,6 +56,9 @@ def run(options: argparse.Namespace) -> Outcome:
         f"  {label}: {reason}" for label, reason in departure_rows(opened.departures)
     ]
     written = {"features": options.save_features, "queries": options.draw_queries}
+    if options.draw_maps is not None:
+        runs = [opened, *map(load, options.beside)]
+        written["label maps"] = draw_predictions(runs, options.draw_maps, options.data_root)
     lines += [f"{name}: {path}" for name, path in written.items() if path is not None]
     return Outcome([*opened.checkpoint.skipped, f"{opened.path} after step {step:,}:", *lines], values)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from engine.tracking.console import Console, open_console
 from engine.tracking.curves import plot_curves
 from engine.tracking.found_pictures import SHOWN, draw_found, spread
+from engine.tracking.label_map_pictures import draw_label_maps
 from engine.tracking.metrics import MetricsLog, read_metrics
 from engine.tracking.preparation import Preparation
 from engine.tracking.records import ENSEMBLE, Record
@@ -28,6 +29,7 @@ __all__ = [
     "Record",
     "TensorBoardLog",
     "draw_found",
+    "draw_label_maps",
     "format_bytes",
     "format_nats",
     "format_points",

@@ -5,6 +5,7 @@ from engine.training.entry import train
 from engine.training.environment import describe_environment
 from engine.training.export import export_network
 from engine.training.folder import Resume
+from engine.training.predicted_maps import draw_predictions
 from engine.training.reports import mean_score
 from engine.training.result import Fault, Result
 from engine.training.runs import Run, evaluate, load
@@ -15,6 +16,7 @@ __all__ = [
     "Resume",
     "Run",
     "describe_environment",
+    "draw_predictions",
     "evaluate",
     "export_network",
     "load",

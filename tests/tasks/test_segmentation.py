@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 import engine
+from engine.cli.main import main
 from engine.data import open_source
 from engine.errors import RecipeError
 from engine.methods import method_of
@@ -40,6 +41,7 @@ from engine.recipes import (
     Segmentation,
 )
 from engine.tasks import task_of
+from engine.tracking.label_map_pictures import palette_of
 from engine.training.export import export_network
 
 RAY_CPUS = 2
@@ -227,6 +229,30 @@ def test_scales_and_flip_average_probabilities_as_a_loop_does(label_map_set: Lab
         RecipeError, match=r"task\.final_mean=all: an evaluation takes only fields that have no influence"
     ):
         engine.evaluate(run, changes=["task.final_mean=all"])
+
+
+def test_images_labels_and_predictions_are_drawn_side_by_side(
+    label_map_set: LabelMapSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = label_map_set(tmp_path / "set", {"train": 14, "val": 6})
+    plan = engine.Plan(executor="process")
+    runs = [engine.train(recipe_of(root, Greedy()), plan, tmp_path / name).run_dir for name in ("one", "other")]
+    target = tmp_path / "maps.png"
+    assert main(["evaluate", str(runs[0]), "--beside", str(runs[1]), "--draw-maps", str(target)]) == 0
+    assert f"label maps: {target}" in capsys.readouterr().out
+    drawn, palette = np.asarray(Image.open(target)), palette_of(("sky", "road", "car"))
+    images = [np.asarray(Image.open(root / f"images/val/{place:03}.png")) for place in (0, 2, 3, 5)]
+    labels = [np.asarray(Image.open(root / f"labels/val/{place:03}.png")) for place in (0, 2, 3, 5)]
+    # Panels of at least 120 pixels with 4 between them, below a line of 14.
+    for row, (image, label_map) in enumerate(zip(images, labels, strict=True)):
+        upper = 18 + row * 28
+        assert np.array_equal(drawn[upper : upper + 24, 4:36], image)
+        assert np.array_equal(drawn[upper : upper + 24, 128:160], palette[label_map])
+        # Two equal runs, and nothing but colours of classes.
+        one, other = (drawn[upper : upper + 24, left : left + 32] for left in (252, 376))
+        assert np.array_equal(one, other)
+        assert {tuple(colour) for colour in one.reshape(-1, 3)} <= {tuple(colour) for colour in palette[:3]}
+    assert main(["evaluate", str(runs[0]), "--draw-maps", str(tmp_path / "maps.jpg")]) != 0
 
 
 @pytest.mark.slow

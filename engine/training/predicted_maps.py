@@ -1,0 +1,111 @@
+"""Draws what the networks of runs predict for some test images, beside the labels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from engine.atomic import write_error
+from engine.data import Augmenter, Source, open_source
+from engine.errors import RunError
+from engine.objectives import enlarged
+from engine.paths import absolute
+from engine.tracking import draw_label_maps
+from engine.training.runs import Run
+
+SHOWN = 4
+"""Images in a picture."""
+
+
+def draw_predictions(runs: Sequence[Run], target: str | Path, data_root: str | None = None) -> Path:
+    """Write a PNG with images of the test split from all of its parts, their labels, and a column for each network.
+
+    Args:
+        runs: of one data set; a network is called by its run, and of several in a run by its own name, too.
+        target: a .png file, replaced if it exists.
+        data_root: where the images lie now; where the first recipe says unless given.
+
+    Returns:
+        The file's absolute path.
+
+    Raises:
+        RunError: the file cannot be written, a run has no label maps, or the runs have other images than the first.
+        DataError: the images are missing.
+    """
+    path = absolute(target, "--draw-maps", RunError)
+    _check_target(path)
+    for run in runs:
+        if not run.facts.label_maps:
+            raise RunError(
+                f"{run.path}: task.kind={run.recipe.task.kind} predicts no label maps, so there are none to draw; "
+                "leave --draw-maps out"
+            )
+    with _opened(runs[0], data_root) as source:
+        different = next((run for run in runs if run.facts.fingerprint != source.facts.fingerprint), None)
+        if different is not None:
+            raise RunError(f"{different.path}: was trained on other images than these; give data.root of the run's own")
+        images, labels = _some(source)
+        predicted = {
+            name: [_predicted(run, network, image) for image in images]
+            for run in runs
+            for name, network in _networks(run, alone=len(runs) == 1).items()
+        }
+        try:
+            draw_label_maps(path, images, labels, predicted, source.facts.class_names)
+        except OSError as error:
+            raise write_error(path, error) from error
+    return path
+
+
+def _check_target(path: Path) -> None:
+    if path.suffix != ".png":
+        raise RunError(f"--draw-maps {path}: ends with {path.suffix or 'no suffix'!r}; give a name with .png")
+    if not path.parent.is_dir():
+        raise RunError(f"--draw-maps {path}: there is no folder {path.parent}; make it first")
+
+
+@contextmanager
+def _opened(run: Run, data_root: str | None) -> Iterator[Source]:
+    data = run.recipe.data if data_root is None else dataclasses.replace(run.recipe.data, root=data_root)
+    source = open_source(data, run.recipe.seed, check=False)
+    try:
+        yield source
+    finally:
+        source.close()
+
+
+def _some(source: Source) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return images and labels at equal distances in the test split."""
+    number = source.facts.sizes["test"]
+    wanted = sorted({round(place * (number - 1) / max(1, SHOWN - 1)) for place in range(min(SHOWN, number))})
+    images, labels, first = [], [], 0
+    for batch in source.evaluation_batches("test"):
+        for place in wanted:
+            if first <= place < first + len(batch.labels):
+                images.append(batch.images[place - first])
+                labels.append(batch.labels[place - first])
+        first += len(batch.labels)
+    return images, labels
+
+
+def _networks(run: Run, *, alone: bool) -> Mapping[str, nn.Module]:
+    found = {name: run.network(name) for name in run.networks}
+    if alone:
+        return found
+    return {run.path.name if len(found) == 1 else f"{run.path.name} {name}": each for name, each in found.items()}
+
+
+def _predicted(run: Run, network: nn.Module, image: np.ndarray) -> np.ndarray:
+    augmenter = Augmenter(run.recipe.data.augmentation, run.facts, run.recipe.seed, torch.device("cpu"))
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).float().div(255)[None]
+    with torch.no_grad():
+        logits = network.eval()(augmenter.normalise(pixels))
+    height, width = image.shape[1:]
+    classes: np.ndarray = enlarged(logits.float(), (height, width)).argmax(1)[0].to(torch.uint8).numpy()
+    return classes
