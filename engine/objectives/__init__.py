@@ -20,12 +20,14 @@ from engine.objectives.mimicry import Mimicry, jeffreys, jensen_shannon, kl_dive
 from engine.objectives.objective import Context, MixedLabels, Objective, ObjectiveValue, Term, TermValue
 from engine.objectives.reconstruction import Reconstruction, reconstruction_loss
 from engine.objectives.similarity import SimilarityMatching, label_similarity, similarity_matrix
+from engine.objectives.triplet import BatchHardTriplet, batch_hard_triplet_loss, distance_matrix
 
 __all__ = [
     "EMBEDDING_SIZE",
     "RECALLED",
     "TEMPERATURE",
     "AuxiliaryClassification",
+    "BatchHardTriplet",
     "BranchHead",
     "BranchMimicry",
     "Branches",
@@ -47,12 +49,14 @@ __all__ = [
     "Term",
     "TermValue",
     "as_message",
+    "batch_hard_triplet_loss",
     "branch_mimicry",
     "cifar_decoder",
     "conv_head",
     "cross_entropy_loss",
     "decoder_for",
     "dgl_head",
+    "distance_matrix",
     "head_for",
     "imagenet_decoder",
     "imagenet_head",

@@ -9,9 +9,10 @@ from pydantic import Discriminator, Field, Tag
 
 from engine.recipes.backbone import Option
 from engine.recipes.own_classes import OWN_PATTERN, is_own, with_absolute_path
-from engine.recipes.settings import settings
+from engine.recipes.settings import Weight, settings
 
 _OWN = "path/to/file.py:Name"
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 _LABELS = ("classes", "identities")
 
 
@@ -21,6 +22,8 @@ class Classification:
 
     learned_as: ClassVar[str] = "classification"
     takes_labels: ClassVar[tuple[str, ...]] = ("classes",)
+
+    further_fields: ClassVar[tuple[str, ...]] = ()
 
     kind: Literal["classification"] = "classification"
 
@@ -38,6 +41,20 @@ class Retrieval:
 
     kind: Literal["retrieval"] = "retrieval"
 
+    label_smoothing: Fraction = 0.0
+    """Epsilon of label smoothing of the network's own classifier; local heads and branches keep their labels."""
+
+    triplet_weight: Weight = 0.0
+    """Weight of the batch-hard triplet loss on the features that enter the classifier; see `data.classes_per_batch`."""
+
+    triplet_margin: Annotated[float, Field(ge=0.0)] = 0.3
+    """How much nearer the farthest image of the same identity shall be than the nearest of another."""
+
+    @property
+    def further_fields(self) -> tuple[str, ...]:
+        """The fields that ask for more than the label loss of classification."""
+        return tuple(name for name in ("label_smoothing", "triplet_weight") if getattr(self, name))
+
     def with_absolute_paths(self) -> Retrieval:
         """Return the same: there is no path in it."""
         return self
@@ -48,6 +65,7 @@ class OwnTask:
     """A task of your own: a subclass of `engine.tasks.Task` in a file of yours."""
 
     takes_labels: ClassVar[tuple[str, ...]] = _LABELS
+    further_fields: ClassVar[tuple[str, ...]] = ()
 
     kind: Annotated[str, Field(pattern=OWN_PATTERN)] = _OWN
     """The file and the name of the class, ``path/to/file.py:Name``."""

@@ -15,7 +15,7 @@ import pytest
 from engine.cli.main import COMMANDS
 from engine.cli.words import Parser
 from engine.errors import EngineError, InputError
-from engine.recipes import METHODS, Plan, apply_overrides, load_recipe
+from engine.recipes import METHODS, Plan, Retrieval, apply_overrides, load_recipe
 
 PROJECT = Path(__file__).resolve().parents[2]
 STAND_IN = "infopro_digits"
@@ -170,6 +170,7 @@ def _fields() -> dict[str, set[str]]:
     parts = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
     found = {name: names(part) for name, part in parts.items() if dataclasses.is_dataclass(part)}
     found["method"] = set().union(*(names(settings) for settings in METHODS.values()))
+    found["task"] |= names(Retrieval)
     found["plan"] = names(Plan)
     return found
 
