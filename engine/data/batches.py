@@ -12,6 +12,7 @@ import numpy as np
 
 from engine.data.ahead import LookAhead, Place
 from engine.data.checking import check_pictures
+from engine.data.class_batches import ClassBatches
 from engine.data.datasets import STORED_LIMIT_BYTES, BeforeDecoding, Opened, open_images
 from engine.data.facts import Facts
 from engine.data.images import Images
@@ -55,7 +56,8 @@ class Batch:
 class Source:
     """One open data set, from which any batch can be read at any time.
 
-    The last batch of an epoch holds what is left, possibly a single image.
+    The last batch of an epoch holds what is left, possibly a single image; where each batch draws its classes, all are
+    of one size.
     """
 
     def __init__(
@@ -84,6 +86,9 @@ class Source:
         self._pairing = choose_paired_images(
             paired_images, chosen["train"], self._labels["train"], data.batch_size, seed
         )
+        self._by_class = None
+        if data.classes_per_batch is not None:
+            self._by_class = ClassBatches(data, chosen["train"], self._labels["train"], seed)
         # Bound to the instance and small: looking ahead needs the orders of two epochs.
         self._order = functools.lru_cache(maxsize=2)(self._new_order)
         self._ahead = LookAhead(self._read, self._following) if images["train"].look_ahead else None
@@ -145,7 +150,10 @@ class Source:
 
     def _read(self, place: Place) -> Batch:
         epoch, step = place
-        indices = self._order(epoch)[step * self._batch_size : (step + 1) * self._batch_size]
+        if self._by_class is None:
+            indices = self._order(epoch)[step * self._batch_size : (step + 1) * self._batch_size]
+        else:
+            indices = self._by_class.draw(epoch, step)
         if self._pairing is not None:
             indices = np.concatenate([indices, self._pairing(indices, epoch, step)])
         return self._training_batch(indices, epoch, step)

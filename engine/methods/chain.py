@@ -21,6 +21,7 @@ from engine.methods.segments import (
     images_message,
     summarise,
 )
+from engine.methods.tasks import with_further_terms
 from engine.methods.team import Network, Team
 from engine.objectives import Objective, Term
 from engine.partition import Origin, Segment, segments_of
@@ -124,6 +125,7 @@ class Chain:
         for segment in segments:
             with torch.device("meta"):
                 objective = self.objective(recipe, facts, segment, network, (recipe.seed, segment.name))
+                objective = with_further_terms(objective, recipe, facts, segment)
             summaries.append(summarise(segment.name, segment, network, objective))
         training, evaluation = _programs(recipe, facts, segments)
         names = tuple(segment.name for segment in segments)
@@ -139,5 +141,6 @@ class Chain:
         body = network[segment.start : segment.stop]
         with seeded(recipe.seed, segment.name, "auxiliary"):
             objective = self.objective(recipe, facts, segment, network, (recipe.seed, segment.name))
+            objective = with_further_terms(objective, recipe, facts, segment)
         role = Role("network", recipe.seed, segment.name, () if segment.is_last else ("features",))
         return Learner(name, role, body, objective, recipe, facts, steps_per_epoch, device)

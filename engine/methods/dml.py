@@ -30,7 +30,7 @@ from engine.methods.cohort import members_of
 from engine.methods.exchange import Exchange, Peer
 from engine.methods.registry import chain_of
 from engine.methods.segments import summarise
-from engine.methods.tasks import distribution_axis
+from engine.methods.tasks import distribution_axis, with_further_terms
 from engine.methods.team import Network, Team
 from engine.objectives import ConfidencePenalty, FeatureMimicry, Mimicry, Objective, Term
 from engine.recipes import DML, EndToEnd, Recipe
@@ -152,6 +152,7 @@ def _objective(
     objective = chain_of(member.recipe).objective(
         member.recipe, facts, peer.segments[depth], network, (role.seed, role.stream)
     )
+    objective = with_further_terms(objective, member.recipe, facts, peer.segments[depth])
     terms: dict[str, Term] = {}
     if exchange.weight(depth):
         field = "method.weight" if depth == exchange.depths - 1 else "method.local_weight"

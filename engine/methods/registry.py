@@ -19,9 +19,11 @@ def method_of(recipe: Recipe) -> Method:
     settings.
 
     Raises:
-        RecipeError: the method does not take the recipe's task, or the user's file defines none.
+        RecipeError: the method does not take the recipe's task, or what that adds to the loss; or the user's file
+            defines none.
     """
     _refuse_other_tasks(recipe)
+    _refuse_further_terms(recipe)
     settings, kind = recipe.method, recipe.method.kind
     if is_own(kind):
         module = sys.modules[type(settings).__module__]
@@ -44,6 +46,16 @@ def _refuse_other_tasks(recipe: Recipe) -> None:
         raise RecipeError(
             f"task.kind={recipe.task.kind}: method.kind={recipe.method.kind} takes only {' or '.join(takes)}: set "
             f"task.kind={takes[0]}, or choose a method that takes every task, such as {every}"
+        )
+
+
+def _refuse_further_terms(recipe: Recipe) -> None:
+    fields = recipe.task.further_fields
+    if fields and not recipe.method.takes_further_terms:
+        raise RecipeError(
+            f"task.{fields[0]}={getattr(recipe.task, fields[0])}: method.kind={recipe.method.kind} has a label loss of "
+            f"its own, to which a task adds nothing: set task.{fields[0]}=0, or choose end_to_end, dml, a method that "
+            "cuts, or one with branches in one learner"
         )
 
 

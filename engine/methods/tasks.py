@@ -58,6 +58,16 @@ def local_term(recipe: Recipe, facts: Facts, segment: Segment, style: HeadStyle)
     return task.local_term(task.local_head(style, segment.features, facts.image_shape, segment.final_channels))
 
 
+def with_further_terms(objective: Objective, recipe: Recipe, facts: Facts, segment: Segment) -> Objective:
+    """Return the objective of a segment with what the task adds to the loss on the network's output."""
+    if not segment.is_last:
+        return objective
+    further = task_of(recipe, facts).further_terms()
+    return objective.plus(
+        {name: term for name, (term, _) in further.items()}, {name: weight for name, (_, weight) in further.items()}
+    )
+
+
 def local_objective_of_task(recipe: Recipe, facts: Facts, segment: Segment, style: HeadStyle) -> Objective:
     """Return an objective of nothing but the task's loss on a local head; raises as `local_term`."""
     term = local_term(recipe, facts, segment, style)

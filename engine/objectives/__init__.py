@@ -23,12 +23,14 @@ from engine.objectives.objective import Context, MixedLabels, Objective, Objecti
 from engine.objectives.reconstruction import Reconstruction, reconstruction_loss
 from engine.objectives.segmentation import HookedPixelClassification, PixelClassification, pixel_cross_entropy
 from engine.objectives.similarity import SimilarityMatching, label_similarity, similarity_matrix
+from engine.objectives.triplet import BatchHardTriplet, batch_hard_triplet_loss, distance_matrix
 
 __all__ = [
     "EMBEDDING_SIZE",
     "RECALLED",
     "TEMPERATURE",
     "AuxiliaryClassification",
+    "BatchHardTriplet",
     "BranchHead",
     "BranchMimicry",
     "Branches",
@@ -52,6 +54,7 @@ __all__ = [
     "Term",
     "TermValue",
     "as_message",
+    "batch_hard_triplet_loss",
     "branch_mimicry",
     "cifar_decoder",
     "conv_head",
@@ -61,6 +64,7 @@ __all__ = [
     "dense_infopro_head",
     "dense_linear_head",
     "dgl_head",
+    "distance_matrix",
     "enlarged",
     "head_for",
     "imagenet_decoder",

@@ -135,6 +135,10 @@ class Data:
     batch_size: Annotated[int, Field(ge=1)] = 128
     """Images in a training batch B; the last batch of an epoch holds what is left."""
 
+    classes_per_batch: Annotated[int, Field(ge=2)] | None = None
+    """Draw for each batch this many classes P and `batch_size` / P images of each, for losses that compare the images
+    of a batch; unless given, an epoch sees each image once."""
+
     evaluation_batch_size: Annotated[int, Field(ge=1)] = 512
     """Images in a batch of evaluation; has no influence on the weights."""
 
@@ -213,6 +217,11 @@ class Data:
             raise ValueError("mean and std belong together: give both or neither")
         if self.std is not None and min(self.std) <= 0:
             raise ValueError(f"std must be positive in every channel, found {self.std}")
+        if self.classes_per_batch is not None and self.batch_size % self.classes_per_batch:
+            raise ValueError(
+                f"classes_per_batch={self.classes_per_batch} does not divide batch_size={self.batch_size}: each class "
+                "has as many images in a batch as any other"
+            )
         if self.name == "synthetic" and self.num_classes is None:
             raise ValueError("num_classes is required for synthetic images, as in data.num_classes=10")
         if self.labelled_fraction is not None and self.labelled_indices is not None:

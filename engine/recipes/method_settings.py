@@ -64,6 +64,11 @@ class MethodSettings:
         return f"{file}:{cls.__qualname__}"
 
     @property
+    def takes_further_terms(self) -> bool:
+        """Whether the last segment learns from all that its task asks for, and not only from its label loss."""
+        return False
+
+    @property
     def paired_images(self) -> PairedImages:
         """What a batch holds beside its images."""
         return "none"

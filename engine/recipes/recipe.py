@@ -122,7 +122,7 @@ _NOT_IDENTITY: Any = {
 }
 
 # Fields that an earlier version did not have, with the values that mean what it did: they leave the digest as it was.
-_ADDED_LATER: dict[str, dict[str, Any]] = {"data": {"image_column": None, "stretch": False}}
+_ADDED_LATER: dict[str, dict[str, Any]] = {"data": {"image_column": None, "stretch": False, "classes_per_batch": None}}
 
 
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:

@@ -10,9 +10,13 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from engine.recipes.backbone import Option
 from engine.recipes.data import LabelKind
 from engine.recipes.own_classes import OWN_PATTERN, is_own, with_absolute_path
-from engine.recipes.settings import settings
+from engine.recipes.settings import Weight, settings
 
 _OWN = "path/to/file.py:Name"
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+EvaluationScale = Annotated[float, Field(ge=0.1, le=4.0)]
+PixelMean = Literal["labelled", "all"]
+"""What a sum over pixels is divided by: the number of pixels with a class, or of all pixels."""
 
 
 @settings
@@ -21,6 +25,7 @@ class Classification:
 
     learned_as: ClassVar[str] = "classification"
     takes_labels: ClassVar[tuple[LabelKind, ...]] = ("classes",)
+    further_fields: ClassVar[tuple[str, ...]] = ()
 
     kind: Literal["classification"] = "classification"
 
@@ -29,19 +34,13 @@ class Classification:
         return self
 
 
-PixelMean = Literal["labelled", "all"]
-"""What a sum over pixels is divided by: the number of pixels with a class, or of all pixels."""
-
-
-EvaluationScale = Annotated[float, Field(ge=0.1, le=4.0)]
-
-
 @settings
 class Segmentation:
     """Predict the class of each pixel; scored by the mean of intersection over union (mIoU)."""
 
     learned_as: ClassVar[str] = "segmentation"
     takes_labels: ClassVar[tuple[LabelKind, ...]] = ("label_maps",)
+    further_fields: ClassVar[tuple[str, ...]] = ()
 
     kind: Literal["segmentation"] = "segmentation"
 
@@ -79,6 +78,20 @@ class Retrieval:
 
     kind: Literal["retrieval"] = "retrieval"
 
+    label_smoothing: Fraction = 0.0
+    """Epsilon of label smoothing of the network's own classifier; local heads and branches keep their labels."""
+
+    triplet_weight: Weight = 0.0
+    """Weight of the batch-hard triplet loss on the features that enter the classifier; see `data.classes_per_batch`."""
+
+    triplet_margin: Annotated[float, Field(ge=0.0)] = 0.3
+    """How much nearer the farthest image of the same identity shall be than the nearest of another."""
+
+    @property
+    def further_fields(self) -> tuple[str, ...]:
+        """The fields that ask for more than the label loss of classification."""
+        return tuple(name for name in ("label_smoothing", "triplet_weight") if getattr(self, name))
+
     def with_absolute_paths(self) -> Retrieval:
         """Return the same: there is no path in it."""
         return self
@@ -89,6 +102,7 @@ class OwnTask:
     """A task of your own: a subclass of `engine.tasks.Task` in a file of yours."""
 
     takes_labels: ClassVar[tuple[LabelKind, ...]] = ("classes", "identities", "label_maps")
+    further_fields: ClassVar[tuple[str, ...]] = ()
 
     kind: Annotated[str, Field(pattern=OWN_PATTERN)] = _OWN
     """The file and the name of the class, ``path/to/file.py:Name``."""

@@ -45,6 +45,9 @@ def check_replicable(recipe: Recipe, facts: Facts, plan: Plan) -> None:
     obstacle = recipe.method.obstacle_to_replicas()
     if obstacle is None and task_of(recipe, facts).label_shape(facts.image_shape):
         obstacle = Obstacle(f"parts of a batch may hold different numbers of labels of task.kind={recipe.task.kind}")
+    if obstacle is None and task_of(recipe, facts).further_terms():
+        reason = "the triplet loss compares all images of a batch, of which each replica has a part"
+        obstacle = Obstacle(reason, "task.triplet_weight=0")
     if obstacle is None and (recipe.data.labelled_fraction is not None or recipe.data.labelled_indices is not None):
         obstacle = Obstacle("where some images have no label, parts of a batch hold different numbers of labels")
     if obstacle is not None:

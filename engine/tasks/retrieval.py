@@ -10,6 +10,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from engine.objectives import BatchHardTriplet, Classification, Term
+from engine.recipes import Retrieval
 from engine.tasks.classification import ClassificationTask
 from engine.tasks.metric import Metric
 from engine.tasks.retrieval_cohort import RetrievalCohortScore
@@ -25,6 +27,21 @@ class RetrievalTask(ClassificationTask):
 
     headline: ClassVar[Metric] = MEAN_AVERAGE_PRECISION
     scored: ClassVar[Scored] = "features"
+
+    def final_term(self) -> Term:
+        """Return cross-entropy of the network's logits, with the recipe's label smoothing."""
+        return Classification(self._own.label_smoothing)
+
+    def further_terms(self) -> dict[str, tuple[Term, float]]:
+        """Return the batch-hard triplet loss, if the recipe gives it a weight."""
+        if not self._own.triplet_weight:
+            return {}
+        return {BatchHardTriplet.name: (BatchHardTriplet(self._own.triplet_margin), self._own.triplet_weight)}
+
+    @property
+    def _own(self) -> Retrieval:
+        assert isinstance(self.settings, Retrieval)
+        return self.settings
 
     def score(self) -> Score:
         """Return an empty score of mean average precision and ranks."""

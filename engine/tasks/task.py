@@ -125,6 +125,14 @@ class Task(ABC):
     def final_term(self) -> Term:
         """Return the loss on the network's own output ``[B, *output_shape]``; draws weights, if it has any."""
 
+    def further_terms(self) -> dict[str, tuple[Term, float]]:
+        """Return what the whole network learns from besides, by name, each with its weight above 0.
+
+        Methods whose settings say ``takes_further_terms`` add them to the loss on the network's output; with others the
+        settings of a task that has some are refused, by what ``settings.further_fields`` names.
+        """
+        return {}
+
     @abstractmethod
     def local_term(self, head: nn.Module) -> Term:
         """Return the loss of a local head, which maps features to what ``local_head`` gives."""

@@ -58,6 +58,11 @@ class DSN(Branched):
     threshold: Annotated[float, Field(ge=0.0)] = 0.0
     """Loss gamma below which a companion no longer teaches: [loss - gamma]_+."""
 
+    @property
+    def takes_further_terms(self) -> bool:
+        """Whether a task may add to the label loss: to cross-entropy only."""
+        return self.loss == "cross_entropy"
+
 
 @settings
 class RichBranches(Branched):
@@ -72,6 +77,11 @@ class RichBranches(Branched):
     branch_learners: bool = False
     """Whether each branch is a learner of its own, which takes features and gives back their gradient in the same
     step, so that branches can have devices of their own. The weights are the same."""
+
+    @property
+    def takes_further_terms(self) -> bool:
+        """Whether a task may add to the label loss: where one learner holds the network and its branches."""
+        return not self.branch_learners
 
     @model_validator(mode="after")
     def _gradients_are_at_hand(self) -> RichBranches:

@@ -78,6 +78,11 @@ class EndToEnd(MethodSettings):
 
     kind: Literal["end_to_end"] = "end_to_end"
 
+    @property
+    def takes_further_terms(self) -> bool:
+        """Whether a task may add to the label loss."""
+        return True
+
 
 @settings
 class Segmented(MethodSettings):
@@ -94,6 +99,11 @@ class Segmented(MethodSettings):
 
     branches: Branches | None = None
     """Side branches inside the segments, such as {kind: dhm}; those of DSL and DHM mimic the segment's own head."""
+
+    @property
+    def takes_further_terms(self) -> bool:
+        """Whether a task may add to the label loss."""
+        return True
 
     @property
     def head(self) -> Head:

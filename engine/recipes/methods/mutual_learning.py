@@ -127,6 +127,11 @@ class DML(MethodSettings):
         )
 
     @property
+    def takes_further_terms(self) -> bool:
+        """Whether a task may add to the label loss."""
+        return self.peer_method.takes_further_terms
+
+    @property
     def inside(self) -> MethodSettings:
         """How each peer learns."""
         return self.peer_method

@@ -1,0 +1,71 @@
+"""Does every batch hold P classes with K images each, the same for all who read it?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from engine.data import open_source
+from engine.errors import DataError
+from engine.recipes import Recipe, recipe_identity, shipped_recipes
+from engine.recipes.data import Data
+
+
+def source(**fields: Any) -> Any:
+    values: dict[str, Any] = {"name": "digits", "batch_size": 12, "classes_per_batch": 4} | fields
+    return open_source(Data(**values), seed=fields.get("seed", 3))
+
+
+def test_every_batch_holds_as_many_of_each_class() -> None:
+    opened = source()
+    assert opened.steps_per_epoch() == source(classes_per_batch=None).steps_per_epoch()
+    for step in range(opened.steps_per_epoch()):
+        batch = opened.batch(1, step)
+        classes, counts = np.unique(batch.labels, return_counts=True)
+        assert len(classes) == 4
+        assert counts.tolist() == [3] * 4
+        assert len(np.unique(batch.indices)) == 12
+
+
+def test_a_batch_is_a_function_of_seed_epoch_and_step() -> None:
+    one, other = source(), source()
+    expected = {place: one.batch(*place).indices for place in ((0, 0), (0, 1), (2, 5))}
+    for place in ((2, 5), (0, 1), (0, 0)):
+        np.testing.assert_array_equal(other.batch(*place).indices, expected[place])
+    assert len({tuple(indices) for indices in expected.values()}) == 3
+    another = open_source(Data(name="digits", batch_size=12, classes_per_batch=4), seed=4)
+    assert (another.batch(0, 0).indices != expected[0, 0]).any()
+
+
+def test_a_class_of_few_images_repeats_each_of_them_equally_often() -> None:
+    opened = source(train_limit=40, batch_size=20, classes_per_batch=2)
+    batch = opened.batch(0, 0)
+    for label in np.unique(batch.labels):
+        images, counts = np.unique(batch.indices[batch.labels == label], return_counts=True)
+        assert len(images) >= 3
+        assert counts.max() - counts.min() <= 1
+
+
+def test_images_without_a_label_are_not_drawn() -> None:
+    opened = source(labelled_fraction=0.2)
+    assert all((opened.batch(0, step).labels >= 0).all() for step in range(5))
+
+
+def test_what_cannot_be_drawn_is_refused() -> None:
+    with pytest.raises(ValidationError, match="classes_per_batch=5 does not divide batch_size=12"):
+        source(classes_per_batch=5)
+    with pytest.raises(DataError, match="data.classes_per_batch=12, but the training images are of 10 classes"):
+        source(classes_per_batch=12)
+
+
+def test_recipes_that_draw_no_classes_are_what_they_were() -> None:
+    recipe: Recipe = shipped_recipes()["end_to_end_digits"]()
+    assert recipe.data.classes_per_batch is None
+    # Of the version before there was this choice.
+    assert recipe_identity(recipe) == IDENTITY
+
+
+IDENTITY = "b67973a587dea92eacb84e1624bb762adacfdb65ea4f04e14e389be0246572e1"
