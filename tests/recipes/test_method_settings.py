@@ -11,6 +11,7 @@ from engine.recipes import DML, METHODS, Backbone, MethodSettings, Peer, Plan, a
 
 QUESTIONS = {name for name, value in vars(MethodSettings).items() if isinstance(value, property)} - {"kind"}
 FOR_EVERY_TASK = {"dgl", "dml", "end_to_end", "greedy", "infopro"}
+FOR_TWO_TASKS = {"distillation": ("classification", "segmentation")}
 
 
 def made(kind: str, **fields: Any) -> MethodSettings:
@@ -22,7 +23,7 @@ def made(kind: str, **fields: Any) -> MethodSettings:
 def test_every_method_says_what_it_learns_and_trains(kind: str) -> None:
     settings = made(kind)
     assert settings.kind == kind
-    assert settings.takes_tasks == (None if kind in FOR_EVERY_TASK else ("classification",))
+    assert settings.takes_tasks == (None if kind in FOR_EVERY_TASK else FOR_TWO_TASKS.get(kind, ("classification",)))
     assert settings.inside.with_inside(settings.inside) == settings.inside
     assert settings.networks(Backbone(name="resnet32")) == (Backbone(name="resnet32"),) * (2 if kind == "dml" else 1)
 
