@@ -20,6 +20,7 @@ from engine.backbones.layouts import (
 from engine.backbones.plain_names import load_plain_state, plain_state
 from engine.backbones.registry import Family, family, names
 from engine.backbones.residual import bypassable
+from engine.backbones.segmentation import needs_two_images
 from engine.backbones.shapes import feature_shapes, parameter_counts
 from engine.backbones.stages import stages_of
 from engine.backbones.subnetworks import SubNetworkSampler, droppable_stages, require_droppable, run_without
@@ -49,6 +50,7 @@ __all__ = [
     "load_weights",
     "names",
     "naming_block",
+    "needs_two_images",
     "parameter_counts",
     "plain_state",
     "require_droppable",

@@ -88,6 +88,11 @@ def is_for_segmentation(name: str) -> bool:
     return name in _LISTED
 
 
+def needs_two_images(name: str) -> bool:
+    """Return whether a network normalises the mean of all positions over the batch, which takes two images at least."""
+    return name in _LISTED and name.startswith("deeplabv3")
+
+
 def of_segmentation(state: dict[str, Tensor], without: str | None) -> dict[str, Tensor]:
     """Return weights of torchvision's ResNets, or of mmsegmentation's (v1c), under the names of a network of this file.
 

@@ -231,6 +231,15 @@ def test_scales_and_flip_average_probabilities_as_a_loop_does(label_map_set: Lab
         engine.evaluate(run, changes=["task.final_mean=all"])
 
 
+def test_a_batch_of_one_image_is_refused_before_the_training(label_map_set: LabelMapSet, tmp_path: Path) -> None:
+    root = label_map_set(tmp_path / "set", {"train": 9, "val": 2})
+    recipe = recipe_of(root, EndToEnd(), backbone=Backbone(name="deeplabv3_resnet18"))
+    source = open_source(recipe.data, 0)
+    with pytest.raises(RecipeError, match=r"of 9 training images in batches of 4 the last holds one: change .*limit=8"):
+        method_of(recipe).team(recipe, source.facts)
+    source.close()
+
+
 def test_images_labels_and_predictions_are_drawn_side_by_side(
     label_map_set: LabelMapSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
