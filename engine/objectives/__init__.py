@@ -13,6 +13,7 @@ from engine.objectives.confidence import ConfidencePenalty, negative_entropy
 from engine.objectives.contrastive import EMBEDDING_SIZE, TEMPERATURE, Contrastive, supervised_contrastive_loss
 from engine.objectives.decoders import cifar_decoder, decoder_for, imagenet_decoder
 from engine.objectives.deep_supervision import DeepSupervisionSchedule, SquaredHinge, squared_hinge_loss
+from engine.objectives.distance_mimicry import DistanceMimicry
 from engine.objectives.feature_mimicry import FeatureMimicry
 from engine.objectives.heads import conv_head, dgl_head, head_for, imagenet_head, linear_head, prediction_head
 from engine.objectives.knowledge_mimicry import RECALLED, KnowledgeMimicry, knowledge_divergence
@@ -36,6 +37,7 @@ __all__ = [
     "ConfidencePenalty",
     "Context",
     "Contrastive",
+    "DistanceMimicry",
     "FeatureMimicry",
     "KnowledgeMimicry",
     "Mimicry",
