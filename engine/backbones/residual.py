@@ -132,10 +132,11 @@ def stages(
     widths: Sequence[int],
     blocks: Sequence[int],
     shortcut: Shortcut,
+    last_stride: int = 2,
 ) -> Children:
     """Return the blocks ``layer1_0``, ``layer1_1``, ... in order.
 
-    The first block of every stage but the first has stride 2.
+    The first block of every stage but the first has stride 2, that of the last perhaps another.
 
     Args:
         block: what every stage is made of.
@@ -143,11 +144,13 @@ def stages(
         widths: of each stage, before the block's own expansion.
         blocks: how many each stage has.
         shortcut: makes the shortcut of a block whose shape changes, from (channels, out_channels, stride).
+        last_stride: of the first block of the last stage.
     """
     children: Children = []
     for stage, (width, count) in enumerate(zip(widths, blocks, strict=True), start=1):
         for index in range(count):
-            stride = 2 if stage > 1 and index == 0 else 1
+            first = last_stride if stage == len(widths) else 2
+            stride = first if stage > 1 and index == 0 else 1
             out_channels = width * block.expansion
             changes = stride != 1 or channels != out_channels
             downsample = shortcut(channels, out_channels, stride) if changes else None
