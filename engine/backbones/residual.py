@@ -139,10 +139,12 @@ def stages(
     blocks: Sequence[int],
     shortcut: Shortcut,
     dilations: Sequence[int] | None = None,
+    last_stride: int = 2,
 ) -> Children:
     """Return the blocks ``layer1_0``, ``layer1_1``, ... in order.
 
-    The first block of every stage but the first has stride 2; but of a dilated stage stride 1, and half the dilation.
+    The first block of every stage but the first has stride 2, that of the last perhaps another; but of a dilated stage
+    stride 1, and half the dilation.
 
     Args:
         block: what every stage is made of.
@@ -151,12 +153,14 @@ def stages(
         blocks: how many each stage has.
         shortcut: makes the shortcut of a block whose shape changes, from (channels, out_channels, stride).
         dilations: of each stage; 1 unless given.
+        last_stride: of the first block of the last stage.
     """
     children: Children = []
     dilated = dilations or (1,) * len(widths)
     for stage, (width, count, dilation) in enumerate(zip(widths, blocks, dilated, strict=True), start=1):
         for index in range(count):
-            stride = 2 if stage > 1 and index == 0 and dilation == 1 else 1
+            first = last_stride if stage == len(widths) else 2
+            stride = first if stage > 1 and index == 0 and dilation == 1 else 1
             out_channels = width * block.expansion
             changes = stride != 1 or channels != out_channels
             downsample = shortcut(channels, out_channels, stride) if changes else None

@@ -29,14 +29,22 @@ _WIDTHS = (64, 128, 256, 512)
 
 @family("torchvision ResNet", _LISTED, stage_prefix)
 def build_resnet(
-    name: str, num_classes: int, image_shape: tuple[int, int, int], *, stem: str | None = None
+    name: str,
+    num_classes: int,
+    image_shape: tuple[int, int, int],
+    *,
+    stem: str | None = None,
+    last_stride: int | None = None,
 ) -> nn.Sequential:
-    """Build stem, four stages, pool, linear; a cifar stem (3x3, stride 1, no pooling) keeps small images large."""
+    """Build stem, four stages, pool, linear; a cifar stem (3x3, stride 1, no pooling) keeps small images large.
+
+    With ``last_stride`` 1 the last stage keeps the size of its maps.
+    """
     channels = image_shape[0]
     large = is_imagenet_stem(stem, image_shape)
     first = residual.stem(channels, 64, kernel_size=7 if large else 3, stride=2 if large else 1, pool=large)
     block = residual.BasicBlock if name in _BASIC else residual.Bottleneck
-    blocks = residual.stages(block, 64, _WIDTHS, _BLOCKS[name], residual.projection)
+    blocks = residual.stages(block, 64, _WIDTHS, _BLOCKS[name], residual.projection, last_stride=last_stride or 2)
     classifier = residual.classifier(_WIDTHS[-1] * block.expansion, num_classes)
     network = nn.Sequential(OrderedDict([("stem", first), *blocks, ("classifier", classifier)]))
     initialise(network)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.data.batches import Batch
-from engine.data.draws import Draws, crop_boxes, draw
+from engine.data.draws import Draws, crop_boxes, draw, erased_boxes
 from engine.data.facts import Facts
 from engine.data.placing import on_device
 from engine.errors import RecipeError
@@ -55,6 +55,8 @@ class Augmenter:
             pixels = self._shifted(images, draws)
         if self._augmentation.color_jitter:
             pixels = _jitter_color(pixels, self._factors(draws))
+        if self._augmentation.random_erasing is not None:
+            pixels = self._erased(pixels, batch, self._augmentation.random_erasing)
         return pixels
 
     def moved_labels(self, batch: Batch, no_label: int) -> Tensor:
@@ -117,6 +119,14 @@ class Augmenter:
         places = on_device(torch.stack([across, down], dim=1).float(), self._device)
         grid = functional.affine_grid(places, list(source.shape), align_corners=False)
         return functional.grid_sample(source, grid, mode=mode, padding_mode="border", align_corners=False)
+
+    def _erased(self, pixels: Tensor, batch: Batch, probability: float) -> Tensor:
+        height, width = pixels.shape[2:]
+        boxes = erased_boxes(len(pixels), self._seed, batch.epoch, batch.step, probability, (height, width))
+        left, upper, right, lower = on_device(boxes, self._device)[:, :, None].unbind(dim=1)
+        rows, columns = torch.arange(height, device=self._device), torch.arange(width, device=self._device)
+        inside = ((rows >= upper) & (rows < lower))[:, :, None] & ((columns >= left) & (columns < right))[:, None, :]
+        return torch.where(inside[:, None], self._mean, pixels)
 
     def _factors(self, draws: Draws) -> Tensor:
         strength = self._augmentation.color_jitter

@@ -62,8 +62,8 @@ def _last_linear(body: nn.Sequential) -> nn.Linear:
     found = [module for module in body.modules() if isinstance(module, nn.Linear)]
     if not found:
         raise RecipeError(
-            "the features that enter the last linear layer are compared, but this backbone has none: set "
-            "method.feature_weight=0, or choose another backbone"
+            "method.feature_weight compares the features that enter the last linear layer, but this backbone has none: "
+            "set it to 0, or choose another backbone"
         )
     return found[-1]
 

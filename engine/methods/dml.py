@@ -32,7 +32,7 @@ from engine.methods.registry import chain_of
 from engine.methods.segments import summarise
 from engine.methods.tasks import distribution_axis, with_further_terms
 from engine.methods.team import Network, Team
-from engine.objectives import ConfidencePenalty, FeatureMimicry, Mimicry, Objective, Term
+from engine.objectives import ConfidencePenalty, DistanceMimicry, FeatureMimicry, Mimicry, Objective, Term
 from engine.recipes import DML, EndToEnd, Recipe
 from engine.streams import seeded
 from engine.tasks import task_of
@@ -166,12 +166,15 @@ def _objective(
         )
     if exchange.feature_weight(depth):
         terms[FeatureMimicry.name] = FeatureMimicry(exchange.heard(place, depth, "pooled"))
+    if exchange.distance_weight(depth):
+        terms[DistanceMimicry.name] = DistanceMimicry(exchange.heard(place, depth, "pooled"))
     if method.confidence_weight and depth == exchange.depths - 1:
         axis = distribution_axis(member.recipe, facts, "method.confidence_weight")
         terms[ConfidencePenalty.name] = ConfidencePenalty(axis)
     weights = {
         Mimicry.name: exchange.weight(depth),
         FeatureMimicry.name: exchange.feature_weight(depth),
+        DistanceMimicry.name: exchange.distance_weight(depth),
         ConfidencePenalty.name: method.confidence_weight,
     }
     return objective.plus(terms, {name: weights[name] for name in terms})

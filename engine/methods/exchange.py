@@ -63,12 +63,17 @@ class Exchange:
         """Return the weight of feature mimicry at a depth; 0 for a peer that is alone."""
         return self.method.feature_weight if len(self.peers) > 1 and depth == self.depths - 1 else 0.0
 
+    def distance_weight(self, depth: int) -> float:
+        """Return the weight of mimicry of distances at a depth; 0 for a peer that is alone."""
+        weight = self.method.distance_weight or 0.0
+        return weight if len(self.peers) > 1 and depth == self.depths - 1 else 0.0
+
     def shared(self, depth: int) -> tuple[Output, ...]:
         """Return what the learners at a depth tell one another."""
         if self.method.exchange == "weights":
             return ()
         predictions: tuple[Output, ...] = ("predictions",) if self.weight(depth) else ()
-        return (*predictions, "pooled") if self.feature_weight(depth) else predictions
+        return (*predictions, "pooled") if self.feature_weight(depth) or self.distance_weight(depth) else predictions
 
     def states(self, depth: int) -> tuple[Output, ...]:
         """Return what a forward at a depth gives in a step with an exchange."""
@@ -88,7 +93,7 @@ class Exchange:
         """Return the programs that steps run in turn: one, or S with an exchange in the last."""
         exchanging = self._training(recipe, facts, exchanging=True)
         interval = self.method.exchange_interval
-        if interval == 1 or not any(self.weight(d) or self.feature_weight(d) for d in range(self.depths)):
+        if interval == 1 or not any(self.shared(d) or self.weight(d) for d in range(self.depths)):
             return (exchanging,)
         return (*[self._training(recipe, facts, exchanging=False)] * (interval - 1), exchanging)
 

@@ -14,6 +14,7 @@ from engine.objectives.contrastive import EMBEDDING_SIZE, TEMPERATURE, Contrasti
 from engine.objectives.decoders import cifar_decoder, decoder_for, imagenet_decoder
 from engine.objectives.deep_supervision import DeepSupervisionSchedule, SquaredHinge, squared_hinge_loss
 from engine.objectives.dense_heads import dense_dgl_head, dense_infopro_head, dense_linear_head
+from engine.objectives.distance_mimicry import DistanceMimicry
 from engine.objectives.enlarging import enlarged
 from engine.objectives.feature_mimicry import FeatureMimicry
 from engine.objectives.heads import conv_head, dgl_head, head_for, imagenet_head, linear_head, prediction_head
@@ -39,6 +40,7 @@ __all__ = [
     "ConfidencePenalty",
     "Context",
     "Contrastive",
+    "DistanceMimicry",
     "FeatureMimicry",
     "KnowledgeMimicry",
     "Mimicry",

@@ -53,6 +53,10 @@ class Augmentation:
     color_jitter: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """Largest relative change s of brightness, contrast and saturation, each factor uniform in [1 - s, 1 + s]."""
 
+    random_erasing: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """Probability with which a rectangle of an image (2 to 40 % of it, aspect ratio 0.3 to 3.3) becomes the mean colour
+    (Zhong et al. 2020); none unless given. Label maps stay as they are."""
+
     random_resized_crop: bool = False
     """Crop a random area (8 to 100 %) and aspect ratio (3/4 to 4/3), and resize it to the image size."""
 
@@ -71,7 +75,9 @@ class Augmentation:
     """Label maps: change brightness, contrast, saturation and hue, each with probability one half, as mmsegmentation
     does."""
 
-    _serialize = left_out_unless_given("crop", "scale", "largest_class_share", "photometric_distortion")
+    _serialize = left_out_unless_given(
+        "crop", "scale", "largest_class_share", "photometric_distortion", "random_erasing"
+    )
 
     @property
     def of_label_maps(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from engine.data import Augmenter, Batch, Facts
 from engine.data.draws import TRIES, crop_boxes, draw
 from engine.errors import RecipeError
+from engine.recipes import load_recipe, recipe_to_dict
 from engine.recipes.data import Augmentation
 
 CPU = torch.device("cpu")
@@ -210,3 +211,30 @@ def test_reflection_needs_images_larger_than_the_padding() -> None:
     Augmenter(Augmentation(crop_padding=20, padding_mode="zeros"), facts((1, 8, 9)), 0, CPU)
     with pytest.raises(RecipeError, match=r"crop_padding=8, but images of 8 x 9 pixels can be reflected by 7 pixels"):
         Augmenter(Augmentation(crop_padding=8), facts((1, 8, 9)), 0, CPU)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 16), (1, 8, 24)])
+def test_erasing_covers_one_rectangle_with_the_mean_and_changes_nothing_else(shape: tuple[int, int, int]) -> None:
+    given = batch(shape, number=200)
+    plain, found = augment(given, flip=True), augment(given, flip=True, random_erasing=0.5)
+    mean = torch.tensor(facts(shape).mean).view(-1, 1, 1)
+    changed = 0
+    for before, after in zip(plain, found, strict=True):
+        different = (before != after).any(dim=0)
+        if not different.any():
+            continue
+        changed += 1
+        rows, columns = different.any(dim=1).nonzero()[:, 0], different.any(dim=0).nonzero()[:, 0]
+        box = (slice(None), slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+        torch.testing.assert_close(after[box], mean.expand_as(after[box]))
+        share = after[box][0].numel() / (shape[1] * shape[2])
+        assert 0.005 < share < 0.5
+    assert 60 < changed < 140
+    torch.testing.assert_close(found, augment(given, flip=True, random_erasing=0.5), rtol=0, atol=0)
+    assert (augment(given, flip=True, random_erasing=0.5, seed=1) != found).any()
+
+
+def test_recipes_that_erase_nothing_are_written_as_ever() -> None:
+    recipe = load_recipe("infopro_digits")
+    assert "random_erasing" not in recipe_to_dict(recipe)["data"]["augmentation"]
+    assert "last_stride" not in recipe_to_dict(recipe)["backbone"]

@@ -107,11 +107,17 @@ class DML(MethodSettings):
     feature_weight: Weight = 0.0
     """Weight gamma of the squared distance between the peers' pooled features."""
 
+    distance_weight: Weight | None = None
+    """Weight of the mean squared difference between the peers' matrices of distances, of each image's pooled features
+    from each other's in the batch; the peers' features may be of different widths. None, or 0, is without."""
+
     confidence_weight: Weight = 0.0
     """Weight beta of the confidence penalty -H(p) (Pereyra et al. 2017), a baseline that needs no peer."""
 
     on_divergence: Literal["leave", "stop"] = "leave"
     """When a loss of a peer is not finite: it leaves the cohort and the others finish, or all stop."""
+
+    _serialize = left_out_unless_given("distance_weight")
 
     @property
     def caution(self) -> str | None:
@@ -167,6 +173,8 @@ class DML(MethodSettings):
             return obstacle
         if self.exchange == "weights":
             return Obstacle("only one replica would publish its weights", f"{field}.exchange=predictions")
+        if self.distance_weight:
+            return Obstacle("distances are between all images of a batch", f"{field}.distance_weight=0")
         if self.on_divergence != "stop":
             return Obstacle("a peer cannot leave while its replicas stay", f"{field}.on_divergence=stop")
         return None
@@ -187,6 +195,8 @@ class DML(MethodSettings):
                 f"schedule=codistillation, found schedule={self.schedule}: set schedule=codistillation, or "
                 "exchange_interval=1 and exchange=predictions"
             )
+        if self.exchange == "weights" and self.distance_weight:
+            raise ValueError("exchange=weights brings no features to compare: set distance_weight=0")
         if self.exchange == "weights" and (self.peer_method.kind != "end_to_end" or self.feature_weight):
             raise ValueError(
                 "exchange=weights is for whole peers that learn from predictions: set peer_method.kind=end_to_end and "
