@@ -228,6 +228,8 @@ class Data:
                 f"classes_per_batch={self.classes_per_batch} does not divide batch_size={self.batch_size}: each class "
                 "has as many images in a batch as any other"
             )
+        if self.classes_per_batch is not None and self.label_kind == "label_maps":
+            raise ValueError(f"classes_per_batch draws images by their class, but those of {self.name} have label maps")
         if self.name == "synthetic" and self.num_classes is None:
             raise ValueError("num_classes is required for synthetic images, as in data.num_classes=10")
         if self.labelled_fraction is not None and self.labelled_indices is not None:

@@ -57,6 +57,8 @@ def test_images_without_a_label_are_not_drawn() -> None:
 def test_what_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(ValidationError, match="classes_per_batch=5 does not divide batch_size=12"):
         source(classes_per_batch=5)
+    with pytest.raises(ValidationError, match="draws images by their class, but those of label_maps have label maps"):
+        source(name="label_maps", root="anywhere")
     with pytest.raises(DataError, match="data.classes_per_batch=12, but the training images are of 10 classes"):
         source(classes_per_batch=12)
 
