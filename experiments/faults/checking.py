@@ -13,7 +13,7 @@ RIGHT, REFUSED, LOST, HUNG, LEFT_OVER, NOT_COME = (
 )
 OUTCOMES = (RIGHT, REFUSED, LOST, HUNG, LEFT_OVER, NOT_COME)
 
-_LEARNER_LOST = re.compile(r"learner (\S+): its process (?:(\d+) )?(?:died|made no progress|was ended)")
+_LEARNER_LOST = re.compile(r"learner (\S+): its process (?:(\d+) )?(?:died|made no progress|was ended|is gone)")
 _RAY_LOST = re.compile(r"the private Ray is gone: (?:Ray's (\w+) ended|its first process ended)")
 
 

@@ -55,7 +55,12 @@ def test_out_of_memory() -> None:
 def test_other_ends() -> None:
     lost = as_engine_error(NodeDiedError("gone"), "s", 7)
     assert "its process 7 is gone with its node, which has ended or cannot be reached (the newest" in str(lost)
-    assert "its process cannot be reached: " in str(as_engine_error(ActorUnavailableError("no answer", None), "s"))
+    away = as_engine_error(ActorUnavailableError("Socket closed", None), "s", 7, node="10.0.0.3")
+    assert isinstance(away, LearnerError)
+    assert away.cause.startswith(
+        "its process 7 died: nothing on node 10.0.0.3 answers for it: it or its node has ended"
+    )
+    assert "Socket closed" in away.details
     ended = as_engine_error(ActorUnavailableError("no answer", None), "s", 7, "signal SIGKILL")
     assert "its process 7 died: signal SIGKILL" in str(ended)
 

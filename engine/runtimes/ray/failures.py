@@ -63,7 +63,12 @@ def as_engine_error(
         if _NODE_DIED in text:
             return LearnerLost(learner, f"{where} is gone with its {_lost_node(node)} ({GOES_ON})", text)
         if ending is None and isinstance(error, ray.exceptions.ActorUnavailableError):
-            return LearnerLost(learner, f"{where} cannot be reached: {text[:300]} ({GOES_ON})", text)
+            on = f" on node {node}" if node else ""
+            return LearnerLost(
+                learner,
+                f"{where} died: nothing{on} answers for it: it or its node has ended, or the network fails ({GOES_ON})",
+                text,
+            )
         return LearnerLost(learner, f"{where} died: {_cause_of_death(text, ending)} ({GOES_ON})", text)
     if isinstance(error, ray.exceptions.NodeDiedError):
         kind = LearnerPreempted if was_draining else LearnerLost
