@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from engine.cli.outcome import Outcome, aligned
+from engine.errors import InputError
 
 if TYPE_CHECKING:
     from engine.tasks import Metric
@@ -42,6 +43,11 @@ def run(options: argparse.Namespace) -> Outcome:
     from engine.tasks import headline_of
     from engine.training import draw_predictions, evaluate, load, mean_score
 
+    if options.beside and options.draw_maps is None:
+        raise InputError(
+            f"--beside {options.beside[0]}: another run in the picture of --draw-maps, which is not asked for; give "
+            "--draw-maps FILE.png too, or leave it out"
+        )
     opened = load(options.run)
     metrics = evaluate(opened, options.data_root, options.changes, options.save_features, options.draw_queries)
     step, headline = opened.checkpoint.step, headline_of(opened.recipe)

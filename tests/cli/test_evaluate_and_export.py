@@ -44,6 +44,15 @@ def test_the_score_in_words(command: Any, run_dir: Path) -> None:
     assert "test loss" in answer.out
 
 
+def test_a_picture_that_is_not_asked_for_takes_no_other_run(command: Any, run_dir: Path) -> None:
+    answer = command("evaluate", str(run_dir), "--beside", str(run_dir))
+    assert answer.code == 2
+    assert "--draw-maps FILE.png" in answer.err
+    answer = command("evaluate", str(run_dir), "--draw-maps", "maps.png")
+    assert answer.code == 2
+    assert "task.kind=classification predicts no label maps" in answer.err
+
+
 def test_of_a_cohort_each_network_has_its_line(command: Any, cohort: Result) -> None:
     answer = command("evaluate", str(cohort.run_dir))
     assert answer.code == 0
