@@ -53,8 +53,9 @@ def estimate_lines(
         "MiB of a device, and of one that runs all learners in turn; overhead of auxiliary networks; bound on speed:",
         *_teams(teams, whole, fits.get("gpu_memory")),
         f"on Ray, and at most {_mebibytes(max(team.snapshot_bytes for team in teams))} MiB of the driver's own memory "
-        "for snapshots between checkpoints; on direct links all its processes together keep at most "
-        f"{_mebibytes(max(team.kept_bytes for team in teams))} MiB for a learner that comes back alone",
+        "for snapshots between checkpoints",
+        f"on direct links, and at most {_mebibytes(max(team.kept_bytes for team in teams))} MiB of all processes "
+        "for a learner that comes back alone",
     ]
     if cuts:
         lines += [

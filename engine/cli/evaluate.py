@@ -48,6 +48,9 @@ def run(options: argparse.Namespace) -> Outcome:
             f"--beside {options.beside[0]}: another run in the picture of --draw-maps, which is not asked for; give "
             "--draw-maps FILE.png too, or leave it out"
         )
+    for word in options.changes:
+        if "=" not in word:
+            raise InputError(f"{word}: one word too many, or a field without a value: expected FIELD=VALUE")
     opened = load(options.run)
     metrics = evaluate(opened, options.data_root, options.changes, options.save_features, options.draw_queries)
     step, headline = opened.checkpoint.step, headline_of(opened.recipe)

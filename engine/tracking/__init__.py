@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from engine.tracking.console import Console, open_console
 from engine.tracking.curves import plot_curves
-from engine.tracking.found_pictures import SHOWN, draw_found, spread
-from engine.tracking.label_map_pictures import draw_label_maps
 from engine.tracking.metrics import MetricsLog, read_metrics
 from engine.tracking.preparation import Preparation
 from engine.tracking.records import ENSEMBLE, Record
@@ -22,14 +20,11 @@ from engine.tracking.tensorboard import TensorBoardLog
 
 __all__ = [
     "ENSEMBLE",
-    "SHOWN",
     "Console",
     "MetricsLog",
     "Preparation",
     "Record",
     "TensorBoardLog",
-    "draw_found",
-    "draw_label_maps",
     "format_bytes",
     "format_nats",
     "format_points",
@@ -41,5 +36,4 @@ __all__ = [
     "plot_curves",
     "read_metrics",
     "spared",
-    "spread",
 ]

@@ -15,7 +15,7 @@ from engine.data import Source
 from engine.data.appearances import GALLERY, QUERY, UNKNOWN_CAMERA, unpacked
 from engine.errors import RunError
 from engine.tasks import rankings
-from engine.tracking import SHOWN, draw_found, spread
+from engine.tracking.found_pictures import SHOWN, draw_found, spread
 
 Kept = tuple[Tensor, Tensor]
 """Features, float32 [N, D], and labels, int64 [N], of the N pictures of a split in their order."""

@@ -16,7 +16,7 @@ from engine.data import Augmenter, Source, open_source
 from engine.errors import RunError
 from engine.objectives import enlarged
 from engine.paths import absolute
-from engine.tracking import draw_label_maps
+from engine.tracking.label_map_pictures import draw_label_maps
 from engine.training.runs import Run
 
 SHOWN = 4

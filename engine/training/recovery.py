@@ -140,8 +140,6 @@ class _ComeBackAlone:
         for error in lost:
             cause = _without_remedy(error)
             self._record.note_fault(cause, self._record.reached - steps)
-            if error.details:
-                self._record.folder.log(error.details)
             self._record.say(
                 f"{cause}; it alone is started again, {steps:,} steps behind, while the others wait "
                 f"({self._budget.describe()})"

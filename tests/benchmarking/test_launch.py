@@ -38,13 +38,15 @@ def start(tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -
     job = Job("pipelines", recipe, Plan(), read_images(recipe).facts, "", {}, workers=2)
     started: list[Processes] = []
     watched: list[psutil.Process] = []
+    # Such as readers of pictures, which last as long as the thread that asks them.
+    others = set(psutil.Process().children(recursive=True))
 
     def make(code: str) -> Processes:
         monkeypatch.setattr(launch, "_CODE", code)
         monkeypatch.setattr(launch, "_GRACE_SECONDS", 0.5)
         started.append(Processes(job, ("cpu", "cpu"), {}))
         started[-1].ask(None, 30)
-        watched.extend(psutil.Process().children(recursive=True))
+        watched.extend(set(psutil.Process().children(recursive=True)) - others)
         return started[-1]
 
     yield make
