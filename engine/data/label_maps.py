@@ -12,17 +12,20 @@ from engine.data.picture_limits import PictureError
 from engine.reading import first_line
 
 _ONE_CHANNEL = ("L", "P", "1")
+# Of a PNG's header, which precedes all else.
+_DEPTH, _COLOUR_TYPE, _GREY = 24, 25, 0
 
 
 def read_map(path: str, table: ClassTable) -> np.ndarray:
     """Return the classes of a label map's pixels, uint8 ``[H, W]``, 255 where a pixel has none.
 
     Args:
-        path: a PNG file of 8 bits or less: grey, or with a palette, whose colours are not looked at.
+        path: a PNG file: grey with 8 bits, or with a palette, whose colours are not looked at.
         table: what its values mean.
 
     Raises:
-        PictureError: it is damaged, no PNG, has colours or 16 bits, or a value that is not in the table.
+        PictureError: it is damaged, no PNG, has colours, 16 bits, fewer than 8 without a palette, or a value that is
+            not in the table.
     """
     with undecoded(Picture(path)) as image:
         if image.format != "PNG":
@@ -35,6 +38,14 @@ def read_map(path: str, table: ClassTable) -> np.ndarray:
                 "pixel, or a palette"
             )
             raise PictureError(path, cause, "translate its colours to the values of the table of classes")
+        with open(path, "rb") as file:
+            header = file.read(_COLOUR_TYPE + 1)
+        if header[_COLOUR_TYPE] == _GREY and header[_DEPTH] < 8:
+            cause = (
+                f"is grey with a depth of {header[_DEPTH]}, whose values may be classes or shades up to white; expected "
+                "8 bits, or a palette"
+            )
+            raise PictureError(path, cause, "write it with 8 bits, from the original labels")
         try:
             found = np.asarray(image).astype(np.uint8)
         except Exception as error:

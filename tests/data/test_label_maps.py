@@ -93,6 +93,11 @@ def break_depth(root: Path) -> None:
     Image.fromarray(np.zeros((24, 32), np.uint16)).save(root / "labels/train/001.png")
 
 
+def break_shades(root: Path) -> None:
+    path = root / "labels/train/001.png"
+    Image.fromarray(np.asarray(Image.open(path)) > 0).save(path)
+
+
 def break_format(root: Path) -> None:
     path = root / "labels/train/001.png"
     Image.open(path).save(path, format="JPEG")
@@ -108,6 +113,10 @@ def break_format(root: Path) -> None:
         (break_size, r"001\.png has 24 x 31 pixels, but its picture .*images/train/001\.png has 24 x 32; give"),
         (break_colours, r"001\.png is a colour picture \(mode RGB\), expected a label map: one channel"),
         (break_depth, r"001\.png has more than 8 bits per channel"),
+        (
+            break_shades,
+            r"001\.png is grey with a depth of 1, whose values may be classes or shades up to white",
+        ),
         (break_format, r"001\.png is a label map in JPEG, which does not keep or name its values; expected PNG"),
         (
             lambda root: (root / "labels/train/001.png").unlink(),
