@@ -42,8 +42,8 @@ def read_map(path: str, table: ClassTable) -> np.ndarray:
             header = file.read(_COLOUR_TYPE + 1)
         if header[_COLOUR_TYPE] == _GREY and header[_DEPTH] < 8:
             cause = (
-                f"is grey with a depth of {header[_DEPTH]}, whose values may be classes or shades up to white; expected "
-                "8 bits, or a palette"
+                f"is grey with a depth of {header[_DEPTH]}, whose values may be classes or shades up to white; "
+                "expected 8 bits, or a palette"
             )
             raise PictureError(path, cause, "write it with 8 bits, from the original labels")
         try:
