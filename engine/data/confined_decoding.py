@@ -60,22 +60,28 @@ class ConfinedPicture:
         mode: the image library's mode.
     """
 
-    def __init__(self, decoder: _Decoder, said: dict[str, Any], num_bytes: int) -> None:
+    def __init__(self, decoder: _Decoder, said: dict[str, Any], content: bytes) -> None:
         self.size: tuple[int, int] = (int(said["size"][0]), int(said["size"][1]))
         if min(self.size) < 1:
             decoder.tell(_NOT_WANTED)
             raise ConfinedError(f"it says that it has {self.size[0]} x {self.size[1]} pixels")
         self.mode: str = said["mode"]
         self._decoder: _Decoder | None = decoder
-        self._num_bytes = num_bytes
+        self._content = content
 
     def load(self) -> Image.Image:
         """Return the decoded picture in a mode of 8 bits. Raises ConfinedError."""
         assert self._decoder is not None
         decoder, self._decoder = self._decoder, None
         pixels = self.size[0] * self.size[1]
-        most_bytes = _OVERHEAD_BYTES + 2 * self._num_bytes + _BYTES_OF_A_PIXEL * pixels
-        said, values = decoder.ask(struct.pack(">QQ", most_bytes, _OVERHEAD_SECONDS + pixels // _PIXELS_A_SECOND))
+        most_bytes = _OVERHEAD_BYTES + 2 * len(self._content) + _BYTES_OF_A_PIXEL * pixels
+        request = struct.pack(">QQ", most_bytes, _OVERHEAD_SECONDS + pixels // _PIXELS_A_SECOND)
+        try:
+            said, values = decoder.ask(request)
+        except _Ended:
+            # Perhaps by somebody else, as when the machine's memory runs out.
+            decoder.ask(*_header_request(self._content))
+            said, values = decoder.ask(request)
         try:
             return Image.frombytes(said["mode"], self.size, values)
         except ValueError as error:
@@ -114,17 +120,20 @@ def confined_formats() -> frozenset[str]:
 def opened_confined(content: bytes) -> Iterator[ConfinedPicture]:
     """Give a picture of one of `confined_formats`, not decoded yet. Raises ConfinedError."""
     decoder = _of_this_thread()
-    request = (len(content).to_bytes(8, "big"), content)
     try:
-        said, _ = decoder.ask(*request)
+        said, _ = decoder.ask(*_header_request(content))
     except _Ended:
         # Whatever ended it may have done so before this picture came.
-        said, _ = decoder.ask(*request)
-    picture = ConfinedPicture(decoder, said, len(content))
+        said, _ = decoder.ask(*_header_request(content))
+    picture = ConfinedPicture(decoder, said, content)
     try:
         yield picture
     finally:
         picture.close()
+
+
+def _header_request(content: bytes) -> tuple[bytes, bytes]:
+    return len(content).to_bytes(8, "big"), content
 
 
 class _Decoder:
@@ -143,6 +152,8 @@ class _Decoder:
             requests.flush()
             said = json.loads(answers.readline())
             values = answers.read(said.get("length", 0))
+            if len(values) < said.get("length", 0):
+                raise ValueError("the answer ends early")
         except (OSError, ValueError) as error:
             raise _Ended(f"its reader ended by {self.end()}") from error
         except BaseException:

@@ -14,7 +14,6 @@ STOPPED_SECONDS = 60.0
 """How long a process may be stopped, unless a plan says."""
 
 _LOOK_SECONDS = 1.0
-_STATES = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -69,7 +68,7 @@ class StoppedProcesses(Generic[Key]):
 
 
 def is_stopped(process: psutil.Process) -> bool:
-    """Return whether a process is stopped at this moment; one that is gone is not."""
+    """Return whether a process is stopped at this moment; one that is gone is not, nor is one in a debugger."""
     with contextlib.suppress(psutil.Error):
-        return process.status() in _STATES
+        return bool(process.status() == psutil.STATUS_STOPPED)
     return False

@@ -67,12 +67,13 @@ def train_on(session: Session, record: RunRecord, until_step: int | None = None)
             cause = _without_remedy(error)
             if isinstance(error.__cause__, EngineError):
                 record.folder.log(f"it does not come back alone: {_without_remedy(error.__cause__)}")
-            if not alone.has_noted(error):
-                # Who stops a whole job may have stopped the learners, too.
-                if training.is_interrupted or not budget.allows(newest, record.reached):
-                    if training.saved:
-                        raise
-                    raise _in_other_words(error, BEGINS_AGAIN) from None
+            is_noted = alone.has_noted(error)
+            # Who stops a whole job may have stopped the learners, too.
+            if training.is_interrupted or not (is_noted or budget.allows(newest, record.reached)):
+                if training.saved:
+                    raise
+                raise _in_other_words(error, BEGINS_AGAIN) from None
+            if not is_noted:
                 record.note_fault(cause, newest)
             kind = "snapshot" if snapshots.step > training.saved else "checkpoint"
             whence = f"the {kind} of step {newest:,}" if newest else "the first step"
@@ -135,8 +136,10 @@ class _ComeBackAlone:
             return False
         kept = max(self._training.saved, self._snapshots.step)
         if self._training.is_interrupted or not self._budget.allows(kept, self._record.reached):
+            # Nor may the team be started again for those that were lost before.
+            self._noted = []
             return False
-        self._noted = list(lost)
+        self._noted += lost
         for error in lost:
             cause = _without_remedy(error)
             self._record.note_fault(cause, self._record.reached - steps)

@@ -191,13 +191,28 @@ def test_a_reader_that_was_killed_is_replaced(kind: str) -> None:
 def test_what_kills_its_reader_is_refused_by_name(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     content = saved(kind)
 
-    def die(picture: Any, load: Any = confined_decoding.ConfinedPicture.load) -> Image.Image:
-        os.kill(reader_of_this_thread(), signal.SIGSEGV)
-        return load(picture)  # type: ignore[no-any-return]
+    def die(decoder: Any, *parts: bytes, ask: Any = confined_decoding._Decoder.ask) -> Any:
+        # Pixels are asked for by one part.
+        if len(parts) == 1:
+            os.kill(reader_of_this_thread(), signal.SIGSEGV)
+        return ask(decoder, *parts)
 
-    monkeypatch.setattr(confined_decoding.ConfinedPicture, "load", die)
+    monkeypatch.setattr(confined_decoding._Decoder, "ask", die)
     with pytest.raises(PictureError, match=r"x cannot be decoded \(its reader ended by signal SIGSEGV\), so it is dam"):
         decode(content)
+
+
+@EACH
+def test_a_reader_that_somebody_else_ends_is_asked_again(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = saved(kind)
+
+    def die(picture: Any, load: Any = confined_decoding.ConfinedPicture.load) -> Image.Image:
+        os.kill(reader_of_this_thread(), signal.SIGKILL)
+        return load(picture)  # type: ignore[no-any-return]
+
+    expected = decode(content)
+    monkeypatch.setattr(confined_decoding.ConfinedPicture, "load", die)
+    assert (decode(content) == expected).all()
 
 
 @EACH

@@ -68,7 +68,7 @@ def test_one_that_is_stopped_is_named_once_and_let_go_on(machine: Machine) -> No
 
 
 def test_one_that_does_not_go_on_is_ended(machine: Machine) -> None:
-    machine.gcs.state, machine.gcs.listens = psutil.STATUS_TRACING_STOP, False
+    machine.gcs.state, machine.gcs.listens = psutil.STATUS_STOPPED, False
     (said,) = machine.pass_by(66)
     assert said.startswith("Ray's gcs_server")
     assert machine.gcs.done == ["resumed"]
@@ -76,6 +76,12 @@ def test_one_that_does_not_go_on_is_ended(machine: Machine) -> None:
     machine.gcs.state = "gone"
     assert machine.pass_by(200) == []
     assert set(machine.gcs.done) == {"resumed", "killed"}
+
+
+def test_one_in_a_debugger_is_left_alone(machine: Machine) -> None:
+    machine.gcs.state = psutil.STATUS_TRACING_STOP
+    assert machine.pass_by(200) == []
+    assert machine.gcs.done == []
 
 
 def test_one_that_was_stopped_for_a_while_is_well(machine: Machine) -> None:

@@ -268,6 +268,8 @@ def test_a_trial_that_loses_its_process_is_tried_again_and_changes_nothing(
 
 
 def test_a_trial_whose_process_is_stopped_is_ended_and_tried_again(words: list[str], tmp_path: Path) -> None:
+    # The last trial still trains when it is stopped, however fast the machine is.
+    (tmp_path / "own.py").write_text(SEARCH.replace("[1, 200, 101]", "[1, 200, 400]"))
     with _searching([*words, "plan.recovery.stall_seconds=4"], tmp_path / "s") as (process, started):
         trainer = _trainer(started, process.pid, set())
         assert trainer is not None
@@ -281,6 +283,7 @@ def test_a_trial_whose_process_is_stopped_is_ended_and_tried_again(words: list[s
 
 
 def test_one_signal_ends_a_search_of_which_a_trial_is_stopped(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(SEARCH.replace("[1, 200, 101]", "[1, 200, 100000]"))
     with _searching(words, tmp_path / "s") as (process, started):
         trainer = _trainer(started, process.pid, set())
         assert trainer is not None

@@ -6,8 +6,11 @@ import itertools
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
+from ray.exceptions import RayError
+
 from engine.checkpoints import LearnerState
 from engine.errors import EngineError, LearnerError, LearnerLost, PlanError
+from engine.reading import first_line
 from engine.runtimes.ray.actors import LearnerActors
 from engine.runtimes.ray.history import Asked, History
 from engine.runtimes.runtime import Losses
@@ -108,8 +111,11 @@ class ComeBack:
             # Whoever hears of it starts the team again.
             raise error from (why if why is not error else None)
         again = [asked for asked in history if asked.learner in begin and asked.number >= begin[asked.learner]]
-        for asked in again:
-            asked.ask()
+        try:
+            for asked in again:
+                asked.ask()
+        except RayError as why:
+            raise error from EngineError(f"it cannot be asked again: {first_line(why)}")
         done = itertools.takewhile(lambda asked: not self._is_in_flight(asked), again)
         self._losses = losses
         try:

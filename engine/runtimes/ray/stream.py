@@ -154,6 +154,8 @@ class StreamRuntime:
 
     def keep_for_losses(self, losses: Losses) -> str | None:
         """Let givers keep what they gave since the newest states from now on; as `Runtime.keep_for_losses`."""
+        if len(list(self._actors)) < 2:
+            return "there is no other that would wait for it"
         why_not = self._links.why_not_lasting()
         if why_not is not None:
             return why_not

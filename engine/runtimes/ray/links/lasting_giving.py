@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from engine.errors import EngineError
+from engine.reading import first_line
 from engine.runtimes.ray.failures import LostStep
 from engine.runtimes.ray.links.ends import GivingEnd
 
@@ -159,7 +160,7 @@ class LastingGiving:
         """Give the next taker what is kept for it, and then go on; asked from another thread."""
         channel = _Channel(end, wanted)
         with self._changed:
-            self._channel, self._gives_again = channel, True
+            self._channel, self._gives_again, self._trouble = channel, True, None
             self._changed.notify_all()
         name = f"again to {self._taker}"
         threading.Thread(target=self._give_again, args=[channel], name=name, daemon=True).start()
@@ -169,13 +170,18 @@ class LastingGiving:
         while (message := self._next(channel, place)) is not None:
             try:
                 channel.put(message)
-            except EngineError as error:
+            except Exception as error:
                 with self._changed:
                     # Lost once more: whoever waits for this taker waits for the next.
                     is_lost = isinstance(error, LostStep) and not isinstance(error, _Changed)
-                    if not (is_lost and self._changed.wait_for(lambda: self._channel is not channel, UNSAID_SECONDS)):
-                        self._trouble = error
-                        self._changed.notify_all()
+                    if is_lost and self._changed.wait_for(lambda: self._channel is not channel, UNSAID_SECONDS):
+                        return
+                    self._trouble = (
+                        error if isinstance(error, EngineError) else self._lost(f"failed: {first_line(error)}")
+                    )
+                    self._changed.notify_all()
+                # The giver may give nothing more, so that the taker is the one who has to hear of it.
+                channel.end.hang_up()
                 return
             place += 1
 
