@@ -177,7 +177,9 @@ def test_tasks_and_sets_that_do_not_go_together_are_refused(
 def test_a_teacher_is_compared_with_at_each_position(label_map_set: LabelMapSet, tmp_path: Path) -> None:
     root = label_map_set(tmp_path / "set", {"train": 14, "val": 5})
     plan = engine.Plan(executor="process")
-    teacher = engine.train(recipe_of(root, EndToEnd()), plan, tmp_path / "teacher")
+    # Of the same task, whatever it was divided by and however it was scored.
+    task = Segmentation(final_mean="all", evaluation_scales=(0.5, 1.0))
+    teacher = engine.train(recipe_of(root, EndToEnd(), task=task), plan, tmp_path / "teacher")
     recipe = recipe_of(root, Distillation(teacher=str(teacher.run_dir)), epochs=3, seed=1)
     result = engine.train(recipe, plan, tmp_path / "student")
     assert result.metrics["test/mean_iou"] > 0.4
