@@ -28,6 +28,8 @@ class BasicBlock(nn.Module):
     expansion = 1
     first_of_stage: bool = False
     """Whether this is the first block of its stage, which every sub-network keeps."""
+    starts_stage: bool = False
+    """Whether branches take it for the start of a stage although it keeps the height: the published one lowers it."""
 
     def __init__(
         self, channels: int, width: int, stride: int = 1, downsample: nn.Module | None = None, dilation: int = 1
@@ -65,6 +67,8 @@ class Bottleneck(nn.Module):
     expansion = 4
     first_of_stage: bool = False
     """Whether this is the first block of its stage, which every sub-network keeps."""
+    starts_stage: bool = False
+    """Whether branches take it for the start of a stage although it keeps the height: the published one lowers it."""
 
     def __init__(
         self, channels: int, width: int, stride: int = 1, downsample: nn.Module | None = None, dilation: int = 1
@@ -166,6 +170,7 @@ def stages(
             downsample = shortcut(channels, out_channels, stride) if changes else None
             child = block(channels, width, stride, downsample, max(1, dilation // 2) if index == 0 else dilation)
             child.first_of_stage = index == 0
+            child.starts_stage = index == 0 and stage == len(widths) and last_stride == 1
             children.append((f"layer{stage}_{index}", child))
             channels = out_channels
     return children

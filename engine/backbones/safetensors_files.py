@@ -31,6 +31,12 @@ EXPORT_VERSION = 1
 EXPORT_VERSION_NAME = "export_version"
 """Metadata that hold it: a name of our own, because files of others have a ``version``, too."""
 
+OUTPUT_NAME = "output"
+"""Metadata that say what an exported network gives."""
+
+OUTPUT_OF_EXTRACTOR = "features, float32 [B, D]"
+"""How they begin where the classifier was left out."""
+
 _LENGTH_BYTES = 8
 _METADATA = "__metadata__"
 _DTYPES = {

@@ -27,13 +27,18 @@ def ends_stage(block: nn.Module | None) -> bool:
     return bool(getattr(block, "ends_stage", False))
 
 
+def starts_stage(block: nn.Module) -> bool:
+    """Return whether a block is marked with ``starts_stage = True``: it keeps a height that its family lowers there."""
+    return bool(getattr(block, "starts_stage", False))
+
+
 def stages_of(network: nn.Sequential, image_shape: tuple[int, int, int]) -> Stages:
     """Return the stages as ranges ``[start, stop)`` of blocks, in order; the classifier, the last child, is in none.
 
-    A stage starts at a block that lowers the height of features (C, H, W), and after a block marked ``ends_stage``,
-    whose own pooling starts none. The stem is part of the first stage: leading blocks that would each be a stage alone
-    join the first stage of several blocks. A network that never lowers the resolution, such as a transformer, has four
-    stages of equally many blocks.
+    A stage starts at a block that lowers the height of features (C, H, W), or is marked ``starts_stage`` because it
+    keeps a height that could be lowered, and after a block marked ``ends_stage``, whose own pooling starts none. The
+    stem is part of the first stage: leading blocks that would each be a stage alone join the first stage of several
+    blocks. A network that never lowers the resolution, such as a transformer, has four stages of equally many blocks.
 
     Raises:
         RecipeError: fewer than two blocks before the classifier.
@@ -53,7 +58,7 @@ def stages_by_shapes(network: nn.Sequential, image_shape: Shape, shapes: tuple[S
     starts = {
         index + ends_stage(block)
         for index, (block, (before, after)) in enumerate(zip(blocks, pairwise(inner), strict=True))
-        if ends_stage(block) or lowers(before, after)
+        if ends_stage(block) or lowers(before, after) or (starts_stage(block) and _can_be_lowered(before))
     }
     stages = tuple(pairwise(sorted({0, *starts, len(blocks)})))
     if len(stages) == 1:
@@ -69,3 +74,9 @@ def lowers(before: Shape, after: Shape) -> bool:
     """Return whether a block that takes and gives features of these shapes lowers the height of feature maps."""
     taken, given = feature_layout(before), feature_layout(after)
     return isinstance(taken, Maps) and isinstance(given, Maps) and given.grid[0] < taken.grid[0]
+
+
+def _can_be_lowered(features: Shape) -> bool:
+    """Return whether features of a shape are maps of more than one row."""
+    layout = feature_layout(features)
+    return isinstance(layout, Maps) and layout.grid[0] > 1

@@ -6,6 +6,7 @@ the recipe that asks for them names it, too.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,14 +21,20 @@ from typing_extensions import TypedDict
 from engine import backbones
 from engine.backbones.own_file import is_own
 from engine.backbones.plain_names import check_plain_state
-from engine.backbones.safetensors_files import read_header, read_tensors, refuse_newer_export
+from engine.backbones.safetensors_files import (
+    OUTPUT_NAME,
+    OUTPUT_OF_EXTRACTOR,
+    read_header,
+    read_tensors,
+    refuse_newer_export,
+)
 from engine.checkpoints import require_checkpoint
 from engine.data import Facts
 from engine.errors import InputError, RecipeError
 from engine.methods.networks import assemble
 from engine.methods.registry import method_of
 from engine.reading import checked, naming, parse_json, read_json
-from engine.recipes import Backbone, Distillation, Recipe, load_recipe, recipe_to_dict
+from engine.recipes import Backbone, Distillation, OwnTask, Recipe, load_recipe, recipe_to_dict
 
 _CODE_FIELDS = ("name", "teacher_backbone", "kind")
 
@@ -100,11 +107,7 @@ def _from_run(folder: Path, name: str | None, recipe: Recipe, facts: Facts) -> n
     _check_code(read_json(folder / "recipe.json", RecipeError), recipe)
     earlier = load_recipe(folder / "recipe.json")
     checkpoint = require_checkpoint(folder / "checkpoints")
-    if earlier.task != recipe.task:
-        raise RecipeError(
-            f"was trained for task.kind={earlier.task.kind}, but the task here is task.kind={recipe.task.kind}; give a "
-            "teacher of the same task"
-        )
+    _check_task(earlier, recipe)
     known = Facts.from_json(checkpoint.values["facts"])
     _check_images(known.num_classes, known.image_shape, known.mean, known.std, facts)
     networks = method_of(earlier).team(earlier, known).networks
@@ -128,6 +131,12 @@ def _from_file(path: Path, recipe: Recipe, facts: Facts) -> nn.Sequential:
     values = {name: parse_json(text, f"metadata, {name}", RecipeError, advice=advice) for name, text in texts.items()}
     known = checked(values, _METADATA, "metadata", RecipeError)
     _check_images(known["num_classes"], known["image_shape"], known["mean"], known["std"], facts)
+    if header.metadata.get(OUTPUT_NAME, "").startswith(OUTPUT_OF_EXTRACTOR):
+        raise RecipeError(
+            "holds a network without its classifier, as `local-learning export` writes it for a task that compares "
+            "features, such as task.kind=retrieval, but a student learns from predicted classes; give the teacher's "
+            "run folder as method.teacher"
+        )
     # Whatever the training started from is not needed.
     settings = known["backbone_settings"].without_weights()
     _check_code({"backbone": {"name": settings.name}}, recipe)
@@ -138,6 +147,22 @@ def _from_file(path: Path, recipe: Recipe, facts: Facts) -> nn.Sequential:
     network = backbones.build(settings, facts.num_classes, facts.image_shape, seed=0)
     backbones.load_plain_state(network, settings.name, read_tensors(path, RecipeError))
     return network.eval()
+
+
+def _check_task(earlier: Recipe, recipe: Recipe) -> None:
+    """Refuse a teacher of another task; with which losses it learned, and how it was scored, does not matter."""
+    then, now = earlier.task, recipe.task
+    if then.kind != now.kind:
+        raise RecipeError(
+            f"was trained for task.kind={then.kind}, but the task here is task.kind={now.kind}; give a teacher of the "
+            "same task"
+        )
+    # Only the file of a task of one's own knows what its options mean for the predictions.
+    if isinstance(then, OwnTask) and isinstance(now, OwnTask) and then.options != now.options:
+        raise RecipeError(
+            f"was trained with task.options={json.dumps(then.options)}, but here they are "
+            f"task.options={json.dumps(now.options)}; give a teacher of the same options"
+        )
 
 
 def _check_images(

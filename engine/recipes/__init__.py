@@ -74,6 +74,7 @@ from engine.recipes.recipe import (
     recipe_from_dict,
     recipe_identity,
     recipe_to_dict,
+    weights_identity,
     with_absolute_paths,
     without_files,
 )
@@ -160,6 +161,7 @@ __all__ = [
     "recipe_to_json",
     "segmented",
     "shipped_recipes",
+    "weights_identity",
     "with_absolute_paths",
     "with_cuts",
     "with_cuts_of",

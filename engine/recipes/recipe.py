@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
@@ -113,16 +114,22 @@ class Recipe:
 
 _ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Recipe)
 
-# Fields that say where images lie, how networks are evaluated or what is kept in memory, not which weights come out.
+# Fields that say where images lie or what is kept in memory, not which weights and scores come out.
 _NOT_IDENTITY: Any = {
     "name": True,
     "data": {"root": True, "download": True, "evaluation_batch_size": True},
-    "task": {"evaluation_scales": True, "evaluation_flip": True},
     "numerics": {"recompute": True},
 }
 
-# Fields that an earlier version did not have, with the values that mean what it did: they leave the digest as it was.
-_ADDED_LATER: dict[str, dict[str, Any]] = {"data": {"image_column": None, "stretch": False, "classes_per_batch": None}}
+# Fields that only an evaluation reads: scores follow from them, weights do not.
+_OF_EVALUATION: dict[str, tuple[str, ...]] = {"task": ("evaluation_scales", "evaluation_flip")}
+
+# Fields that earlier versions had not, or not in the digest, with the values that mean what was done then: with these
+# they leave the digest as it was.
+_ADDED_LATER: dict[str, dict[str, Any]] = {
+    "data": {"image_column": None, "stretch": False, "classes_per_batch": None},
+    "task": {"evaluation_scales": [1.0], "evaluation_flip": False},
+}
 
 
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
@@ -137,10 +144,23 @@ def recipe_from_dict(values: dict[str, Any]) -> Recipe:
 
 
 def recipe_identity(recipe: Recipe) -> str:
-    """Return a digest of all that decides the weights; where the images lie does not."""
+    """Return a digest of all that decides the weights and the scores of a run; where the images lie does not."""
+    return _digest(recipe, {})
+
+
+def weights_identity(recipe: Recipe) -> str:
+    """Return a digest of all that decides the weights: as `recipe_identity`, but however they are evaluated."""
+    return _digest(recipe, _OF_EVALUATION)
+
+
+def _digest(recipe: Recipe, without: Mapping[str, Collection[str]]) -> str:
     dumped = _ADAPTER.dump_python(recipe, mode="json", exclude=_NOT_IDENTITY)
-    for part, fields in _ADDED_LATER.items():
-        dumped[part] = {name: value for name, value in dumped[part].items() if fields.get(name, ...) != value}
+    for part, later in _ADDED_LATER.items():
+        dumped[part] = {
+            name: value
+            for name, value in dumped[part].items()
+            if later.get(name, ...) != value and name not in without.get(part, ())
+        }
     return hashlib.sha256(json.dumps(dumped, sort_keys=True).encode()).hexdigest()
 
 

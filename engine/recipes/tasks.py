@@ -53,10 +53,11 @@ class Segmentation:
 
     evaluation_scales: Annotated[tuple[EvaluationScale, ...], Field(min_length=1, max_length=16)] = (1.0,)
     """Each image is evaluated once for each of these, resized by it; the probabilities are averaged. Has no influence
-    on the weights."""
+    on the weights, but on the scores, so that a training with others is another run."""
 
     evaluation_flip: bool = False
-    """Evaluate each image mirrored, too, and average the probabilities. Has no influence on the weights."""
+    """Evaluate each image mirrored, too, and average the probabilities. Has no influence on the weights, but on
+    the scores, so that a training with it is another run."""
 
     @model_validator(mode="after")
     def _scales_differ(self) -> Segmentation:

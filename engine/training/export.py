@@ -25,7 +25,7 @@ from torch import Tensor, nn
 import engine
 from engine import backbones
 from engine.atomic import sync_folder, write_error, write_synced
-from engine.backbones.safetensors_files import EXPORT_VERSION, EXPORT_VERSION_NAME
+from engine.backbones.safetensors_files import EXPORT_VERSION, EXPORT_VERSION_NAME, OUTPUT_NAME, OUTPUT_OF_EXTRACTOR
 from engine.errors import RunError
 from engine.methods import weights_sha256
 from engine.paths import absolute
@@ -122,7 +122,7 @@ def _metadata(run: Run, settings: Backbone) -> dict[str, str]:
         "mean": json.dumps(facts.mean),
         "std": json.dumps(facts.std),
         "input": "float32 [B, C, H, W]: (value in [0, 1] - mean) / std, per channel",
-        "output": _output(run),
+        OUTPUT_NAME: _output(run),
         "engine_version": engine.__version__,
     }
 
@@ -130,7 +130,7 @@ def _metadata(run: Run, settings: Backbone) -> dict[str, str]:
 def _output(run: Run) -> str:
     task = task_of(run.recipe, run.facts)
     if task.scored == "features":
-        return "features, float32 [B, D]; compare them after division by their Euclidean length"
+        return f"{OUTPUT_OF_EXTRACTOR}; compare them after division by their Euclidean length"
     if task.num_classes is not None:
         return "logits, float32 [B, num_classes]"
     if task.label_shape(run.facts.image_shape):

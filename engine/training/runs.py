@@ -16,7 +16,7 @@ from engine.errors import RecipeError, RunError
 from engine.methods import Network, assemble, method_of
 from engine.paths import absolute
 from engine.reading import naming
-from engine.recipes import Plan, Recipe, apply_overrides, load_recipe, recipe_identity, with_absolute_paths
+from engine.recipes import Plan, Recipe, apply_overrides, load_recipe, weights_identity, with_absolute_paths
 from engine.tasks import task_of
 from engine.tracking import Record, read_metrics
 from engine.training.features import Features, check_target, draw_queries_of, write_features
@@ -124,7 +124,7 @@ def evaluate(
     """
     saved, drawn = _targets(run, save_features, draw_queries)
     recipe, plan = apply_overrides(run.recipe, Plan(), changes)
-    if recipe_identity(recipe) != recipe_identity(run.recipe) or plan != Plan():
+    if weights_identity(recipe) != weights_identity(run.recipe) or plan != Plan():
         raise RecipeError(
             f"{' '.join(changes)}: an evaluation takes only fields that have no influence on the weights, such as "
             "data.evaluation_batch_size or task.evaluation_flip: train anew for other ones"

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from engine import backbones
-from engine.backbones.stages import StageEnd
+from engine.backbones.stages import StageEnd, starts_stage
 from engine.errors import RecipeError
 from engine.recipes.backbone import Backbone
 
@@ -78,6 +78,39 @@ def test_a_marked_block_ends_its_stage_whether_it_pools_or_not() -> None:
     # Its own pooling would start a stage, were it not marked.
     network = sequence(a=convolution(3), b=nn.Sequential(*pooled), c=convolution(4), last=nn.Flatten())
     assert ends(network, SMALL) == ["a", "c"]
+
+
+@pytest.mark.parametrize("image_shape", [SMALL, (3, 256, 128)])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_a_last_stage_of_stride_1_is_a_stage(name: str, image_shape: tuple[int, int, int]) -> None:
+    found = []
+    for last_stride in (None, 2, 1):
+        with torch.device("meta"):
+            network = backbones.build(Backbone(name=name, last_stride=last_stride), 10, image_shape, seed=0)
+        found.append((backbones.stages_of(network, image_shape), backbones.forks_of(network, image_shape, 3)))
+    assert found[0] == found[1] == found[2]
+    assert len(found[0][0]) == 4
+    if name == "resnet18":
+        assert found[2] == (
+            ((0, 3), (3, 5), (5, 7), (7, 9)),
+            {"near_top": "layer3_1", "deep": "layer2_1", "deep3": "layer1_1"},
+        )
+
+
+def test_a_last_stage_whose_maps_have_one_row_at_its_start_is_none_whatever_its_stride() -> None:
+    image_shape = (3, 16, 16)
+    for last_stride in (2, 1):
+        with torch.device("meta"):
+            settings = Backbone(name="resnet18", stem="imagenet", last_stride=last_stride)
+            network = backbones.build(settings, 10, image_shape, seed=0)
+        assert backbones.stages_of(network, image_shape) == ((0, 3), (3, 5), (5, 9))
+
+
+@pytest.mark.parametrize("name", [name for name in backbones.names() if "resnet" in name])
+def test_nothing_changes_where_no_stride_is_chosen(name: str) -> None:
+    with torch.device("meta"):
+        network = backbones.build(Backbone(name=name), 10, LARGE, seed=0)
+    assert not any(starts_stage(block) for block in network)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from engine import backbones
 from engine.data import open_source
 from engine.errors import RecipeError
 from engine.methods.pretrained import open_pretrained
-from engine.recipes import Backbone, Recipe, recipe_to_dict, with_absolute_paths
+from engine.recipes import Backbone, OwnTask, Recipe, recipe_to_dict, with_absolute_paths
 from engine.training import export_network, load
 
 TinyRecipe = Callable[..., Recipe]
@@ -92,6 +92,23 @@ def exported(tmp_path: Path, tiny_recipe: TinyRecipe) -> Path:
     engine.train(tiny_recipe(epochs=1), engine.Plan(executor="process"), tmp_path / "run")
     export_network(load(tmp_path / "run"), tmp_path / "teacher.safetensors")
     return tmp_path / "teacher.safetensors"
+
+
+def test_a_teacher_is_of_the_same_task_and_of_the_same_options_of_ones_own(
+    tmp_path: Path, tiny_recipe: TinyRecipe
+) -> None:
+    own = tmp_path / "mine.py"
+    own.write_text("from engine.tasks import ClassificationTask\nclass Mine(ClassificationTask): pass\n")
+    task = OwnTask(kind=f"{own}:Mine", options={"scale": 2.5})
+    recipe = tiny_recipe(epochs=1, method={"kind": "end_to_end"}, task=task)
+    engine.train(recipe, engine.Plan(executor="process"), tmp_path / "run")
+    asking = dataclasses.replace(_asking(tiny_recipe, tmp_path / "run"), task=task)
+    assert _opened(asking)
+    words = r"was trained with task\.options={\"scale\": 2\.5}, but here they are task\.options={}; give a teacher"
+    with pytest.raises(RecipeError, match=words):
+        _opened(dataclasses.replace(asking, task=OwnTask(kind=task.kind)))
+    with pytest.raises(RecipeError, match=r"was trained with the code .*mine\.py:Mine"):
+        _opened(dataclasses.replace(asking, task=OwnTask(kind=f"{own}:Other")))
 
 
 def test_odd_metadata_are_one_line(exported: Path, tiny_recipe: TinyRecipe) -> None:

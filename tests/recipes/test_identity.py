@@ -44,6 +44,7 @@ from engine.recipes import (
     recipe_from_dict,
     recipe_identity,
     recipe_to_dict,
+    weights_identity,
 )
 
 
@@ -73,6 +74,27 @@ def test_a_recipe_of_an_earlier_version_is_the_same_run() -> None:
     # What the version before `data.image_column` gave to this recipe.
     assert recipe_identity(start()) == "e2f534ddbe385d791fee79565d61a6f55aa60e62008efc8e2016312f8e5abe86"
     assert recipe_to_dict(start())["data"]["image_column"] is None
+
+
+EVALUATIONS = [
+    ["task.evaluation_scales=0.5,2"],
+    ["task.evaluation_scales=0.5"],
+    ["task.evaluation_flip=true"],
+    ["task.evaluation_scales=0.5,2", "task.evaluation_flip=true"],
+]
+
+
+def test_how_label_maps_are_evaluated_decides_the_scores_of_a_run_and_no_weight() -> None:
+    once, _ = apply_overrides(start(), Plan(), ["task.kind=segmentation"])
+    # What the version gave in which no scale was part of it.
+    assert recipe_identity(once) == "1aedbfeb5ce4450e5aec21ab84811b33c811fa9babbc7ab936a04d7ed38c118c"
+    others = [apply_overrides(once, Plan(), words)[0] for words in EVALUATIONS]
+    assert len({recipe_identity(each) for each in (once, *others)}) == 1 + len(others)
+    assert {weights_identity(each) for each in (once, *others)} == {weights_identity(once)}
+    as_given, _ = apply_overrides(once, Plan(), ["task.evaluation_scales=1", "task.evaluation_flip=false"])
+    assert recipe_identity(as_given) == recipe_identity(once)
+    elsewhere, _ = apply_overrides(once, Plan(), ["task.final_mean=all"])
+    assert weights_identity(elsewhere) != weights_identity(once)
 
 
 MATTERS = [
@@ -112,6 +134,7 @@ MATTERS = [
 def test_everything_else_matters(word: str) -> None:
     recipe, _ = apply_overrides(start(), Plan(), [word])
     assert recipe_identity(recipe) != recipe_identity(start())
+    assert weights_identity(recipe) != weights_identity(start())
 
 
 def test_the_identity_does_not_depend_on_how_numbers_were_written() -> None:

@@ -18,7 +18,21 @@ from engine.data import open_source
 from engine.data.appearances import GALLERY, QUERY, Appearances, packed
 from engine.errors import RecipeError, RunError
 from engine.methods import method_of
-from engine.recipes import DML, Backbone, Data, EndToEnd, InfoPro, OwnTask, Peer, Recipe, Retrieval, load_recipe
+from engine.methods.pretrained import open_pretrained
+from engine.recipes import (
+    DML,
+    Backbone,
+    Classification,
+    Data,
+    Distillation,
+    EndToEnd,
+    InfoPro,
+    OwnTask,
+    Peer,
+    Recipe,
+    Retrieval,
+    load_recipe,
+)
 from engine.tasks import task_of
 from engine.tasks.retrieval_score import RetrievalScore
 from engine.training import export_network
@@ -103,6 +117,26 @@ def test_what_is_scored_enters_the_classifier(tmp_path: Path) -> None:
     expected = {f"test/{name}": value for name, value in score.result().items()}
     assert result.metrics == pytest.approx(expected)
     assert (result.metrics["test/queries"], result.metrics["test/images"]) == (8, 25)
+
+
+def test_a_teacher_with_other_losses_of_the_task_teaches_and_an_extractor_does_not(tmp_path: Path) -> None:
+    task = Retrieval(label_smoothing=0.1)
+    lone = recipe_for(market(tmp_path / "people"), EndToEnd(), epochs=1, task=task)
+    teacher = engine.load(engine.train(lone, IN_PROCESS, tmp_path / "teacher").run_dir)
+    recipe = dataclasses.replace(lone, task=Retrieval(), seed=1, method=Distillation(teacher=str(teacher.path)))
+    result = engine.train(recipe, IN_PROCESS, tmp_path / "student")
+    assert result.headline == "mean_average_precision"
+    losses = [each.value for each in engine.load(result.run_dir).metrics() if each.name == "loss/mimicry"]
+    assert losses and all(loss > 0 for loss in losses)
+    classes = dataclasses.replace(recipe, task=Classification())
+    words = r"was trained for task\.kind=retrieval, but the task here is task\.kind=classification; give a teacher"
+    with pytest.raises(RecipeError, match=words):
+        open_pretrained(classes, teacher.facts)
+    export_network(teacher, tmp_path / "features.safetensors")
+    given = dataclasses.replace(recipe, method=Distillation(teacher=str(tmp_path / "features.safetensors")))
+    words = r"^method\.teacher=.*features\.safetensors: holds a network without its classifier.* give .*run folder"
+    with pytest.raises(RecipeError, match=words):
+        engine.train(given, IN_PROCESS, tmp_path / "other")
 
 
 def test_evaluation_messages_have_the_size_of_features(tmp_path: Path) -> None:

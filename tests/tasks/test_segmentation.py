@@ -17,7 +17,7 @@ from PIL import Image
 import engine
 from engine.cli.main import main
 from engine.data import open_source
-from engine.errors import RecipeError
+from engine.errors import RecipeError, RunError
 from engine.methods import method_of
 from engine.recipes import (
     CSKD,
@@ -43,6 +43,7 @@ from engine.recipes import (
 from engine.tasks import task_of
 from engine.tracking.label_map_pictures import palette_of
 from engine.training.export import export_network
+from engine.training.folder import default_folder
 
 RAY_CPUS = 2
 
@@ -176,7 +177,9 @@ def test_tasks_and_sets_that_do_not_go_together_are_refused(
 def test_a_teacher_is_compared_with_at_each_position(label_map_set: LabelMapSet, tmp_path: Path) -> None:
     root = label_map_set(tmp_path / "set", {"train": 14, "val": 5})
     plan = engine.Plan(executor="process")
-    teacher = engine.train(recipe_of(root, EndToEnd()), plan, tmp_path / "teacher")
+    # Of the same task, whatever it was divided by and however it was scored.
+    task = Segmentation(final_mean="all", evaluation_scales=(0.5, 1.0))
+    teacher = engine.train(recipe_of(root, EndToEnd(), task=task), plan, tmp_path / "teacher")
     recipe = recipe_of(root, Distillation(teacher=str(teacher.run_dir)), epochs=3, seed=1)
     result = engine.train(recipe, plan, tmp_path / "student")
     assert result.metrics["test/mean_iou"] > 0.4
@@ -229,6 +232,29 @@ def test_scales_and_flip_average_probabilities_as_a_loop_does(label_map_set: Lab
         RecipeError, match=r"task\.final_mean=all: an evaluation takes only fields that have no influence"
     ):
         engine.evaluate(run, changes=["task.final_mean=all"])
+
+
+def test_a_training_that_is_scored_in_another_way_is_another_run(label_map_set: LabelMapSet, tmp_path: Path) -> None:
+    root = label_map_set(tmp_path / "set", {"train": 14, "val": 5})
+    plan = engine.Plan(executor="process")
+    recipe = recipe_of(root, EndToEnd(), epochs=1)
+    scaled = dataclasses.replace(recipe, task=Segmentation(evaluation_scales=(0.5, 2.0), evaluation_flip=True))
+    once = engine.train(recipe, plan, tmp_path / "once")
+    words = (
+        r"another recipe \(task.evaluation_scales was .* task.evaluation_flip was False and is now True\); give another"
+    )
+    with pytest.raises(RunError, match=words):
+        engine.train(scaled, plan, tmp_path / "once")
+    assert default_folder(scaled) != default_folder(recipe)
+    other = engine.train(scaled, plan, tmp_path / "other")
+    assert other.weights_sha256 == once.weights_sha256
+    assert other.metrics["test/mean_iou"] != once.metrics["test/mean_iou"]
+    changes = ["task.evaluation_scales=0.5,2", "task.evaluation_flip=true"]
+    assert engine.evaluate(engine.load(once.run_dir), changes=changes) == other.metrics
+    again = engine.evaluate(
+        engine.load(other.run_dir), changes=["task.evaluation_scales=1", "task.evaluation_flip=false"]
+    )
+    assert again == once.metrics
 
 
 def test_a_batch_of_one_image_is_refused_before_the_training(label_map_set: LabelMapSet, tmp_path: Path) -> None:
