@@ -104,6 +104,11 @@ class Source:
         """
         return self._labelled.copy()
 
+    def labels_of(self, split: str) -> np.ndarray:
+        """Return the labels of all images of a split of `Facts.sizes` in order, int64 [N]; not those of label maps."""
+        assert not self.facts.label_maps, "label maps are read with their images"
+        return self._labels[split][self._chosen[split]]
+
     def batch(self, epoch: int, step: int) -> Batch:
         """Return one training batch with the paired images asked for, a pure function of (seed, epoch, step)."""
         if epoch < 0 or not 0 <= step < self.steps_per_epoch():
