@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from engine.data.appearances import GALLERY, QUERY, Appearances, packed
 from engine.errors import DataError, RecipeError, RunError
 from engine.methods import method_of
 from engine.recipes import DML, Backbone, Data, EndToEnd, InfoPro, OwnTask, Peer, Recipe, Retrieval, load_recipe
-from engine.tasks import task_of
+from engine.tasks import Ranking, rankings, task_of
 from engine.tasks.retrieval_score import RetrievalScore
 from engine.training import export_network
 from engine.training.session import Session
@@ -210,8 +211,18 @@ def test_features_are_written_and_score_what_was_scored(run: engine.Run, tmp_pat
     assert {f"peer1/test/{name}": value for name, value in score.result().items()}.items() <= metrics.items()
 
 
-def test_what_is_found_is_drawn(run: engine.Run, tmp_path: Path) -> None:
+def test_what_is_found_is_drawn(run: engine.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranked: list[int] = []
+
+    def counting(*given: Any, **named: Any) -> Iterator[Ranking]:
+        for ranking in rankings(*given, **named):
+            ranked.append(ranking.query)
+            yield ranking
+
+    monkeypatch.setattr("engine.training.features.rankings", counting)
     engine.evaluate(run, draw_queries=tmp_path / "found.png")
+    # Of 8 queries, those that are shown.
+    assert len(set(ranked)) == len(ranked) == 6
     with Image.open(tmp_path / "found.png") as picture:
         colours = {
             (round(r, -1), round(g, -1), round(b, -1)) for r, g, b in picture.convert("RGB").get_flattened_data()
