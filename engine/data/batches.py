@@ -20,7 +20,7 @@ from engine.data.inventory import Inventory
 from engine.data.labels import choose_labelled, known_labels, refuse_for_label_maps
 from engine.data.mapped_images import MappedImages
 from engine.data.normalisation import choose_statistics
-from engine.data.paired_images import choose_paired_images
+from engine.data.paired_images import choose_paired_images, refuse_with_class_batches
 from engine.data.splits import Chosen, choose, epoch_order, num_steps
 from engine.errors import DataError
 from engine.recipes import PairedImages
@@ -104,6 +104,11 @@ class Source:
         """
         return self._labelled.copy()
 
+    def labels_of(self, split: str) -> np.ndarray:
+        """Return the labels of all images of a split of `Facts.sizes` in order, int64 [N]; not those of label maps."""
+        assert not self.facts.label_maps, "label maps are read with their images"
+        return self._labels[split][self._chosen[split]]
+
     def batch(self, epoch: int, step: int) -> Batch:
         """Return one training batch with the paired images asked for, a pure function of (seed, epoch, step)."""
         if epoch < 0 or not 0 <= step < self.steps_per_epoch():
@@ -136,7 +141,8 @@ class Source:
         """
         order = self._new_order(0)
         for step in range(min(num_steps(images, self._batch_size), self.steps_per_epoch())):
-            yield self._training_batch(order[step * self._batch_size : (step + 1) * self._batch_size], 0, step)
+            indices = order[step * self._batch_size : (step + 1) * self._batch_size]
+            yield self._training_batch(indices if self._by_class is None else self._by_class.draw(0, step), 0, step)
 
     def close(self) -> None:
         """Stop the threads that decode ahead, if there are any."""
@@ -215,6 +221,7 @@ def open_source(
     strata, mapped = opened.strata, opened.pixels is not None
     if mapped:
         refuse_for_label_maps(data, paired_images)
+    refuse_with_class_batches(data, paired_images)
     chosen = choose(data, strata, 1 if mapped else num_classes)
     chosen, labelled = choose_labelled(data, chosen, strata["train"], 1 if mapped else num_classes)
     mean, std = choose_statistics(data, opened.image_shape[0], opened.measured)

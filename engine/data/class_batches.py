@@ -21,7 +21,7 @@ class ClassBatches:
     Args:
         data: the recipe's part about data, with ``classes_per_batch`` P; K = ``batch_size`` / P.
         chosen: positions of the training images, int64 [N].
-        labels: of the whole training set, int64; `NO_LABEL` where an image is used without its label.
+        labels: of the whole training set, int64; those of the chosen images are all known.
         seed: the run's.
 
     Raises:
@@ -32,8 +32,9 @@ class ClassBatches:
         assert data.classes_per_batch is not None
         self._classes, self._seed = data.classes_per_batch, seed
         self._images = data.batch_size // data.classes_per_batch
-        known = chosen[labels[chosen] != NO_LABEL]
-        self._of_class = [known[labels[known] == label] for label in np.unique(labels[known]).tolist()]
+        present = np.unique(labels[chosen])
+        assert NO_LABEL not in present, "a recipe that draws classes drops the images without a label"
+        self._of_class = [chosen[labels[chosen] == label] for label in present.tolist()]
         if len(self._of_class) < self._classes:
             raise DataError(
                 f"data.classes_per_batch={self._classes}, but the training images are of {len(self._of_class)} "

@@ -22,6 +22,10 @@ from engine.data.class_names import printable
 from engine.errors import DataError
 
 Value = int | str
+
+JUNK_WORD = str(JUNK)
+"""Junk in a column of text."""
+
 _MOST_NAMED = 5
 
 
@@ -62,7 +66,8 @@ def label(
 ) -> Labelled:
     """Return the labels of pictures of known identities.
 
-    Numbers stay what they are; text is put into order and numbered. A test identity of -1 is junk.
+    Numbers stay what they are; text is put into order and numbered. A test identity of -1 is junk, as a number or
+    as text.
 
     Args:
         place: the set, for messages.
@@ -77,7 +82,7 @@ def label(
     """
     classes = sorted(set(training))
     numbers = {identity: number for number, identity in enumerate(classes)}
-    identities = _numbered(place, "identities", tested.identities, MOST_IDENTITIES, first=0)
+    identities = _numbered(place, "identities", tested.identities, MOST_IDENTITIES, 0, JUNK_WORD)
     roles = np.asarray(tested.roles, dtype=np.int64)
     _check_junk(place, training, identities, roles)
     both = sorted(set(tested.identities) & set(classes))
@@ -98,8 +103,13 @@ def label(
     )
 
 
-def _numbered(place: str, what: str, values: Sequence[Value], limit: int, first: int) -> np.ndarray:
-    """Return numbers int64 [N]: the values themselves, or of text the places in its order, from ``first`` on."""
+def _numbered(
+    place: str, what: str, values: Sequence[Value], limit: int, first: int, apart: str | None = None
+) -> np.ndarray:
+    """Return numbers int64 [N]: the values themselves, or of text the places in its order, from ``first`` on.
+
+    Text that is set ``apart`` gets the number -1.
+    """
     if all(isinstance(value, int) for value in values):
         smallest, largest = min(values, default=0), max(values, default=0)
         assert isinstance(smallest, int)
@@ -108,14 +118,15 @@ def _numbered(place: str, what: str, values: Sequence[Value], limit: int, first:
             wrong = smallest if smallest < JUNK else largest
             raise DataError(f"{place}: found the number {wrong} among the {what}, expected {JUNK} to {limit - 1:,}")
         return np.array(values, dtype=np.int64)
-    places = {value: first + number for number, value in enumerate(sorted(set(values)))}
+    names = sorted(set(values) - {apart})
+    places = {value: first + number for number, value in enumerate(names)}
     if first + len(places) > limit:
         raise DataError(f"{place}: found {len(places):,} {what}, expected at most {limit - first:,}")
-    return np.array([places[value] for value in values], dtype=np.int64)
+    return np.array([places.get(value, JUNK) for value in values], dtype=np.int64)
 
 
 def _check_junk(place: str, training: Sequence[Value], identities: np.ndarray, roles: np.ndarray) -> None:
-    trained = sum(identity == JUNK for identity in training)
+    trained = sum(identity in (JUNK, JUNK_WORD) for identity in training)
     asked = int(((identities == JUNK) & (roles & (QUERY | FURTHER) > 0)).sum())
     if trained or asked:
         found = f"{trained:,} training pictures" if trained else f"{asked:,} queries"

@@ -1,8 +1,8 @@
 """Reader of tables of identities: Parquet with the pictures in it, or a CSV that names their files.
 
 Each row is a picture, with the columns `image`, `identity`, `camera` (which may be missing) and `split`: `train`,
-`query` or `gallery`. Parquet files may be one split each instead, by their names. Pictures of a split `test` are query
-and gallery in turn.
+`query` or `gallery`; the identity `-1`, as a number or as text, is junk. Parquet files may be one split each instead,
+by their names. Pictures of a split `test` are query and gallery in turn.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from engine.data.boundary import finder, is_folder, naming_files
 from engine.data.checks import missing_set
 from engine.data.class_names import printable
 from engine.data.columns import choose_image
-from engine.data.identities import Seen, Value, label
+from engine.data.identities import JUNK_WORD, Seen, Value, label
 from engine.data.inventory import Leavings, Survey
 from engine.data.market1501 import picture_part
 from engine.data.parquet import source_files, stream_pictures
@@ -116,6 +116,8 @@ def find_identities(root: Path, identity_column: str | None = None) -> Found:
             notes=labelled.notes,
             kind="identity",
         ),
+        # A key of its own: such text was an identity like others once, and labels are kept with the decoded pictures.
+        reading={"junk": JUNK_WORD} if JUNK_WORD in table.identities else {},
     )
 
 

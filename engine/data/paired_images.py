@@ -14,7 +14,9 @@ import numpy as np
 import torch
 
 from engine.data.labels import NO_LABEL
+from engine.errors import RecipeError
 from engine.recipes import PairedImages
+from engine.recipes.data import Data
 from engine.streams import generator
 
 Pairing = Callable[[np.ndarray, int, int], np.ndarray]
@@ -41,6 +43,20 @@ def choose_paired_images(
     if paired_images == "second_batch":
         return _SecondBatch(training, batch_size, seed)
     return None
+
+
+def refuse_with_class_batches(data: Data, paired_images: PairedImages) -> None:
+    """Refuse a second batch beside batches that draw their classes.
+
+    Raises:
+        RecipeError: a second batch walks the epoch, whose last batch may be shorter than one of classes.
+    """
+    if data.classes_per_batch is not None and paired_images == "second_batch":
+        raise RecipeError(
+            f"data.classes_per_batch={data.classes_per_batch} draws each batch by its classes, but the method mixes it "
+            "with a second batch, which holds each image once in an epoch, whatever its class: leave "
+            "data.classes_per_batch out, or mix images of one batch (of mkf, method.mixing_partners=same_batch)"
+        )
 
 
 class _SameClass:

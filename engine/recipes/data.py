@@ -143,7 +143,7 @@ class Data:
 
     classes_per_batch: Annotated[int, Field(ge=2)] | None = None
     """Draw for each batch this many classes P and `batch_size` / P images of each, for losses that compare the images
-    of a batch; unless given, an epoch sees each image once."""
+    of a batch; unless given, an epoch sees each image once. Takes labelled images only."""
 
     evaluation_batch_size: Annotated[int, Field(ge=1)] = 512
     """Images in a batch of evaluation; has no influence on the weights."""
@@ -230,6 +230,13 @@ class Data:
             )
         if self.classes_per_batch is not None and self.label_kind == "label_maps":
             raise ValueError(f"classes_per_batch draws images by their class, but those of {self.name} have label maps")
+        labelled = "labelled_fraction" if self.labelled_fraction is not None else "labelled_indices"
+        if self.classes_per_batch is not None and self.unlabelled == "use" and getattr(self, labelled) is not None:
+            raise ValueError(
+                f"classes_per_batch={self.classes_per_batch} draws images by their class, so that those without label "
+                f"({labelled}={getattr(self, labelled)}) are never seen, which unlabelled=use asks for: set "
+                "unlabelled=drop, or leave classes_per_batch out"
+            )
         if self.name == "synthetic" and self.num_classes is None:
             raise ValueError("num_classes is required for synthetic images, as in data.num_classes=10")
         if self.labelled_fraction is not None and self.labelled_indices is not None:

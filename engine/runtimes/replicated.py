@@ -52,7 +52,8 @@ def check_replicable(recipe: Recipe, facts: Facts, plan: Plan) -> None:
         obstacle = Obstacle("where some images have no label, parts of a batch hold different numbers of labels")
     if obstacle is not None:
         raise PlanError(f"plan.replicas={replicas}, but {obstacle.reason}; set {obstacle.remedy or 'plan.replicas=1'}")
-    smallest = facts.sizes["train"] % recipe.data.batch_size or recipe.data.batch_size
+    left = 0 if recipe.data.classes_per_batch is not None else facts.sizes["train"] % recipe.data.batch_size
+    smallest = left or recipe.data.batch_size
     if smallest < 2 * replicas:
         raise PlanError(
             f"plan.replicas={replicas}, but a batch of an epoch holds {smallest} images, and each replica needs two; "

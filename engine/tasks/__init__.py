@@ -5,7 +5,7 @@ from engine.tasks.classification_score import CALIBRATION_BINS, ClassificationSc
 from engine.tasks.cohort import CohortScore
 from engine.tasks.metric import ACCURACY, MEAN_IOU, Metric
 from engine.tasks.registry import headline_of, task_of
-from engine.tasks.retrieval_score import Ranking, rankings
+from engine.tasks.retrieval_score import Ranking, queries_with_match, rankings
 from engine.tasks.scores import SCORES
 from engine.tasks.segmentation import SegmentationTask
 from engine.tasks.segmentation_score import CohortSegmentationScore, ConfusionMatrix, SegmentationScore
@@ -30,6 +30,7 @@ __all__ = [
     "SegmentationTask",
     "Task",
     "headline_of",
+    "queries_with_match",
     "rankings",
     "task_of",
 ]

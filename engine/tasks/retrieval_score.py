@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.data.appearances import GALLERY, JUNK, QUERY, UNKNOWN_CAMERA, Appearances, unpacked
+from engine.data.appearances import GALLERY, JUNK, MOST_CAMERAS, QUERY, UNKNOWN_CAMERA, Appearances, unpacked
 from engine.errors import DataError
 from engine.tasks.metric import Metric
 
@@ -32,9 +32,11 @@ RANKS = (1, 5, 10)
 RETRIEVAL_SCORES = (MEAN_AVERAGE_PRECISION, TRAPEZOID, INVERSE_PENALTY, *(Metric(f"rank{rank}") for rank in RANKS))
 """What is measured, all of it shares."""
 
-# Of float64 similarities, and of what is sorted by them.
 _CHUNK_BYTES = 64 << 20
-_BYTES_OF_ONE = 40
+_SHARE_OF_BLOCKS = 0.25
+# Of a query and a picture: their distance, and what is sorted by it. Of a number: in both precisions.
+_BYTES_OF_PAIR = 40
+_BYTES_OF_NUMBER = 12
 
 _NOT_A_NUMBER = 4.5
 """A squared distance beyond the largest of normalised features, which is 4: such pictures come last."""
@@ -58,9 +60,10 @@ class Ranking:
 class RetrievalScore:
     """Keeps the features of a split until all are there, float32 on the CPU, and compares them at the end.
 
-    Distances are Euclidean, of L2-normalised features, in float64, some queries at a time, so that besides the features
-    no more than 64 MiB are held at once. Of pictures that are equally far the earlier one comes first. A picture whose
-    features are not numbers comes last, and finds nothing before it.
+    Distances are Euclidean, of L2-normalised features, in float64, some queries and some of the gallery at a time, so
+    that besides the features no more than 64 MiB are held at once, or one query's ranking, if that is more. Of pictures
+    that are equally far the earlier one comes first. A picture whose features are not numbers comes last, and finds
+    nothing before it.
 
     Attributes:
         images: number of images so far.
@@ -147,24 +150,52 @@ def scores_of_ranking(right: np.ndarray) -> dict[str, float]:
     return scores | {f"rank{rank}": float(places[0] < rank) for rank in RANKS}
 
 
-def rankings(features: Tensor, appearances: Appearances, chunk_bytes: int = _CHUNK_BYTES) -> Iterator[Ranking]:
+def queries_with_match(appearances: Appearances) -> np.ndarray:
+    """Return the positions, int64 [Q], of the queries of which a ranking holds a right picture, without ranking."""
+    names, cameras, roles = appearances.identities, appearances.cameras, appearances.roles
+    in_gallery = (roles & GALLERY > 0) & (names != JUNK)
+    is_query = roles & QUERY > 0
+    others = _counts(names, in_gallery)
+    by_camera = _counts(names * (MOST_CAMERAS + 1) + cameras, in_gallery)
+    removed = np.where(cameras == UNKNOWN_CAMERA, in_gallery, by_camera)
+    return np.flatnonzero(is_query & (names != JUNK) & (others > removed))
+
+
+def _counts(values: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Return for each value int64 [N] how many of those that are counted, bool [N], equal it, int64 [N]."""
+    _, places = np.unique(values, return_inverse=True)
+    numbers = np.bincount(places[counted], minlength=len(values))
+    equal: np.ndarray = numbers[places]
+    return equal
+
+
+def rankings(
+    features: Tensor,
+    appearances: Appearances,
+    chunk_bytes: int = _CHUNK_BYTES,
+    queries: np.ndarray | None = None,
+) -> Iterator[Ranking]:
     """Yield what each query finds, as a `Ranking`, in the order of the queries.
 
     Args:
         features: normalised, float32 ``[N, D]``.
         appearances: of the same N pictures.
-        chunk_bytes: memory for distances and what is sorted by them.
+        chunk_bytes: memory for pictures of the gallery in float64, for distances, and for what is sorted by them; one
+            query at a time if it is too little.
+        queries: positions, int64 ``[Q]``; all queries unless given.
     """
     known = appearances
-    queries = np.flatnonzero(known.roles & QUERY > 0)
+    if queries is None:
+        queries = np.flatnonzero(known.roles & QUERY > 0)
     gallery = np.flatnonzero((known.roles & GALLERY > 0) & (known.identities != JUNK))
-    looked_through = features[torch.from_numpy(gallery)].double()
-    at_once = max(1, chunk_bytes // max(1, _BYTES_OF_ONE * len(gallery)))
+    width = features.shape[1]
+    block = max(1, int(chunk_bytes * _SHARE_OF_BLOCKS) // max(1, _BYTES_OF_NUMBER * width))
+    of_query = _BYTES_OF_PAIR * len(gallery) + _BYTES_OF_NUMBER * width
+    at_once = max(1, int(chunk_bytes * (1 - _SHARE_OF_BLOCKS)) // max(1, of_query))
     for start in range(0, len(queries), at_once):
         some = queries[start : start + at_once]
-        products = features[torch.from_numpy(some)].double() @ looked_through.T
         # Single precision, so that the rounding of products does not put equal pictures into an order.
-        distances = np.nan_to_num((2 - 2 * products).float().numpy(), nan=_NOT_A_NUMBER, posinf=_NOT_A_NUMBER)
+        distances = _distances(features, some, gallery, block)
         same = known.identities[some, None] == known.identities[None, gallery]
         cameras = known.cameras[some, None] == known.cameras[None, gallery]
         removed = same & cameras & (known.cameras[some, None] != UNKNOWN_CAMERA)
@@ -173,3 +204,15 @@ def rankings(features: Tensor, appearances: Appearances, chunk_bytes: int = _CHU
         for row, query in enumerate(some.tolist()):
             left = order[row, : len(gallery) - int(removed[row].sum())]
             yield Ranking(query, gallery[left], same[row, left])
+
+
+def _distances(features: Tensor, queries: np.ndarray, gallery: np.ndarray, block: int) -> np.ndarray:
+    """Return squared distances, float32 ``[Q, G]``, computed in float64 for some pictures of the gallery at a time."""
+    asked = features[torch.from_numpy(queries)].double()
+    products = torch.empty(len(queries), len(gallery), dtype=torch.float64)
+    for start in range(0, len(gallery), block):
+        looked_through = features[torch.from_numpy(gallery[start : start + block])].double()
+        products[:, start : start + block] = asked @ looked_through.T
+    distances = (2 - 2 * products).float().numpy()
+    found: np.ndarray = np.nan_to_num(distances, nan=_NOT_A_NUMBER, posinf=_NOT_A_NUMBER)
+    return found

@@ -21,11 +21,11 @@ QUERIES = 6
 """Queries that are shown."""
 
 
-def spread(rankings: Sequence[Ranking], count: int = QUERIES) -> list[Ranking]:
-    """Return some of the rankings that hold a right picture, evenly spread over all of them."""
-    found = [ranking for ranking in rankings if ranking.right.any()]
-    places = np.unique(np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int))
-    return [found[place] for place in places.tolist()]
+def spread(queries: np.ndarray, count: int = QUERIES) -> np.ndarray:
+    """Return some of the positions int64 [Q], evenly spread over all of them."""
+    places = np.unique(np.linspace(0, len(queries) - 1, min(count, len(queries))).round().astype(int))
+    some: np.ndarray = queries[places]
+    return some
 
 
 def draw_found(path: Path, title: str, rankings: Sequence[Ranking], images: Mapping[int, np.ndarray]) -> None:

@@ -14,7 +14,7 @@ from engine.atomic import replacing, write_error
 from engine.data import Source
 from engine.data.appearances import GALLERY, QUERY, UNKNOWN_CAMERA, unpacked
 from engine.errors import RunError
-from engine.tasks import rankings
+from engine.tasks import queries_with_match, rankings
 from engine.tracking.found_pictures import SHOWN, draw_found, spread
 
 Kept = tuple[Tensor, Tensor]
@@ -81,7 +81,8 @@ def draw_queries_of(path: Path, recipe: str, networks: Mapping[str, Kept], sourc
         NotWritten: the file cannot be written.
     """
     (name, (features, labels)), *_ = networks.items()
-    shown = spread(list(rankings(features, unpacked(labels.numpy()))))
+    appearances = unpacked(labels.numpy())
+    shown = list(rankings(features, appearances, queries=spread(queries_with_match(appearances))))
     wanted = {place for ranking in shown for place in (ranking.query, *ranking.gallery[:SHOWN].tolist())}
     images: dict[int, np.ndarray] = {}
     first = 0

@@ -90,11 +90,13 @@ def _program_values(program: Program) -> dict[str, Any]:
 
 
 def check_batches(recipe: Recipe, facts: Facts) -> None:
-    """Refuse batches of a single image.
+    """Refuse batches of a single image; where each draws its classes, none is shorter than the others.
 
     Raises:
         RecipeError: says how many images would be left over.
     """
+    if recipe.data.classes_per_batch is not None:
+        return
     if recipe.data.batch_size == 1 or facts.sizes["train"] % recipe.data.batch_size == 1:
         raise RecipeError(
             f"data.batch_size={recipe.data.batch_size} leaves a batch of 1 of the {facts.sizes['train']:,} training "

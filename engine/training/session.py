@@ -13,6 +13,7 @@ from engine.recipes import Plan, Recipe
 from engine.runtimes import Reservations, Runtime, open_runtime
 from engine.timing import chosen_recipe
 from engine.training.foresight import network_check
+from engine.training.matches import check_matches
 
 
 class Session:
@@ -66,6 +67,11 @@ class Session:
         )
         self._opened.callback(self.source.close)
         self._opened.callback(self._started.close)
+        try:
+            check_matches(self.recipe, self.source)
+        except BaseException:
+            self._opened.close()
+            raise
         return self
 
     def __exit__(

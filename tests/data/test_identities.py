@@ -196,6 +196,30 @@ def test_a_table_in_csv_and_in_parquet(tmp_path: Path, writers: Any) -> None:
         assert labels.tolist() == [1, 1, 0]
 
 
+@pytest.mark.parametrize("layout", ["csv", "parquet"])
+def test_junk_among_names_is_junk(layout: str, tmp_path: Path, writers: Any) -> None:
+    rows = changed(5, "identity", "-1")
+    if layout == "csv":
+        table(tmp_path / "set", writers, rows)
+    else:
+        (tmp_path / "set").mkdir()
+        columns = {name: [row[place] for row in rows] for place, name in enumerate(COLUMNS) if place}
+        parquet(tmp_path / "set" / "people.parquet", writers, columns)
+    source = read(tmp_path / "set", "identities")
+    assert appearances(source).identities.tolist() == [0, 0, JUNK]
+    lines = "\n".join(source.inventory.lines())
+    assert "1 queries of 1 identities are looked for in a gallery of 1 pictures" in lines
+    assert "1 pictures of the gallery are junk" in lines
+
+
+@pytest.mark.parametrize(
+    ("place", "said"), [(2, "1 training pictures have the identity -1"), (3, "1 queries have the")]
+)
+def test_junk_among_names_is_in_the_gallery_only(place: int, said: str, tmp_path: Path, writers: Any) -> None:
+    with pytest.raises(DataError, match=said):
+        read(table(tmp_path / "set", writers, changed(place, "identity", "-1")), "identities")
+
+
 def test_the_pictures_of_a_table_are_those_of_its_rows(tmp_path: Path, writers: Any) -> None:
     mixed = [ROWS[at] for at in (3, 0, 4, 1, 5, 2)]
     columns = {name: [row[place] for row in mixed] for place, name in enumerate(COLUMNS) if place}

@@ -46,6 +46,10 @@ CASES: list[tuple[str, Prose]] = [
     ("data.batch_size=1", [("another data.batch_size", "data.batch_size=2")]),
     ("data.batch_size=4000", [(r"there are (\d+)", "data.batch_size={0}")]),
     ("data.batch_size=30 data.labelled_fraction=0.5 data.unlabelled=drop", [(r"leaves (\d+)", "data.batch_size={0}")]),
+    (
+        "data.train_limit=null data.classes_per_batch=4 data.labelled_fraction=0.5",
+        [("set (data.unlabelled=drop)", "{0}"), ("leave classes_per_batch", "data.classes_per_batch=null")],
+    ),
     ("data.num_classes=7", []),
     ("data.label_column=fine", []),
     ("data.download=true", []),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from PIL import Image
 import engine
 from engine.data import open_source
 from engine.data.appearances import GALLERY, QUERY, Appearances, packed
-from engine.errors import RecipeError, RunError
+from engine.errors import DataError, RecipeError, RunError
 from engine.methods import method_of
 from engine.methods.pretrained import open_pretrained
 from engine.recipes import (
@@ -33,9 +34,10 @@ from engine.recipes import (
     Retrieval,
     load_recipe,
 )
-from engine.tasks import task_of
+from engine.tasks import Ranking, rankings, task_of
 from engine.tasks.retrieval_score import RetrievalScore
 from engine.training import export_network
+from engine.training.session import Session
 
 RAY_CPUS = 2
 
@@ -159,6 +161,51 @@ def test_classes_of_any_set_can_be_looked_for_and_unknown_identities_not_classif
     assert OwnTask().learned_as == OwnTask().kind
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["data.validation_fraction=0.005"],
+            r"data.validation_fraction=0.005 holds out \d images: at most one validation image of each class, .* needs "
+            r"a class with two validation images: hold out more, or set data.validation_fraction=0",
+        ),
+        (
+            ["data.test_limit=10"],
+            r"data.test_limit=10 leaves 10 images: at most one test image of each class, .* give a larger limit",
+        ),
+    ],
+)
+def test_parts_in_which_nothing_can_be_found_are_refused_before_the_training(
+    words: list[str], said: str, tmp_path: Path
+) -> None:
+    digits, _ = engine.apply_overrides(load_recipe("end_to_end_digits"), IN_PROCESS, words)
+    recipe = dataclasses.replace(digits, task=Retrieval())
+    with pytest.raises(DataError, match=said):
+        engine.train(recipe, IN_PROCESS, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with Session(digits, IN_PROCESS) as classified:
+        assert classified.source.facts.sizes["train"] > 0
+
+
+def test_one_class_with_two_pictures_is_enough() -> None:
+    digits, _ = engine.apply_overrides(load_recipe("end_to_end_digits"), IN_PROCESS, ["data.test_limit=11"])
+    with Session(dataclasses.replace(digits, task=Retrieval()), IN_PROCESS) as session:
+        assert sorted(np.bincount(session.source.labels_of("test")).tolist()) == [1] * 9 + [2]
+
+
+def test_a_set_with_one_picture_of_each_class_is_refused(tmp_path: Path) -> None:
+    for place in range(4):
+        for split in ("train", "train", "test"):
+            folder = tmp_path / "set" / split / str(place)
+            folder.mkdir(parents=True, exist_ok=True)
+            picture = np.full((16, 8, 3), 60 * place, dtype=np.uint8)
+            Image.fromarray(picture).save(folder / f"{len(list(folder.iterdir()))}.png")
+    recipe = recipe_for(tmp_path / "set", EndToEnd())
+    recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, name="folder", batch_size=4))
+    with pytest.raises(DataError, match="data.name=folder has 4 test images: at most one test image of each class"):
+        engine.train(recipe, IN_PROCESS, tmp_path / "run")
+
+
 def test_a_network_without_a_linear_layer_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "network.py"
     file.write_text(
@@ -198,8 +245,18 @@ def test_features_are_written_and_score_what_was_scored(run: engine.Run, tmp_pat
     assert {f"peer1/test/{name}": value for name, value in score.result().items()}.items() <= metrics.items()
 
 
-def test_what_is_found_is_drawn(run: engine.Run, tmp_path: Path) -> None:
+def test_what_is_found_is_drawn(run: engine.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranked: list[int] = []
+
+    def counting(*given: Any, **named: Any) -> Iterator[Ranking]:
+        for ranking in rankings(*given, **named):
+            ranked.append(ranking.query)
+            yield ranking
+
+    monkeypatch.setattr("engine.training.features.rankings", counting)
     engine.evaluate(run, draw_queries=tmp_path / "found.png")
+    # Of 8 queries, those that are shown.
+    assert len(set(ranked)) == len(ranked) == 6
     with Image.open(tmp_path / "found.png") as picture:
         colours = {
             (round(r, -1), round(g, -1), round(b, -1)) for r, g, b in picture.convert("RGB").get_flattened_data()

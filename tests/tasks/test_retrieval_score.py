@@ -11,12 +11,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.data.appearances import GALLERY, JUNK, QUERY, UNKNOWN_CAMERA, Appearances, packed
 from engine.errors import DataError
 from engine.streams import generator
 from engine.tasks.retrieval_cohort import RetrievalCohortScore
-from engine.tasks.retrieval_score import RetrievalScore, normalised, rankings, scores_of_ranking
+from engine.tasks.retrieval_score import (
+    RetrievalScore,
+    normalised,
+    queries_with_match,
+    rankings,
+    scores_of_ranking,
+)
 
 # Relevance by rank, then average precision as a sum of steps and by trapezoids, computed with other code.
 PUBLISHED = [
@@ -172,6 +179,47 @@ def test_chunks_of_any_size_find_the_same() -> None:
         assert [each.query for each in chunked] == [each.query for each in whole]
         for one, other in zip(chunked, whole, strict=True):
             np.testing.assert_array_equal(one.right, other.right)
+
+
+class Largest(TorchDispatchMode):
+    """Keeps the size of the largest tensor that is made, bytes."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, Tensor):
+            self.bytes = max(self.bytes, made.numel() * made.element_size())
+        return made
+
+
+def test_no_more_is_held_than_was_allowed() -> None:
+    features = normalised(torch.randn(2000, 64, generator=generator("many")))
+    roles = np.where(np.arange(2000) < 10, QUERY | GALLERY, GALLERY)
+    appearances = Appearances(np.arange(2000) % 7, np.full(2000, UNKNOWN_CAMERA), roles)
+    allowed = 250_000
+    with Largest() as largest:
+        found = list(rankings(features, appearances, allowed))
+    # The gallery in float64 alone is 1 MB.
+    assert largest.bytes <= allowed / 2
+    for one, other in zip(found, rankings(features, appearances), strict=True):
+        assert one.query == other.query
+        np.testing.assert_array_equal(one.gallery, other.gallery)
+        np.testing.assert_array_equal(one.right, other.right)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), pictures=st.integers(1, 24), identities=st.integers(1, 5), cameras=st.integers(0, 3))
+def test_queries_with_a_match_are_known_before_they_are_ranked(
+    seed: int, pictures: int, identities: int, cameras: int
+) -> None:
+    features, appearances = draw(seed, pictures, identities, cameras)
+    found = [ranking for ranking in rankings(normalised(features), appearances) if ranking.right.any()]
+    known = queries_with_match(appearances)
+    assert known.tolist() == [ranking.query for ranking in found]
+    for one, other in zip(rankings(normalised(features), appearances, queries=known[1::2]), found[1::2], strict=True):
+        assert one.query == other.query
+        np.testing.assert_array_equal(one.right, other.right)
 
 
 def test_the_length_of_features_does_not_count() -> None:
