@@ -197,6 +197,16 @@ def test_a_table_in_csv_and_in_parquet(tmp_path: Path, writers: Any) -> None:
         assert labels.tolist() == [1, 1, 0]
 
 
+def test_only_what_no_row_names_is_said_to_be_unused(tmp_path: Path, writers: Any) -> None:
+    root = table(tmp_path / "set", writers, [*ROWS[:2], ("./more/c.png", *ROWS[2][1:]), *ROWS[3:]])
+    (root / "more").mkdir()
+    (root / "c.png").rename(root / "more" / "c.png")
+    assert not [line for line in read(root, "identities").inventory.lines() if "not used" in line]
+    (root / "notes.txt").write_text("who took them")
+    lines = "\n".join(read(root, "identities").inventory.lines())
+    assert "not used: 1 files and folders beside the table (notes.txt)" in lines
+
+
 def test_a_table_that_says_something_else_is_another_set_however_large(tmp_path: Path, writers: Any) -> None:
     """Names and sizes of all files, names of the identities and numbers of pictures stay as they are."""
     tables = {
