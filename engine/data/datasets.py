@@ -23,7 +23,7 @@ from engine.data.inventory import Survey
 from engine.data.label_map_sets import check_fields_of_label_maps, with_label_maps
 from engine.data.normalisation import IMAGENET, statistics, value_sums
 from engine.data.opened import Opened
-from engine.data.parts import EncodedPart, Found, Loaded, PixelPart, Progress
+from engine.data.parts import EncodedPart, Found, Loaded, Picture, PixelPart, Progress
 from engine.data.storing import content_hash, open_stored, store
 from engine.data.synthetic import DEFAULT_SIDE, SyntheticImages
 from engine.errors import DataError, RecipeError
@@ -258,6 +258,9 @@ def _open_encoded(data: Data, found: Found, seed: int, progress: Progress) -> Op
         for split, part in loaded.parts.items():
             assert isinstance(part, EncodedPart)
             assert part.picture is not None
+            if data.name == "identities":
+                # Elsewhere a picture's place among the folders says all of this; here a table does.
+                content[split] = _digest([content[split], *_rows(found, part.labels, part.picture)])
             images[split] = EncodedImages(part.labels, part.picture, (training, evaluation), crop_seed)
     way = evaluation.to_json()
     sizes = way if isinstance(way, list) else [way]
@@ -276,3 +279,8 @@ def _listing_digest(found: Found, loaded: Loaded) -> str:
     """Return a hash of names and sizes: reading every byte of such a set would take as long as an epoch."""
     listed = [[os.path.relpath(path, found.root), os.path.getsize(path)] for path in found.files]
     return _digest([listed, loaded.class_names])
+
+
+def _rows(found: Found, labels: np.ndarray, picture: Callable[[int], Picture]) -> list[list[Any]]:
+    """Return the name, relative to the root, and the label of each picture of a split."""
+    return [[os.path.relpath(picture(at).where, found.root), number] for at, number in enumerate(labels.tolist())]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -132,12 +133,19 @@ def _table(root: Path, identity: str) -> tuple[_Table, set[str]]:
         found = ", ".join(printable(path.name) for path in (*tables, *parquet))
         raise DataError(f"{root} holds several tables, {found}: keep one .csv file, or Parquet files, and no others")
     if tables:
-        return _csv_table(tables[0], identity), {str(tables[0])}
+        table = _csv_table(tables[0], identity)
+        return table, _directly_in(root, table.files)
     shards = find_shards(root, _SPLIT_OF_WORD)
     if not shards and not parquet:
         raise missing_set("table of identities", root, _LAYOUTS, False)
     table = _parquet_table(shards if shards else {"": parquet}, identity)
     return table, set(table.files)
+
+
+def _directly_in(root: Path, files: tuple[str, ...]) -> set[str]:
+    """Return the paths directly in a folder that are some of these files, or hold some."""
+    below = (os.path.relpath(path, root).split(os.sep)[0] for path in files)
+    return {str(root / name) for name in below}
 
 
 def _check_splits(root: Path, rows: dict[str, np.ndarray]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,36 @@ def test_a_table_in_csv_and_in_parquet(tmp_path: Path, writers: Any) -> None:
         assert found.roles.tolist() == [QUERY, GALLERY, GALLERY]
         labels = np.concatenate([batch.labels for batch in source.evaluation_batches("train")])
         assert labels.tolist() == [1, 1, 0]
+
+
+def test_only_what_no_row_names_is_said_to_be_unused(tmp_path: Path, writers: Any) -> None:
+    root = table(tmp_path / "set", writers, [*ROWS[:2], ("./more/c.png", *ROWS[2][1:]), *ROWS[3:]])
+    (root / "more").mkdir()
+    (root / "c.png").rename(root / "more" / "c.png")
+    assert not [line for line in read(root, "identities").inventory.lines() if "not used" in line]
+    (root / "notes.txt").write_text("who took them")
+    lines = "\n".join(read(root, "identities").inventory.lines())
+    assert "not used: 1 files and folders beside the table (notes.txt)" in lines
+
+
+def test_a_table_that_says_something_else_is_another_set_however_large(tmp_path: Path, writers: Any) -> None:
+    """Names and sizes of all files, names of the identities and numbers of pictures stay as they are."""
+    tables = {
+        "as it is": ROWS,
+        "elsewhere": ROWS,
+        "a camera": changed(5, "camera", "back"),
+        "an identity": changed(5, "identity", "zoe"),
+        "roles": [*ROWS[:3], (*ROWS[3][:3], "gallery"), (*ROWS[4][:3], "query"), ROWS[5]],
+        "pictures": [ROWS[0], ("c.png", *ROWS[1][1:]), ("b.png", *ROWS[2][1:]), *ROWS[3:]],
+    }
+    found = {}
+    for name, rows in tables.items():
+        root = table(tmp_path / name, writers, rows)
+        data = Data(name="identities", root=str(root), batch_size=2, image_size=12)
+        with contextlib.closing(open_source(data, 0, stored_limit_bytes=10)) as source:
+            found[name] = source.facts.fingerprint
+    assert found["as it is"] == found.pop("elsewhere")
+    assert len(set(found.values())) == len(tables) - 1
 
 
 @pytest.mark.parametrize("layout", ["csv", "parquet"])
