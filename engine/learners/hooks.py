@@ -62,8 +62,7 @@ def _last_linear(body: nn.Sequential) -> nn.Linear:
     found = [module for module in body.modules() if isinstance(module, nn.Linear)]
     if not found:
         raise RecipeError(
-            "method.feature_weight compares the features that enter the last linear layer, but this backbone has none: "
-            "set it to 0, or choose another backbone"
+            "the features that enter the last linear layer are asked for, but this backbone has none: choose another"
         )
     return found[-1]
 

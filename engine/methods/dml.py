@@ -110,6 +110,7 @@ def _exchange(recipe: Recipe, facts: Facts, wanted: str | None = None) -> tuple[
         alike = next((peer for peer in peers if peer.member.recipe.backbone == member.recipe.backbone), None)
         segments = alike.segments if alike is not None else member.segments(facts, network)
         peers.append(Peer(member, segments, width, parameters))
+    _refuse_without_features(method, peers)
     if method.feature_weight and len({peer.pooled for peer in peers}) > 1:
         found = ", ".join(f"{peer.pooled} of {peer.member.recipe.backbone.name}" for peer in peers)
         raise RecipeError(
@@ -118,6 +119,18 @@ def _exchange(recipe: Recipe, facts: Facts, wanted: str | None = None) -> tuple[
         )
     _refuse_equal_weights(method, peers, networks)
     return Exchange(method, tuple(peers)), networks
+
+
+def _refuse_without_features(method: DML, peers: list[Peer]) -> None:
+    weights = {"feature_weight": method.feature_weight, "distance_weight": method.distance_weight}
+    fields = [f"method.{name}" for name, weight in weights.items() if weight]
+    without = [peer.member.recipe.backbone.name for peer in peers if not peer.pooled]
+    if fields and without:
+        compares, them = ("compares", "it") if len(fields) == 1 else ("compare", "both")
+        raise RecipeError(
+            f"{' and '.join(fields)} {compares} the features that enter the last linear layer, but "
+            f"backbone.name={without[0]} has none: set {them} to 0, or choose another backbone"
+        )
 
 
 def _refuse_equal_weights(method: DML, peers: list[Peer], networks: list[nn.Sequential]) -> None:

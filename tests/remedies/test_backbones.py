@@ -47,6 +47,17 @@ CASES: list[tuple[str, Prose]] = [
         [("set it to 0", "method.feature_weight=0"), ("another backbone", "backbone.name=resnet14")],
     ),
     (
+        f"backbone.name=FILE:all_convolutions {PLAIN} method.kind=dml method.distance_weight=1",
+        [
+            (r"^(method.distance_weight) compares .* set it to 0", "{0}=0"),
+            ("another backbone", "backbone.name=resnet14"),
+        ],
+    ),
+    (
+        f"backbone.name=FILE:all_convolutions {PLAIN} method.kind=dml method.distance_weight=1 method.feature_weight=1",
+        [(r"^(\S+) and (\S+) compare .* set both to 0", "{0}=0 {1}=0")],
+    ),
+    (
         f'backbone.name=FILE:conv {PLAIN} method.num_segments=2 backbone.options={{"size":3}}',
         [("or backbone.options", 'backbone.options={{"width":3}}')],
     ),
