@@ -113,10 +113,10 @@ def _survey(found: Found) -> Survey:
 
 
 def _check_fields(data: Data) -> None:
-    for field, names in (("image_column", ("parquet",)), ("label_column", ("parquet", "identities"))):
-        if getattr(data, field) is not None and data.name not in names:
+    for field in ("image_column", "label_column"):
+        if getattr(data, field) is not None and data.name not in ("parquet", "identities"):
             raise RecipeError(
-                f"data.{field} is for data.name={' and '.join(names)} only, found data.name={data.name}: leave it out"
+                f"data.{field} is for data.name=parquet and identities only, found data.name={data.name}: leave it out"
             )
     check_fields_of_label_maps(data)
     if data.download and data.name not in DOWNLOADABLE:

@@ -65,7 +65,7 @@ def _find_below(root: Path, data: Data, strict: bool) -> Found:
     if data.name == "cityscapes":
         return find_cityscapes(root, strict)
     if data.name == "identities":
-        return find_identities(root, data.label_column)
+        return find_identities(root, data.label_column, data.image_column)
     finders: dict[str, tuple[Callable[[Path, bool], Found | None], Callable[[Path], DataError]]] = {
         "cifar10": (functools.partial(find_cifar, "cifar10"), functools.partial(missing_cifar, "cifar10")),
         "cifar100": (functools.partial(find_cifar, "cifar100"), functools.partial(missing_cifar, "cifar100")),

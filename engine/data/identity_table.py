@@ -54,6 +54,7 @@ class _Table:
         identities: of each row.
         cameras: of each row; None where there is no such column.
         splits: of each row, one of `_SPLITS`.
+        image: column of the pictures.
         part: makes a split of the rows at some places, int64 [n], with labels int64 [n].
         files: whose bytes decide all this.
         layout: in words.
@@ -63,6 +64,7 @@ class _Table:
     identities: list[Value]
     cameras: list[Value] | None
     splits: list[str]
+    image: str
     part: Callable[[np.ndarray, np.ndarray], EncodedPart]
     files: tuple[str, ...]
     layout: str
@@ -70,19 +72,21 @@ class _Table:
 
 
 @finder
-def find_identities(root: Path, identity_column: str | None = None) -> Found:
+def find_identities(root: Path, identity_column: str | None = None, image_column: str | None = None) -> Found:
     """Find a table of identities.
 
     Args:
         root: folder that holds it.
         identity_column: the recipe's `data.label_column`, where identities are in another column than `identity`.
+        image_column: the recipe's `data.image_column`, where several columns of Parquet files hold pictures, or another
+            column of a `.csv` than `image` names them.
 
     Raises:
         DataError: there is none, it can be understood in several ways, a column or split is missing, or the splits
             contradict one another.
     """
     identity = identity_column or IDENTITY
-    table, used = _table(root, identity)
+    table, used = _table(root, identity, image_column)
     rows = {split: np.array([at for at, each in enumerate(table.splits) if each == split]) for split in _SPLITS}
     _check_splits(root, rows)
     tested = np.sort(np.concatenate([rows[split] for split in ROLES if len(rows[split])]))
@@ -101,7 +105,7 @@ def find_identities(root: Path, identity_column: str | None = None) -> Found:
     for path in sorted(root.iterdir()):
         if str(path) not in used and not path.name.startswith("."):
             leavings.add("files and folders beside the table", path)
-    columns = {"image": IMAGE, "identity": identity} | ({} if table.cameras is None else {"camera": CAMERA})
+    columns = {"image": table.image, "identity": identity} | ({} if table.cameras is None else {"camera": CAMERA})
     return Found(
         root=str(root),
         files=table.files,
@@ -118,11 +122,12 @@ def find_identities(root: Path, identity_column: str | None = None) -> Found:
             kind="identity",
         ),
         # A key of its own: such text was an identity like others once, and labels are kept with the decoded pictures.
-        reading={"junk": JUNK_WORD} if JUNK_WORD in table.identities else {},
+        reading=({"junk": JUNK_WORD} if JUNK_WORD in table.identities else {})
+        | ({} if image_column is None else {"image_column": image_column}),
     )
 
 
-def _table(root: Path, identity: str) -> tuple[_Table, set[str]]:
+def _table(root: Path, identity: str, image: str | None) -> tuple[_Table, set[str]]:
     """Return the table below a folder, and the paths directly in it that are used."""
     if not is_folder(root):
         raise missing_set("table of identities", root, _LAYOUTS, False)
@@ -133,12 +138,12 @@ def _table(root: Path, identity: str) -> tuple[_Table, set[str]]:
         found = ", ".join(printable(path.name) for path in (*tables, *parquet))
         raise DataError(f"{root} holds several tables, {found}: keep one .csv file, or Parquet files, and no others")
     if tables:
-        table = _csv_table(tables[0], identity)
+        table = _csv_table(tables[0], identity, image or IMAGE)
         return table, _directly_in(root, table.files)
     shards = find_shards(root, _SPLIT_OF_WORD)
     if not shards and not parquet:
         raise missing_set("table of identities", root, _LAYOUTS, False)
-    table = _parquet_table(shards if shards else {"": parquet}, identity)
+    table = _parquet_table(shards if shards else {"": parquet}, identity, image)
     return table, set(table.files)
 
 
@@ -162,12 +167,12 @@ def _check_splits(root: Path, rows: dict[str, np.ndarray]) -> None:
         )
 
 
-def _csv_table(path: Path, identity: str) -> _Table:
+def _csv_table(path: Path, identity: str, image: str) -> _Table:
     lines = list(csv.reader(text_lines(path, _CSV_BYTES)))
     header, body = lines[0] if lines else [], [line for line in lines[1:] if line]
     columns = [name.strip() for name in header]
-    _check_columns(path, columns, needed=(IMAGE, identity, SPLIT))
-    places = {name: columns.index(name) for name in (IMAGE, identity, CAMERA, SPLIT) if name in columns}
+    _check_columns(path, columns, needed=(image, identity, SPLIT))
+    places = {name: columns.index(name) for name in (image, identity, CAMERA, SPLIT) if name in columns}
     ragged = next((at for at, line in enumerate(body) if len(line) != len(header)), None)
     if ragged is not None:
         raise DataError(f"{path} row {ragged + 1}: has {len(body[ragged])} fields, expected {len(header)}; correct it")
@@ -175,18 +180,19 @@ def _csv_table(path: Path, identity: str) -> _Table:
     for name, column in values.items():
         if "" in column:
             raise DataError(f"{path} row {column.index('') + 1}: column {name} is empty; fill it or remove the row")
-    paths = [str(path.parent / name) for name in values[IMAGE]]
+    paths = [str(path.parent / name) for name in values[image]]
     missing = [at for at, each in enumerate(paths) if "\0" in each or not Path(each).is_file()]
     if missing:
         raise DataError(
             f"{path}: {len(missing):,} pictures are not there, the first in row {missing[0] + 1}: "
-            f"{printable(values[IMAGE][missing[0]], None)}, expected paths relative to {path.parent}"
+            f"{printable(values[image][missing[0]], None)}, expected paths relative to {path.parent}"
         )
     _check_words(path, values[SPLIT])
     return _Table(
         identities=_numbers_or_text(values[identity]),
         cameras=_numbers_or_text(values[CAMERA]) if CAMERA in values else None,
         splits=values[SPLIT],
+        image=image,
         part=lambda rows, labels: picture_part([paths[at] for at in rows], labels),
         files=(str(path), *paths),
         layout="a table of identities in CSV",
@@ -194,11 +200,11 @@ def _csv_table(path: Path, identity: str) -> _Table:
     )
 
 
-def _parquet_table(shards: Shards, identity: str) -> _Table:
+def _parquet_table(shards: Shards, identity: str, image_column: str | None) -> _Table:
     by_name = "" not in shards
     paths = tuple(path for split in shards.values() for path in split)
     schema = open_shard(paths[0]).schema_arrow
-    image = choose_image(paths[0], schema, None, described(paths[0], schema))
+    image = choose_image(paths[0], schema, image_column, described(paths[0], schema))
     has_camera = CAMERA in schema.names
     identities: list[Value] = []
     cameras: list[Value] = []
@@ -227,6 +233,7 @@ def _parquet_table(shards: Shards, identity: str) -> _Table:
         identities=identities,
         cameras=cameras if has_camera else None,
         splits=splits,
+        image=image,
         part=lambda rows, labels: EncodedPart(labels, functools.partial(_rows_of, paths, image, rows)),
         files=source_files(shards, image),
         layout="Parquet files of identities",

@@ -122,7 +122,8 @@ def _exchange(recipe: Recipe, facts: Facts, wanted: str | None = None) -> tuple[
 
 
 def _refuse_without_features(method: DML, peers: list[Peer]) -> None:
-    fields = [f"method.{name}" for name in ("feature_weight", "distance_weight") if getattr(method, name)]
+    weights = {"feature_weight": method.feature_weight, "distance_weight": method.distance_weight}
+    fields = [f"method.{name}" for name, weight in weights.items() if weight]
     without = [peer.member.recipe.backbone.name for peer in peers if not peer.pooled]
     if fields and without:
         compares, them = ("compares", "it") if len(fields) == 1 else ("compare", "both")

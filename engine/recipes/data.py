@@ -181,7 +181,8 @@ class Data:
     256) for a set that is too large to be decoded ahead, and image_size for others."""
 
     image_column: str | None = None
-    """Parquet column with the pictures; the only one that can hold them, then `image` or `img`, unless given."""
+    """Parquet column with the pictures; the only one that can hold them, then `image` or `img`, unless given. Of
+    `identities` in CSV, the column with the names of their files; `image` unless given."""
 
     label_column: str | None = None
     """Parquet column with the class, as whole numbers, text, truth values or categories; `label`, then `fine_label`,

@@ -197,6 +197,29 @@ def test_a_table_in_csv_and_in_parquet(tmp_path: Path, writers: Any) -> None:
         assert labels.tolist() == [1, 1, 0]
 
 
+def test_of_several_columns_of_pictures_one_is_named(tmp_path: Path, writers: Any) -> None:
+    images = writers.images(12, 12)
+    columns = {name: [row[place] for row in ROWS] for place, name in enumerate(COLUMNS) if place}
+    pictures = {"face": images[:6], "body": images[6:]}
+    columns |= {name: [writers.png(image) for image in found] for name, found in pictures.items()}
+    (tmp_path / "parquet").mkdir()
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "parquet" / "people.parquet")
+    with pytest.raises(DataError, match="several columns of pictures, face, body, .* set data.image_column to one of"):
+        read(tmp_path / "parquet", "identities")
+    root = table(
+        tmp_path / "csv", writers, [(*row, ROWS[-1 - at][0]) for at, row in enumerate(ROWS)], (*COLUMNS, "other")
+    )
+    listed = np.concatenate([writers.images(1, 12, number) for number in range(6)])
+    expected = pictures | {"image": listed, "other": listed[::-1]}
+    for folder, column in (("parquet", "face"), ("parquet", "body"), ("csv", "image"), ("csv", "other")):
+        source = read(tmp_path / folder, "identities", image_column=column)
+        found = np.concatenate([batch.images for batch in source.evaluation_batches("test")])
+        np.testing.assert_array_equal(found, expected[column][3:])
+        assert f"columns read: {column} (image), identity (identity)" in "\n".join(source.inventory.lines())
+    with pytest.raises(DataError, match="no column mask, found image"):
+        read(root, "identities", image_column="mask")
+
+
 def test_only_what_no_row_names_is_said_to_be_unused(tmp_path: Path, writers: Any) -> None:
     root = table(tmp_path / "set", writers, [*ROWS[:2], ("./more/c.png", *ROWS[2][1:]), *ROWS[3:]])
     (root / "more").mkdir()

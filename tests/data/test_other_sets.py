@@ -169,7 +169,7 @@ def test_fields_that_do_not_go_together(tmp_path: Path) -> None:
         ({"name": "digits", "resize_size": 10}, "needs data.image_size"),
         ({"name": "digits", "resize_size": 10, "image_size": 16}, "smaller than data.image_size=16"),
         ({"name": "digits", "label_column": "label"}, "for data.name=parquet and identities only"),
-        ({"name": "folder", "image_column": "image"}, "data.image_column is for data.name=parquet only"),
+        ({"name": "folder", "image_column": "image"}, "data.image_column is for data.name=parquet and identities only"),
         ({"name": "synthetic", "num_classes": 4, "resize_size": 40, "image_size": 32}, "no meaning"),
         ({"name": "folder", "root": str(tmp_path), "download": True}, "can be downloaded"),
         ({"name": "digits", "download": True}, "leave it out"),
