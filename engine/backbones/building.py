@@ -7,12 +7,13 @@ import dataclasses
 from torch import nn
 
 from engine import streams
-from engine.backbones.own_file import call_own, is_own
+from engine.backbones.own_file import call_own
 from engine.backbones.registry import families, find
 from engine.backbones.weights import load_weights
-from engine.backbones.wording import one_line
 from engine.errors import RecipeError
+from engine.reading import one_line
 from engine.recipes.backbone import Backbone
+from engine.recipes.own_files import is_own
 
 _NOT_OPTIONS = frozenset({"name", "weights", "weights_without", "options"})
 

@@ -14,7 +14,7 @@ from engine.errors import RecipeError
 from engine.reading import check_values
 from engine.recipes.methods import METHODS
 from engine.recipes.optimizer import SGD, Adam, AdamW, Constant, Cosine, Exponential, Polynomial, RMSProp, Step
-from engine.recipes.own_classes import is_own
+from engine.recipes.own_files import is_own
 from engine.recipes.own_methods import own_settings
 from engine.recipes.plan import Plan, plan_from_dict, plan_to_dict
 from engine.recipes.problems import describe_problems, field_names, field_types, suggest_field

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from engine.reading import first_line
+from engine.reading import one_line
 
 
 @contextmanager
@@ -20,4 +20,4 @@ def spared(what: str, warn: Callable[[str], None]) -> Iterator[None]:
         yield
     # Libraries that draw and encode raise anything, and no mistake of theirs or ours is worth a training.
     except Exception as error:
-        warn(f"{what} could not be written ({type(error).__name__}: {first_line(error)}); it is left out")
+        warn(f"{what} could not be written ({one_line(error)}); it is left out")
