@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from engine.data import Facts
 from engine.methods.chain import Chain
-from engine.methods.segments import Segment
+from engine.methods.messages import Segment
 from engine.objectives import Context, Objective, Term, TermValue
 from engine.recipes import Recipe, Segmented
 from engine.recipes.settings import settings
