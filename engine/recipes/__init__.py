@@ -78,7 +78,7 @@ from engine.recipes.recipe import (
     with_absolute_paths,
     without_files,
 )
-from engine.recipes.tasks import Classification, OwnTask, PixelMean, Retrieval, Segmentation
+from engine.recipes.tasks import Classification, OwnTask, PixelMean, Retrieval, Segmentation, TaskSettings
 
 __all__ = [
     "Adam",
@@ -145,6 +145,7 @@ __all__ = [
     "Segmented",
     "Step",
     "StochasticDepth",
+    "TaskSettings",
     "apply_overrides",
     "cautions",
     "has_measured_cuts",

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
+from typing_extensions import Self
 
 from engine.recipes.backbone import Option
 from engine.recipes.data import LabelKind
@@ -20,27 +21,50 @@ PixelMean = Literal["labelled", "all"]
 
 
 @settings
-class Classification:
-    """Predict one of C classes; scored by accuracy."""
+class TaskSettings:
+    """What a recipe says of its task, and what others ask of it; each answer here is true of most tasks."""
 
-    learned_as: ClassVar[str] = "classification"
-    takes_labels: ClassVar[tuple[LabelKind, ...]] = ("classes",)
-    further_fields: ClassVar[tuple[str, ...]] = ()
+    takes_labels: ClassVar[tuple[LabelKind, ...]]
+    """The kinds of labels that its data may have."""
 
-    kind: Literal["classification"] = "classification"
+    @property
+    def kind(self) -> str:
+        """The word for it in a recipe; each task has a field of this name."""
+        raise NotImplementedError
 
-    def with_absolute_paths(self) -> Classification:
-        """Return the same: there is no path in it."""
+    @property
+    def learned_as(self) -> str:
+        """The ``kind`` of the task whose losses and methods it takes: its own."""
+        return self.kind
+
+    @property
+    def further_fields(self) -> tuple[str, ...]:
+        """The fields that ask for more than the label loss."""
+        return ()
+
+    def with_absolute_paths(self) -> Self:
+        """Return the same with the paths that it names made absolute.
+
+        Raises:
+            RecipeError: a path means nothing on this machine.
+        """
         return self
 
 
 @settings
-class Segmentation:
+class Classification(TaskSettings):
+    """Predict one of C classes; scored by accuracy."""
+
+    takes_labels: ClassVar[tuple[LabelKind, ...]] = ("classes",)
+
+    kind: Literal["classification"] = "classification"
+
+
+@settings
+class Segmentation(TaskSettings):
     """Predict the class of each pixel; scored by the mean of intersection over union (mIoU)."""
 
-    learned_as: ClassVar[str] = "segmentation"
     takes_labels: ClassVar[tuple[LabelKind, ...]] = ("label_maps",)
-    further_fields: ClassVar[tuple[str, ...]] = ()
 
     kind: Literal["segmentation"] = "segmentation"
 
@@ -65,16 +89,11 @@ class Segmentation:
             raise ValueError(f"evaluation_scales must differ from one another, found {list(self.evaluation_scales)}")
         return self
 
-    def with_absolute_paths(self) -> Segmentation:
-        """Return the same: there is no path in it."""
-        return self
-
 
 @settings
-class Retrieval:
+class Retrieval(TaskSettings):
     """Find other pictures of an identity; learned as classification, scored by mean average precision."""
 
-    learned_as: ClassVar[str] = "classification"
     takes_labels: ClassVar[tuple[LabelKind, ...]] = ("classes", "identities")
 
     kind: Literal["retrieval"] = "retrieval"
@@ -89,21 +108,21 @@ class Retrieval:
     """How much nearer the farthest image of the same identity shall be than the nearest of another."""
 
     @property
+    def learned_as(self) -> str:
+        """That of classification."""
+        return "classification"
+
+    @property
     def further_fields(self) -> tuple[str, ...]:
         """The fields that ask for more than the label loss of classification."""
         return tuple(name for name in ("label_smoothing", "triplet_weight") if getattr(self, name))
 
-    def with_absolute_paths(self) -> Retrieval:
-        """Return the same: there is no path in it."""
-        return self
-
 
 @settings
-class OwnTask:
+class OwnTask(TaskSettings):
     """A task of your own: a subclass of `engine.tasks.Task` in a file of yours."""
 
     takes_labels: ClassVar[tuple[LabelKind, ...]] = ("classes", "identities", "label_maps")
-    further_fields: ClassVar[tuple[str, ...]] = ()
 
     kind: Annotated[str, Field(pattern=OWN_PATTERN)] = _OWN
     """The file and the name of the class, ``path/to/file.py:Name``."""
@@ -111,17 +130,8 @@ class OwnTask:
     options: dict[str, Option] = Field(default_factory=dict)
     """What the class may read as ``settings.options``."""
 
-    @property
-    def learned_as(self) -> str:
-        """Whose losses and methods it takes: its own."""
-        return self.kind
-
     def with_absolute_paths(self) -> OwnTask:
-        """Return the same with the path of the file made absolute.
-
-        Raises:
-            RecipeError: the path means nothing on this machine.
-        """
+        """Return the same with the path of the file made absolute; as `TaskSettings.with_absolute_paths`."""
         return dataclasses.replace(self, kind=with_absolute_path(self.kind, "task.kind"))
 
 

@@ -19,11 +19,11 @@ from engine.objectives import (
     dense_linear_head,
     enlarged,
 )
-from engine.recipes import Segmentation
+from engine.recipes import Segmentation, TaskSettings
 from engine.tasks.metric import MEAN_IOU, Metric
 from engine.tasks.segmentation_score import IGNORED, CohortSegmentationScore, SegmentationScore
 from engine.tasks.segmentation_versions import Version, scaled_size, versions_of
-from engine.tasks.task import HeadStyle, Task, TaskSettings
+from engine.tasks.task import HeadStyle, Task
 
 
 class SegmentationTask(Task):

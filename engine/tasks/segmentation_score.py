@@ -92,11 +92,8 @@ class ConfusionMatrix:
         return scores
 
 
-class SegmentationScore:
-    """As `ConfusionMatrix`, of logits, which are enlarged to the size of the labels.
-
-    Of several versions of a batch, which come one after the other, the class with the largest mean probability is
-    predicted.
+class _MatrixScore:
+    """What the score of one network and that of several have in common.
 
     Args:
         class_names: in label order, C of them.
@@ -110,6 +107,14 @@ class SegmentationScore:
         self.images = 0
         self._matrix = ConfusionMatrix(class_names)
         self._together = _Together(versions)
+
+
+class SegmentationScore(_MatrixScore):
+    """As `ConfusionMatrix`, of logits, which are enlarged to the size of the labels.
+
+    Of several versions of a batch, which come one after the other, the class with the largest mean probability is
+    predicted.
+    """
 
     def update(self, outputs: Tensor, labels: Tensor) -> None:
         """Add one batch, or one version of it.
@@ -131,23 +136,11 @@ class SegmentationScore:
         return self._matrix.result()
 
 
-class CohortSegmentationScore:
+class CohortSegmentationScore(_MatrixScore):
     """The score of several networks together: the class with the largest mean of their probabilities.
 
     A network whose logits are not finite, because it has left the cohort, does not count.
-
-    Args:
-        class_names: in label order, C of them.
-        versions: of each batch, in their order.
-
-    Attributes:
-        images: number of images so far.
     """
-
-    def __init__(self, class_names: Sequence[str], versions: Sequence[Version] = WHOLE) -> None:
-        self.images = 0
-        self._matrix = ConfusionMatrix(class_names)
-        self._together = _Together(versions)
 
     def update(self, outputs: Mapping[str, Tensor], labels: Tensor) -> None:
         """Add one batch, or one version of it.

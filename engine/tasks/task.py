@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from engine.data import NO_LABEL, Augmenter, Batch, Facts
 from engine.errors import RecipeError
 from engine.objectives import Term, dgl_head, head_for, linear_head
-from engine.recipes import Classification, OwnTask, Retrieval, Segmentation
+from engine.recipes import TaskSettings
 from engine.tasks.metric import Metric
 
 HeadStyle = Literal["linear", "infopro", "dgl"]
@@ -20,8 +20,6 @@ HeadStyle = Literal["linear", "infopro", "dgl"]
 
 Scored = Literal["output", "features"]
 """What is scored: what a network gives, or the features [B, D] that enter its last linear layer."""
-
-TaskSettings = Classification | Segmentation | Retrieval | OwnTask
 
 
 class Score(Protocol):
