@@ -1,4 +1,4 @@
-"""Codistillation phases of a learner: predictions stated anew after an update, and the exchange of weights."""
+"""Codistillation phases of a learner: predictions given once more after an update, and the exchange of weights."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class Codistillation:
         running statistics of batch norms stay as after one forward.
         """
         if self._outputs.diverged is not None:
-            return self._outputs.nothing(self._outputs.restated, len(batch.labels))
+            return self._outputs.nothing(self._outputs.given_anew, len(batch.labels))
         features = next(iter(messages.values()), None)
         pixels = self._inputs.training_pixels(batch) if features is None else None
         inputs = self._inputs.prepared(pixels, features)
         with torch.no_grad(), statistics_untracked(self._body, self._objective):
             values = self._propagation.run(batch, inputs).values
-        return self._outputs.state(self._outputs.restated, values)
+        return self._outputs.of(self._outputs.given_anew, values)
 
     def publish(self, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Give all weights of the body, float32 [N]; NaN once the learner has left its cohort."""

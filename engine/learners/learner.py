@@ -87,7 +87,7 @@ class Learner(Member):
         self._memory = MemoryMeter(own, recipe.numerics, 1 if self_distillation is None else _MEASURED_STEPS)
         check = loss_check(device, self.optimizer, at_once=role.may_leave or self.passes_gradients_on)
         self._propagation = Propagation(role, self.body, self.objective, recipe.numerics, device, self._memory, check)
-        self._steps, self._outputs = 0, Outputs(role.states, self._dtype, device)
+        self._steps, self._outputs = 0, Outputs(role.gives, self._dtype, device)
         body, objective, frozen, meters = self.body, self.objective, self._frozen, self._meters
         inputs, propagation, outputs, task = self._inputs, self._propagation, self._outputs, self._task
         self._state = StateKeeper(body, objective, self.optimizer, self._named, frozen, self_distillation)
@@ -123,7 +123,7 @@ class Learner(Member):
             messages: nothing, or the features [B, ...], without a graph; never written to.
 
         Returns:
-            what the role states, detached, in the recipe's precision; NaN once the learner has left its cohort.
+            what the role gives, detached, in the recipe's precision; NaN once the learner has left its cohort.
         """
         self._meters.resume()
         features = next(iter(messages.values()), None)
@@ -132,7 +132,7 @@ class Learner(Member):
         if watched and features is not None and not features.isfinite().all():
             self._leave(f"the features that it takes are not finite in {place_of(batch)}")
         if self._outputs.diverged is not None:
-            return self._outputs.nothing(self._outputs.states, len(batch.labels))
+            return self._outputs.nothing(self._outputs.gives, len(batch.labels))
         if not self.body.training:
             self.body.train()
         pixels = None
@@ -156,7 +156,7 @@ class Learner(Member):
         pending.inputs = inputs if self._frozen else None
         pending.passes = passes
         self._pending = pending
-        return self._outputs.state(self._outputs.states, pending.values)
+        return self._outputs.of(self._outputs.gives, pending.values)
 
     def update(self, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Compute the objective on what `forward` left, go backward, and step the optimizer.

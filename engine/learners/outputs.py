@@ -15,30 +15,30 @@ class Outputs:
     """Messages in the order of a role.
 
     Args:
-        states: what is stated, in this order.
+        gives: what is given, in this order.
         dtype: of the messages.
         device: where they are made.
     """
 
-    def __init__(self, states: tuple[Output, ...], dtype: torch.dtype, device: torch.device) -> None:
-        self.states = states
+    def __init__(self, gives: tuple[Output, ...], dtype: torch.dtype, device: torch.device) -> None:
+        self.gives = gives
         self._dtype = dtype
         self._device = device
         self.shapes: dict[str, list[int]] = {}
-        """Of what was stated, without the batch axis; empty before the first output."""
+        """Of what was given, without the batch axis; empty before the first output."""
         self.diverged: str | None = None
-        """Why there is nothing to state any more: the learner has left its cohort. None while it trains."""
+        """Why there is nothing to give any more: the learner has left its cohort. None while it trains."""
 
     @property
-    def restated(self) -> tuple[Output, ...]:
-        """What is stated anew after an update: all but the features, which the next segment has taken already."""
-        return tuple(name for name in self.states if name != "features")
+    def given_anew(self) -> tuple[Output, ...]:
+        """What is given once more after an update: all but the features, which the next segment has taken already."""
+        return tuple(name for name in self.gives if name != "features")
 
-    def state(self, names: tuple[Output, ...], values: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    def of(self, names: tuple[Output, ...], values: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Return the named values, each [B, ...], detached."""
-        stated = {name: values[name].detach().to(self._dtype) for name in names}
-        self.shapes |= {name: list(value.shape[1:]) for name, value in stated.items()}
-        return tuple(stated.values())
+        given = {name: values[name].detach().to(self._dtype) for name in names}
+        self.shapes |= {name: list(value.shape[1:]) for name, value in given.items()}
+        return tuple(given.values())
 
     def nothing(self, names: tuple[Output, ...], rows: int) -> tuple[Tensor, ...]:
         """Return NaN of the shape of earlier outputs for a batch of ``rows``: who takes it leaves it out."""

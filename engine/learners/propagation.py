@@ -116,8 +116,8 @@ class Propagation:
         phase = "forward" if each is None or each.name == FIRST else f"forward {each.name}"
         with self._stream(batch, phase), self.autocast(), self._hooks.recording() as hooked:
             output = self._output(inputs, each)
-            stated = "predictions" in self._role.states
-            predictions = self._objective.predict(output) if stated else None
+            is_given = "predictions" in self._role.gives
+            predictions = self._objective.predict(output) if is_given else None
         return Pending(batch, None, None, output, predictions, hooked)
 
     def _output(self, inputs: Tensor, each: Pass | None) -> Tensor:

@@ -16,7 +16,7 @@ class Role:
         network: the deployed network that its body is a part of.
         seed: with ``stream`` the origin of its random numbers.
         stream: the same for a learner that does the same work in another team, whatever its name is there.
-        states: what its ``forward`` gives, in this order: the features [B, ...] for the next segment, its class
+        gives: what its ``forward`` gives, in this order: the features [B, ...] for the next segment, its class
             logits [B, classes], and the features [B, D] that enter its last linear layer.
         may_leave: whether a loss that is not finite makes it leave its cohort instead of stopping the run.
     """
@@ -24,5 +24,5 @@ class Role:
     network: str
     seed: int
     stream: str
-    states: tuple[Output, ...] = ()
+    gives: tuple[Output, ...] = ()
     may_leave: bool = False

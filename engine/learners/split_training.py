@@ -104,7 +104,7 @@ class Trunk(Learner):
         with self._memory.counting(), stream, self._propagation.autocast():
             output = self._propagation.through(list(self.body[self._stop :]), forked.end, ends=True)
         self._pending = Pending(forked.batch, None, None, output, output, {})
-        return self._outputs.state(self._outputs.states, self._pending.values)
+        return self._outputs.of(self._outputs.gives, self._pending.values)
 
     def learn(self, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Compute the objective, and go backward to the last fork.

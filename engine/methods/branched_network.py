@@ -143,17 +143,17 @@ class BranchedNetwork(Chain):
         if not (isinstance(method, RichBranches) and method.branch_learners):
             return super().build_learner(recipe, facts, steps_per_epoch, name, device)
         mimicry = _weight(recipe) > 0
-        states: tuple[Output, ...] = ("predictions",) if mimicry else ()
+        gives: tuple[Output, ...] = ("predictions",) if mimicry else ()
         is_network = name == _NETWORK
         with torch.device("cpu" if is_network else "meta"):
             network = build_network(recipe, facts, recipe.seed)
         forks = forks_of(method, facts, network)
         objective = self._objective(recipe, name, forks)
         if is_network:
-            role = Role("network", recipe.seed, _STREAM, states)
+            role = Role("network", recipe.seed, _STREAM, gives)
             return Trunk(tuple(forks.values()), name, role, network, objective, recipe, facts, steps_per_epoch, device)
         blocks = branch_blocks(method, name, recipe, facts, network, (recipe.seed, _STREAM))
-        role = Role(name, recipe.seed, f"{_STREAM}_{name}", states)
+        role = Role(name, recipe.seed, f"{_STREAM}_{name}", gives)
         return SideBranch(name, role, blocks, objective, recipe, facts, steps_per_epoch, device)
 
 

@@ -108,7 +108,7 @@ class Chain:
         task = task_of(recipe, facts)
         heads = backbones.auxiliary_heads(recipe.backbone, network, task.outputs, facts.image_shape)
         terms: Mapping[str, Term] = {
-            f"cross_entropy_after_{block}": task.tapped_term(block, head)
+            f"cross_entropy_after_{block}": task.hooked_term(block, head)
             for block, head in heads.items()
             if block in inside
         }

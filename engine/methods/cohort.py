@@ -60,10 +60,10 @@ class Member:
         """Return whether a learner is one of its own."""
         return learner == self.name or learner.startswith(f"{self.name}_")
 
-    def role(self, segment: Segment, states: tuple[Output, ...], may_leave: bool) -> Role:
+    def role(self, segment: Segment, gives: tuple[Output, ...], may_leave: bool) -> Role:
         """Return what sets the learner of a segment apart from the others."""
         seed, place = self.origin
-        return Role(self.name, seed, f"peer{place}_{segment.name}" if place else segment.name, states, may_leave)
+        return Role(self.name, seed, f"peer{place}_{segment.name}" if place else segment.name, gives, may_leave)
 
 
 def members_of(recipe: Recipe) -> tuple[Member, ...]:

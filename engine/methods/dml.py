@@ -76,7 +76,7 @@ class _DeepMutualLearning:
         peer, network, method = exchange.peers[place], bodies[place], exchange.method
         member, segment = peer.member, peer.segments[depth]
         may_leave = len(exchange.peers) > 1 and method.on_divergence == "leave"
-        role = member.role(segment, exchange.states(depth), may_leave)
+        role = member.role(segment, exchange.outputs(depth), may_leave)
         with seeded(role.seed, role.stream, "auxiliary"):
             objective = _objective(exchange, place, depth, network, facts, role)
         frozen = {}

@@ -75,16 +75,16 @@ class Exchange:
         predictions: tuple[Output, ...] = ("predictions",) if self.weight(depth) else ()
         return (*predictions, "pooled") if self.feature_weight(depth) or self.distance_weight(depth) else predictions
 
-    def states(self, depth: int) -> tuple[Output, ...]:
+    def outputs(self, depth: int) -> tuple[Output, ...]:
         """Return what a forward at a depth gives in a step with an exchange."""
         features: tuple[Output, ...] = ("features",) if depth < self.depths - 1 else ()
         return (*features, *self.shared(depth))
 
-    def heard(self, place: int, depth: int, stated: Output) -> tuple[str, ...]:
+    def heard(self, place: int, depth: int, output: Output) -> tuple[str, ...]:
         """Return the names of the messages that a peer learns from: those of all others."""
         sequential = self.method.schedule == "sequential"
         return tuple(
-            _name(peer.learner(depth), stated, restated=sequential and other < place)
+            _name(peer.learner(depth), output, restated=sequential and other < place)
             for other, peer in enumerate(self.peers)
             if other != place
         )
@@ -107,14 +107,14 @@ class Exchange:
         for depth in range(self.depths):
             shared = self.shared(depth) if exchanging else ()
             for peer in self.peers:
-                gives = [_name(peer.learner(depth), stated) for stated in (*self._features(depth), *shared)]
+                gives = [_name(peer.learner(depth), output) for output in (*self._features(depth), *shared)]
                 calls.append(Call(peer.learner(depth), "forward", _inputs(peer, depth), tuple(gives)))
                 messages |= self._given(peer, depth, gives, (*self._features(depth), *shared), recipe, facts)
             for place, peer in enumerate(self.peers):
-                heard = [name for stated in shared for name in self.heard(place, depth, stated)]
+                heard = [name for output in shared for name in self.heard(place, depth, output)]
                 calls.append(Call(peer.learner(depth), "update", tuple(heard)))
                 if shared and self.method.schedule == "sequential" and place < len(self.peers) - 1:
-                    gives = [_name(peer.learner(depth), stated, restated=True) for stated in shared]
+                    gives = [_name(peer.learner(depth), output, restated=True) for output in shared]
                     calls.append(Call(peer.learner(depth), "restate", _inputs(peer, depth), tuple(gives)))
                     messages |= self._given(peer, depth, gives, shared, recipe, facts)
         return Program(tuple(calls), messages, "training with exchange" if exchanging else "training")
@@ -123,7 +123,7 @@ class Exchange:
         return ("features",) if depth < self.depths - 1 else ()
 
     def _given(
-        self, peer: Peer, depth: int, names: Iterable[str], states: Iterable[Output], recipe: Recipe, facts: Facts
+        self, peer: Peer, depth: int, names: Iterable[str], outputs: Iterable[Output], recipe: Recipe, facts: Facts
     ) -> dict[str, Message]:
         rows, dtype = recipe.data.batch_size, recipe.numerics.precision
         shapes: dict[Output, tuple[int, ...]] = {
@@ -132,7 +132,8 @@ class Exchange:
             "pooled": (peer.pooled,),
         }
         return {
-            name: Message(name, (((rows, *shapes[stated]), dtype),)) for name, stated in zip(names, states, strict=True)
+            name: Message(name, (((rows, *shapes[output]), dtype),))
+            for name, output in zip(names, outputs, strict=True)
         }
 
     def weights_of_others(self, place: int) -> Mapping[str, Peer]:
@@ -157,8 +158,8 @@ class Exchange:
         predictions: list[str] = []
         for peer in self.peers:
             for depth, segment in enumerate(peer.segments):
-                stated: Output = "predictions" if segment.is_last else "features"
-                name = _name(peer.learner(depth), stated)
+                output: Output = "predictions" if segment.is_last else "features"
+                name = _name(peer.learner(depth), output)
                 gives = () if segment.is_last and not together else (name,)
                 phase = "score" if segment.is_last else "infer"
                 calls.append(Call(peer.learner(depth), phase, _inputs(peer, depth), gives))
@@ -173,8 +174,8 @@ class Exchange:
         return Program(tuple(calls), messages, "evaluation")
 
 
-def _name(learner: str, stated: Output, *, restated: bool = False) -> str:
-    return f"{learner}_{stated}_restated" if restated else f"{learner}_{stated}"
+def _name(learner: str, output: Output, *, restated: bool = False) -> str:
+    return f"{learner}_{output}_restated" if restated else f"{learner}_{output}"
 
 
 def _weights(peer: Peer) -> str:

@@ -37,7 +37,7 @@ class ClassificationTask(Task):
         """Return cross-entropy of a head's logits."""
         return AuxiliaryClassification(head)
 
-    def tapped_term(self, block: str, head: nn.Module) -> Term:
+    def hooked_term(self, block: str, head: nn.Module) -> Term:
         """Return cross-entropy of a classifier on the output of a block."""
         return HookedClassification(block, head)
 

@@ -72,7 +72,7 @@ class SegmentationTask(Task):
         """Return cross-entropy of a head's logits, enlarged with aligned corners, as InfoPro's code does."""
         return PixelClassification(head, self._settings.local_mean, align_corners=True)
 
-    def tapped_term(self, block: str, head: nn.Module) -> Term:
+    def hooked_term(self, block: str, head: nn.Module) -> Term:
         """Return cross-entropy of a classifier on the output of a block."""
         return HookedPixelClassification(block, head, self._settings.final_mean)
 

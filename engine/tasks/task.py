@@ -135,7 +135,7 @@ class Task(ABC):
     def local_term(self, head: nn.Module) -> Term:
         """Return the loss of a local head, which maps features to what ``local_head`` gives."""
 
-    def tapped_term(self, block: str, head: nn.Module) -> Term:
+    def hooked_term(self, block: str, head: nn.Module) -> Term:
         """Return the loss of a classifier that a backbone brings along, on the output of a block inside the body.
 
         Raises:

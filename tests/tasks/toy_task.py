@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from engine.data import Facts
 from engine.methods.chain import Chain
-from engine.methods.messages import Segment
 from engine.objectives import Context, Objective, Term, TermValue
+from engine.partition import Segment
 from engine.recipes import Recipe, Segmented
 from engine.recipes.settings import settings
 from engine.tasks import Metric, Task, task_of
