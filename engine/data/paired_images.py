@@ -19,6 +19,9 @@ from engine.recipes import PairedImages
 from engine.recipes.data import Data
 from engine.streams import generator
 
+# What paired images were called once: with another word others would be drawn.
+_STREAM = "companions"
+
 Pairing = Callable[[np.ndarray, int, int], np.ndarray]
 """Takes the positions of a training batch (int64 [B]), epoch and step; gives those of the paired images (int64 [B])."""
 
@@ -71,7 +74,7 @@ class _SameClass:
         self._seed = seed
 
     def __call__(self, positions: np.ndarray, epoch: int, step: int) -> np.ndarray:
-        stream = generator(self._seed, "companions", epoch, step)
+        stream = generator(self._seed, _STREAM, epoch, step)
         # Double precision: number * count must never round up to count.
         uniform = torch.rand(len(positions), generator=stream, dtype=torch.float64).numpy()
         labels = self._labels[positions]
@@ -98,5 +101,5 @@ class _SecondBatch:
         return self._order(epoch)[start : start + len(positions)]
 
     def _new_order(self, epoch: int) -> np.ndarray:
-        stream = generator(self._seed, "companions", epoch)
+        stream = generator(self._seed, _STREAM, epoch)
         return self._training[torch.randperm(len(self._training), generator=stream).numpy()]

@@ -1,4 +1,4 @@
-"""Does each image of a batch get a companion of the right kind, drawn from the images in use and from no others?"""
+"""Does each image of a batch get a paired image of the right kind, drawn from the images in use and from no others?"""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_first_half_is_the_plain_batch_and_the_second_as_long(kind: PairedIm
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_companions_are_a_pure_function_of_seed_epoch_and_step(kind: PairedImages) -> None:
+def test_paired_images_are_a_pure_function_of_seed_epoch_and_step(kind: PairedImages) -> None:
     first = digits(kind)
     walked = {(number, batch.step): batch for number in range(3) for batch in epoch(first, number)}
     resumed = digits(kind)
@@ -77,20 +77,20 @@ def test_companions_are_a_pure_function_of_seed_epoch_and_step(kind: PairedImage
 
 
 @pytest.mark.parametrize("kind", ["same_class", "second_batch"])
-def test_companions_are_drawn_anew_for_each_seed_epoch_and_step(kind: PairedImages) -> None:
+def test_paired_images_are_drawn_anew_for_each_seed_epoch_and_step(kind: PairedImages) -> None:
     positions, labels = np.arange(100), np.arange(100) % 2
     drawn = []
     for seed in (0, 1):
-        companion = choose_paired_images(kind, positions, labels, 50, seed)
-        assert companion is not None
-        drawn += [tuple(companion(positions[:50], *place)) for place in ((0, 0), (0, 1), (1, 0), (1, 1))]
+        paired = choose_paired_images(kind, positions, labels, 50, seed)
+        assert paired is not None
+        drawn += [tuple(paired(positions[:50], *place)) for place in ((0, 0), (0, 1), (1, 0), (1, 1))]
     assert len(set(drawn)) == 8
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("batch_size", [64, 49])
-def test_companions_are_among_the_training_images_in_use(kind: PairedImages, subset: str, batch_size: int) -> None:
+def test_paired_images_are_among_the_training_images_in_use(kind: PairedImages, subset: str, batch_size: int) -> None:
     source = digits(kind, batch_size=batch_size, **SUBSETS[subset])
     used = np.concatenate([batch.indices for batch in source.evaluation_batches("train")])
     assert source.facts.training_positions == 500
@@ -102,13 +102,13 @@ def test_companions_are_among_the_training_images_in_use(kind: PairedImages, sub
     assert set(np.concatenate(seconds)) <= set(used)
 
 
-def test_no_companions_unless_asked_for() -> None:
+def test_no_paired_images_unless_asked_for() -> None:
     assert_same(digits().batch(1, 2), open_source(Data(name="digits", batch_size=64), seed=0).batch(1, 2))
     assert len(digits().batch(1, 2).labels) == 64
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_evaluation_has_no_companions(kind: PairedImages) -> None:
+def test_an_evaluation_has_no_paired_images(kind: PairedImages) -> None:
     plain, source = digits(validation_fraction=0.2), digits(kind, validation_fraction=0.2)
     for split in ("train", "validation", "test"):
         for batch, alone in zip(source.evaluation_batches(split), plain.evaluation_batches(split), strict=True):
@@ -116,7 +116,7 @@ def test_an_evaluation_has_no_companions(kind: PairedImages) -> None:
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
-def test_an_image_and_its_companion_are_of_one_class(subset: str) -> None:
+def test_an_image_and_its_pair_are_of_one_class(subset: str) -> None:
     source = digits("same_class", **SUBSETS[subset])
     themselves = others = 0
     for number in range(5):
@@ -126,11 +126,11 @@ def test_an_image_and_its_companion_are_of_one_class(subset: str) -> None:
             np.testing.assert_array_equal(one, other)
             themselves += int((first == second)[one != NO_LABEL].sum())
             others += int((first != second)[one != NO_LABEL].sum())
-    # Each of at most 50 images of a class is its own companion with that chance.
+    # Each of at most 50 images of a class is its own pair with that chance.
     assert 0 < themselves < others
 
 
-def test_an_image_without_a_label_is_its_own_companion() -> None:
+def test_an_image_without_a_label_is_its_own_pair() -> None:
     source = digits("same_class", labelled_fraction=0.2)
     unlabelled = 0
     for batch in epoch(source):
@@ -145,10 +145,10 @@ def test_an_image_without_a_label_is_its_own_companion() -> None:
 def test_every_image_of_the_class_in_use_is_drawn_equally_often() -> None:
     labels = np.array([0, 1, 2, 1, NO_LABEL, 1, 3, 1, 1, 1, 4, 4, 1])
     training = np.array([0, 1, 3, 4, 5, 6, 7, 8, 11])  # 4 has no label; 2, 9, 10 and 12 are not in use
-    companion = choose_paired_images("same_class", training, labels, 100, seed=7)
-    assert companion is not None
+    paired = choose_paired_images("same_class", training, labels, 100, seed=7)
+    assert paired is not None
     batch = np.tile(training, 100)
-    drawn = np.stack([companion(batch, 0, step) for step in range(40)])
+    drawn = np.stack([paired(batch, 0, step) for step in range(40)])
     for position in (0, 4, 6, 11):
         assert (drawn[:, batch == position] == position).all()
     counts = np.bincount(drawn[:, batch == 7].reshape(-1), minlength=13)
@@ -157,11 +157,11 @@ def test_every_image_of_the_class_in_use_is_drawn_equally_often() -> None:
     assert ((counts[[1, 3, 5, 7, 8]] - 800) ** 2 / 800).sum() < 18.5
 
 
-def test_a_companion_does_not_follow_from_the_place_in_the_batch() -> None:
+def test_a_pair_does_not_follow_from_the_place_in_the_batch() -> None:
     labels = np.zeros(16, dtype=np.int64)
-    companion = choose_paired_images("same_class", np.arange(16), labels, 8, seed=0)
-    assert companion is not None
-    pairs = np.stack([companion(np.arange(8), 0, step) for step in range(200)])
+    paired = choose_paired_images("same_class", np.arange(16), labels, 8, seed=0)
+    assert paired is not None
+    pairs = np.stack([paired(np.arange(8), 0, step) for step in range(200)])
     assert all(len(np.unique(pairs[:, place])) == 16 for place in range(8))
 
 
@@ -213,7 +213,9 @@ def test_images_that_are_cropped_while_decoding_get_two_crops(writers: Any, tmp_
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_companions_are_decoded_ahead_in_any_order_of_places(kind: PairedImages, writers: Any, tmp_path: Path) -> None:
+def test_paired_images_are_decoded_ahead_in_any_order_of_places(
+    kind: PairedImages, writers: Any, tmp_path: Path
+) -> None:
     fields: dict[str, Any] = {"augmentation": Augmentation(random_resized_crop=True)}
     first, second = (open_parquet(writers, tmp_path / "set", kind, **fields) for _ in range(2))
     walked = {(number, batch.step): batch for number in range(2) for batch in epoch(first, number)}
@@ -251,7 +253,7 @@ def test_recalibration_batches_leave_what_is_decoded_ahead_alone(
     source.close()
 
 
-def test_wrong_requests_are_told_as_without_companions() -> None:
+def test_wrong_requests_are_told_as_without_paired_images() -> None:
     source = digits("same_class", train_limit=100)
     with pytest.raises(IndexError, match="epoch 0, step 2: an epoch has the steps 0 to 1"):
         source.batch(0, 2)

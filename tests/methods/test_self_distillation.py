@@ -312,7 +312,7 @@ def test_dlb_of_weight_0_is_cross_entropy_of_both_views(make: Make) -> None:
 
 
 @pytest.mark.parametrize(("kind", "images"), [("cs_kd", 24), ("dlb", 24), ("lwr", 12)])
-def test_companions_are_part_of_the_message(kind: str, images: int, make: Make) -> None:
+def test_paired_images_are_part_of_the_message(kind: str, images: int, make: Make) -> None:
     recipe = make(kind)
     facts, batches = data_of(recipe)
     assert len(batches[0].labels) == images

@@ -22,7 +22,7 @@ SMALL = (
     *("data.train_limit=72", "data.test_limit=20", "data.batch_size=32"),
 )
 ALONE = ("method.kind=end_to_end",)
-# Random changes of a batch are others where it has companions.
+# Random changes of a batch are others where it has paired images.
 UNCHANGED = "data.augmentation.crop_padding=0"
 AS_TRAINED = "method.recalibration_images=0"
 ST, DEPTH = ("method.kind=st", AS_TRAINED), ("method.kind=stochastic_depth",)

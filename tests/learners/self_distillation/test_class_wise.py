@@ -13,7 +13,7 @@ PIXELS = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 1, 4, 4)
 BATCH = Batch(np.zeros((6, 1, 4, 4), np.uint8), np.array([0, 1, 2, 0, 1, 2]), np.arange(6), "train", 0, 0)
 
 
-def test_the_companions_are_consulted_and_their_statistics_tracked() -> None:
+def test_paired_images_are_consulted_and_their_statistics_tracked() -> None:
     passes = SameClass(consults=True).passes(BATCH, PIXELS)
     assert passes.first.name == FIRST
     assert passes.first.pixels.equal(PIXELS[:3])

@@ -121,7 +121,7 @@ def test_each_group_remembers_and_recalls_the_larger_one(groups: int, remembered
     assert known == remembered[:groups]
 
 
-def test_of_unmixed_images_their_companions_are_not_looked_at() -> None:
+def test_of_unmixed_images_their_pairs_are_not_looked_at() -> None:
     store = store_of()
     self_distillation = teaching_of(store, GivenMixing(None, rows=2))
     first = planned(self_distillation, 0).first
