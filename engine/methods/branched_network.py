@@ -28,8 +28,7 @@ from engine.errors import RecipeError
 from engine.learners import Learner, Output, Role, SideBranch, Trunk
 from engine.methods.branches import branch_blocks, forks_of
 from engine.methods.chain import Chain
-from engine.methods.messages import evaluation_program, images_message
-from engine.methods.networks import build_network, refuse_auxiliary_heads, summarise
+from engine.methods.segments import build_network, evaluation_program, images_message, refuse_auxiliary_heads, summarise
 from engine.methods.team import LearnerSummary, Network, Team
 from engine.objectives import BranchMimicry, Classification, Objective, Term
 from engine.partition import Segment, whole_network

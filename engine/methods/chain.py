@@ -13,13 +13,14 @@ from engine.data import Facts
 from engine.errors import RecipeError
 from engine.learners import Learner, Role
 from engine.methods.branches import branch_terms, classifier_term
-from engine.methods.messages import (
+from engine.methods.segments import (
+    build_network,
     evaluation_features_message,
     evaluation_images_message,
     features_message,
     images_message,
+    summarise,
 )
-from engine.methods.networks import build_network, summarise
 from engine.methods.tasks import with_further_terms
 from engine.methods.team import Network, Team
 from engine.objectives import Objective, Term

@@ -11,8 +11,8 @@ from torch import nn
 from engine.data import Facts
 from engine.errors import RecipeError
 from engine.learners import Output, Role
-from engine.methods.networks import build_network
 from engine.methods.registry import chain_of
+from engine.methods.segments import build_network
 from engine.partition import Segment, segments_of
 from engine.recipes import DML, Recipe
 

@@ -16,9 +16,9 @@ from engine.backbones import feature_shapes
 from engine.data import Facts
 from engine.errors import RecipeError
 from engine.learners import Learner, Role, Teacher
-from engine.methods.messages import evaluation_program, images_message
-from engine.methods.networks import build_network, refuse_auxiliary_heads, summarise, weights_sha256
+from engine.methods.networks import weights_sha256
 from engine.methods.pretrained import open_pretrained
+from engine.methods.segments import build_network, evaluation_program, images_message, refuse_auxiliary_heads, summarise
 from engine.methods.tasks import distribution_axis
 from engine.methods.team import LearnerSummary, Network, Team
 from engine.objectives import Mimicry, Objective

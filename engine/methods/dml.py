@@ -28,8 +28,8 @@ from engine.errors import RecipeError
 from engine.learners import FrozenPeer, Learner, Role
 from engine.methods.cohort import members_of
 from engine.methods.exchange import Exchange, Peer
-from engine.methods.networks import summarise
 from engine.methods.registry import chain_of
+from engine.methods.segments import summarise
 from engine.methods.tasks import distribution_axis, with_further_terms
 from engine.methods.team import Network, Team
 from engine.objectives import ConfidencePenalty, DistanceMimicry, FeatureMimicry, Mimicry, Objective, Term

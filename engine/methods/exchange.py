@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from engine.data import Facts
 from engine.learners import Output
 from engine.methods.cohort import Member
-from engine.methods.messages import evaluation_features_message, evaluation_images_message, images_message
+from engine.methods.segments import evaluation_features_message, evaluation_images_message, images_message
 from engine.partition import Segment
 from engine.program import BATCH, SOURCE, Call, Message, Program
 from engine.recipes import DML, Recipe

@@ -16,7 +16,7 @@ from engine.backbones import Maps, feature_layout, feature_shapes, naming_block,
 from engine.backbones.stages import lowers
 from engine.data import Facts
 from engine.errors import RecipeError
-from engine.methods.networks import build_network
+from engine.methods.segments import build_network
 from engine.methods.whole_network import Training, WholeNetwork
 from engine.objectives import Classification, Objective
 from engine.objectives.on_the_fly_ensemble import OnTheFlyEnsemble

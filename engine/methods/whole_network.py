@@ -11,8 +11,14 @@ from torch import nn
 from engine.data import Facts
 from engine.learners import Learner, Role, UntrainedMember
 from engine.learners.self_distillation.passes import SelfDistillation
-from engine.methods.messages import evaluation_program, images_message, recalibration_program
-from engine.methods.networks import build_network, refuse_auxiliary_heads, summarise
+from engine.methods.segments import (
+    build_network,
+    evaluation_program,
+    images_message,
+    recalibration_program,
+    refuse_auxiliary_heads,
+    summarise,
+)
 from engine.methods.team import Network, Team
 from engine.objectives import Objective
 from engine.partition import whole_network

@@ -16,8 +16,8 @@ from engine.data import Facts
 from engine.errors import PlanError, RecipeError
 from engine.learners import replica_name
 from engine.methods import method_of
-from engine.methods.networks import build_network
 from engine.methods.registry import chain_of
+from engine.methods.segments import build_network
 from engine.partition import CostCounter, CostProfile, RecomputedCosts, balance
 from engine.planning.pipeline import grouped, step_seconds
 from engine.planning.sizes import team_sizes

@@ -27,7 +27,7 @@ from engine.learners.self_distillation.last_batch import LastBatch
 from engine.learners.self_distillation.passes import SelfDistillation
 from engine.methods import Team, method_of
 from engine.methods.branches import branches_of, forks_of
-from engine.methods.networks import build_network
+from engine.methods.segments import build_network
 from engine.methods.team import LearnerSummary
 from engine.methods.whole_network import Training, WholeNetwork
 from engine.objectives import Context

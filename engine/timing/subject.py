@@ -17,8 +17,8 @@ from engine.data import Facts
 from engine.errors import PlanError, RecipeError
 from engine.learners import choose_device, numerics_applied
 from engine.methods.chain import Chain
-from engine.methods.networks import build_network
 from engine.methods.registry import method_of
+from engine.methods.segments import build_network
 from engine.objectives import Objective
 from engine.partition import Segment, segment_of
 from engine.recipes import Constant, Recipe, segmented, without_files

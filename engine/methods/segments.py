@@ -1,12 +1,63 @@
-"""Messages that learners take and give, sized by a recipe, and the programs in which one learner takes the batch."""
+"""What a network's learners hold and hand on: the backbone of a recipe, sizes of messages, one-call programs."""
 
 from __future__ import annotations
 
+from torch import nn
+
+from engine import backbones
 from engine.data import Facts
+from engine.errors import RecipeError
+from engine.methods.team import LearnerSummary
+from engine.objectives import Objective
 from engine.partition import Segment
 from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message
 from engine.recipes import Recipe
 from engine.tasks import task_of
+
+
+def build_network(recipe: Recipe, facts: Facts, seed: int, peer: int = 0) -> nn.Sequential:
+    """Return the whole backbone of a recipe with the initial weights of a seed and a place in a cohort.
+
+    Raises:
+        RecipeError: it needs two images at a time, and a batch of an epoch holds one.
+    """
+    images, at_once = facts.sizes["train"], recipe.data.batch_size
+    if backbones.needs_two_images(recipe.backbone.name) and (images % at_once or at_once) == 1:
+        raise RecipeError(
+            f"backbone.name={recipe.backbone.name}: batch norm behind its mean of all positions needs two images, but "
+            f"of {images:,} training images in batches of {at_once} the last holds one: change data.batch_size, or set "
+            f"data.train_limit={images - 1}"
+        )
+    return backbones.build(recipe.backbone, task_of(recipe, facts).outputs, facts.image_shape, seed, peer)
+
+
+def refuse_auxiliary_heads(recipe: Recipe, trainer: str) -> None:
+    """Refuse a backbone's own auxiliary classifiers where they would silently not be trained.
+
+    Args:
+        recipe: whose backbone may be to have some.
+        trainer: the field by which they are left out, such as ``method.kind=ps_kd``.
+
+    Raises:
+        RecipeError: it is to have some.
+    """
+    if recipe.backbone.auxiliary_heads:
+        raise RecipeError(
+            f"backbone.auxiliary_heads=true, but {trainer} trains no classifiers that a backbone brings: set "
+            "backbone.auxiliary_heads=false, here and in what you compare with, or choose method.kind=end_to_end, dml, "
+            "or one that cuts"
+        )
+
+
+def summarise(name: str, segment: Segment, network: nn.Sequential, objective: Objective) -> LearnerSummary:
+    """Return what the learner of a segment will hold."""
+    names = [block for block, _ in network.named_children()]
+    body = network[segment.start : segment.stop]
+    return LearnerSummary(name, tuple(names[segment.start : segment.stop]), _trained(body), _trained(objective))
+
+
+def _trained(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def features_message(recipe: Recipe, name: str, segment: Segment, batch_size: int) -> Message:
