@@ -81,7 +81,7 @@ QUESTIONS: Mapping[str, Question] = {
         Question("score"),
         Question("memory"),
         Question("timeline"),
-        Question("departure"),
+        Question("diverged"),
         Question("state"),
         Question("features"),
     )

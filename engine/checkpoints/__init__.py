@@ -1,5 +1,6 @@
 """Checkpoints: states of learners, consistent cuts of a whole team on disk, and knowledge stores in them."""
 
+from engine.checkpoints.earlier_versions import SELF_DISTILLATION
 from engine.checkpoints.folders import (
     CHECKPOINT_VERSION,
     Checkpoint,
@@ -13,6 +14,7 @@ from engine.checkpoints.state import KNOWLEDGE_FOLLOWS, LearnerState, pack_state
 __all__ = [
     "CHECKPOINT_VERSION",
     "KNOWLEDGE_FOLLOWS",
+    "SELF_DISTILLATION",
     "Checkpoint",
     "LearnerState",
     "newest_checkpoint",

@@ -57,7 +57,7 @@ class _Counters(TypedDict):
     meters: _Meters
     memory: _Memory
     scaler: dict[str, Any]
-    departure: str | None
+    diverged: str | None
     shapes: dict[str, list[Count]]
 
 

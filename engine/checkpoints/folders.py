@@ -26,13 +26,14 @@ import safetensors.torch
 from engine.atomic import sync_folder, write_error, write_synced
 from engine.backbones.safetensors_files import parse_tensors
 from engine.checkpoints.agreement import DOCUMENT, STATE, check_facts, check_files, check_state
+from engine.checkpoints.earlier_versions import FIRST_WITH_NAMES_OF_NOW, counters_of_now, tensors_of_now
 from engine.checkpoints.knowledge_files import read_pieces, write_pieces
 from engine.checkpoints.manifests import MANIFEST, Manifest, entry_of, read_listed, read_manifest
 from engine.checkpoints.state import KNOWLEDGE_FOLLOWS, LearnerState
 from engine.errors import RunError
 from engine.reading import checked, naming, parse_json, read_json, without_version
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 """Of the form of a checkpoint: raised when an engine that knows the one before would misread it."""
 
 _STEP = re.compile(r"step-([0-9]{1,18})")
@@ -177,7 +178,8 @@ def _read(path: Path, learners: Collection[str] | None) -> Checkpoint:
         raise RunError(f"{MANIFEST} names no {STATE}")
     contents = {name: read_listed(path, name, entry) for name, entry in manifest.items()}
     # A newer one is not passed over as a damaged one would be: what was trained since would be lost.
-    found = without_version(parse_json(contents[STATE], STATE, RunError), CHECKPOINT_VERSION, path / STATE, RunError)
+    said = parse_json(contents[STATE], STATE, RunError)
+    found = without_version(said, CHECKPOINT_VERSION, path / STATE, RunError)
     document = checked(found, DOCUMENT, STATE, RunError)
     values: dict[str, Any] = {**document}
     step, extras, counts = values.pop("step"), values.pop("learners"), values.pop("tensors", None)
@@ -196,6 +198,8 @@ def _read(path: Path, learners: Collection[str] | None) -> Checkpoint:
         # Checkpoints of before the tensors were counted do not say how many there are.
         if counts is not None and (not isinstance(counts, dict) or counts.get(name) != len(tensors)):
             raise RunError(f"{file} holds {len(tensors)} tensors, not as many as {STATE} says")
+        if said.get("version", 0) < FIRST_WITH_NAMES_OF_NOW:
+            extra, tensors = counters_of_now(extra), tensors_of_now(tensors)
         states[name] = LearnerState(tensors, extra, read_pieces(contents, name))
         check_state(name, states[name], step)
     return Checkpoint(path, step, states, values)

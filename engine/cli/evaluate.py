@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Outcome:
     """Score the newest complete checkpoint of the run."""
-    from engine.cli.summary import departure_rows
+    from engine.cli.summary import diverged_rows
     from engine.tasks import headline_of
     from engine.training import draw_predictions, evaluate, load, mean_score
 
@@ -58,11 +58,11 @@ def run(options: argparse.Namespace) -> Outcome:
         "run_dir": str(opened.path),
         "step": step,
         "headline": headline.name,
-        "test_score": mean_score(metrics, opened.networks, opened.departures, headline),
+        "test_score": mean_score(metrics, opened.networks, opened.diverged, headline),
         "metrics": metrics,
     }
     lines = _score_lines(metrics, headline) + [
-        f"  {label}: {reason}" for label, reason in departure_rows(opened.departures)
+        f"  {label}: {reason}" for label, reason in diverged_rows(opened.diverged)
     ]
     written = {"features": options.save_features, "queries": options.draw_queries}
     if options.draw_maps is not None:

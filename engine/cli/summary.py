@@ -44,7 +44,7 @@ def summary_lines(result: Result, headline: Metric) -> list[str]:
     folder = shlex.quote(str(shown))
     rows: list[tuple[str, str]] = [(result.status, f"{result.epochs:,} epochs, {result.steps:,} steps")]
     rows += _scores(result.metrics, headline)
-    rows += departure_rows(result.departures)
+    rows += diverged_rows(result.diverged)
     if result.images_per_second is not None:
         rows.append(("images/s", f"{result.images_per_second:,.0f}"))
     rows += _memory(result.peak_memory_bytes)
@@ -103,9 +103,9 @@ def label_of(name: str) -> str:
     return name.replace("_", " ").replace("kl ", "KL ")
 
 
-def departure_rows(departures: Mapping[str, str | None]) -> list[tuple[str, str]]:
+def diverged_rows(diverged: Mapping[str, str | None]) -> list[tuple[str, str]]:
     """Return who has left the cohort, and why."""
-    return [(f"{learner} left", reason) for learner, reason in departures.items() if reason is not None]
+    return [(f"{learner} left", reason) for learner, reason in diverged.items() if reason is not None]
 
 
 def _scores(metrics: Mapping[str, float], headline: Metric) -> list[tuple[str, str]]:

@@ -134,7 +134,7 @@ def compared_recipe(
         headline: the score by which it is judged.
     """
     validation = {
-        seed: mean_score(result.metrics, team.networks, result.departures, headline, "validation")
+        seed: mean_score(result.metrics, team.networks, result.diverged, headline, "validation")
         for seed, result in results.items()
     }
     rates = [result.images_per_second for result in results.values() if result.images_per_second]

@@ -47,7 +47,7 @@ class Codistillation:
         Like `forward` in all but the weights: the same images, features and random numbers. It leaves no trace:
         running statistics of batch norms stay as after one forward.
         """
-        if self._outputs.departure is not None:
+        if self._outputs.diverged is not None:
             return self._outputs.nothing(self._outputs.restated, len(batch.labels))
         features = next(iter(messages.values()), None)
         pixels = self._inputs.training_pixels(batch) if features is None else None

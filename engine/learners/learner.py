@@ -127,11 +127,11 @@ class Learner(Member):
         """
         self._meters.resume()
         features = next(iter(messages.values()), None)
-        watched = self._role.may_leave and self._outputs.departure is None and self._outputs.shapes
+        watched = self._role.may_leave and self._outputs.diverged is None and self._outputs.shapes
         # Here the device is waited for: what the learner gives depends on the answer.
         if watched and features is not None and not features.isfinite().all():
             self._leave(f"the features that it takes are not finite in {place_of(batch)}")
-        if self._outputs.departure is not None:
+        if self._outputs.diverged is not None:
             return self._outputs.nothing(self._outputs.states, len(batch.labels))
         if not self.body.training:
             self.body.train()
@@ -168,7 +168,7 @@ class Learner(Member):
         Raises:
             NotFinite: a loss term is not finite, and the learner may not leave; raised before the weights change.
         """
-        if self._outputs.departure is not None:
+        if self._outputs.diverged is not None:
             return ()
         pending, self._pending = self._pending, None
         assert pending is not None, "update without a forward before it"
@@ -244,9 +244,9 @@ class Learner(Member):
         """Return when the last calls ran, and where; as `Timeline.report`."""
         return self._timeline.report()
 
-    def ask_departure(self) -> str | None:
+    def ask_diverged(self) -> str | None:
         """Return why the learner has left its cohort; None while it trains."""
-        return self._outputs.departure
+        return self._outputs.diverged
 
     def ask_state(self) -> LearnerState:
         """Return a copy of all that training changes."""
@@ -255,7 +255,7 @@ class Learner(Member):
             "meters": self._meters.state(),
             "memory": self._memory.state(),
             "scaler": self._propagation.scaler.state_dict(),
-            "departure": self._outputs.departure,
+            "diverged": self._outputs.diverged,
             "shapes": self._outputs.shapes,
         }
         return self._state.save(self._steps, extra)
@@ -268,7 +268,7 @@ class Learner(Member):
         self._memory.load_state(extra["memory"])
         if extra["scaler"]:
             self._propagation.scaler.load_state_dict(extra["scaler"])
-        self._outputs.departure, self._outputs.shapes = extra["departure"], dict(extra["shapes"])
+        self._outputs.diverged, self._outputs.shapes = extra["diverged"], dict(extra["shapes"])
 
     def join(self, replicas: Replicas) -> None:
         """Train from now on with other actors that hold the same learner, each on its rows of every batch."""
@@ -284,7 +284,7 @@ class Learner(Member):
             self._inputs.replicas.part()
 
     def _leave(self, reason: str) -> None:
-        self._outputs.departure, self._pending = reason, None
+        self._outputs.diverged, self._pending = reason, None
 
     def received(self, messages: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return messages on the device, by names without replicas."""

@@ -46,7 +46,7 @@ class Member(ABC):
             "score": self.ask_score,
             "memory": self.ask_memory,
             "timeline": self.ask_timeline,
-            "departure": self.ask_departure,
+            "diverged": self.ask_diverged,
             "state": self.ask_state,
             "features": self.ask_features,
         }
@@ -113,7 +113,7 @@ class Member(ABC):
         """Return when the last calls ran, and where; as `Timeline.report`."""
 
     @abstractmethod
-    def ask_departure(self) -> str | None:
+    def ask_diverged(self) -> str | None:
         """Return why it has left its cohort; None while it takes part."""
 
     @abstractmethod

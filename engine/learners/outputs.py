@@ -26,7 +26,7 @@ class Outputs:
         self._device = device
         self.shapes: dict[str, list[int]] = {}
         """Of what was stated, without the batch axis; empty before the first output."""
-        self.departure: str | None = None
+        self.diverged: str | None = None
         """Why there is nothing to state any more: the learner has left its cohort. None while it trains."""
 
     @property
@@ -48,4 +48,4 @@ class Outputs:
 
     def or_nothing(self, value: Tensor) -> Tensor:
         """Return a tensor while the learner trains, and NaN of its shape once it has left its cohort."""
-        return value if self.departure is None else torch.full_like(value, math.nan)
+        return value if self.diverged is None else torch.full_like(value, math.nan)

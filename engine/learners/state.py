@@ -7,12 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine.checkpoints import KNOWLEDGE_FOLLOWS, LearnerState, pack_state, unpack_state
+from engine.checkpoints import KNOWLEDGE_FOLLOWS, SELF_DISTILLATION, LearnerState, pack_state, unpack_state
 from engine.learners.frozen_peers import FrozenPeers
 from engine.learners.self_distillation.passes import SelfDistillation
-
-# Of the names of what a network that teaches itself remembers.
-_TEACHING = "teaching."
 
 
 class StateKeeper:
@@ -24,7 +21,7 @@ class StateKeeper:
         optimizer: of all parameters.
         named: the parameters, by name.
         frozen: copies of other networks.
-        teaching: how the network teaches itself, if it does.
+        self_distillation: how the network teaches itself, if it does.
     """
 
     def __init__(
@@ -34,10 +31,10 @@ class StateKeeper:
         optimizer: torch.optim.Optimizer,
         named: dict[str, nn.Parameter],
         frozen: FrozenPeers,
-        teaching: SelfDistillation | None,
+        self_distillation: SelfDistillation | None,
     ) -> None:
         self._parts = body, objective, optimizer, named
-        self._frozen, self._self_distillation = frozen, teaching
+        self._frozen, self._self_distillation = frozen, self_distillation
         self._known_at: int | None = None
 
     def save(self, steps: int, extra: dict[str, Any]) -> LearnerState:
@@ -45,9 +42,8 @@ class StateKeeper:
         state = pack_state(*self._parts, {"steps": steps, **extra})
         state.tensors.update(self._frozen.state())
         if self._self_distillation is not None:
-            state.tensors.update(
-                {f"{_TEACHING}{name}": value for name, value in self._self_distillation.state().items()}
-            )
+            remembered = self._self_distillation.state()
+            state.tensors.update({f"{SELF_DISTILLATION}{name}": value for name, value in remembered.items()})
             state.knowledge, state.extra[KNOWLEDGE_FOLLOWS] = self._self_distillation.knowledge(), self._known_at
             self._known_at = steps
         return state
@@ -61,8 +57,9 @@ class StateKeeper:
         extra = unpack_state(state, *self._parts)
         self._frozen.restore(state.tensors)
         if self._self_distillation is not None:
-            found = {name: value for name, value in state.tensors.items() if name.startswith(_TEACHING)}
-            self._self_distillation.restore({name[len(_TEACHING) :]: value for name, value in found.items()})
+            prefix = SELF_DISTILLATION
+            found = {name: value for name, value in state.tensors.items() if name.startswith(prefix)}
+            self._self_distillation.restore({name.removeprefix(prefix): value for name, value in found.items()})
             self._self_distillation.restore_knowledge(state.knowledge)
             self._known_at = extra["steps"]
         return extra

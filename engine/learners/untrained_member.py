@@ -23,6 +23,6 @@ class UntrainedMember(Member):
         """Return no calls; otherwise as `Learner.ask_timeline`."""
         return Timeline().report()
 
-    def ask_departure(self) -> None:
+    def ask_diverged(self) -> None:
         """Return nothing: it never leaves."""
         return None

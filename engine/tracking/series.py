@@ -79,7 +79,7 @@ class RunSeries:
             learners = self.networks[network]
             self.colours |= {**dict(zip(learners, tints(colour, len(learners)), strict=True)), network: colour}
         self.colours |= {ENSEMBLE: INK, None: INK}
-        self.left = self._departures(records)
+        self.left = self._left(records)
         self.is_cohort = any(
             learner is not None
             for (name, split), found in self._grouped.items()
@@ -87,7 +87,7 @@ class RunSeries:
             for learner in found
         )
 
-    def _departures(self, records: Sequence[Record]) -> dict[str, float]:
+    def _left(self, records: Sequence[Record]) -> dict[str, float]:
         """Learners report together, so who does not report any more trains no more."""
         last: dict[str | None, int] = {}
         for record in records:

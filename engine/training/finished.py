@@ -1,8 +1,8 @@
 """Finished runs: whether the summary.json agrees with the checkpoint.
 
 A summary is believed only as far as the newest checkpoint bears it out, which was verified file by file: steps, scores,
-departures and the digest of the weights follow from that alone. Otherwise the same command makes the summary anew from
-the checkpoint, as after a kill between the two.
+who has diverged and the digest of the weights follow from that alone. Otherwise the same command makes the summary anew
+from the checkpoint, as after a kill between the two.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def _contradictions(result: Result, checkpoint: Checkpoint, recipe: Recipe) -> l
     facts = Facts.from_json(checkpoint.values["facts"])
     team = method_of(recipe).team(recipe, facts)
     latest: Mapping[str, float] = checkpoint.values["latest"]
-    departed = {name: state.extra.get("departure") for name, state in checkpoint.states.items()}
-    departures = {name: reason for name, reason in departed.items() if reason is not None}
+    reasons = {name: state.extra.get("diverged") for name, state in checkpoint.states.items()}
+    diverged = {name: reason for name, reason in reasons.items() if reason is not None}
     headline = headline_of(recipe)
     deployed, trained = team.deployed_parameters, team.trained_parameters
     found = {
@@ -111,9 +111,9 @@ def _contradictions(result: Result, checkpoint: Checkpoint, recipe: Recipe) -> l
         "headline": (result.headline, headline.name),
         "test_score": (
             _number(result.test_score),
-            _number(mean_score(latest, team.networks, departures, headline)),
+            _number(mean_score(latest, team.networks, diverged, headline)),
         ),
-        "departures": (result.departures, departures),
+        "diverged": (result.diverged, diverged),
         # Not counted yet when older summaries were written.
         "deployed_parameters": (result.deployed_parameters or deployed, deployed),
         "trained_parameters": (result.trained_parameters or trained, trained),

@@ -13,7 +13,7 @@ from engine.errors import EngineError, RunError
 from engine.methods import networks_sha256
 from engine.recipes import recipe_identity, recipe_to_dict
 from engine.tasks import task_of
-from engine.training.departures import Departures
+from engine.training.diverged import DivergedLearners
 from engine.training.interruption import Interruption
 from engine.training.ray_log import ray_log
 from engine.training.recalibration import recalibrate
@@ -55,7 +55,7 @@ class Training:
         """Steps of the newest checkpoint; 0 before there is one."""
         self._interruption = Interruption(self._runtime)
         self._memory: dict[str, dict[str, int]] = {}
-        self._departures = Departures(self._team.networks.values(), record.say)
+        self._diverged = DivergedLearners(self._team.networks.values(), record.say)
 
     def run(self) -> Result:
         """Train; returns what came of it, which the folder then holds.
@@ -135,7 +135,7 @@ class Training:
             ends_epoch = step % self._steps_per_epoch == 0
             if ends_epoch or step % self._plan.report_every_steps == 0:
                 self._questions.ask("metrics", self._progress.metrics(epoch + 1, step))
-                self._questions.ask("departure", self._departures.note)
+                self._questions.ask("diverged", self._diverged.note)
             if ends_epoch and ((epoch + 1) % self._plan.evaluate_every_epochs == 0 or step == self._total):
                 self._evaluate(epoch + 1, step)
             if step == self._last or interruption.requested:
@@ -144,7 +144,7 @@ class Training:
                 self._checkpoint(step)
             elif self._is_time_for_snapshot(step):
                 self._snapshot(step)
-        self._questions.ask("departure", self._departures.note)
+        self._questions.ask("diverged", self._diverged.note)
         self._checkpoint(step, is_last=True)
         self._questions.ask("memory", self._memory.update)
         self._runtime.finish()
@@ -231,7 +231,7 @@ class Training:
             steps=step,
             headline=self._record.headline.name,
             test_score=mean_score(
-                self._progress.latest, self._team.networks, self._departures.reasons, self._record.headline
+                self._progress.latest, self._team.networks, self._diverged.reasons, self._record.headline
             ),
             metrics=dict(self._progress.latest),
             images_per_second=self._progress.images_per_second(),
@@ -241,7 +241,7 @@ class Training:
             deployed_parameters=self._team.deployed_parameters,
             trained_parameters=self._team.trained_parameters,
             weights_sha256=networks_sha256(self._team.networks, self._source.facts, self._states),
-            departures=self._departures.reasons,
+            diverged=self._diverged.reasons,
             seconds=time.monotonic() - self._record.started,
             warnings=tuple(self._record.by_products.warnings),
             faults=tuple(self._record.faults.found),

@@ -111,7 +111,7 @@ class Progress:
 def mean_score(
     scores: Mapping[str, float],
     networks: Mapping[str, Network],
-    departures: Collection[str],
+    diverged: Collection[str],
     headline: Metric,
     split: str = "test",
 ) -> float | None:
@@ -120,11 +120,11 @@ def mean_score(
     Args:
         scores: of all networks, by their full names, such as ``peer0/test/accuracy``.
         networks: of the team.
-        departures: learners that have left their cohort.
+        diverged: learners that have diverged and left their cohort.
         headline: which score.
         split: on which images.
     """
-    names = [name for name, network in networks.items() if not set(network.learners) & set(departures)]
+    names = [name for name, network in networks.items() if not set(network.learners) & set(diverged)]
     wanted = [score_name(name if len(networks) > 1 else None, split, headline.name) for name in names]
     known = [scores[name] for name in wanted if name in scores]
     return statistics.fmean(known) if known else None

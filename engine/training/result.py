@@ -14,7 +14,7 @@ from engine.errors import RunError
 from engine.reading import checked, without_version
 from engine.tasks import ACCURACY
 
-SUMMARY_VERSION = 1
+SUMMARY_VERSION = 2
 """What the fields of summary.json mean; see `engine.reading.without_version`."""
 
 Status = Literal["finished", "interrupted"]
@@ -58,7 +58,7 @@ class Result:
         deployed_parameters: trained values of all deployed networks; None in a summary of before this was counted.
         trained_parameters: these and those of heads, decoders, branches and other auxiliary networks.
         weights_sha256: digest of the plain backbone's tensors in name order; of several networks, of all of them.
-        departures: why learners have left their cohort, by name; empty if all finished.
+        diverged: why learners have diverged and left their cohort, by name; empty if all finished.
         seconds: wall-clock time of this call.
         faults: from which the run has recovered, in their order; also in earlier calls that were interrupted.
         warnings: what could not be made beside the record of the run, such as the picture, and why; one line each.
@@ -78,7 +78,7 @@ class Result:
     deployed_parameters: int | None
     trained_parameters: int | None
     weights_sha256: str
-    departures: dict[str, str]
+    diverged: dict[str, str]
     seconds: float
     warnings: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
@@ -110,6 +110,9 @@ class Result:
         if "test_accuracy" in found and "headline" not in found:
             # Of before there were tasks with other scores.
             found |= {"headline": ACCURACY.name, "test_score": found["test_accuracy"]}
+        if "departures" in found and "diverged" not in found:
+            # Of version 1 and before.
+            found["diverged"] = found["departures"]
         known = {**_MISSING, **{name: value for name, value in found.items() if name in _TYPES}, "run_dir": run_dir}
         if isinstance(known.get("metrics"), dict):
             known["metrics"] = {name: math.nan if each is None else each for name, each in known["metrics"].items()}

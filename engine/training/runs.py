@@ -47,9 +47,9 @@ class Run:
         return method_of(self.recipe).team(self.recipe, self.facts).networks
 
     @property
-    def departures(self) -> dict[str, str]:
+    def diverged(self) -> dict[str, str]:
         """Why learners have left their cohort, by name."""
-        found = {name: state.extra.get("departure") for name, state in self.checkpoint.states.items()}
+        found = {name: state.extra.get("diverged") for name, state in self.checkpoint.states.items()}
         return {name: reason for name, reason in found.items() if reason is not None}
 
     def deployed(self, name: str | None = None) -> Network:

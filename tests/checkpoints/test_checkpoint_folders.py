@@ -20,7 +20,7 @@ from engine.checkpoints import LearnerState, folders, newest_checkpoint, require
 from engine.errors import RunError
 
 METERS = {"sums": {"total": 0.1 + 0.2}, "counts": {"total": 7}, "images": 7, "scored": 7, "hits": 2, "observed": {}}
-COUNTERS = {"meters": METERS, "memory": {"bytes": {}, "left": 3}, "scaler": {}, "departure": None, "shapes": {}}
+COUNTERS = {"meters": METERS, "memory": {"bytes": {}, "left": 3}, "scaler": {}, "diverged": None, "shapes": {}}
 FACTS = {
     "name": "digits",
     "num_classes": 2,

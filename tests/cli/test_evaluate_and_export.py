@@ -64,12 +64,12 @@ def test_of_a_cohort_each_network_has_its_line(command: Any, cohort: Result) -> 
         assert line[2:accuracy].strip() == name
         assert line[accuracy:].startswith(f"{100 * cohort.metrics[f'{name}/test/accuracy']:.2f} %")
         assert line[loss:].startswith("nan" if name == "peer2" else f"{cohort.metrics[f'{name}/test/loss']:.4f}")
-    gap, divergence, disagreement, departure = lines[4:]
+    gap, divergence, disagreement, diverged = lines[4:]
     assert gap.split() == ["accuracy", "gap", f"{100 * cohort.metrics['ensemble/test/accuracy_gap']:.2f}", "points"]
     between = cohort.metrics["ensemble/test/kl_between_peers"]
     assert divergence.split() == ["KL", "between", "peers", f"{between:.4f}", "nats"]
     assert disagreement.split()[0] == "disagreement" and disagreement.endswith(" %")
-    assert departure == f"  peer2 left: {cohort.departures['peer2']}"
+    assert diverged == f"  peer2 left: {cohort.diverged['peer2']}"
 
 
 def test_the_scores_of_a_cohort_are_the_trainings(command: Any, cohort: Result) -> None:

@@ -11,7 +11,7 @@ from engine.cli.summary import score_in_words, scores_of, summary_lines
 from engine.tasks import ACCURACY
 
 
-def result(metrics: dict[str, float], memory: dict[str, int], departures: dict[str, str] | None = None) -> Result:
+def result(metrics: dict[str, float], memory: dict[str, int], diverged: dict[str, str] | None = None) -> Result:
     return Result(
         run_dir=Path("my runs/one"),
         status="finished",
@@ -27,7 +27,7 @@ def result(metrics: dict[str, float], memory: dict[str, int], departures: dict[s
         deployed_parameters=10,
         trained_parameters=12,
         weights_sha256="0",
-        departures=departures or {},
+        diverged=diverged or {},
         seconds=12.0,
     )
 

@@ -38,7 +38,7 @@ def test_each_phase_of_the_table_is_one_of_some_member(members: dict[str, Member
 def test_each_member_answers_every_question_of_the_table(members: dict[str, Member]) -> None:
     for member in members.values():
         assert list(member.questions) == list(QUESTIONS)
-        assert member.ask("departure") is None
+        assert member.ask("diverged") is None
 
 
 def test_what_a_member_cannot_do_is_said(members: dict[str, Member]) -> None:

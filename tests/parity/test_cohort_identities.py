@@ -213,7 +213,7 @@ def test_batches_without_any_label_teach_by_mimicry_alone(train: Train, tmp_path
     (tmp_path / "one.txt").write_text("123\n")
     words = ("data.train_limit=null", "data.batch_size=128", f"data.labelled_indices={tmp_path / 'one.txt'}")
     result = train(*THREE, *words)
-    assert result.departures == {}
+    assert result.diverged == {}
     for state in engine.load(result.run_dir).checkpoint.states.values():
         assert all(bool(value.isfinite().all()) for value in state.tensors.values())
     losses = [record for record in engine.load(result.run_dir).metrics() if record.name.startswith("loss/")]

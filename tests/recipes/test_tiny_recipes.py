@@ -90,7 +90,7 @@ def terms_of(run: engine.Run) -> dict[str, set[str]]:
 def test_a_tiny_cohort_trains_an_epoch(name: str, peers: int, tmp_path: Path) -> None:
     recipe = shipped_recipes()[name]()
     result = engine.train(recipe, engine.Plan(executor="process"), run_dir=tmp_path / "run")
-    assert (result.status, result.epochs, result.steps, result.departures) == ("finished", 1, 2, {})
+    assert (result.status, result.epochs, result.steps, result.diverged) == ("finished", 1, 2, {})
     run = engine.load(tmp_path / "run")
     assert terms_of(run) == {f"peer{place}": PEER for place in range(peers)}
     for place in range(peers):

@@ -43,7 +43,7 @@ def made_up_run() -> MadeUp:
 
 @pytest.fixture
 def made_up_cohort(made_up_run: MadeUp) -> MadeUp:
-    """A function: peers, segments of each, epochs, splits, step of departure by learner -> records as training does."""
+    """A function: peers, segments of each, epochs, splits, last step of who diverges -> records as training does."""
 
     def cohort(
         peers: int, segments: int = 1, epochs: int = 3, splits: tuple[str, ...] = ("test",), **left: int

@@ -57,7 +57,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "another score": {"metrics": {"test/accuracy": 0.99, "test/loss": 0.1}},
     "other steps": {"steps": 6},
     "other epochs": {"epochs": 1},
-    "a departure": {"departures": {"segment0": "gone"}},
+    "who has diverged": {"diverged": {"segment0": "gone"}},
     "other parameters": {"trained_parameters": 1},
     "another peak": {"peak_memory_bytes": {"segment0": 1, "segment1": 1, "segment2": 1}},
 }

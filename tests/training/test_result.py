@@ -15,6 +15,7 @@ from engine.tasks import ClassificationTask
 from engine.tasks.metric import LOSS
 from engine.tracking import read_metrics
 from engine.training import evaluate, load, weights_sha256
+from engine.training.result import SUMMARY_VERSION
 
 IN_PROCESS = engine.Plan(executor="process")
 
@@ -40,7 +41,7 @@ def test_a_finished_run(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> N
 def test_summary_is_the_result(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> None:
     result = engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary == {"version": 1, **result.to_json()}
+    assert summary == {"version": SUMMARY_VERSION, **result.to_json()}
     assert engine.Result.from_json(summary, tmp_path) == result
 
 
@@ -136,7 +137,7 @@ def test_a_summary_of_before_other_headlines_is_read(tmp_path: Path) -> None:
         "deployed_parameters": 1024,
         "trained_parameters": 2048,
         "weights_sha256": "0" * 64,
-        "departures": {},
+        "diverged": {},
         "seconds": 3.5,
         "warnings": [],
     }

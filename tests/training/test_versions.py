@@ -1,7 +1,9 @@
 """Versions of files: what the version before wrote is read, and what a newer one wrote is refused.
 
 `written_by_version_0` holds what the engine wrote when its files had no version yet: a run that is finished, one that
-was interrupted after step 6 of 8, and a grid search of two trials.
+was interrupted after step 6 of 8, and a grid search of two trials. `written_by_version_1` holds two runs whose files
+use names of before: a finished cohort that a peer has left, and a self-distillation that was interrupted after step
+6 of 8.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
+import torch
 from ray import tune
 
 import engine
-from engine.checkpoints import CHECKPOINT_VERSION
+from engine.checkpoints import CHECKPOINT_VERSION, SELF_DISTILLATION
 from engine.comparison.folder import (
     COMPARISON_VERSION,
     ComparisonFolder,
@@ -37,6 +41,7 @@ from engine.training.result import SUMMARY_VERSION
 
 TinyRecipe = Callable[..., Recipe]
 BEFORE = Path(__file__).parent / "written_by_version_0"
+VERSION_1 = Path(__file__).parent / "written_by_version_1"
 PLAN = engine.Plan(executor="process", keep_checkpoints=5)
 
 
@@ -102,6 +107,35 @@ def test_a_run_of_the_version_before_goes_on(before: Path) -> None:
     assert version_in(checkpoints / "step-000008" / "state.json") == CHECKPOINT_VERSION
 
 
+def test_who_has_diverged_is_read_from_a_run_of_version_1(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(VERSION_1 / "finished", tmp_path / "finished"))
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["version"] == version_in(folder / "checkpoints" / "step-000008" / "state.json") == 1
+    assert list(summary["departures"]) == ["peer1"]
+    kept = contents(folder)
+    result = engine.train(engine.load_recipe(folder), PLAN, folder)
+    assert (result.status, result.diverged) == ("finished", summary["departures"])
+    # Its checkpoint says the same: a summary that contradicted it would have been made anew.
+    assert engine.load(folder).diverged == summary["departures"]
+    assert contents(folder) == kept
+
+
+def test_a_self_distillation_of_version_1_goes_on(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(VERSION_1 / "interrupted", tmp_path / "interrupted"))
+    file = folder / "checkpoints" / "step-000006" / "network.safetensors"
+    written = safetensors.torch.load_file(file)
+    remembered = {name.removeprefix("teaching."): value for name, value in written.items() if "teaching." in name}
+    assert remembered
+    tensors = engine.load(folder).checkpoint.states["network"].tensors
+    assert not any("teaching" in name for name in tensors)
+    for name, value in remembered.items():
+        assert torch.equal(tensors[f"{SELF_DISTILLATION}{name}"], value)
+    result = engine.train(engine.load_recipe(folder), PLAN, folder)
+    assert (result.status, result.steps) == ("finished", 8)
+    assert version_in(folder / "summary.json") == SUMMARY_VERSION
+    assert SELF_DISTILLATION + "labels" in engine.load(folder).checkpoint.states["network"].tensors
+
+
 def test_a_search_of_the_version_before_is_read(before: Path) -> None:
     recipe = engine.load_recipe(before / "finished")
     base = dataclasses.replace(recipe, epochs=1)
@@ -158,7 +192,7 @@ def test_a_run_of_a_newer_version_is_refused_and_left_alone(name: str, before: P
     recipe = engine.load_recipe(folder)
     newer(folder / name)
     kept = contents(folder)
-    words = rf"{folder / name}: was written by a newer engine: its version is 1000, .* versions 0 to 1; install"
+    words = rf"{folder / name}: was written by a newer engine: its version is 1000, .* versions 0 to \d; install"
     with pytest.raises(engine.VersionError, match=words):
         engine.train(recipe, PLAN, folder)
     with pytest.raises(engine.VersionError, match=words):
@@ -172,7 +206,7 @@ def test_a_summary_of_a_newer_version_is_refused_and_left_alone(before: Path) ->
     recipe = engine.load_recipe(folder)
     newer(folder / "summary.json")
     kept = contents(folder)
-    words = rf"{folder}/summary.json: was written by a newer engine: its version is 1000, .* versions 0 to 1; install"
+    words = rf"{folder}/summary.json: was written by a newer engine: its version is 1000, .* versions 0 to \d; install"
     with pytest.raises(engine.VersionError, match=words):
         engine.train(recipe, PLAN, folder)
     with pytest.raises(engine.VersionError, match=words):
@@ -210,7 +244,7 @@ def test_searches_comparisons_and_lineages_of_a_newer_version_are_refused(
     for path, use in uses.items():
         newer(path)
         kept = contents(path.parent)
-        with pytest.raises(engine.VersionError, match=rf"{path}: .*its version is 1000, .*0 to 1; install"):
+        with pytest.raises(engine.VersionError, match=rf"{path}: .*its version is 1000, .*0 to \d; install"):
             use()
         assert contents(path.parent) == kept
 

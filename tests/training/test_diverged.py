@@ -57,7 +57,7 @@ def contents(result: engine.Result) -> tuple[dict[str, Tensor], str]:
     states = checkpoint.states
     tensors = {f"{learner} {name}": value for learner in states for name, value in states[learner].tensors.items()}
     extra = {learner: state.extra for learner, state in states.items()}
-    rest = [checkpoint.step, checkpoint.values, extra, result.metrics, result.departures, result.weights_sha256]
+    rest = [checkpoint.step, checkpoint.values, extra, result.metrics, result.diverged, result.weights_sha256]
     return tensors, json.dumps(rest, sort_keys=True)
 
 
@@ -89,10 +89,10 @@ def test_the_others_finish(
     result = engine.train(make(*peers, **fields), IN_PROCESS, tmp_path)
     assert (result.status, result.steps) == ("finished", 8)
 
-    assert list(result.departures) == [gone]
-    reason = result.departures[gone]
+    assert list(result.diverged) == [gone]
+    reason = result.diverged[gone]
     assert re.fullmatch(REASON, reason)
-    assert json.loads((tmp_path / "summary.json").read_text())["departures"] == {gone: reason}
+    assert json.loads((tmp_path / "summary.json").read_text())["diverged"] == {gone: reason}
     assert (tmp_path / "log.txt").read_text().count(f"{gone} has left the cohort: {reason}") == 1
 
     states = engine.load(tmp_path).checkpoint.states
@@ -164,8 +164,8 @@ def test_from_then_on_they_learn_from_what_is_left(
 def test_in_a_grid_the_segments_after_it_leave_too(tmp_path: Path, make: Make) -> None:
     result = engine.train(make({}, WILD, **GRID), IN_PROCESS, tmp_path)
     assert result.status == "finished"
-    first, second = result.departures["peer1_segment0"], result.departures["peer1_segment1"]
-    assert set(result.departures) == {"peer1_segment0", "peer1_segment1"}
+    first, second = result.diverged["peer1_segment0"], result.diverged["peer1_segment1"]
+    assert set(result.diverged) == {"peer1_segment0", "peer1_segment1"}
     assert "is nan in epoch 1, step 2" in first or "is inf in epoch 1, step 2" in first
     assert second.startswith("the features that it takes are not finite in epoch 1, step ")
     states = engine.load(tmp_path).checkpoint.states
@@ -201,7 +201,7 @@ def test_a_cohort_of_which_nobody_is_left_stops_the_run(fields: dict[str, Any], 
 @pytest.mark.parametrize(
     ("peers", "fields", "stops"),
     [
-        # In the step of the departure, which no report has told of, and later.
+        # In the step in which it leaves, which no report has told of, and later.
         (({}, WILD), {}, (2, 5)),
         (({}, WILD, {}), {**STALE, "exchange_interval": 3}, (4, 7)),
         ((WILD, {}), GRID, (1, 3)),
@@ -226,15 +226,15 @@ def test_an_interrupted_run_equals_the_straight_run(
     assert_same(straight, engine.train(recipe, IN_PROCESS, tmp_path / "stopped"))
 
 
-def test_every_summary_names_the_departure(tmp_path: Path, make: Make, interrupt_at: Interrupt) -> None:
+def test_every_summary_names_who_has_diverged(tmp_path: Path, make: Make, interrupt_at: Interrupt) -> None:
     interrupt_at(2)
     stopped = engine.train(make({}, WILD), IN_PROCESS, tmp_path)
-    assert list(stopped.departures) == ["peer1"]
+    assert list(stopped.diverged) == ["peer1"]
     interrupt_at(0)
     finished = engine.train(make({}, WILD), IN_PROCESS, tmp_path)
     (tmp_path / "summary.json").unlink()
     concluded = engine.train(make({}, WILD), IN_PROCESS, tmp_path)
-    assert stopped.departures == finished.departures == concluded.departures
+    assert stopped.diverged == finished.diverged == concluded.diverged
     assert finished.test_score == concluded.test_score == finished.metrics["peer0/test/accuracy"]
 
 
@@ -253,7 +253,7 @@ def test_on_ray_the_same_leave(
     for executor in executors:
         plan = engine.Plan(executor=executor, report_every_steps=3)
         results.append(engine.train(make(*peers, **fields), plan, tmp_path / executor))
-    assert results[0].departures
+    assert results[0].diverged
     assert_same(*results)
 
 

@@ -8,7 +8,7 @@ from engine.errors import LearnerError
 from engine.methods import Network
 
 
-class Departures:
+class DivergedLearners:
     """The learners that have left their cohort.
 
     Args:
@@ -24,7 +24,7 @@ class Departures:
         self.reasons: dict[str, str] = {}
 
     def note(self, answers: dict[str, str | None]) -> None:
-        """Take in what learners answered to the question ``departure``.
+        """Take in what learners answered to the question ``diverged``.
 
         Raises:
             LearnerError: nobody is left.
