@@ -1,8 +1,9 @@
 """Reader of tables of identities: Parquet with the pictures in it, or a CSV that names their files.
 
 Each row is a picture, with the columns `image`, `identity`, `camera` (which may be missing) and `split`: `train`,
-`query` or `gallery`; the identity `-1`, as a number or as text, is junk. Parquet files may be one split each instead,
-by their names. Pictures of a split `test` are query and gallery in turn.
+`query`, `gallery`, or `further`, one more picture of a query's identity by its camera. As a number or as text, the
+identity `-1` is junk, and the camera `-1` one that is not known. Parquet files may be one split each instead, by their
+names. Pictures of a split `test` are query and gallery in turn.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data.appearances import GALLERY, QUERY
+from engine.data.appearances import FURTHER, GALLERY, QUERY
 from engine.data.boundary import finder, is_folder, naming_files
 from engine.data.checks import missing_set
 from engine.data.class_names import printable
@@ -33,7 +34,7 @@ from engine.data.text_lines import text_lines
 from engine.errors import DataError
 
 IMAGE, IDENTITY, CAMERA, SPLIT = "image", "identity", "camera", "split"
-ROLES = {"query": QUERY, "gallery": GALLERY, "test": QUERY | GALLERY}
+ROLES = {"query": QUERY, "gallery": GALLERY, "test": QUERY | GALLERY, "further": FURTHER}
 
 _SPLITS = ("train", *ROLES)
 _SPLIT_OF_WORD = {word: word for word in _SPLITS}
@@ -42,7 +43,7 @@ _CSV_BYTES = 1 << 30
 _LAYOUTS = [
     "one .csv file with the columns image, identity, split and perhaps camera",
     "Parquet files with these columns",
-    "train*.parquet with query*.parquet and gallery*.parquet, or with test*.parquet",
+    "train*.parquet with query*.parquet and gallery*.parquet (and perhaps further*.parquet), or with test*.parquet",
 ]
 
 
@@ -123,6 +124,7 @@ def find_identities(root: Path, identity_column: str | None = None, image_column
         ),
         # A key of its own: such text was an identity like others once, and labels are kept with the decoded pictures.
         reading=({"junk": JUNK_WORD} if JUNK_WORD in table.identities else {})
+        | ({"unknown_camera": JUNK_WORD} if JUNK_WORD in (table.cameras or ()) else {})
         | ({} if image_column is None else {"image_column": image_column}),
     )
 

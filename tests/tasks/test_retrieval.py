@@ -16,7 +16,7 @@ from PIL import Image
 
 import engine
 from engine.data import open_source
-from engine.data.appearances import GALLERY, QUERY, Appearances, packed
+from engine.data.appearances import FURTHER, GALLERY, QUERY, Appearances, packed
 from engine.errors import DataError, RecipeError, RunError
 from engine.methods import method_of
 from engine.methods.pretrained import open_pretrained
@@ -42,15 +42,16 @@ from engine.training.session import Session
 RAY_CPUS = 2
 
 IN_PROCESS = engine.Plan(executor="process")
-SCORES = {
-    "mean_average_precision",
-    "mean_average_precision_trapezoid",
-    "mean_inverse_negative_penalty",
-    *("rank1", "rank5", "rank10", "queries", "queries_without_match", "images"),
+MEANS = {
+    *("mean_average_precision", "mean_average_precision_trapezoid", "mean_inverse_negative_penalty"),
+    *("rank1", "rank5", "rank10"),
 }
+SCORES = {*MEANS, "queries", "queries_without_match", "images"}
+
+NETWORKS = ("peer0", "peer1", "ensemble")
 
 
-def market(root: Path, identities: int = 8) -> Path:
+def market(root: Path, identities: int = 8, boxes: bool = False) -> Path:
     """Write pictures whose identity is a colour, and whose camera is a shade of grey below."""
     random = np.random.default_rng(0)
 
@@ -69,6 +70,8 @@ def market(root: Path, identities: int = 8) -> Path:
                     draw("bounding_box_train", identity, camera, frame)
                 else:
                     draw("query" if frame == 0 and camera < 3 else "bounding_box_test", identity, camera, frame)
+                if boxes:
+                    draw("gt_bbox", identity, camera, frame)
     draw("bounding_box_test", 0, 1, 9)
     return root
 
@@ -222,19 +225,20 @@ def test_a_network_without_a_linear_layer_is_refused(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> engine.Run:
     folder = tmp_path_factory.mktemp("cohort")
-    recipe = recipe_for(market(folder / "people"), DML(), epochs=1)
+    recipe = recipe_for(market(folder / "people", boxes=True), DML(), epochs=1)
     return engine.load(engine.train(recipe, IN_PROCESS, folder / "run").run_dir)
 
 
 def test_features_are_written_and_score_what_was_scored(run: engine.Run, tmp_path: Path) -> None:
     metrics = engine.evaluate(run, save_features=tmp_path / "features.parquet")
     rows = pyarrow.parquet.read_table(tmp_path / "features.parquet").to_pylist()
-    assert len(rows) == 2 * 25
+    # Two boxes for each of 8 queries.
+    assert len(rows) == 2 * (25 + 16)
     own = [row for row in rows if row["network"] == "peer1"]
-    assert [row["position"] for row in own] == list(range(25))
-    assert {row["role"] for row in own} == {"query", "gallery"}
+    assert [row["position"] for row in own] == list(range(41))
+    assert {row["role"] for row in own} == {"query", "gallery", "further"}
     assert (own[0]["split"], own[0]["identity"], own[0]["camera"]) == ("test", 2, 1)
-    roles = {"query": QUERY, "gallery": GALLERY}
+    roles = {"query": QUERY, "gallery": GALLERY, "further": FURTHER}
     known = Appearances(
         np.array([row["identity"] for row in own]),
         np.array([row["camera"] for row in own]),
@@ -242,7 +246,12 @@ def test_features_are_written_and_score_what_was_scored(run: engine.Run, tmp_pat
     )
     score = RetrievalScore()
     score.update(torch.tensor([row["features"] for row in own]), torch.from_numpy(packed(known)))
-    assert {f"peer1/test/{name}": value for name, value in score.result().items()}.items() <= metrics.items()
+    found = {f"peer1/test/{name}": value for name, value in score.result().items() if not name.startswith("multi")}
+    assert found.items() <= metrics.items()
+    # What is averaged has its length, which the file has not.
+    multi_query = {name for name in metrics if "/multi_query_" in name}
+    assert multi_query == {f"{name}/test/multi_query_{each}" for name in NETWORKS for each in MEANS}
+    assert all(0.0 < metrics[name] <= 1.0 for name in multi_query if "rank" not in name)
 
 
 def test_what_is_found_is_drawn(run: engine.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
