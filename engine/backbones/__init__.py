@@ -14,14 +14,13 @@ from engine.backbones.layouts import (
     Maps,
     Vectors,
     feature_layout,
-    naming_block,
     require_layout,
 )
 from engine.backbones.plain_names import load_plain_state, plain_state
 from engine.backbones.registry import Family, family, names
 from engine.backbones.residual import bypassable
 from engine.backbones.segmentation import needs_two_images
-from engine.backbones.shapes import feature_shapes, parameter_counts
+from engine.backbones.shapes import feature_shapes, naming_block, parameter_counts
 from engine.backbones.stages import stages_of
 from engine.backbones.subnetworks import SubNetworkSampler, droppable_stages, require_droppable, run_without
 from engine.backbones.weights import load_weights

@@ -6,13 +6,14 @@ import hashlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
 from torch import nn
 
-from engine.backbones.shapes import feature_shapes
+from engine.backbones.layouts import FeatureLayout, Maps, stated_by
+from engine.backbones.shapes import feature_shapes, shapes_in_turn
 from engine.backbones.wording import nearest, one_line
 from engine.errors import RecipeError
 from engine.paths import absolute
@@ -109,7 +110,9 @@ def _checked(network: object, name: str, num_classes: int, image_shape: tuple[in
                     f"{type(part).__name__}. Expected that no two share anything, since a cut between them "
                     "gives each its own learner: make one for each, or put both into one child."
                 )
-    out = feature_shapes(network, image_shape)[-1]
+    shapes = feature_shapes(network, image_shape)
+    _refuse_unstated_channels_last(network, name, image_shape, shapes)
+    out = shapes[-1]
     # Whether one number or a map for each is wanted, the task knows.
     if out[:1] != (num_classes,):
         raise RecipeError(
@@ -117,3 +120,28 @@ def _checked(network: object, name: str, num_classes: int, image_shape: tuple[in
             "one number for each class: let the function use its num_classes."
         )
     return network
+
+
+def _refuse_unstated_channels_last(
+    network: nn.Sequential, name: str, image_shape: tuple[int, int, int], shapes: Sequence[FeatureLayout]
+) -> None:
+    """Refuse blocks that give maps [H, W, C] and do not say so: the first axis grows with the images' height."""
+    unstated = [
+        isinstance(shape, Maps) and stated_by(child) is None for child, shape in zip(network, shapes, strict=True)
+    ]
+    if not any(unstated):
+        return
+    channels, height, width = image_shape
+    taller = shapes_in_turn(network, (channels, 2 * height, width))
+    for child_name, is_unstated, shape in zip(network._modules, unstated, shapes, strict=True):
+        try:
+            grown = next(taller)
+        except RecipeError:
+            # A network that takes one size of images alone: no more can be known.
+            return
+        if is_unstated and grown[0] > shape[0] and grown[1:] == shape[1:]:
+            raise RecipeError(
+                f"backbone.name={name}: child {child_name!r} gives {tuple(shape)}, whose first axis is the height, so "
+                'maps with channels last [H, W, C], which it does not state: set feature_layout = "channels_last" on '
+                "it, or let it give maps [C, H, W]"
+            )

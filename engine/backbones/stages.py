@@ -6,8 +6,8 @@ from itertools import pairwise
 
 from torch import nn
 
-from engine.backbones.layouts import Maps, feature_layout
-from engine.backbones.shapes import Shape, feature_shapes
+from engine.backbones.layouts import Shape, feature_layout
+from engine.backbones.shapes import feature_shapes
 from engine.errors import RecipeError
 
 Stages = tuple[tuple[int, int], ...]
@@ -35,7 +35,7 @@ def starts_stage(block: nn.Module) -> bool:
 def stages_of(network: nn.Sequential, image_shape: tuple[int, int, int]) -> Stages:
     """Return the stages as ranges ``[start, stop)`` of blocks, in order; the classifier, the last child, is in none.
 
-    A stage starts at a block that lowers the height of features (C, H, W), or is marked ``starts_stage`` because it
+    A stage starts at a block that lowers the height of its features, or is marked ``starts_stage`` because it
     keeps a height that could be lowered, and after a block marked ``ends_stage``, whose own pooling starts none. The
     stem is part of the first stage: leading blocks that would each be a stage alone join the first stage of several
     blocks. A network that never lowers the resolution, such as a transformer, has four stages of equally many blocks.
@@ -71,12 +71,12 @@ def stages_by_shapes(network: nn.Sequential, image_shape: Shape, shapes: tuple[S
 
 
 def lowers(before: Shape, after: Shape) -> bool:
-    """Return whether a block that takes and gives features of these shapes lowers the height of feature maps."""
-    taken, given = feature_layout(before), feature_layout(after)
-    return isinstance(taken, Maps) and isinstance(given, Maps) and given.grid[0] < taken.grid[0]
+    """Return whether a block that takes and gives features of these shapes lowers the height of their grid."""
+    taken, given = feature_layout(before).grid, feature_layout(after).grid
+    return taken is not None and given is not None and given[0] < taken[0]
 
 
 def _can_be_lowered(features: Shape) -> bool:
-    """Return whether features of a shape are maps of more than one row."""
-    layout = feature_layout(features)
-    return isinstance(layout, Maps) and layout.grid[0] > 1
+    """Return whether features of a shape lie on a grid of more than one row."""
+    grid = feature_layout(features).grid
+    return grid is not None and grid[0] > 1

@@ -1,4 +1,4 @@
-"""A network whose blocks give tokens: every method trains it, or says in one message what of it takes feature maps."""
+"""Networks whose blocks give tokens or maps with channels last: trained, or told in one message what takes maps."""
 
 from __future__ import annotations
 
@@ -58,6 +58,36 @@ class MeanOfTokens(nn.Module):
         return tokens.mean(dim=1)
 
 
+class ChannelsLast(nn.Module):
+    """Maps [B, C, 8, 8] to maps with channels last [B, 4, 4, D], as Swin transformers give them."""
+
+    feature_layout = "channels_last"
+
+    def __init__(self, channels, width):
+        super().__init__()
+        self.patches = nn.Conv2d(channels, width, 2, stride=2)
+
+    def forward(self, images):
+        return self.patches(images).permute(0, 2, 3, 1)
+
+
+class Mixer(nn.Sequential):
+    feature_layout = "channels_last"
+
+
+class MeanOfMaps(nn.Module):
+    def forward(self, maps):
+        return maps.mean(dim=(1, 2))
+
+
+def channels_last(num_classes, image_shape):
+    blocks = OrderedDict(patches=ChannelsLast(image_shape[0], 8))
+    for index in range(5):
+        blocks[f"mixer{index}"] = Mixer(nn.LayerNorm(8), nn.Linear(8, 8), nn.GELU())
+    blocks["classifier"] = nn.Sequential(MeanOfMaps(), nn.Linear(8, num_classes))
+    return nn.Sequential(blocks)
+
+
 def network(num_classes, image_shape, droppable=False, maps=0):
     width = 8
     blocks = OrderedDict()
@@ -112,10 +142,10 @@ def make(tiny_recipe: Make, tmp_path: Path) -> Make:
     file = tmp_path / "own.py"
     file.write_text(NETWORK)
 
-    def build(kind: str, settings: dict[str, Any] | None = None, **options: Any) -> Recipe:
+    def build(kind: str, settings: dict[str, Any] | None = None, network: str = "network", **options: Any) -> Recipe:
         return tiny_recipe(
             method=TypeAdapter(METHODS[kind]).validate_python({"kind": kind, **(settings or {})}),
-            backbone=Backbone(name=f"{file}:network", options=options),
+            backbone=Backbone(name=f"{file}:{network}", options=options),
             epochs=1,
             data={"train_limit": 12, "test_limit": 10, "batch_size": 6, "augmentation": Augmentation()},
         )
@@ -127,9 +157,8 @@ def train(recipe: Recipe, folder: Path) -> engine.Result:
     return engine.train(recipe, engine.Plan(executor="process"), folder)
 
 
-@pytest.mark.parametrize("kind", TRAINS)
-def test_methods_without_heads_on_hidden_features_train_it(make: Make, kind: str) -> None:
-    recipe = make(kind, TRAINS[kind], droppable=kind in WITHOUT_BLOCKS)
+def assert_trains(recipe: Recipe) -> None:
+    """Take two steps, and evaluate a batch."""
     source = open_source(recipe.data, recipe.seed, paired_images=recipe.method.paired_images)
     team = method_of(recipe).team(recipe, source.facts)
     runtime = ProcessRuntime(recipe, source.facts, team, source.steps_per_epoch())
@@ -141,6 +170,26 @@ def test_methods_without_heads_on_hidden_features_train_it(make: Make, kind: str
     runtime.close()
     source.close()
     assert weights[0] != weights[1]
+
+
+@pytest.mark.parametrize("kind", TRAINS)
+def test_methods_without_heads_on_hidden_features_train_it(make: Make, kind: str) -> None:
+    assert_trains(make(kind, TRAINS[kind], droppable=kind in WITHOUT_BLOCKS))
+
+
+@pytest.mark.parametrize("kind", ["end_to_end", "dlb", "dml"])
+def test_maps_with_channels_last_are_trained_whole(make: Make, kind: str) -> None:
+    assert_trains(make(kind, TRAINS[kind], "channels_last"))
+
+
+@pytest.mark.parametrize("kind", ["greedy", "dgl", "infopro", "predsim", "dsn", "one"])
+def test_maps_with_channels_last_are_refused_with_a_remedy(make: Make, kind: str) -> None:
+    recipe = make(kind, {}, "channels_last")
+    with pytest.raises(RecipeError) as raised:
+        method_of(recipe).team(recipe, known_facts(recipe)[0])
+    assert " gives maps with channels last [H, W, C] of shape (4, 4, 8), but " in str(raised.value)
+    assert "takes maps [C, H, W]" in str(raised.value)
+    assert "method.kind=end_to_end" in str(raised.value)
 
 
 @pytest.mark.parametrize("kind", NEEDS_MAPS)

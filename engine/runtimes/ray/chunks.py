@@ -75,6 +75,11 @@ class Chunk:
         """Bytes of the images."""
         return sum(batch.images.nbytes for _, batch in self.steps)
 
+    @property
+    def is_handed_out(self) -> bool:
+        """Whether the actors were asked for it."""
+        return bool(self.asked)
+
     def hand_out(self, actors: LearnerActors, history: History | None) -> None:
         """Let all actors walk the steps, and answer.
 

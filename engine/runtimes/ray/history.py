@@ -61,6 +61,11 @@ class Asked:
     send: Callable[[], Sequence[Any]]
     given: tuple[Given, ...]
 
+    @property
+    def name(self) -> tuple[str, int]:
+        """Learner and number, which no other call or question of the team has."""
+        return self.learner, self.number
+
     def ask(self) -> None:
         """Ask the learner, for the first time or again."""
         for given, reference in zip(self.given, self.send(), strict=True):
@@ -72,6 +77,7 @@ class _Chapter:
     """What was asked for between two questions for states.
 
     Attributes:
+        number: no other of its history has it.
         states: of the learners at its beginning; empty for initial weights, None while they have not been told.
         begins: how many steps of any program had been asked for.
         asked: in order.
@@ -79,6 +85,7 @@ class _Chapter:
         steps: of training.
     """
 
+    number: int
     states: Mapping[str, LearnerState] | None
     begins: int
     asked: list[Asked] = field(default_factory=list)
@@ -99,7 +106,8 @@ class History:
     def __init__(self, most_bytes: int, states: Mapping[str, LearnerState], begins: int = 0) -> None:
         self._most, self._position = most_bytes, begins
         self._is_of_use = True
-        self._chapters: deque[_Chapter] = deque([_Chapter(states, begins)])
+        self._chapters: deque[_Chapter] = deque([_Chapter(0, states, begins)])
+        self._newest = 0
 
     def beginning_with(self, states: Mapping[str, LearnerState]) -> History:
         """Return a history that begins here, with states that the learners were given."""
@@ -135,21 +143,22 @@ class History:
 
     def asked_for_states(self) -> Callable[[Mapping[str, LearnerState]], None]:
         """Take note that the learners were just asked for their states; returns what is to be told them."""
-        chapter = _Chapter(None, self._position)
+        self._newest += 1
+        number = self._newest
         if self._is_of_use:
-            self._chapters.append(chapter)
+            self._chapters.append(_Chapter(number, None, self._position))
 
         def told(states: Mapping[str, LearnerState]) -> None:
-            if chapter not in self._chapters:
+            if number not in (chapter.number for chapter in self._chapters):
                 return
             # A knowledge store says what it has changed: less than its state, and the next one would miss it.
             if any(KNOWLEDGE_FOLLOWS in state.extra for state in states.values()):
                 self._is_of_use = False
                 self._chapters.clear()
                 return
-            chapter.states = states
-            while self._chapters[0] is not chapter:
+            while self._chapters[0].number != number:
                 self._chapters.popleft()
+            self._chapters[0].states = states
 
         return told
 

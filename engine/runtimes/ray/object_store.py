@@ -182,7 +182,7 @@ class ObjectStoreRuntime:
         return sum(step.is_training for step in self._in_flight)
 
     def _is_in_flight(self, asked: Asked) -> bool:
-        return any(asked is each for step in self._in_flight for each in step.asked)
+        return any(asked.name == each.name for step in self._in_flight for each in step.asked)
 
     def keep_for_losses(self, losses: Losses) -> str | None:
         """Keep the messages since the newest states from now on; as `Runtime.keep_for_losses`."""

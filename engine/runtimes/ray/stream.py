@@ -117,7 +117,7 @@ class StreamRuntime:
 
     def answers_of(self, chunk: Chunk) -> dict[str, Answered]:
         """Return what the learners said of a chunk, once all have finished it."""
-        if chunk is self._open:
+        if not chunk.is_handed_out:
             self._hand_out()
         return self._fetch(chunk)
 
@@ -150,7 +150,7 @@ class StreamRuntime:
         return sum(chunk.trained for chunk in self._in_flight)
 
     def _is_in_flight(self, asked: Asked) -> bool:
-        return any(asked is each for chunk in self._in_flight for each in chunk.asked)
+        return any(asked.name == each.name for chunk in self._in_flight for each in chunk.asked)
 
     def restore(self, states: Mapping[str, LearnerState]) -> None:
         """Give each learner the state of a checkpoint."""
