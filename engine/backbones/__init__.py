@@ -17,6 +17,7 @@ from engine.backbones.layouts import (
     naming_block,
     require_layout,
 )
+from engine.backbones.neck import BatchNormNeck
 from engine.backbones.plain_names import load_plain_state, plain_state
 from engine.backbones.registry import Family, family, names
 from engine.backbones.residual import bypassable
@@ -27,6 +28,7 @@ from engine.backbones.subnetworks import SubNetworkSampler, droppable_stages, re
 from engine.backbones.weights import load_weights
 
 __all__ = [
+    "BatchNormNeck",
     "BranchPlan",
     "Family",
     "FeatureLayout",
