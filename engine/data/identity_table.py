@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from engine.data.parquet_files import described, open_shard, read_values
 from engine.data.parts import EncodedPart, Found, Loaded, Picture
 from engine.data.shards import Shards, find_shards
 from engine.data.text_lines import text_lines
+from engine.data.walking import count_unnamed
 from engine.errors import DataError
 
 IMAGE, IDENTITY, CAMERA, SPLIT = "image", "identity", "camera", "split"
@@ -87,7 +87,7 @@ def find_identities(root: Path, identity_column: str | None = None, image_column
             contradict one another.
     """
     identity = identity_column or IDENTITY
-    table, used = _table(root, identity, image_column)
+    table = _table(root, identity, image_column)
     rows = {split: np.array([at for at, each in enumerate(table.splits) if each == split]) for split in _SPLITS}
     _check_splits(root, rows)
     tested = np.sort(np.concatenate([rows[split] for split in ROLES if len(rows[split])]))
@@ -103,9 +103,7 @@ def find_identities(root: Path, identity_column: str | None = None, image_column
     )
     parts = {"train": (rows["train"], labelled.train), "test": (tested, labelled.test)}
     leavings = Leavings(root)
-    for path in sorted(root.iterdir()):
-        if str(path) not in used and not path.name.startswith("."):
-            leavings.add("files and folders beside the table", path)
+    count_unnamed(root, table.files, leavings, "files and folders beside the table")
     columns = {"image": table.image, "identity": identity} | ({} if table.cameras is None else {"camera": CAMERA})
     return Found(
         root=str(root),
@@ -129,8 +127,8 @@ def find_identities(root: Path, identity_column: str | None = None, image_column
     )
 
 
-def _table(root: Path, identity: str, image: str | None) -> tuple[_Table, set[str]]:
-    """Return the table below a folder, and the paths directly in it that are used."""
+def _table(root: Path, identity: str, image: str | None) -> _Table:
+    """Return the table below a folder."""
     if not is_folder(root):
         raise missing_set("table of identities", root, _LAYOUTS, False)
     visible = [path for path in sorted(root.iterdir()) if not path.name.startswith(".") and path.is_file()]
@@ -140,19 +138,11 @@ def _table(root: Path, identity: str, image: str | None) -> tuple[_Table, set[st
         found = ", ".join(printable(path.name) for path in (*tables, *parquet))
         raise DataError(f"{root} holds several tables, {found}: keep one .csv file, or Parquet files, and no others")
     if tables:
-        table = _csv_table(tables[0], identity, image or IMAGE)
-        return table, _directly_in(root, table.files)
+        return _csv_table(tables[0], identity, image or IMAGE)
     shards = find_shards(root, _SPLIT_OF_WORD)
     if not shards and not parquet:
         raise missing_set("table of identities", root, _LAYOUTS, False)
-    table = _parquet_table(shards if shards else {"": parquet}, identity, image)
-    return table, set(table.files)
-
-
-def _directly_in(root: Path, files: tuple[str, ...]) -> set[str]:
-    """Return the paths directly in a folder that are some of these files, or hold some."""
-    below = (os.path.relpath(path, root).split(os.sep)[0] for path in files)
-    return {str(root / name) for name in below}
+    return _parquet_table(shards if shards else {"": parquet}, identity, image)
 
 
 def _check_splits(root: Path, rows: dict[str, np.ndarray]) -> None:

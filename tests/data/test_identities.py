@@ -246,6 +246,14 @@ def test_only_what_no_row_names_is_said_to_be_unused(tmp_path: Path, writers: An
     (root / "notes.txt").write_text("who took them")
     lines = "\n".join(read(root, "identities").inventory.lines())
     assert "not used: 1 files and folders beside the table (notes.txt)" in lines
+    for unnamed in ("spare.png", "more/e.jpg", "other/f.png", "more/notes.txt", ".trash"):
+        (root / unnamed).parent.mkdir(exist_ok=True)
+        (root / unnamed).write_bytes(b"x")
+    (root / "again").symlink_to(root / "more")
+    lines = "\n".join(read(root, "identities").inventory.lines())
+    assert "not used: 2 pictures that no row names (spare.png, more/e.jpg)" in lines
+    assert "not used: 3 files and folders beside the table (notes.txt, other, more/notes.txt)" in lines
+    assert "not used: 1 hidden files and folders (.trash)" in lines
 
 
 def test_a_table_that_says_something_else_is_another_set_however_large(tmp_path: Path, writers: Any) -> None:
