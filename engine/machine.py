@@ -1,4 +1,4 @@
-"""The memory of this machine: main memory and shared memory, as far as this process may use them."""
+"""The memory and disks of this machine: main memory and shared memory as far as this process may use them."""
 
 from __future__ import annotations
 
@@ -39,3 +39,17 @@ def main_memory() -> Room:
     except (OSError, ValueError):
         return room
     return Room(min(room.total, limit), max(0, min(room.free, limit - used)))
+
+
+def disk(folder: Path) -> Room:
+    """Return the disk that a folder is on, or would be on if it were made."""
+    usage = shutil.disk_usage(existing(folder))
+    return Room(usage.total, usage.free)
+
+
+def existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    folder = folder.absolute()
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    return folder

@@ -62,6 +62,11 @@ def first_line(cause: BaseException) -> str:
     return text.encode("ascii", "backslashreplace").decode()[:200]
 
 
+def one_line(cause: BaseException) -> str:
+    """Return the kind of an error and its `first_line`."""
+    return f"{type(cause).__name__}: {first_line(cause)}"
+
+
 def read_bytes(path: Path, error: type[InputError], limit: int, *, follow_links: bool = True) -> bytes:
     """Return what a regular file holds.
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from engine.backbones.auxiliary_heads import auxiliary_heads
 from engine.backbones.branch_scale import scaled_branches
 from engine.backbones.branches import BranchPlan, branch_plans, build_branch, forks_of
-from engine.backbones.building import build
+from engine.backbones.building import build, without_classifier
 from engine.backbones.cuts import cut, cut_points
-from engine.backbones.extractor import without_classifier
 from engine.backbones.layouts import (
     FeatureLayout,
     LayoutError,

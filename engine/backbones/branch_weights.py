@@ -8,7 +8,7 @@ from collections.abc import Callable
 from torch import nn
 
 from engine.backbones.initial_weights import initialise
-from engine.backbones.own_file import is_own
+from engine.recipes.own_files import is_own
 
 
 def draw_weights(branch: nn.Module, backbone_name: str) -> None:

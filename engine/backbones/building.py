@@ -1,4 +1,4 @@
-"""Builds a recipe's backbone with its initial weights."""
+"""Builds a recipe's backbone with its initial weights, and takes its classifier away again."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from torch import nn
 
 from engine import streams
 from engine.backbones.neck import add_neck
-from engine.backbones.own_file import call_own, is_own
+from engine.backbones.own_file import call_own
 from engine.backbones.registry import families, find
 from engine.backbones.weights import load_weights
-from engine.backbones.wording import one_line
 from engine.errors import RecipeError
+from engine.reading import one_line
 from engine.recipes.backbone import Backbone
+from engine.recipes.own_files import is_own
 
 _NOT_OPTIONS = frozenset({"name", "weights", "weights_without", "options", "neck"})
 
@@ -91,3 +92,14 @@ def _check_options(settings: Backbone, given: dict[str, object]) -> None:
             f"not {settings.name}, whose options are: {', '.join(sorted(family.options)) or 'none'}. Leave them "
             "out, or set backbone.options={}."
         )
+
+
+def without_classifier(network: nn.Sequential) -> nn.Sequential:
+    """Replace the last linear layer of a network by nothing, and return the network.
+
+    It then maps images ``[B, C, H, W]`` to features ``[B, D]``.
+    """
+    name = next(name for name, module in reversed(list(network.named_modules())) if isinstance(module, nn.Linear))
+    parent, _, last = name.rpartition(".")
+    network.get_submodule(parent).add_module(last, nn.Identity())
+    return network

@@ -17,8 +17,8 @@ from torch.nn.utils.parametrize import is_parametrized
 from engine.backbones.cifar_resnet import PaddedIdentity
 from engine.backbones.densenet import Compression
 from engine.backbones.shapes import meta_copy
-from engine.backbones.wording import one_line
 from engine.errors import RecipeError
+from engine.reading import one_line
 
 _REMEDY = "Set method.shape=linear, whose branches only pool and classify, or choose another backbone."
 

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from torch import nn
 
-from engine.backbones.wording import nearest
 from engine.errors import RecipeError
+from engine.recipes.problems import three_nearest
 
 Table = dict[int, str]
 
@@ -115,7 +115,7 @@ def _boundaries(network: nn.Sequential, cuts: Sequence[str], num_segments: int, 
     for point in cuts:
         if point not in points:
             raise RecipeError(
-                f"method.cuts: {name} cannot be cut after {point!r}. Nearest: {nearest(point, points)}. "
+                f"method.cuts: {name} cannot be cut after {point!r}. Nearest: {three_nearest(point, points)}. "
                 f"Possible are the children from {points[0]} to {points[-1]}."
             )
     inner = [points.index(point) + 1 for point in cuts]

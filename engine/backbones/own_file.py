@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from types import ModuleType
 
+import torch
 from torch import nn
 
+from engine import streams
 from engine.backbones.layouts import FeatureLayout, Maps, stated_by
 from engine.backbones.shapes import feature_shapes, shapes_in_turn
-from engine.backbones.wording import nearest, one_line
 from engine.errors import RecipeError
-from engine.paths import absolute
-from engine.reading import open_regular
-
-_CODE_BYTES = 16 * 2**20
-
-
-def is_own(name: str) -> bool:
-    """Return whether a backbone's name means a function in a file."""
-    return name.rpartition(":")[0].endswith(".py") or name.endswith(".py")
+from engine.reading import one_line
+from engine.recipes.own_files import own_module
+from engine.recipes.problems import three_nearest
 
 
 def call_own(
@@ -49,43 +38,17 @@ def call_own(
 
 
 def _function(name: str) -> Callable[..., object]:
-    file, _, function_name = name.rpartition(":")
-    if not file.endswith(".py"):
-        raise RecipeError(f"backbone.name={name}: no function is named. Expected path/to/file.py:function.")
-    path = absolute(file, "backbone.name", RecipeError)
-    if not path.exists():
-        raise RecipeError(f"backbone.name={name}: there is no file {path}. Relative paths start at the current folder.")
-    with open_regular(path, RecipeError) as opened:
-        size = os.fstat(opened.fileno()).st_size
-    if size > _CODE_BYTES:
-        raise RecipeError(
-            f"backbone.name={name}: {path} has {size:,} bytes; expected at most {_CODE_BYTES:,} of Python"
-        )
-    path = path.resolve()
-    module = _imported(path, name)
+    # A file is imported once: what it makes then must be real, and what it draws must be the same in every process.
+    with streams.seeded("own_file"), torch.device("cpu"):
+        function_name, path, module = own_module(name, "backbone.name", "function")
     function = getattr(module, function_name, None)
     if not callable(function):
         functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise RecipeError(
             f"backbone.name={name}: {path} has no function {function_name!r}. "
-            f"Nearest: {nearest(function_name, functions) or 'it has no functions at all'}."
+            f"Nearest: {three_nearest(function_name, functions) or 'it has no functions at all'}."
         )
     return function
-
-
-def _imported(path: Path, name: str) -> ModuleType:
-    # Dataclasses look their module up in sys.modules; the digest keeps a user's `model.py` from hiding another one.
-    unique = f"own_backbone_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
-    spec = importlib.util.spec_from_file_location(unique, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[unique] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[unique]
-        raise RecipeError(f"backbone.name={name}: {path} cannot be imported: {one_line(error)}.") from error
-    return module
 
 
 def _checked(network: object, name: str, num_classes: int, image_shape: tuple[int, int, int]) -> nn.Sequential:

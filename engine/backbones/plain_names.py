@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from engine.backbones.own_file import is_own
 from engine.backbones.registry import find
 from engine.errors import RecipeError
+from engine.recipes.own_files import is_own
 
 _SHOWN = 3
 # Names come from files of others; the longest of ours with its shapes is shorter.

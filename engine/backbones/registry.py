@@ -16,8 +16,8 @@ from pathlib import Path
 
 from torch import nn
 
-from engine.backbones.wording import nearest
 from engine.errors import RecipeError
+from engine.recipes.problems import three_nearest
 
 Builder = Callable[..., nn.Sequential]
 
@@ -94,7 +94,7 @@ def find(name: str) -> Family:
         if known.pattern is not None and known.pattern.fullmatch(name):
             return known
     raise RecipeError(
-        f"backbone.name={name}: there is no such backbone. Nearest: {nearest(name, names())}. "
+        f"backbone.name={name}: there is no such backbone. Nearest: {three_nearest(name, names())}. "
         "`local-learning list` shows all; path/to/file.py:function is one of your own."
     )
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from engine.backbones.layouts import FeatureLayout, LayoutError, layout_of
-from engine.backbones.wording import one_line
 from engine.errors import RecipeError
+from engine.reading import one_line
 
 
 def feature_shapes(network: nn.Sequential, image_shape: tuple[int, int, int]) -> tuple[FeatureLayout, ...]:

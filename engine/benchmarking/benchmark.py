@@ -13,8 +13,8 @@ from engine.benchmarking.baseline_cases import BASELINES, BaselineCases, check_b
 from engine.benchmarking.batches import read_images
 from engine.benchmarking.case_results import find
 from engine.benchmarking.cases import EngineCases, Machine
-from engine.benchmarking.measurement import Measurement
 from engine.benchmarking.measuring import Measuring
+from engine.benchmarking.result import Measurement
 from engine.benchmarking.simulation import simulate
 from engine.benchmarking.starting import Starter
 from engine.benchmarking.tuned_cases import TunedCases

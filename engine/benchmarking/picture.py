@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.benchmarking.case_results import CaseResult, Spread, best_of
-from engine.benchmarking.measurement import Measurement
 from engine.benchmarking.report import shown_name
+from engine.benchmarking.result import Measurement
 from engine.tracking.figures import (
     FAINT,
     INK,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from engine.benchmarking.baseline_cases import PIPELINES
 from engine.benchmarking.case_results import CaseResult, Spread, best_of, faster
-from engine.benchmarking.measurement import BUSY_BESIDE, Measurement
+from engine.benchmarking.result import BUSY_BESIDE, Measurement
 from engine.benchmarking.settings_search import Search
 from engine.benchmarking.tuned_cases import in_words
 from engine.tracking import format_bytes, format_share

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.atomic import replace_file, write_error
-from engine.benchmarking.measurement import Measurement
 from engine.benchmarking.picture import plot_measurement
 from engine.benchmarking.report import markdown_table
+from engine.benchmarking.result import Measurement
 from engine.benchmarking.timeline import plot_timeline, write_trace
 from engine.tracking import spared
 

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.cli.check import Check
-from engine.cli.machine import disk, existing
 from engine.errors import PlanError
-from engine.machine import main_memory, shared_memory
+from engine.machine import disk, existing, main_memory, shared_memory
 from engine.tracking import format_bytes
 
 _LITTLE_MEMORY = 2 * 2**30

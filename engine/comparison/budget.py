@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.recipes import Recipe, recipe_to_dict
-from engine.recipes.dotted_fields import dotted_fields
+from engine.recipes.overrides import dotted_fields
 
 # What recipes of one budget share; method, optimizer and schedule are what is compared.
 _BUDGET = ("epochs", "task", "backbone", "data", "numerics")

@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.data import class_names, parquet
 from engine.data.boundary import finder, is_folder
-from engine.data.checks import check_balance, check_count, check_file_size, check_labels, missing_set
+from engine.data.completeness import check_balance, check_count, check_file_size, check_labels, missing_set
 from engine.data.inventory import Leavings, Survey
 from engine.data.parts import EncodedPart, Found, Loaded, PixelPart
 from engine.data.pickles import read_pickle

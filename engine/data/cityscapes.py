@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 
 from engine.data.boundary import finder, is_folder
-from engine.data.checks import missing_set
 from engine.data.class_tables import IGNORED, ClassTable
+from engine.data.completeness import missing_set
 from engine.data.inventory import Leavings, Survey
 from engine.data.label_map_folder import Pairs, found_pairs, refuse_unpaired
 from engine.data.parts import Found

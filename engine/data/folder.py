@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.boundary import finder, is_folder
-from engine.data.checks import missing_set
 from engine.data.class_names import byte_order, look_alike, printable, readable
+from engine.data.completeness import missing_set
 from engine.data.folder_levels import check_classes, check_levels, difference, explain_missing_train
 from engine.data.inventory import Leavings, Survey
 from engine.data.parts import EncodedPart, Found, Loaded, Picture

@@ -19,9 +19,9 @@ import numpy as np
 
 from engine.data.appearances import FURTHER, GALLERY, QUERY
 from engine.data.boundary import finder, is_folder, naming_files
-from engine.data.checks import missing_set
 from engine.data.class_names import printable
 from engine.data.columns import choose_image
+from engine.data.completeness import missing_set
 from engine.data.identities import JUNK_WORD, Seen, Value, label
 from engine.data.inventory import Leavings, Survey
 from engine.data.market1501 import picture_part

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.boundary import finder, is_folder
-from engine.data.checks import missing_set
 from engine.data.class_names import printable
 from engine.data.class_tables import ClassTable, read_table
+from engine.data.completeness import missing_set
 from engine.data.inventory import Leavings, Survey
 from engine.data.label_maps import read_map
 from engine.data.parts import EncodedPart, Found, Loaded, MapFiles, Picture

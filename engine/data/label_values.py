@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow
 
-from engine.data.checks import check_labels
 from engine.data.class_names import look_alike, printable
 from engine.data.columns import Kind, kind_of
+from engine.data.completeness import check_labels
 from engine.data.parquet_files import class_table, open_shard, read_values
 from engine.data.shards import Shards
 from engine.errors import DataError

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from engine.data.appearances import FURTHER, GALLERY, JUNK, QUERY
 from engine.data.boundary import finder, is_folder
-from engine.data.checks import missing_set
 from engine.data.class_names import printable
+from engine.data.completeness import missing_set
 from engine.data.identities import Seen, label
 from engine.data.inventory import Leavings, Survey
 from engine.data.parts import EncodedPart, Found, Loaded, Picture

@@ -13,8 +13,8 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from engine.data.boundary import finder, naming_files
-from engine.data.checks import missing_set
 from engine.data.columns import Columns, choose_columns, picture_columns
+from engine.data.completeness import missing_set
 from engine.data.inventory import Leavings, Survey
 from engine.data.label_values import Classes, read_classes
 from engine.data.parquet_files import all_different, described, open_shard

@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.data import class_names
 from engine.data.boundary import finder, is_folder, naming_files
-from engine.data.checks import check_balance, check_file_size, check_labels, missing_set
+from engine.data.completeness import check_balance, check_file_size, check_labels, missing_set
 from engine.data.inventory import Survey
 from engine.data.parts import EncodedPart, Found, Loaded, PixelPart
 from engine.errors import DataError

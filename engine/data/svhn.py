@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data import class_names
-from engine.data.checks import check_count, check_labels, missing_set
+from engine.data.completeness import check_count, check_labels, missing_set
 from engine.data.matlab import MatlabError, read_arrays
 from engine.data.parts import EncodedPart, Found, Loaded, PixelPart
 from engine.errors import DataError

@@ -11,8 +11,7 @@ from torch import Tensor
 from engine.checkpoints import KNOWLEDGE_FOLLOWS, LearnerState
 from engine.data import Batch
 from engine.knowledge import KnowledgeStore
-from engine.learners.member import PhaseFunction
-from engine.learners.untrained_member import UntrainedMember
+from engine.learners.member import PhaseFunction, UntrainedMember
 
 
 class KnowledgeServer(UntrainedMember):

@@ -1,4 +1,4 @@
-"""A member of a team: what runtimes and the training loop can tell and ask it, whether it trains or not."""
+"""Members of a team: what runtimes and the training loop can tell and ask them, whether they train or not."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from engine.checkpoints import LearnerState
 from engine.data import Batch
 from engine.errors import EngineError, LearnerError
-from engine.learners.failures import explain
 from engine.learners.finite import NotFinite
+from engine.learners.meters import Timeline
 from engine.phases import QUESTIONS
 
 PhaseFunction = Callable[[Any, Mapping[str, Tensor]], tuple[Tensor, ...]]
@@ -132,3 +132,33 @@ class Member(ABC):
 def place_of(batch: Batch) -> str:
     """Return in words which step a batch belongs to."""
     return f"epoch {batch.epoch + 1}, step {batch.step + 1}"
+
+
+def explain(error: BaseException) -> str:
+    """Return one line on an error, with a remedy where the kind of error tells one."""
+    text = f"{type(error).__name__}: {error}".splitlines()[0]
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return f"out of memory ({text}); raise method.num_segments or lower data.batch_size"
+    if "InvalidCxxCompiler" in text or "No working C++ compiler" in str(error):
+        return "torch.compile found no C++ compiler; install one, or set numerics.compile=false"
+    return text
+
+
+class UntrainedMember(Member):
+    """A member of a team that takes part in its programs but does not learn; it answers what a `Learner` answers."""
+
+    def ask_metrics(self) -> dict[str, float]:
+        """Return nothing: it does not learn."""
+        return {}
+
+    def ask_score(self) -> dict[str, dict[str, float]]:
+        """Return nothing: it is not what is trained."""
+        return {}
+
+    def ask_timeline(self) -> dict[str, Any]:
+        """Return no calls; otherwise as `Learner.ask_timeline`."""
+        return Timeline().report()
+
+    def ask_diverged(self) -> None:
+        """Return nothing: it never leaves."""
+        return None

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from engine.checkpoints import LearnerState
 from engine.data import Augmenter, Batch, Facts
 from engine.errors import RunError
-from engine.learners.member import PhaseFunction
+from engine.learners.member import PhaseFunction, UntrainedMember
 from engine.learners.memory import tensor_bytes
 from engine.learners.numerics import DTYPES
-from engine.learners.untrained_member import UntrainedMember
 from engine.recipes import Recipe
 
 

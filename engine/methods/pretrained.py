@@ -19,7 +19,6 @@ from torch import nn
 from typing_extensions import TypedDict
 
 from engine import backbones
-from engine.backbones.own_file import is_own
 from engine.backbones.plain_names import check_plain_state
 from engine.backbones.safetensors_files import (
     OUTPUT_NAME,
@@ -35,6 +34,7 @@ from engine.methods.networks import assemble
 from engine.methods.registry import method_of
 from engine.reading import checked, naming, parse_json, read_json
 from engine.recipes import Backbone, Distillation, OwnTask, Recipe, load_recipe, recipe_to_dict
+from engine.recipes.own_files import is_own
 
 _CODE_FIELDS = ("name", "teacher_backbone", "kind")
 

@@ -9,7 +9,7 @@ from engine.errors import RecipeError
 from engine.methods.chain import Chain
 from engine.methods.team import Method
 from engine.recipes import METHODS, Recipe
-from engine.recipes.own_classes import is_own
+from engine.recipes.own_files import is_own
 
 
 def method_of(recipe: Recipe) -> Method:

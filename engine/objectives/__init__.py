@@ -15,9 +15,9 @@ from engine.objectives.decoders import cifar_decoder, decoder_for, dense_decoder
 from engine.objectives.deep_supervision import DeepSupervisionSchedule, SquaredHinge, squared_hinge_loss
 from engine.objectives.dense_heads import dense_dgl_head, dense_infopro_head, dense_linear_head
 from engine.objectives.distance_mimicry import DistanceMimicry
-from engine.objectives.enlarging import enlarged
 from engine.objectives.feature_mimicry import FeatureMimicry
 from engine.objectives.heads import conv_head, dgl_head, head_for, imagenet_head, linear_head, prediction_head
+from engine.objectives.interpolation import enlarged
 from engine.objectives.knowledge_mimicry import RECALLED, KnowledgeMimicry, knowledge_divergence
 from engine.objectives.mimicry import Mimicry, jeffreys, jensen_shannon, kl_divergence, reverse_kl
 from engine.objectives.objective import Context, MixedLabels, Objective, ObjectiveValue, Term, TermValue

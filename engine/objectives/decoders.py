@@ -10,10 +10,9 @@ from __future__ import annotations
 from torch import nn
 
 from engine.backbones import Maps, require_layout
+from engine.objectives.auxiliary_networks import initialise, is_large
 from engine.objectives.convolutions import Convolution, UpsampledConvolution
-from engine.objectives.initialisation import initialise
 from engine.objectives.recomputation import RecomputedSequence
-from engine.objectives.shapes import is_large
 
 # Channels that enter the 3x3 convolution at image size, at half of it, and at a quarter or less, as published.
 _CHANNELS_BY_HALVINGS = (12, 32, 128)

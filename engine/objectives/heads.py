@@ -13,11 +13,10 @@ from torch import nn
 
 from engine.backbones import Maps, Vectors, require_layout
 from engine.errors import RecipeError
+from engine.objectives.auxiliary_networks import initialise, is_large
 from engine.objectives.convolutions import Convolution, MeanOfPositions
-from engine.objectives.initialisation import initialise
 from engine.objectives.pooling import AveragePool, GlobalAveragePool
 from engine.objectives.recomputation import RecomputedSequence
-from engine.objectives.shapes import is_large
 
 _HIDDEN_SIZE = 128
 

@@ -1,7 +1,8 @@
-"""Bilinear upsampling folded into the 3x3 convolution after it.
+"""Bilinear interpolation as matrix products: of maps, and folded into the 3x3 convolution after it.
 
-Both are linear, and the upsampling is the same for every channel. With A the interpolation along one axis and A_d its
-rows shifted by d = -1, 0, 1, zeros shifted in, which is the convolution's zero padding:
+torch's own has no deterministic backward on GPUs. Upsampling and convolution are both linear, and the upsampling is the
+same for every channel. With A the interpolation along one axis and A_d its rows shifted by d = -1, 0, 1, zeros shifted
+in, which is the convolution's zero padding:
 
     conv3x3(up(h)) = sum over dy, dx of A_dy (W_dydx h) A_dx^T + bias
 
@@ -16,6 +17,8 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from engine.data import on_device
 
 # Rows of a matrix that are multiplied at a time: each reads few of the inputs, and smaller products are slower.
 _BLOCK = 32
@@ -104,3 +107,29 @@ def _on_the_cpu(inputs: int, outputs: int) -> Tensor:
 
 def _product(matrix: Tensor, maps: Tensor) -> Tensor:
     return torch.bmm(matrix.expand(len(maps), -1, -1), maps)
+
+
+def enlarged(maps: Tensor, size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
+    """Return maps resized bilinearly, without antialiasing: ``F.interpolate`` up to rounding.
+
+    Args:
+        maps: ``[B, C, h, w]``, floating.
+        size: height H and width W.
+        align_corners: whether the centres of the corner pixels stay where they are, rather than their outer edges.
+
+    Returns:
+        ``[B, C, H, W]``, of the maps' dtype.
+    """
+    height, width = int(maps.shape[2]), int(maps.shape[3])
+    if (height, width) == size:
+        return maps
+    rows = on_device(_matrix(height, size[0], align_corners), maps.device).to(maps.dtype)
+    columns = on_device(_matrix(width, size[1], align_corners), maps.device).to(maps.dtype)
+    return rows @ (maps @ columns.T)
+
+
+@functools.lru_cache(maxsize=256)
+def _matrix(inputs: int, outputs: int, align_corners: bool) -> Tensor:
+    """Return float32 ``[outputs, inputs]``: what each output takes of each input."""
+    each = torch.eye(inputs, dtype=torch.float64, device="cpu")[None]
+    return F.interpolate(each, size=outputs, mode="linear", align_corners=align_corners)[0].T.float().contiguous()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.objectives.enlarging import enlarged
+from engine.objectives.interpolation import enlarged
 from engine.objectives.objective import Context, Term, TermValue, full_precision
 from engine.recipes.tasks import PixelMean
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from engine.errors import InputError, RecipeError
 from engine.reading import naming, open_regular, read_json, without_version
 from engine.recipes.method_settings import MethodSettings
-from engine.recipes.own_classes import import_once
+from engine.recipes.own_files import import_once
 from engine.recipes.problems import describe_problems, field_names, nearest, settings_classes
 from engine.recipes.recipe import Recipe, recipe_from_dict, recipe_to_dict
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,7 +14,7 @@ from engine.errors import RecipeError
 from engine.reading import check_values
 from engine.recipes.methods import METHODS
 from engine.recipes.optimizer import SGD, Adam, AdamW, Constant, Cosine, Exponential, Polynomial, RMSProp, Step
-from engine.recipes.own_classes import is_own
+from engine.recipes.own_files import is_own
 from engine.recipes.own_methods import own_settings
 from engine.recipes.plan import Plan, plan_from_dict, plan_to_dict
 from engine.recipes.problems import describe_problems, field_names, field_types, suggest_field
@@ -143,3 +143,16 @@ def _problems(check: Any, root: type, known: Sequence[str], prefix: str = "") ->
     except ValidationError as error:
         return describe_problems(error, root, known, prefix)
     return []
+
+
+def dotted_fields(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested values under one dotted name each, such as ``data.batch_size``.
+
+    Args:
+        values: plain values and dictionaries of them.
+        prefix: what stands before each name.
+    """
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= dotted_fields(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat

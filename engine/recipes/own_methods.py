@@ -14,7 +14,7 @@ from pydantic_core.core_schema import SerializationInfo
 from engine.errors import RecipeError
 from engine.paths import absolute
 from engine.recipes.method_settings import MethodSettings
-from engine.recipes.own_classes import is_own, own_class
+from engine.recipes.own_files import is_own, own_class
 
 
 def own_settings(kind: str) -> type[MethodSettings]:

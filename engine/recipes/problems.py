@@ -23,6 +23,11 @@ class OpenChoice(Protocol):
         """Return the class that joins by this ``kind``; None if it is none of that sort."""
 
 
+def three_nearest(wrong: str, right: Iterable[str]) -> str:
+    """Return the three names most like a wrong one, the nearest first."""
+    return ", ".join(difflib.get_close_matches(wrong[:_MOST_SHOWN], list(right), n=3, cutoff=0.0))
+
+
 def nearest(wrong: str, right: Iterable[str]) -> str:
     """Return a hint such as ``; did you mean 'epochs'?``, or what there is if nothing is near."""
     candidates = sorted(set(right))

@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from engine.recipes.backbone import Option
 from engine.recipes.data import LabelKind
-from engine.recipes.own_classes import OWN_PATTERN, is_own, with_absolute_path
+from engine.recipes.own_files import OWN_PATTERN, is_own, with_absolute_path
 from engine.recipes.settings import Weight, settings
 
 _OWN = "path/to/file.py:Name"

@@ -16,6 +16,7 @@ from engine.runtimes.ray.cluster import connect, disconnect
 from engine.search.console import SweepConsole
 from engine.search.copying import steps_between_copies
 from engine.search.definition import Sweep
+from engine.search.folder import SweepFolder, folder_of
 from engine.search.measured_cuts import keep_base_cuts, with_base_cuts
 from engine.search.needs import Needs
 from engine.search.reporting import write_report
@@ -23,7 +24,6 @@ from engine.search.settings import combinations, recipe_with
 from engine.search.space import check_space
 from engine.search.stopping import Stop
 from engine.search.trial import Trial
-from engine.search.trials import SweepFolder, folder_of
 from engine.search.tuning import run_trials
 from engine.search.watching import Watcher
 from engine.search.winners import best_trial, pareto_front

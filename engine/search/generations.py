@@ -16,11 +16,11 @@ from ray.tune.search import Searcher
 from engine.errors import RecipeError
 from engine.recipes import Recipe
 from engine.search.definition import Sweep
+from engine.search.folder import SweepFolder
 from engine.search.lineage import begin_from
 from engine.search.population import donors, explored
 from engine.search.settings import drawn
 from engine.search.trial import Stage, Trial
-from engine.search.trials import SweepFolder
 
 
 class PopulationQueue(Searcher):

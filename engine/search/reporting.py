@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.atomic import replace_file, replacing
 from engine.search.definition import Sweep
-from engine.search.searching import importances
+from engine.search.searcher import importances
 from engine.search.settings import Settings, choices
 from engine.search.trial import Trial
 from engine.search.winners import ranked

@@ -13,7 +13,7 @@ from engine.errors import InputError, RecipeError
 from engine.reading import first_line
 from engine.recipes import Recipe
 from engine.search.definition import MOST_TRIALS, Sweep
-from engine.search.searching import suggested
+from engine.search.searcher import suggested
 from engine.search.settings import Settings, choices, draw, ends, examples, recipe_with, shown
 
 MOST_LISTED = 1000

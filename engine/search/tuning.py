@@ -18,12 +18,12 @@ from ray.tune.schedulers import FIFOScheduler
 from engine.atomic import open_appending, write_error
 from engine.errors import EngineError
 from engine.search.definition import Sweep
+from engine.search.folder import SweepFolder
 from engine.search.generations import PopulationQueue
 from engine.search.halving import Halving
 from engine.search.needs import Needs
-from engine.search.running import EPOCH, run_trial
-from engine.search.searching import TrialQueue
-from engine.search.trials import SweepFolder
+from engine.search.searcher import TrialQueue
+from engine.search.trainable import EPOCH, run_trial
 from engine.search.watching import Watcher
 
 _TUNE_SETTINGS = {

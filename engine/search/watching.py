@@ -16,15 +16,15 @@ from engine.recipes import Plan, Recipe, plan_to_dict, recipe_to_dict
 from engine.runtimes.ray.private.current import current_private_ray
 from engine.search.console import SweepConsole
 from engine.search.definition import Sweep
+from engine.search.folder import SweepFolder
 from engine.search.generations import PopulationQueue
 from engine.search.hanging import HangingTrials
 from engine.search.reporting import setting_in_words, table_rows, value_in_words
-from engine.search.running import EPOCH
-from engine.search.searching import TrialQueue
+from engine.search.searcher import TrialQueue
 from engine.search.settings import Settings, recipe_with
 from engine.search.stopping import Stop
+from engine.search.trainable import EPOCH
 from engine.search.trial import Status, Trial
-from engine.search.trials import SweepFolder
 from engine.training.folder import read_summary
 
 TRIES_AFTER_LOSS = 3

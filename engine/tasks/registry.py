@@ -8,7 +8,7 @@ from engine.data import Facts
 from engine.errors import RecipeError
 from engine.reading import first_line
 from engine.recipes import OwnTask, Recipe
-from engine.recipes.own_classes import own_class
+from engine.recipes.own_files import own_class
 from engine.tasks.metric import Metric
 from engine.tasks.task import Task
 

@@ -1,10 +1,13 @@
-"""Where progress is written: a stream whose loss, as of a terminal that is closed, never ends what is told about."""
+"""What is written for people, such as lines on a terminal that is closed: its loss never ends what is told about."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Callable, Iterator
 from typing import TextIO
+
+from engine.reading import one_line
 
 
 class Output(io.TextIOBase):
@@ -63,3 +66,18 @@ class Output(io.TextIOBase):
     def writable(self) -> bool:
         """Always."""
         return True
+
+
+@contextlib.contextmanager
+def spared(what: str, warn: Callable[[str], None]) -> Iterator[None]:
+    """Make a by-product inside the block: whatever it raises, but for an interruption, becomes a warning.
+
+    Args:
+        what: the by-product, such as ``curves.png``.
+        warn: told, in one line, what is left out and why.
+    """
+    try:
+        yield
+    # Libraries that draw and encode raise anything, and no mistake of theirs or ours is worth a training.
+    except Exception as error:
+        warn(f"{what} could not be written ({one_line(error)}); it is left out")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.recipes.dotted_fields import dotted_fields
+from engine.recipes.overrides import dotted_fields
 from engine.tasks import Metric
 from engine.tracking import MetricsLog, Record, TensorBoardLog, plot_curves, read_metrics, spared
 from engine.training.mirror import Mirror

@@ -26,7 +26,7 @@ from engine.recipes import (
     recipe_to_json,
     with_cuts_of,
 )
-from engine.recipes.dotted_fields import dotted_fields
+from engine.recipes.overrides import dotted_fields
 from engine.training.holding import hold, release
 from engine.training.result import Result
 

@@ -152,6 +152,23 @@ def test_a_function_of_the_users_own_is_called_with_its_options(own: Path, monke
     assert list(backbones.plain_state(network, "json.py:network")) == list(network.state_dict())
 
 
+def test_a_file_of_the_users_own_is_imported_once_whatever_is_built_first(tmp_path: Path) -> None:
+    lines = "import torch\nfrom torch import nn\nDRAWN = torch.randn(3)\n\n"
+    function = (
+        "def network(num_classes, image_shape):\n"
+        "    first = nn.Conv2d(3, 4, 3)\n"
+        "    first.register_buffer('drawn', DRAWN.clone())\n"
+        "    return nn.Sequential(first, nn.Sequential(nn.Flatten(), nn.Linear(784, num_classes)))\n"
+    )
+    for name in ("one.py", "two.py"):
+        (tmp_path / name).write_text(lines + function)
+    with torch.device("meta"):
+        make(f"{tmp_path / 'one.py'}:network")
+    torch.manual_seed(1)
+    networks = [make(f"{tmp_path / name}:network") for name in ("one.py", "two.py", "two.py")]
+    assert all(same(networks[0], other) for other in networks[1:])
+
+
 @pytest.mark.parametrize(
     ("function", "parts"),
     [

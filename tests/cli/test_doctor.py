@@ -14,8 +14,7 @@ import pytest
 from PIL import Image
 
 from engine.cli import checks_of_machine, checks_of_ray, checks_of_versions
-from engine.cli.machine import existing
-from engine.machine import Room
+from engine.machine import Room, existing
 
 
 def by_subject(answer: Any) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from engine.learners.hooks import statistics_untracked
 from engine.objectives import Context, Reconstruction, cifar_decoder, conv_head, imagenet_decoder
+from engine.objectives.auxiliary_networks import initialise
 from engine.objectives.convolutions import Convolution, MeanOfPositions, UpsampledConvolution
-from engine.objectives.initialisation import initialise
 from engine.streams import generator, seeded
 
 DOUBLE = torch.float64

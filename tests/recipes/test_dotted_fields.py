@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.recipes.dotted_fields import dotted_fields
+from engine.recipes.overrides import dotted_fields
 
 
 def test_nested_values_get_dotted_names_and_others_stay() -> None:

@@ -15,10 +15,10 @@ from engine.errors import EngineError
 from engine.recipes import Plan, Recipe
 from engine.search import Sweep, Trial, load_sweep, sweep
 from engine.search.copying import steps_between_copies
+from engine.search.folder import SweepFolder
 from engine.search.needs import Needs
 from engine.search.settings import recipe_with
 from engine.search.space import check_space
-from engine.search.trials import SweepFolder
 
 Changes = dict[str, Any]
 Check = Callable[..., None]

@@ -16,8 +16,8 @@ from ray import tune
 from engine.errors import EngineError, RunError
 from engine.recipes import Recipe, recipe_to_dict
 from engine.search import Sweep, Trial, sweep
+from engine.search.folder import SweepFolder
 from engine.search.lineage import stages_of
-from engine.search.trials import SweepFolder
 from engine.search.tuning import silenced
 
 SETTINGS = {"method.reconstruction_weight": 0.5, "method.num_segments": 2}

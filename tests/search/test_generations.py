@@ -20,9 +20,9 @@ from ray.tune.search import Searcher
 from engine.errors import RecipeError, RunError
 from engine.recipes import Recipe
 from engine.search import Sweep, Trial, generations
+from engine.search.folder import SweepFolder
 from engine.search.generations import PopulationQueue
 from engine.search.trial import Status
-from engine.search.trials import SweepFolder
 
 ACCURACY = "validation/accuracy"
 STEPS = 10

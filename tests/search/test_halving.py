@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.search import Trial
 from engine.search.halving import Halving
-from engine.search.running import EPOCH
+from engine.search.trainable import EPOCH
 
 # Each epoch of each trial in turn, as one place for trials gives them; the better come first.
 SCORES = {0: [0.9, 0.95], 1: [0.5, 0.6], 2: [0.7, 0.8], 3: [0.6, 0.7], 4: [0.8, 0.9]}

@@ -11,7 +11,7 @@ from engine.errors import RecipeError
 from engine.search import Sweep, Trial
 from engine.search.population import donors
 from engine.search.reporting import plot, table_rows, value_in_words
-from engine.search.searching import study_of
+from engine.search.searcher import study_of
 from engine.search.winners import best_trial, pareto_front, ranked
 from engine.tasks import ClassificationTask, Metric
 

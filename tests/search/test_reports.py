@@ -13,8 +13,8 @@ import pytest
 import engine
 from engine.errors import RecipeError
 from engine.recipes import DML, Plan, Recipe, plan_to_dict, recipe_to_dict
-from engine.search import running
-from engine.search.running import Reports
+from engine.search import trainable
+from engine.search.trainable import Reports
 from engine.tracking import ENSEMBLE, Record, read_metrics
 
 TinyRecipe = Callable[..., Recipe]
@@ -82,10 +82,10 @@ def test_a_score_that_is_not_a_number_is_reported_as_such(reports: Reports, told
 def trial(tiny_recipe: TinyRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Any) -> Callable[..., Any]:
     """A function: runs a trial in this process; what it tells is in `told`."""
     monkeypatch.setattr("engine.training.by_products.plot_curves", lambda *_: None)
-    monkeypatch.setattr(running.tune, "report", lambda values: told.append(dict(values)))
+    monkeypatch.setattr(trainable.tune, "report", lambda values: told.append(dict(values)))
 
     def run(recipe: Recipe, replay_only: bool = False, plan: Plan = PLAN, until_step: int | None = None) -> Path:
-        running.run_trial(
+        trainable.run_trial(
             {
                 "recipe": json.dumps(recipe_to_dict(recipe)),
                 "plan": json.dumps(plan_to_dict(plan)),
@@ -151,10 +151,10 @@ def test_an_interrupted_trial_is_told_again_up_to_its_checkpoint(
         if len(told) == 3:
             raise KeyboardInterrupt  # as abrupt as a killed process
 
-    monkeypatch.setattr(running.tune, "report", report)
+    monkeypatch.setattr(trainable.tune, "report", report)
     with pytest.raises(KeyboardInterrupt):
         trial(recipe)
-    monkeypatch.setattr(running.tune, "report", lambda values: told.append(dict(values)))
+    monkeypatch.setattr(trainable.tune, "report", lambda values: told.append(dict(values)))
     checkpoint = engine.load(tmp_path / "trial").checkpoint
     earlier, told[:] = list(told), []
     trial(recipe)

@@ -16,7 +16,7 @@ from ray import tune
 
 from engine.errors import PlanError, RecipeError
 from engine.search import Sweep, Trial
-from engine.search.searching import TrialQueue, importances, suggested
+from engine.search.searcher import TrialQueue, importances, suggested
 from engine.search.settings import drawn
 
 SPACE = {

@@ -14,7 +14,7 @@ import pytest
 
 from engine.errors import RunError
 from engine.search import Sweep, Trial
-from engine.search.trials import SweepFolder
+from engine.search.folder import SweepFolder
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ from engine.methods import networks_sha256
 from engine.recipes import Recipe, recipe_identity, recipe_to_dict, recipe_to_json
 from engine.recipes.files import RECIPE_VERSION
 from engine.recipes.plan import PLAN_VERSION
+from engine.search.folder import SWEEP_VERSION, SweepFolder
 from engine.search.lineage import LINEAGE_VERSION, begin_from, stages_of
-from engine.search.trials import SWEEP_VERSION, SweepFolder
 from engine.tracking import read_metrics
 from engine.training.folder import read_summary
 from engine.training.result import SUMMARY_VERSION

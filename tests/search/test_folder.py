@@ -17,7 +17,7 @@ from ray import tune
 from engine.errors import RunError
 from engine.recipes import Recipe
 from engine.search import Sweep, Trial
-from engine.search.trials import SweepFolder
+from engine.search.folder import SweepFolder
 
 MakeSweep = Callable[..., Sweep]
 

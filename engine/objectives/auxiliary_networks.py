@@ -1,4 +1,4 @@
-"""Initial weights of auxiliary networks."""
+"""What heads and decoders have in common: their initial weights, and the image size from which ImageNet's are used."""
 
 from __future__ import annotations
 
@@ -22,3 +22,13 @@ def initialise(module: _Module) -> _Module:
             height, width = layer.kernel_size
             nn.init.normal_(layer.weight, std=math.sqrt(2.0 / (height * width * layer.out_channels)))
     return module
+
+
+# From this image height on the networks published for ImageNet are used: the CIFAR decoder works with all channels
+# of the features at image resolution, which costs more than the backbone itself at 224.
+LARGE_IMAGE_HEIGHT = 128
+
+
+def is_large(image_shape: tuple[int, int, int]) -> bool:
+    """Return whether images ``(C, H, W)`` call for the auxiliary networks published for ImageNet."""
+    return image_shape[1] >= LARGE_IMAGE_HEIGHT

@@ -1,4 +1,4 @@
-"""Classes of the user's own, named ``path/to/file.py:Name`` in a recipe."""
+"""Classes and functions of the user's own, named ``path/to/file.py:Name`` in a recipe."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
 from engine.errors import RecipeError
 from engine.paths import absolute
-from engine.reading import first_line, read_bytes
+from engine.reading import one_line, read_bytes
 from engine.recipes.problems import nearest
 
 OWN_PATTERN = r"^[^\x00]+\.py:[A-Za-z_]\w*$"
@@ -21,7 +22,7 @@ _CODE_BYTES = 16 * 2**20
 
 
 def is_own(text: str) -> bool:
-    """Return whether a name in a recipe means a class in a file."""
+    """Return whether a name in a recipe means something in a file."""
     return text.rpartition(":")[0].endswith(".py") or text.endswith(".py")
 
 
@@ -37,16 +38,30 @@ def own_class(text: str, field: str) -> type:
     Raises:
         RecipeError: no class is named, or file or class are missing, or the file cannot be imported.
     """
-    file, name = _split(text, field)
-    path = absolute(file, field, RecipeError)
-    if not os.path.exists(path):
-        raise RecipeError(f"{field}={text}: there is no file {path}. Relative paths start at the current folder.")
-    module = _imported(path.resolve(), text, field)
+    name, path, module = own_module(text, field, "class")
     found = vars(module).get(name)
     if not isinstance(found, type):
         classes = [key for key, value in vars(module).items() if isinstance(value, type) and not key.startswith("_")]
         raise RecipeError(f"{field}={text}: {path} defines no class {name!r}{nearest(name, classes)}")
     return found
+
+
+def own_module(text: str, field: str, wanted: Literal["class", "function"]) -> tuple[str, Path, ModuleType]:
+    """Return the name behind the colon of ``path/to/file.py:Name``, the file, and its module.
+
+    Args:
+        text: path and name.
+        field: the field of the recipe that holds it, such as ``task.kind``, for messages.
+        wanted: what the name is to mean.
+
+    Raises:
+        RecipeError: nothing is named, or the file is missing or cannot be imported.
+    """
+    file, name = _split(text, field, wanted)
+    path = absolute(file, field, RecipeError)
+    if not os.path.exists(path):
+        raise RecipeError(f"{field}={text}: there is no file {path}. Relative paths start at the current folder.")
+    return name, path, _imported(path.resolve(), text, field)
 
 
 def with_absolute_path(text: str, field: str) -> str:
@@ -57,14 +72,15 @@ def with_absolute_path(text: str, field: str) -> str:
     """
     if not is_own(text):
         return text
-    file, name = _split(text, field)
+    file, name = _split(text, field, "class")
     return f"{absolute(file, field, RecipeError)}:{name}"
 
 
-def _split(text: str, field: str) -> tuple[str, str]:
+def _split(text: str, field: str, wanted: str) -> tuple[str, str]:
     file, _, name = text.rpartition(":")
     if not file.endswith(".py") or not name:
-        raise RecipeError(f"{field}={text}: no class is named; expected path/to/file.py:Name")
+        meant = "Name" if wanted == "class" else wanted
+        raise RecipeError(f"{field}={text}: no {wanted} is named; expected path/to/file.py:{meant}")
     return file, name
 
 
@@ -74,9 +90,7 @@ def _imported(path: Path, text: str, field: str) -> ModuleType:
     except RecipeError:
         raise
     except (Exception, SystemExit) as error:
-        raise RecipeError(
-            f"{field}={text}: {path} cannot be imported: {type(error).__name__}: {first_line(error)}"
-        ) from error
+        raise RecipeError(f"{field}={text}: {path} cannot be imported: {one_line(error)}") from error
 
 
 def import_once(path: Path, content: bytes) -> ModuleType:

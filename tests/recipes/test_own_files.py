@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import RecipeError
-from engine.recipes.own_classes import is_own, own_class, with_absolute_path
+from engine.recipes.own_files import is_own, own_class, with_absolute_path
 
 
 @pytest.fixture
