@@ -95,6 +95,7 @@ def recipe_for(root: Path, method: Any, **changes: Any) -> Recipe:
         "dml_omniglot_tiny",
         pytest.param("infopro_omniglot_tiny", marks=pytest.mark.slow),
         pytest.param("dhm_omniglot_tiny", marks=pytest.mark.slow),
+        "end_to_end_market1501_resnet50_tiny",
         pytest.param("dml_market1501_mobilenet_tiny", marks=pytest.mark.slow),
     ],
 )
