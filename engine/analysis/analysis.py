@@ -50,7 +50,7 @@ class Analysis(ABC):
         name: the word behind ``--of``.
         title: above its picture.
         columns: what each column of the table means, with its unit, besides those that say whose row it is.
-        compares: whether it compares networks with one another, so that one alone has no table.
+        compares: whether it compares parts with one another, so that one alone has no table.
     """
 
     name: ClassVar[str]
@@ -78,7 +78,7 @@ class Analysis(ABC):
 
     @abstractmethod
     def rows(self, found: Sequence[Measured]) -> list[Row]:
-        """Return the table: rows with the same columns; none where there is nothing to be compared."""
+        """Return the table: rows with the same columns."""
 
     @abstractmethod
     def draw(self, found: Sequence[Measured], title: str) -> Figure:

@@ -84,11 +84,11 @@ def write_finding(analysis: Analysis, found: Sequence[Measured], folder: Path, a
 
 
 def in_words(value: str | int | float) -> str:
-    """Return a cell as people read it: numbers with four digits."""
+    """Return a cell as people read it: numbers with four digits, a dash where there is no number."""
     if not isinstance(value, float):
         return str(value)
-    if not math.isfinite(value):
-        return str(value)
+    if math.isnan(value):
+        return "-"
     return f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2e}"
 
 

@@ -108,6 +108,12 @@ def _check(chosen: Sequence[Analysis], runs: Sequence[OpenedRun]) -> None:
     twice = next((opened for opened in runs if places.count(opened.folder) > 1), None)
     if twice is not None:
         raise InputError(f"RUN {twice.run.checkpoint.path}: is given twice; give it once")
+    for analysis in chosen:
+        if analysis.compares and sum(len(analysis.parts(each, name)) for each in runs for name in each.networks) < 2:
+            raise InputError(
+                f"--of {analysis.name} compares networks or segments, but {runs[0].run.path} has one network that is "
+                "not cut; give another run, too"
+            )
     other = next((opened for opened in runs if opened.images_sha256 != runs[0].images_sha256), None)
     if other is not None:
         raise RunError(
@@ -182,7 +188,7 @@ def _analysed(
             for arrays in [found[run, network, part]]
         ]
         together += own
-        if analysis.compares and not analysis.rows(own):
+        if analysis.compares and len(own) < 2:
             tell(f"{analysis.name}: {opened.run.path}: has nothing in it to be compared; only the runs together are")
             continue
         findings.append(write_finding(analysis, own, opened.folder / analysis.name, _about([opened])))
