@@ -31,6 +31,7 @@ class Measured:
         label: both, as a legend says them.
         part: of the network, such as the name of a block; empty where the network is measured as a whole.
         arrays: what `Analysis.measure` returned.
+        class_names: of the run's classes.
     """
 
     run: str
@@ -38,6 +39,7 @@ class Measured:
     label: str
     part: str
     arrays: Arrays
+    class_names: tuple[str, ...] = ()
 
 
 class Analysis(ABC):
@@ -50,12 +52,14 @@ class Analysis(ABC):
         name: the word behind ``--of``.
         title: above its picture.
         columns: what each column of the table means, with its unit, besides those that say whose row it is.
+        reading: how the picture is read, where its axes do not say it; below the picture, behind the caption.
         compares: whether it compares parts with one another, so that one alone has no table.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     columns: ClassVar[Mapping[str, str]]
+    reading: ClassVar[str] = ""
     compares: ClassVar[bool] = False
 
     def refusal(self, opened: OpenedRun) -> str | None:

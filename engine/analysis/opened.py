@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from engine.backbones import feature_shapes
 from engine.checkpoints import read_checkpoint
 from engine.checkpoints.manifests import MANIFEST
 from engine.data import NO_LABEL, Augmenter, Batch, Source, open_source
@@ -38,12 +39,14 @@ class Settings:
         images: how many of them, drawn by the seed; all where there are no more.
         seed: of the draw, and of all that an analysis draws itself.
         data_root: where the images lie now; where each recipe says unless given.
+        positions: of these images in the split, counted from 0, in the place of those that would be drawn.
     """
 
     split: str = "test"
     images: int = 1000
     seed: int = 0
     data_root: str | None = None
+    positions: tuple[int, ...] | None = None
 
 
 class OpenedRun:
@@ -82,6 +85,7 @@ class OpenedRun:
             )
         self.task: Task = task_of(recipe, self.run.facts)
         self.device = choose_device(self.numerics, torch.cuda.is_available())
+        self._predicting: dict[str, bool] = {}
         self._augmenter = Augmenter(recipe.data.augmentation, self.run.facts, recipe.seed, self.device)
 
     def __enter__(self) -> OpenedRun:
@@ -115,11 +119,11 @@ class OpenedRun:
         return self.team.networks[name]
 
     @functools.cached_property
-    def batch(self) -> Batch:
-        """The images that are looked at, drawn without replacement, in the order of the split; all have a label.
+    def places(self) -> np.ndarray:
+        """Where the images that are looked at stand in their split, int64 [N], ascending; all have a label.
 
         Raises:
-            RunError: the split holds none.
+            RunError: the split holds none, or none at a position that was asked for.
         """
         split, sizes = self.settings.split, self.source.facts.sizes
         labels = self.source.labels_of(split) if sizes.get(split) else np.empty(0)
@@ -129,9 +133,25 @@ class OpenedRun:
                 f"--split {split}: {self.run.path} has no labelled image there; give one of "
                 f"{', '.join(name for name, size in sizes.items() if size)}"
             )
+        if self.settings.positions is not None:
+            return self._asked(self.settings.positions, known)
         order = torch.randperm(len(known), generator=generator(self.settings.seed, "analysis", split)).numpy()
-        places = np.sort(known[order[: self.settings.images]])
-        return self.source.evaluation_images(split, places)
+        return np.sort(known[order[: self.settings.images]])
+
+    @functools.cached_property
+    def batch(self) -> Batch:
+        """The images that are looked at, in the order of the split."""
+        return self.source.evaluation_images(self.settings.split, self.places)
+
+    def _asked(self, positions: tuple[int, ...], known: np.ndarray) -> np.ndarray:
+        wrong = sorted(set(positions) - set(known.tolist()))
+        if wrong:
+            size = self.source.facts.sizes[self.settings.split]
+            raise RunError(
+                f"--positions {wrong[0]}: {self.run.path} has no labelled image there in {self.settings.split}; "
+                f"expected 0 to {size - 1}"
+            )
+        return np.array(sorted(set(positions)))
 
     @functools.cached_property
     def images_sha256(self) -> str:
@@ -189,6 +209,27 @@ class OpenedRun:
             built.objective.eval()
             found[learner] = built
         return found
+
+    def predicts(self, network: str, learner: str) -> bool:
+        """Return whether the local head of a segment predicts a class."""
+        if learner not in self._predicting:
+            objective = self.learners(network)[learner].objective
+            shape = self.shape_behind(network, learner)
+            with torch.no_grad():
+                self._predicting[learner] = objective.predict(torch.zeros(1, *shape, device=self.device)) is not None
+        return self._predicting[learner]
+
+    def shape_behind(self, network: str, learner: str) -> tuple[int, ...]:
+        """Return the shape of what a segment hands on, without the batch axis."""
+        blocks = {each.name: len(each.blocks) for each in self.team.learners}
+        names = self.deployed(network).learners
+        stop = sum(blocks[name] for name in names[: names.index(learner) + 1])
+        return self.shapes(network)[stop - 1]
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019  A run is opened for one command.
+    def shapes(self, network: str) -> tuple[tuple[int, ...], ...]:
+        """Return the shape of what each block of a network gives, without the batch axis."""
+        return feature_shapes(self.run.network(network), self.run.facts.image_shape)
 
     @functools.lru_cache(maxsize=4)  # noqa: B019  A run is opened for one command.
     def outputs(self, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -71,7 +71,7 @@ def write_finding(analysis: Analysis, found: Sequence[Measured], folder: Path, a
     }
     try:
         figure = analysis.draw(found, analysis.title)
-        caption_below(figure, caption)
+        caption_below(figure, f"{caption}. {analysis.reading}".rstrip(". "))
         write_figure(figure, folder / PICTURE)
         table = pyarrow.Table.from_pylist(list(rows)).replace_schema_metadata({"about": json.dumps(dict(about))})
         with replacing(folder / NUMBERS_PARQUET) as aside:

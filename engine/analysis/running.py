@@ -179,11 +179,12 @@ def _analysed(
         found[work.run, work.network, work.part] = arrays
         where = " ".join(filter(None, (labels[work.run], work.network, work.part)))
         tell(f"{analysis.name}: {where}: measured, {number} of {len(missing)}")
+    names = [tuple(opened.run.facts.class_names) for opened in runs]
     findings, together = [], list[Measured]()
     for run, opened in enumerate(runs):
         kept[run].remove_others()
         own = [
-            Measured(labels[run], network, _named(labels[run], network, opened, len(runs)), part, arrays)
+            Measured(labels[run], network, _named(labels[run], network, opened, len(runs)), part, arrays, names[run])
             for network, part in wanted[run]
             for arrays in [found[run, network, part]]
         ]
@@ -217,11 +218,14 @@ def _named(label: str, network: str, opened: OpenedRun, runs: int) -> str:
 
 def _about(runs: Sequence[OpenedRun]) -> dict[str, Any]:
     settings, count = runs[0].settings, len(runs[0].batch.labels)
+    chosen = f"{count:,} images of {settings.split}, drawn with seed {settings.seed}"
+    if settings.positions is not None:
+        chosen = f"images {', '.join(map(str, settings.positions))} of {settings.split}, seed {settings.seed}"
     steps = ", ".join(
         f"{label} after step {opened.run.checkpoint.step:,}" for label, opened in zip(_labels(runs), runs, strict=True)
     )
     return {
-        "caption": f"{steps}; {count:,} images of {settings.split}, drawn with seed {settings.seed}",
+        "caption": f"{steps}; {chosen}",
         "split": settings.split,
         "images": count,
         "seed": settings.seed,

@@ -19,6 +19,7 @@ _MOST_ROWS = 40
 EPILOG = f"""examples:
   {PROGRAM} analyse runs/infopro_digits-01234567 --of posterior
   {PROGRAM} analyse runs/A runs/B --of posterior,topmass --split train --images 500
+  {PROGRAM} analyse runs/A --of cam --positions 3,17,25
   {PROGRAM} analyse runs/A/checkpoints/step-000100 --of posterior --on ray
 
 Each run gets numbers.parquet, numbers.json, table.md and picture.png in RUN/analysis/NAME, one of its checkpoints in
@@ -35,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split", choices=("train", "validation", "test"), default="test", help="whose images, not augmented (test)"
     )
     parser.add_argument("--images", metavar="N", type=int, default=1000, help="how many are drawn of them (1000)")
+    parser.add_argument(
+        "--positions", metavar="P,P", help="images by their positions in the split, from 0, in the place of drawn ones"
+    )
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="of all that is drawn (0)")
     parser.add_argument("--data-root", metavar="DIR", help="where the images lie now; as in the recipe unless given")
     parser.add_argument("--to", metavar="DIR", help="folder for what several runs give together")
@@ -54,13 +58,28 @@ def run(options: argparse.Namespace) -> Outcome:
     from engine.analysis import Settings, analyse
     from engine.tracking import open_console
 
-    settings = Settings(options.split, options.images, options.seed, options.data_root)
+    positions = positions_of(options.positions)
+    settings = Settings(options.split, options.images, options.seed, options.data_root, positions)
     on: Executor = "ray" if options.address or options.on == "ray" else "process"
     with open_console(sys.stderr, quiet=False) as console:
         findings = analyse(
             options.runs, names, settings, on=on, address=options.address, to=options.to, tell=console.message
         )
     return Outcome(_lines(findings), {"findings": [finding.to_json() for finding in findings]})
+
+
+def positions_of(text: str | None) -> tuple[int, ...] | None:
+    """Return the positions in a word such as ``3,17``; None for no word.
+
+    Raises:
+        InputError: it is no list of numbers.
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise InputError(f"--positions {text}: expected positions of images in the split, such as --positions 3,17")
+    return tuple(map(int, parts))
 
 
 def _lines(findings: Sequence[Finding]) -> list[str]:
