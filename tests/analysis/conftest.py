@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 import engine
-from engine.recipes import DML, EndToEnd, InfoPro, Peer, Plan, Recipe
+from engine.recipes import DML, DSL, EndToEnd, InfoPro, Peer, Plan, Recipe
 from tests.conftest import make_tiny_recipe
 
 RECIPES: dict[str, dict[str, Any]] = {
     "end_to_end": {"method": EndToEnd()},
     "infopro": {"method": InfoPro(num_segments=3)},
     "dml": {"method": DML(peers=(Peer(), Peer()))},
+    "dsl": {"method": DSL()},
 }
 
 

@@ -24,13 +24,13 @@ def _numbers(folder: Path) -> Any:
 
 def test_numbers_are_those_of_one_process(run_of: Any) -> None:
     names, settings = list(ANALYSES), Settings(images=12)
-    here, there = run_of("dml", "here/run"), run_of("dml", "there/run")
+    here, there = run_of("infopro", "here/run"), run_of("infopro", "there/run")
     analyse([here], names, settings)
     told: list[str] = []
     analyse([there], names, settings, on="ray", tell=told.append)
     assert _numbers(there / "analysis") == _numbers(here / "analysis")
     assert _numbers(here / "analysis").keys() == set(names)
-    assert sum(line.startswith("posterior: ") for line in told) == 2
+    assert sum(line.startswith("similarity: ") for line in told) == 3
 
 
 def test_an_error_of_a_task_is_that_of_the_engine(tmp_path: Path) -> None:
