@@ -15,6 +15,7 @@ from engine.backbones.layouts import (
     feature_layout,
     require_layout,
 )
+from engine.backbones.neck import BatchNormNeck
 from engine.backbones.plain_names import load_plain_state, plain_state
 from engine.backbones.registry import Family, family, names
 from engine.backbones.residual import bypassable
@@ -25,6 +26,7 @@ from engine.backbones.subnetworks import SubNetworkSampler, droppable_stages, re
 from engine.backbones.weights import load_weights
 
 __all__ = [
+    "BatchNormNeck",
     "BranchPlan",
     "Family",
     "FeatureLayout",

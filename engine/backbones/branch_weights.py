@@ -38,7 +38,7 @@ def draw_weights(branch: nn.Module, backbone_name: str) -> None:
     for module in branch.modules():
         if isinstance(module, nn.Conv2d) and module.bias is not None:
             nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.Linear) and linear is not None:
+        elif isinstance(module, nn.Linear) and linear is not None and module.bias is not None:
             linear(module)
             nn.init.zeros_(module.bias)
 

@@ -7,6 +7,7 @@ import dataclasses
 from torch import nn
 
 from engine import streams
+from engine.backbones.neck import add_neck
 from engine.backbones.own_file import call_own
 from engine.backbones.registry import families, find
 from engine.backbones.weights import load_weights
@@ -15,7 +16,7 @@ from engine.reading import one_line
 from engine.recipes.backbone import Backbone
 from engine.recipes.own_files import is_own
 
-_NOT_OPTIONS = frozenset({"name", "weights", "weights_without", "options"})
+_NOT_OPTIONS = frozenset({"name", "weights", "weights_without", "options", "neck"})
 
 
 def build(
@@ -52,6 +53,8 @@ def build(
         else:
             _check_options(settings, given)
             network = _built(settings.name, num_classes, image_shape, given)
+        if settings.neck is not None:
+            add_neck(network, settings.name)
     if settings.weights is not None:
         load_weights(network, settings.name, settings.weights, settings.weights_without)
     return network

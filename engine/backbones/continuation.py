@@ -130,7 +130,9 @@ def _size_linear(layer: nn.Linear, channels: int, out_features: int) -> None:
 def _(layer: nn.BatchNorm1d | nn.BatchNorm2d, features: Tensor, factor: int) -> None:
     layer.num_features = features.shape[1]
     if layer.affine:
-        layer.weight, layer.bias = (_empty(each, features.shape[1]) for each in (layer.weight, layer.bias))
+        layer.weight = _empty(layer.weight, features.shape[1])
+        # A neck shifts nothing.
+        layer.bias = _empty(layer.bias, features.shape[1]) if layer.bias is not None else None
     if layer.running_mean is not None and layer.running_var is not None:
         layer.running_mean = layer.running_mean.new_empty(features.shape[1])
         layer.running_var = layer.running_var.new_empty(features.shape[1])

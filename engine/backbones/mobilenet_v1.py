@@ -27,19 +27,20 @@ _LISTED = {
 
 
 class SeparableBlock(nn.Module):
-    """A 3x3 convolution of each channel alone and a 1x1 convolution of all, each with batch norm and ReLU."""
+    """A 3x3 convolution of each channel alone and a 1x1 convolution of all, each with batch norm and activation."""
 
-    def __init__(self, channels: int, out_channels: int, stride: int) -> None:
+    def __init__(self, channels: int, out_channels: int, stride: int, activation: str) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, stride=stride, padding=1, groups=channels, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, out_channels, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
+        self.activate = functional.relu6 if activation == "relu6" else functional.relu
 
     def forward(self, features: Tensor) -> Tensor:
         """Map [B, C, H, W] to [B, out_channels, H / stride, W / stride]."""
-        out = functional.relu(self.bn1(self.conv1(features)), inplace=True)
-        return functional.relu(self.bn2(self.conv2(out)), inplace=True)
+        out = self.activate(self.bn1(self.conv1(features)), inplace=True)
+        return self.activate(self.bn2(self.conv2(out)), inplace=True)
 
 
 @family("MobileNetV1", _LISTED, stage_prefix, pattern=r"mobilenet_v1_(?!000)\d{3}")
@@ -51,6 +52,7 @@ def build_mobilenet_v1(
     stem: str | None = None,
     strides: str | tuple[int, ...] | None = None,
     dropout: float = 0.0,
+    activation: str = "relu",
 ) -> nn.Sequential:
     """Build stem, 13 blocks, pool, linear; ``mobilenet_v1_050`` has half the channels, and at least 8.
 
@@ -74,9 +76,11 @@ def build_mobilenet_v1(
     percent = int(name.removeprefix("mobilenet_v1").removeprefix("_") or 100)
     widths = [max(width * percent // 100, _LEAST_WIDTH) for width in _WIDTHS]
     first = residual.stem(image_shape[0], widths[0], kernel_size=3, stride=2 if large else 1, pool=False)
+    if activation == "relu6":
+        first.add_module("relu", nn.ReLU6(inplace=True))
     children: OrderedDict[str, nn.Module] = OrderedDict(stem=first)
     for index, ((channels, out_channels), stride) in enumerate(zip(pairwise(widths), steps, strict=True), start=1):
-        children[f"block{index}"] = SeparableBlock(channels, out_channels, stride)
+        children[f"block{index}"] = SeparableBlock(channels, out_channels, stride, activation)
     children["classifier"] = nn.Sequential(
         OrderedDict(
             pool=nn.AdaptiveAvgPool2d(1),

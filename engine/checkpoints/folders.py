@@ -220,3 +220,18 @@ def require_checkpoint(folder: Path) -> Checkpoint:
             "once more with --resume never"
         )
     return replace(checkpoint, skipped=tuple(skipped))
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Return the checkpoint in a folder of its own, which must be whole.
+
+    Raises:
+        RunError: it is damaged, or no checkpoint.
+        VersionError: a newer engine has written it.
+    """
+    if not _STEP.fullmatch(path.name):
+        raise RunError(f"{path}: is no checkpoint; expected a folder such as checkpoints/step-000123")
+    found = _read_or_complain(path)
+    if isinstance(found, str):
+        raise RunError(found.replace(": damaged, skipped: ", ": is damaged: ", 1))
+    return found

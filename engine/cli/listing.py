@@ -1,4 +1,4 @@
-"""`local-learning list`: the recipes, searches and backbones that there are."""
+"""`local-learning list`: the recipes, searches, backbones and analyses that there are."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DATA = {
     "identities": "your own pictures of identities: Parquet, or a .csv with image, identity, camera and split",
     "synthetic": "made-up images, of any size and number of classes, for trying things out",
 }
-KINDS = ("methods", "backbones", "data", "recipes", "sweeps")
+KINDS = ("methods", "backbones", "data", "recipes", "sweeps", "analyses")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +79,12 @@ def _sweeps() -> dict[str, str]:
     }
 
 
+def _analyses() -> dict[str, str]:
+    from engine.analysis import ANALYSES
+
+    return {name: (analysis.__doc__ or "").partition("\n")[0] for name, analysis in ANALYSES.items()}
+
+
 def _describe(recipe: Recipe) -> str:
     method, networks = recipe.method, recipe.method.networks(recipe.backbone)
     segments, is_cohort = method.inside.num_segments, method.inside is not method
@@ -89,4 +95,11 @@ def _describe(recipe: Recipe) -> str:
     return f"{method.kind}, {size}, {names} on {recipe.data.name}, epochs={recipe.epochs}"
 
 
-_FINDERS = {"methods": _methods, "backbones": _backbones, "data": _data, "recipes": _recipes, "sweeps": _sweeps}
+_FINDERS = {
+    "methods": _methods,
+    "backbones": _backbones,
+    "data": _data,
+    "recipes": _recipes,
+    "sweeps": _sweeps,
+    "analyses": _analyses,
+}

@@ -18,11 +18,12 @@ from engine.cli.words import PROGRAM, Parser
 from engine.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EngineError, InputError
 
 COMMANDS = {
-    "list": ("engine.cli.listing", "show methods, backbones, data sets and recipes"),
+    "list": ("engine.cli.listing", "show methods, backbones, data sets, recipes and analyses"),
     "train": ("engine.cli.train", "train a recipe, or go on with its interrupted run"),
     "compare": ("engine.cli.compare", "train several recipes under one budget, and put them into one table"),
     "sweep": ("engine.cli.sweep", "search the fields of a recipe with Ray Tune"),
     "evaluate": ("engine.cli.evaluate", "score the network of a run on its test images"),
+    "analyse": ("engine.cli.analyse", "look into trained networks: calibration, similarity, Grad-CAM, ..."),
     "export": ("engine.cli.export", "write the plain network of a run to one file"),
     "estimate": ("engine.cli.estimate", "say what a recipe would need, and how fast it could be, on which cut"),
     "measure": ("engine.cli.measure", "measure speed and memory beside other ways of training the same network"),

@@ -131,6 +131,12 @@ class Source:
             labels = self._labels[split][indices]
             yield Batch(images.evaluation_images(indices), labels, indices, split, 0, step)
 
+    def evaluation_images(self, split: str, places: np.ndarray) -> Batch:
+        """Return the images at some places of a split, int64 [B], as one batch of `evaluation_batches`."""
+        indices = self._chosen[split][places]
+        images = self._images[split].evaluation_images(indices)
+        return Batch(images, self._labels[split][indices], indices, split, 0, 0)
+
     def recalibration_batches(self, images: int) -> Iterator[Batch]:
         """Yield the first training batches of epoch 0, without paired images, to estimate batch-norm statistics again.
 

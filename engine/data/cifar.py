@@ -84,14 +84,16 @@ def find_cifar(name: str, root: Path, strict: bool) -> Found | None:
 
 def _in_shards(layout: _Layout, root: Path, shards: parquet.Shards, strict: bool) -> Found:
     leavings = Leavings(root)
-    parquet.count_others(root, shards, leavings)
-    for path in shards.get("validation", ()):
+    unpublished = shards.get("validation", ())
+    for path in unpublished:
         leavings.add("shards of a split that was not published", path)
     shards = {split: shards[split] for split in EXPECTED}
     columns, classes = parquet.read_columns(shards, published=layout.class_names)
+    files = parquet.source_files(shards, columns.image)
+    parquet.count_beside(root, (*files, *map(str, unpublished)), leavings)
     return Found(
         root=str(root),
-        files=parquet.source_files(shards, columns.image),
+        files=files,
         load=lambda: _load_parquet(layout, shards, columns.image, classes.labels, strict),
         survey=parquet.survey(root, shards, columns, classes, leavings, list(classes.notes)),
         reading=columns.reading | classes.reading,

@@ -129,6 +129,12 @@ def _check_fields(data: Data) -> None:
             f"data.stretch=true needs data.image_size, which whole pictures are resized to, and no data.resize_size, "
             f"out of which a crop is cut; found {data.image_size} and {data.resize_size}"
         )
+    if data.first_size is not None and (not data.stretch or data.augmentation.random_resized_crop):
+        why = "without data.stretch=true" if not data.stretch else "beside data.augmentation.random_resized_crop=true"
+        raise RecipeError(
+            f"data.first_size={list(data.first_size)} {why}: only whole pictures, which are stretched, are resized "
+            "twice; leave it out"
+        )
     if data.resize_size is None:
         return
     if isinstance(data.image_size, tuple):
@@ -147,12 +153,14 @@ def _check_fields(data: Data) -> None:
 
 def _training_fitting(data: Data) -> Fitting | None:
     size = data.height_and_width
-    return None if size is None else Fitting(*size, stretch=data.stretch)
+    return None if size is None else Fitting(*size, stretch=data.stretch, first_size=data.first_size)
 
 
 def _evaluation_fitting(data: Data) -> Fitting | None:
     size = data.height_and_width
-    return None if size is None else Fitting(*size, shorter_side=data.resize_size, stretch=data.stretch)
+    if size is None:
+        return None
+    return Fitting(*size, shorter_side=data.resize_size, stretch=data.stretch, first_size=data.first_size)
 
 
 def _common_shape(shapes: dict[str, tuple[int, ...]]) -> tuple[int, int, int]:

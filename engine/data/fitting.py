@@ -35,6 +35,9 @@ class Fitting:
     stretch: bool = False
     """Whether the whole picture is kept, and its aspect ratio is not."""
 
+    first_size: tuple[int, int] | None = None
+    """Height and width that a picture is stretched to before that; none in between unless given."""
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the images."""
@@ -44,7 +47,8 @@ class Fitting:
         """Return plain values that are equal for equal ways; of squares as the earlier versions wrote them."""
         if self.height == self.width and not self.stretch:
             return [self.height, self.shorter_side or self.height]
-        return {"height": self.height, "width": self.width, "shorter_side": self.shorter_side, "stretch": self.stretch}
+        way = {"height": self.height, "width": self.width, "shorter_side": self.shorter_side, "stretch": self.stretch}
+        return way if self.first_size is None else way | {"first_size": list(self.first_size)}
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Return the height and width of a resized picture, before the cut."""
@@ -60,6 +64,8 @@ class Fitting:
 
 def fit(image: Image.Image, fitting: Fitting) -> Image.Image:
     """Return a picture resized and cut (or stretched) to the size of a fitting."""
+    if fitting.first_size is not None:
+        image = image.resize(fitting.first_size[::-1], Image.Resampling.BILINEAR)
     height, width = fitting.resized(image.height, image.width)
     left, upper = round((width - fitting.width) / 2), round((height - fitting.height) / 2)
     edges = (left, upper, left + fitting.width, upper + fitting.height)

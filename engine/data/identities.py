@@ -66,8 +66,8 @@ def label(
 ) -> Labelled:
     """Return the labels of pictures of known identities.
 
-    Numbers stay what they are; text is put into order and numbered. A test identity of -1 is junk, as a number or
-    as text.
+    Numbers stay what they are; text is put into order and numbered. As a number or as text, a test identity of -1 is
+    junk, and a camera of -1 one that is not known.
 
     Args:
         place: the set, for messages.
@@ -92,8 +92,9 @@ def label(
             f"identities that were never trained on; move the pictures of each to one side{remedy}"
         )
     unknown = np.full(len(roles), UNKNOWN_CAMERA, dtype=np.int64)
-    cameras = unknown if tested.cameras is None else _numbered(place, "cameras", tested.cameras, MOST_CAMERAS, first=1)
-    appearances = Appearances(identities, cameras, roles)
+    if tested.cameras is not None:
+        unknown = _numbered(place, "cameras", tested.cameras, MOST_CAMERAS, 1, str(UNKNOWN_CAMERA))
+    appearances = Appearances(identities, unknown, roles)
     notes = [*_counts(appearances, tested.identities, distractors), *_unmatched(place, appearances, tested.identities)]
     return Labelled(
         tuple(map(str, classes)),
@@ -148,8 +149,35 @@ def _counts(appearances: Appearances, identities: Sequence[Value], distractors: 
         found.append(f"{nobody:,} pictures of the gallery are distractors, which count as wrong for every query")
     if junk.any():
         found.append(f"{int(junk.sum()):,} pictures of the gallery are junk, which no ranking holds")
-    if (appearances.cameras == UNKNOWN_CAMERA).all():
+    unknown = int((appearances.cameras == UNKNOWN_CAMERA).sum())
+    if unknown == len(roles):
         found.append("cameras are not known, so that no picture but the query itself is taken out of its ranking")
+    elif unknown:
+        found.append(
+            f"{unknown:,} pictures have the camera {UNKNOWN_CAMERA}, which means that it is not known: from the "
+            "rankings of such queries nothing but the query itself is taken out"
+        )
+    return [*found, *_counts_of_further(appearances)]
+
+
+def _counts_of_further(appearances: Appearances) -> list[str]:
+    """Return notes about the pictures that are averaged for a query; none where there are no such pictures."""
+    further = np.flatnonzero(appearances.roles & FURTHER > 0)
+    if not len(further):
+        return []
+    queries = np.flatnonzero(appearances.roles & QUERY > 0)
+    asked, given = (
+        list(zip(appearances.identities[some].tolist(), appearances.cameras[some].tolist(), strict=True))
+        for some in (queries, further)
+    )
+    pairs_asked, pairs_given = set(asked), set(given)
+    alone = sum(pair not in pairs_given for pair in asked)
+    unused = sum(pair not in pairs_asked for pair in given)
+    found = [f"{len(given) - unused:,} further pictures of the queries are averaged for the scores of multi_query"]
+    if alone:
+        found.append(f"{alone:,} queries have no further picture by their camera, and stand for themselves there")
+    if unused:
+        found.append(f"{unused:,} further pictures show no query's identity by its camera, and have no influence")
     return found
 
 

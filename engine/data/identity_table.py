@@ -1,15 +1,15 @@
 """Reader of tables of identities: Parquet with the pictures in it, or a CSV that names their files.
 
 Each row is a picture, with the columns `image`, `identity`, `camera` (which may be missing) and `split`: `train`,
-`query` or `gallery`; the identity `-1`, as a number or as text, is junk. Parquet files may be one split each instead,
-by their names. Pictures of a split `test` are query and gallery in turn.
+`query`, `gallery`, or `further`, one more picture of a query's identity by its camera. As a number or as text, the
+identity `-1` is junk, and the camera `-1` one that is not known. Parquet files may be one split each instead, by their
+names. Pictures of a split `test` are query and gallery in turn.
 """
 
 from __future__ import annotations
 
 import csv
 import functools
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data.appearances import GALLERY, QUERY
+from engine.data.appearances import FURTHER, GALLERY, QUERY
 from engine.data.boundary import finder, is_folder, naming_files
 from engine.data.class_names import printable
 from engine.data.columns import choose_image
@@ -30,10 +30,11 @@ from engine.data.parquet_files import described, open_shard, read_values
 from engine.data.parts import EncodedPart, Found, Loaded, Picture
 from engine.data.shards import Shards, find_shards
 from engine.data.text_lines import text_lines
+from engine.data.walking import count_unnamed
 from engine.errors import DataError
 
 IMAGE, IDENTITY, CAMERA, SPLIT = "image", "identity", "camera", "split"
-ROLES = {"query": QUERY, "gallery": GALLERY, "test": QUERY | GALLERY}
+ROLES = {"query": QUERY, "gallery": GALLERY, "test": QUERY | GALLERY, "further": FURTHER}
 
 _SPLITS = ("train", *ROLES)
 _SPLIT_OF_WORD = {word: word for word in _SPLITS}
@@ -42,7 +43,7 @@ _CSV_BYTES = 1 << 30
 _LAYOUTS = [
     "one .csv file with the columns image, identity, split and perhaps camera",
     "Parquet files with these columns",
-    "train*.parquet with query*.parquet and gallery*.parquet, or with test*.parquet",
+    "train*.parquet with query*.parquet and gallery*.parquet (and perhaps further*.parquet), or with test*.parquet",
 ]
 
 
@@ -86,7 +87,7 @@ def find_identities(root: Path, identity_column: str | None = None, image_column
             contradict one another.
     """
     identity = identity_column or IDENTITY
-    table, used = _table(root, identity, image_column)
+    table = _table(root, identity, image_column)
     rows = {split: np.array([at for at, each in enumerate(table.splits) if each == split]) for split in _SPLITS}
     _check_splits(root, rows)
     tested = np.sort(np.concatenate([rows[split] for split in ROLES if len(rows[split])]))
@@ -102,9 +103,7 @@ def find_identities(root: Path, identity_column: str | None = None, image_column
     )
     parts = {"train": (rows["train"], labelled.train), "test": (tested, labelled.test)}
     leavings = Leavings(root)
-    for path in sorted(root.iterdir()):
-        if str(path) not in used and not path.name.startswith("."):
-            leavings.add("files and folders beside the table", path)
+    count_unnamed(root, table.files, leavings, "files and folders beside the table")
     columns = {"image": table.image, "identity": identity} | ({} if table.cameras is None else {"camera": CAMERA})
     return Found(
         root=str(root),
@@ -123,12 +122,13 @@ def find_identities(root: Path, identity_column: str | None = None, image_column
         ),
         # A key of its own: such text was an identity like others once, and labels are kept with the decoded pictures.
         reading=({"junk": JUNK_WORD} if JUNK_WORD in table.identities else {})
+        | ({"unknown_camera": JUNK_WORD} if JUNK_WORD in (table.cameras or ()) else {})
         | ({} if image_column is None else {"image_column": image_column}),
     )
 
 
-def _table(root: Path, identity: str, image: str | None) -> tuple[_Table, set[str]]:
-    """Return the table below a folder, and the paths directly in it that are used."""
+def _table(root: Path, identity: str, image: str | None) -> _Table:
+    """Return the table below a folder."""
     if not is_folder(root):
         raise missing_set("table of identities", root, _LAYOUTS, False)
     visible = [path for path in sorted(root.iterdir()) if not path.name.startswith(".") and path.is_file()]
@@ -138,19 +138,11 @@ def _table(root: Path, identity: str, image: str | None) -> tuple[_Table, set[st
         found = ", ".join(printable(path.name) for path in (*tables, *parquet))
         raise DataError(f"{root} holds several tables, {found}: keep one .csv file, or Parquet files, and no others")
     if tables:
-        table = _csv_table(tables[0], identity, image or IMAGE)
-        return table, _directly_in(root, table.files)
+        return _csv_table(tables[0], identity, image or IMAGE)
     shards = find_shards(root, _SPLIT_OF_WORD)
     if not shards and not parquet:
         raise missing_set("table of identities", root, _LAYOUTS, False)
-    table = _parquet_table(shards if shards else {"": parquet}, identity, image)
-    return table, set(table.files)
-
-
-def _directly_in(root: Path, files: tuple[str, ...]) -> set[str]:
-    """Return the paths directly in a folder that are some of these files, or hold some."""
-    below = (os.path.relpath(path, root).split(os.sep)[0] for path in files)
-    return {str(root / name) for name in below}
+    return _parquet_table(shards if shards else {"": parquet}, identity, image)
 
 
 def _check_splits(root: Path, rows: dict[str, np.ndarray]) -> None:

@@ -2,7 +2,8 @@
 
 `bounding_box_train`, `query` and `bounding_box_test` hold pictures with names such as `0002_c1s1_000451_03.jpg`:
 identity, camera, sequence, frame, number of the box; DukeMTMC-reID's are `0001_c1_f0044158.jpg`. The identity -1 is
-junk and 0000 a distractor, both in `bounding_box_test` only.
+junk and 0000 a distractor, both in `bounding_box_test` only. `gt_bbox`, which Market-1501 has, holds hand-drawn boxes:
+further pictures of the queries' identities by their cameras, among others.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.data.appearances import GALLERY, JUNK, QUERY
+from engine.data.appearances import FURTHER, GALLERY, JUNK, QUERY
 from engine.data.boundary import finder, is_folder
 from engine.data.class_names import printable
 from engine.data.completeness import missing_set
@@ -22,11 +23,11 @@ from engine.data.parts import EncodedPart, Found, Loaded, Picture
 from engine.data.walking import Walk
 from engine.errors import DataError
 
-TRAIN, QUERIES, GALLERIES = "bounding_box_train", "query", "bounding_box_test"
+TRAIN, QUERIES, GALLERIES, BOXES = "bounding_box_train", "query", "bounding_box_test", "gt_bbox"
 DISTRACTOR = 0
 
 _FOLDERS = (TRAIN, QUERIES, GALLERIES)
-_NOT_READ = {"gt_bbox": "folders of hand-drawn boxes", "gt_query": "folders of MATLAB's indices"}
+_NOT_READ = {"gt_query": "folders of MATLAB's indices"}
 _NAME = re.compile(r"(-1|\d{1,9})_c(\d{1,4})(?:s\d+)?_.*")
 _MOST_NAMED = 5
 
@@ -40,7 +41,7 @@ class _Folder:
 
 @finder
 def find_market1501(root: Path) -> Found | None:
-    """Find the three folders in `root` or in one folder directly below it; None where none of them is.
+    """Find the folders in `root` or in one folder directly below it; None where none of the first three is.
 
     Raises:
         DataError: one of the folders is missing or empty, names cannot be read, or the splits contradict one another.
@@ -57,17 +58,18 @@ def find_market1501(root: Path) -> Found | None:
     leavings = Leavings(root)
     train, query, gallery = (_folder(place / name, leavings) for name in _FOLDERS)
     for path in sorted(place.iterdir()):
-        if path.name not in _FOLDERS and not path.name.startswith("."):
+        if path.name not in (*_FOLDERS, BOXES) and not path.name.startswith("."):
             leavings.add(_NOT_READ.get(path.name, "files and folders beside the pictures"), path)
     _check_folders(place, train, query, gallery)
-    tested = [*query.paths, *gallery.paths]
+    boxes, passed_over = _boxes(place, query, leavings)
+    tested = [*query.paths, *gallery.paths, *boxes.paths]
     labelled = label(
         str(place),
         train.identities,
         Seen(
-            [*query.identities, *gallery.identities],
-            [*query.cameras, *gallery.cameras],
-            [QUERY] * len(query.paths) + [GALLERY] * len(gallery.paths),
+            [*query.identities, *gallery.identities, *boxes.identities],
+            [*query.cameras, *gallery.cameras, *boxes.cameras],
+            [QUERY] * len(query.paths) + [GALLERY] * len(gallery.paths) + [FURTHER] * len(boxes.paths),
         ),
         (DISTRACTOR,),
     )
@@ -82,9 +84,9 @@ def find_market1501(root: Path) -> Found | None:
             layout="folders of Market-1501's layout",
             names_from="the identities in the names of the training pictures",
             root=str(root),
-            sources={"train": f"{TRAIN}/", "test": f"{QUERIES}/ and {GALLERIES}/"},
+            sources={"train": f"{TRAIN}/", "test": f"{QUERIES}/, {GALLERIES}/" + f", {BOXES}/" * bool(boxes.paths)},
             left_out=leavings.all(),
-            notes=labelled.notes,
+            notes=(*labelled.notes, *passed_over),
             kind="identity",
         ),
     )
@@ -137,6 +139,20 @@ def _folder(folder: Path, leavings: Leavings) -> _Folder:
         )
     known = [(int(match[1]), int(match[2])) for match in matches if match is not None]
     return _Folder(paths, [identity for identity, _ in known], [camera for _, camera in known])
+
+
+def _boxes(place: Path, query: _Folder, leavings: Leavings) -> tuple[_Folder, list[str]]:
+    """Return the pictures of `gt_bbox` that show a query's identity by its camera, and a note that counts others."""
+    if not is_folder(place / BOXES):
+        return _Folder([], [], []), []
+    every = _folder(place / BOXES, leavings)
+    asked = set(zip(query.identities, query.cameras, strict=True))
+    rows = zip(every.paths, every.identities, every.cameras, strict=True)
+    used = [row for row in rows if (row[1], row[2]) in asked]
+    others = len(every.paths) - len(used)
+    note = f"{others:,} pictures of {BOXES}/ show no query's identity by its camera, and are not read"
+    found = _Folder([path for path, _, _ in used], [row[1] for row in used], [row[2] for row in used])
+    return found, [note] if others else []
 
 
 def _check_folders(place: Path, train: _Folder, query: _Folder, gallery: _Folder) -> None:

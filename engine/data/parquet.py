@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,8 @@ from engine.data.inventory import Leavings, Survey
 from engine.data.label_values import Classes, read_classes
 from engine.data.parquet_files import all_different, described, open_shard
 from engine.data.parts import EncodedPart, Found, Loaded, Picture
-from engine.data.shards import Shards, count_others, find_shards
+from engine.data.shards import Shards, find_shards
+from engine.data.walking import count_unnamed
 from engine.errors import DataError
 from engine.reading import first_line
 
@@ -57,17 +58,22 @@ def find_parquet(root: Path, image_column: str | None = None, label_column: str 
             notes.append("the validation shards are the test set: there is no test*.parquet")
         labels["test"] = labels.pop("validation")
         used["test"] = used.pop("validation")
-    leavings = Leavings(root)
-    count_others(root, shards, leavings)
+    files, leavings = source_files(shards, columns.image), Leavings(root)
+    count_beside(root, files, leavings)
     parts = {split: encoded_part(used[split], columns.image, found, None) for split, found in labels.items()}
     return Found(
         root=str(root),
-        files=source_files(shards, columns.image),
+        files=files,
         load=lambda: Loaded(class_names=classes.names, parts=dict(parts)),
         num_pictures=sum(open_shard(path).metadata.num_rows for paths in shards.values() for path in paths),
         survey=survey(root, {split: used[split] for split in labels}, columns, classes, leavings, notes),
         reading=columns.reading | classes.reading,
     )
+
+
+def count_beside(root: Path, files: Iterable[str], leavings: Leavings) -> None:
+    """Count what lies beside shards, and beside the pictures that they name."""
+    count_unnamed(root, files, leavings, "files and folders beside the shards")
 
 
 def survey(

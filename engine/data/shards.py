@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from engine.data.boundary import is_folder
 from engine.data.class_names import printable
-from engine.data.inventory import Leavings
 from engine.errors import DataError
 
 SPLIT_OF_WORD = {
@@ -62,18 +60,6 @@ def find_shards(root: Path, words: Mapping[str, str] = SPLIT_OF_WORD) -> Shards:
     chosen = found[with_train[0]]
     # The training shards come first: theirs are the columns and the order of the classes.
     return {split: _complete(chosen[split]) for split in dict.fromkeys(words.values()) if split in chosen}
-
-
-def count_others(root: Path, shards: Shards, leavings: Leavings) -> None:
-    """Count the files that lie beside the shards, and the folders and files beside their folder."""
-    folder = shards["train"][0].parent
-    used = {path for paths in shards.values() for path in paths}
-    for place in {root, folder}:
-        for name in sorted(os.listdir(place), key=os.fsencode):
-            path = place / name
-            if path not in used and path != folder and not name.startswith("."):
-                reason = "files that are no shards of a split" if path.is_file() else "folders beside the shards"
-                leavings.add(reason, path)
 
 
 def _shards_in(folder: Path, words: Mapping[str, str]) -> dict[str, list[Path]]:

@@ -7,7 +7,9 @@ refused.
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Iterable
 
 from engine.data.class_names import byte_order, printable
 from engine.data.inventory import Leavings
@@ -23,6 +25,7 @@ NO_PICTURE = "files that are no pictures by name or content"
 OTHER_FORMAT = "pictures in a format that is not read, to be converted to PNG"
 MISSING_CODEC = "{} pictures, which the image library of this installation cannot read, to be converted to PNG"
 HIDDEN = "hidden files and folders"
+UNNAMED = "pictures that no row names"
 _MOST_NAMED = 5
 
 Walked = dict[tuple[int, int], str]
@@ -113,3 +116,39 @@ class Walk:
         else:
             self._leavings.add(OTHER_FORMAT if named_as_other_format(entry.name) else NO_PICTURE, entry.path)
         return False
+
+
+def count_unnamed(root: str | os.PathLike[str], used: Iterable[str], leavings: Leavings, beside: str) -> None:
+    """Count what lies in a folder and is not used, file by file in folders below it that are used in part.
+
+    Args:
+        root: the folder.
+        used: paths of files, also such as lie elsewhere.
+        leavings: take what is counted.
+        beside: what files are that are no pictures, and folders of which nothing is used, in words.
+    """
+    real = functools.cache(os.path.realpath)
+    files = {(real(os.path.dirname(path)), os.path.basename(path)) for path in used}
+    holding = {folder for folder, _ in files}
+    top, seen = real(os.fspath(root)), set()
+    for folder in list(holding):
+        while folder.startswith(top + os.sep) and folder != top:
+            folder = os.path.dirname(folder)
+            holding.add(folder)
+    waiting = [os.fspath(root)]
+    seen.add(top)
+    while waiting:
+        current = waiting.pop()
+        with os.scandir(current) as entries:
+            # Links last: what can be named without one is.
+            for entry in sorted(entries, key=lambda entry: (entry.is_symlink(), byte_order(entry.name))):
+                is_folder = entry.is_dir()
+                if (real(current), entry.name) in files or (is_folder and real(entry.path) in seen):
+                    continue
+                if entry.name.startswith("."):
+                    leavings.add(HIDDEN, entry.path)
+                elif is_folder and real(entry.path) in holding:
+                    seen.add(real(entry.path))
+                    waiting.append(entry.path)
+                else:
+                    leavings.add(UNNAMED if not is_folder and named_as_picture(entry.name) else beside, entry.path)

@@ -9,10 +9,14 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from engine.backbones import BatchNormNeck
 from engine.errors import RecipeError
 
 POOLED = "pooled"
 """Stands for the features [B, D] that enter the last linear layer."""
+
+BEFORE_NECK = "before_neck"
+"""Stands for the same before they pass a batch-norm neck, if the network has one."""
 
 
 class OutputHooks:
@@ -20,23 +24,26 @@ class OutputHooks:
 
     Args:
         body: the blocks.
-        names: of the blocks, and `POOLED`.
+        names: of the blocks, `POOLED`, and `BEFORE_NECK`.
 
     Raises:
-        RecipeError: `POOLED` is asked of a body without a linear layer.
+        RecipeError: one of these two is asked of a body without a linear layer.
     """
 
     def __init__(self, body: nn.Sequential, names: Sequence[str]) -> None:
         self._recorded: dict[str, Tensor] | None = None
         for name in names:
-            if name == POOLED:
-                _last_linear(body).register_forward_pre_hook(self._record_input)
+            if name in (POOLED, BEFORE_NECK):
+                _entered(body, name).register_forward_pre_hook(self._input_recorder_of(name))
             else:
                 body.get_submodule(name).register_forward_hook(self._recorder_of(name))
 
-    def _record_input(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if self._recorded is not None:
-            self._recorded[POOLED] = inputs[0]
+    def _input_recorder_of(self, name: str) -> Any:
+        def record(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if self._recorded is not None:
+                self._recorded[name] = inputs[0]
+
+        return record
 
     def _recorder_of(self, name: str) -> Any:
         def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -58,7 +65,10 @@ class OutputHooks:
             self._recorded = None
 
 
-def _last_linear(body: nn.Sequential) -> nn.Linear:
+def _entered(body: nn.Sequential, name: str) -> nn.Module:
+    necks = [module for module in body.modules() if isinstance(module, BatchNormNeck)]
+    if necks and name == BEFORE_NECK:
+        return necks[-1]
     found = [module for module in body.modules() if isinstance(module, nn.Linear)]
     if not found:
         raise RecipeError(

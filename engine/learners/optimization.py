@@ -87,7 +87,8 @@ def learning_rate(schedule: Schedule, start: float, epochs: int, steps_per_epoch
     if isinstance(schedule, Constant):
         return start
     if isinstance(schedule, Step):
-        return start * schedule.factor ** sum(epoch >= milestone for milestone in schedule.milestones)
+        warm = min(1.0, (epoch + 1) / schedule.warmup_epochs) if schedule.warmup_epochs else 1.0
+        return start * warm * schedule.factor ** sum(epoch >= milestone for milestone in schedule.milestones)
     if isinstance(schedule, Exponential):
         return start * schedule.factor**epoch
     progress = (epoch * steps_per_epoch + step) / (epochs * steps_per_epoch)

@@ -21,12 +21,12 @@ from engine.objectives import (
     Objective,
     Reconstruction,
     Term,
-    decoder_for,
     head_for,
 )
 from engine.partition import Segment
 from engine.recipes import InfoPro, Recipe
 from engine.recipes.methods.local_learning import Head
+from engine.tasks import task_of
 
 
 def local_objective(recipe: Recipe, facts: Facts, segment: Segment) -> Objective:
@@ -42,7 +42,7 @@ def local_objective(recipe: Recipe, facts: Facts, segment: Segment) -> Objective
         )
     terms: dict[str, Term] = {}
     if reconstruction > 0:
-        decoder = decoder_for(segment.features, facts.image_shape)
+        decoder = task_of(recipe, facts).decoder(segment.features, facts.image_shape)
         terms["reconstruction"] = Reconstruction(decoder, method.reconstruction_share or 1.0, recipe.seed)
     weights = {"reconstruction": reconstruction}
     if classification > 0:

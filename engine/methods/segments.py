@@ -22,11 +22,12 @@ def build_network(recipe: Recipe, facts: Facts, seed: int, peer: int = 0) -> nn.
         RecipeError: it needs two images at a time, and a batch of an epoch holds one.
     """
     images, at_once = facts.sizes["train"], recipe.data.batch_size
-    if backbones.needs_two_images(recipe.backbone.name) and (images % at_once or at_once) == 1:
+    field = "name" if backbones.needs_two_images(recipe.backbone.name) else "neck" if recipe.backbone.neck else None
+    if field is not None and (images % at_once or at_once) == 1:
         raise RecipeError(
-            f"backbone.name={recipe.backbone.name}: batch norm behind its mean of all positions needs two images, but "
-            f"of {images:,} training images in batches of {at_once} the last holds one: change data.batch_size, or set "
-            f"data.train_limit={images - 1}"
+            f"backbone.{field}={getattr(recipe.backbone, field)}: batch norm behind "
+            f"its mean of all positions needs two images, but of {images:,} training images in batches of {at_once} "
+            f"the last holds one: change data.batch_size, or set data.train_limit={images - 1}"
         )
     return backbones.build(recipe.backbone, task_of(recipe, facts).outputs, facts.image_shape, seed, peer)
 

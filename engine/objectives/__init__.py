@@ -11,7 +11,7 @@ from engine.objectives.classification import (
 )
 from engine.objectives.confidence import ConfidencePenalty, negative_entropy
 from engine.objectives.contrastive import EMBEDDING_SIZE, TEMPERATURE, Contrastive, supervised_contrastive_loss
-from engine.objectives.decoders import cifar_decoder, decoder_for, imagenet_decoder
+from engine.objectives.decoders import cifar_decoder, decoder_for, dense_decoder, imagenet_decoder
 from engine.objectives.deep_supervision import DeepSupervisionSchedule, SquaredHinge, squared_hinge_loss
 from engine.objectives.dense_heads import dense_dgl_head, dense_infopro_head, dense_linear_head
 from engine.objectives.distance_mimicry import DistanceMimicry
@@ -62,6 +62,7 @@ __all__ = [
     "conv_head",
     "cross_entropy_loss",
     "decoder_for",
+    "dense_decoder",
     "dense_dgl_head",
     "dense_infopro_head",
     "dense_linear_head",

@@ -60,6 +60,21 @@ def imagenet_decoder(feature_shape: tuple[int, ...], image_shape: tuple[int, int
     Raises:
         RecipeError: the features are not a feature map ``[C, H, W]``.
     """
+    return initialise(_doubling(feature_shape, image_shape))
+
+
+def dense_decoder(feature_shape: tuple[int, ...], image_shape: tuple[int, int, int]) -> nn.Sequential:
+    """Return InfoPro's decoder for Cityscapes: the layers of ``imagenet_decoder``, which start as torch starts them.
+
+    For features of an eighth of the crop it is the published one. Crops of any size get it, small ones too.
+
+    Raises:
+        RecipeError: the features are not a feature map ``[C, H, W]``.
+    """
+    return _doubling(feature_shape, image_shape)
+
+
+def _doubling(feature_shape: tuple[int, ...], image_shape: tuple[int, int, int]) -> RecomputedSequence:
     maps = require_layout(feature_shape, "the decoder", Maps)
     channels, (height, width) = maps.channels, maps.grid
     sizes = [image_shape[1:]]
@@ -73,7 +88,7 @@ def imagenet_decoder(feature_shape: tuple[int, ...], image_shape: tuple[int, int
     for size, inputs, outputs in zip(sizes, widths, [*widths[1:], image_shape[0]], strict=True):
         layers += [*_activation(inputs), *_resized_convolution(inputs, outputs, resolution, size)]
         resolution = size
-    return initialise(RecomputedSequence(*layers, keeps_convolved=True))
+    return RecomputedSequence(*layers, keeps_convolved=True)
 
 
 def _resized_convolution(

@@ -51,13 +51,15 @@ def batch_hard_triplet_loss(features: Tensor, labels: Tensor, margin: float) -> 
 class BatchHardTriplet(Term):
     """Batch-hard triplet loss of the features ``[B, D]`` that enter the network's last linear layer.
 
+    Where they pass a batch-norm neck, it takes them before it (Luo et al. 2019, section 3.5).
+
     Args:
         margin: m.
     """
 
     name = "triplet"
     needs_labels = True
-    hooks = ("pooled",)
+    hooks = ("before_neck",)
 
     def __init__(self, margin: float) -> None:
         super().__init__()
@@ -65,4 +67,4 @@ class BatchHardTriplet(Term):
 
     def forward(self, features: Tensor, context: Context) -> TermValue:
         """Return the loss."""
-        return TermValue(batch_hard_triplet_loss(context.hooked["pooled"], context.labels, self.margin))
+        return TermValue(batch_hard_triplet_loss(context.hooked["before_neck"], context.labels, self.margin))

@@ -42,9 +42,16 @@ class Backbone:
     """MobileNetV1: the strides of its 13 blocks, or a plan: `three` halvings (32x32 images end at 4x4) or `four` (2x2,
     as published); three with the cifar stem and four with the imagenet stem unless given."""
 
+    activation: Literal["relu", "relu6"] | None = None
+    """MobileNetV1: `relu` as in the paper unless given, or `relu6`, which stops at 6, as in TensorFlow's code."""
+
     last_stride: Literal[1, 2] | None = None
     """ResNet-18 to -152: the stride of the last stage, 2 as published unless given; 1 keeps its maps twice as high and
     wide, as is usual for retrieval. The weights are of the same shapes."""
+
+    neck: Literal["batch_norm"] | None = None
+    """A batch norm between the pooled features and the classifier, which then has no bias (BNNeck, Luo et al. 2019):
+    the triplet loss takes the features before it, classifier and retrieval those behind it. None unless given."""
 
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
     """Dropout probability: in wide ResNets between the two convolutions of a block, in VGG, InceptionV1, MobileNets,
@@ -65,7 +72,7 @@ class Backbone:
     options: dict[str, Option] = Field(default_factory=dict)
     """Keyword arguments for a function of your own."""
 
-    _serialize = left_out_unless_given("weights_without", "output_stride", "last_stride")
+    _serialize = left_out_unless_given("weights_without", "output_stride", "last_stride", "neck", "activation")
 
     @model_validator(mode="after")
     def _check_weights(self) -> Backbone:

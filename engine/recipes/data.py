@@ -176,6 +176,10 @@ class Data:
     stretch: bool = False
     """Resize pictures to the height and width of `image_size` whatever their aspect ratio, and cut nothing off."""
 
+    first_size: tuple[Side, Side] | None = None
+    """With `stretch`: height and width that pictures are resized to before they are resized to `image_size`, as in the
+    released code of Deep Mutual Learning (`[160, 64]`, then 224). None in between unless given."""
+
     resize_size: Annotated[int, Field(ge=4, le=2048)] | None = None
     """Shorter side before the centre crop of evaluation, for square images. Unless given, image_size * 8 / 7 (224 ->
     256) for a set that is too large to be decoded ahead, and image_size for others."""
@@ -206,7 +210,7 @@ class Data:
     augmentation: Augmentation = Augmentation()
     """Random changes of the training images."""
 
-    _serialize = left_out_unless_given("class_names")
+    _serialize = left_out_unless_given("class_names", "first_size")
 
     @property
     def label_kind(self) -> LabelKind:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from engine.recipes.settings import settings
+from engine.recipes.settings import left_out_unless_given, settings
 
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
@@ -114,6 +114,10 @@ class Step:
     """Finished epochs after which the rate changes, for instance (80, 120)."""
     factor: Positive = 0.1
     """What the rate is multiplied by."""
+    warmup_epochs: Annotated[int, Field(ge=1)] | None = None
+    """Epochs e = 1..W that run at e / W of the rate (Luo et al. 2019, with W = 10); none unless given."""
+
+    _serialize = left_out_unless_given("warmup_epochs")
 
     @model_validator(mode="after")
     def _milestones_increase(self) -> Step:

@@ -26,7 +26,7 @@ class Losses(Protocol):
 
         Args:
             lost: says of each how it was lost.
-            steps: that they have to do again, at most.
+            steps: of training that they are known to have done since their newest states, and have to do again.
         """
 
     def are_back(self) -> None:
@@ -59,7 +59,7 @@ class Runtime(Protocol):
 
     @property
     def needs_states(self) -> bool:
-        """Whether learners should soon be asked for their states, because little more can be kept."""
+        """Whether learners should be asked for their states, whatever that costs: little more can be kept."""
 
     def finish(self) -> None:
         """Wait until all that was submitted is done; raises LearnerError if a learner failed."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from engine.tasks.retrieval_score import RetrievalScore, normalised
+from engine.tasks.retrieval_score import RetrievalScore, scores_of
 
 
 class RetrievalCohortScore:
@@ -23,8 +23,7 @@ class RetrievalCohortScore:
 
     def __init__(self) -> None:
         self.images = 0
-        self._features: dict[str, list[Tensor]] = {}
-        self._labels: list[Tensor] = []
+        self._scores: dict[str, RetrievalScore] = {}
 
     def update(self, features: Mapping[str, Tensor], labels: Tensor) -> None:
         """Add one batch.
@@ -34,16 +33,21 @@ class RetrievalCohortScore:
             labels: int64 ``[B]``, on the CPU.
         """
         self.images += len(labels)
-        self._labels.append(labels)
         for name, each in features.items():
-            self._features.setdefault(name, []).append(normalised(each.float()))
+            self._scores.setdefault(name, RetrievalScore()).update(each, labels)
 
     def result(self) -> dict[str, float]:
-        """Return the scores of `RetrievalScore` over all images so far; empty without a network that counts."""
-        whole = [torch.cat(each) for each in self._features.values()]
-        counted = [each for each in whole if bool(each.isfinite().all())]
+        """Return `scores_of` of all images so far; empty without a network that counts."""
+        counted = [score for score in self._scores.values() if bool(score.kept()[0].isfinite().all())]
         if not counted:
             return {}
-        score = RetrievalScore()
-        score.update(torch.cat(counted, dim=1) / math.sqrt(len(counted)), torch.cat(self._labels))
-        return score.result()
+        multi = [found for score in counted if (found := score.multi_queries()) is not None]
+        _, labels = counted[0].kept()
+        return scores_of(
+            _side_by_side([score.kept()[0] for score in counted]), labels, _side_by_side(multi) if multi else None
+        )
+
+
+def _side_by_side(normalised: list[Tensor]) -> Tensor:
+    """Return rows of length 1, ``[N, D_1 + D_2 + ...]``."""
+    return torch.cat(normalised, dim=1) / math.sqrt(len(normalised))

@@ -1,22 +1,18 @@
-"""The score of features by which pictures of the same identity are found: mean average precision and ranks.
-
-Protocol of Market-1501 (Zheng et al. 2015): for a query of identity i by camera c, pictures of i by c and junk are
-taken out of the ranking, the other pictures of i are right, and all else, distractors too, is wrong.
-"""
+"""The score of features by which pictures of the same identity are found: mean average precision and ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.data.appearances import GALLERY, JUNK, MOST_CAMERAS, QUERY, UNKNOWN_CAMERA, Appearances, unpacked
+from engine.data.appearances import unpacked
 from engine.errors import DataError
 from engine.tasks.metric import Metric
+from engine.tasks.rankings import Ranking, mean_of_further, rankings
 
 MEAN_AVERAGE_PRECISION = Metric("mean_average_precision")
 """Mean over the queries of the mean precision at their right pictures."""
@@ -29,41 +25,15 @@ INVERSE_PENALTY = Metric("mean_inverse_negative_penalty")
 
 RANKS = (1, 5, 10)
 
-RETRIEVAL_SCORES = (MEAN_AVERAGE_PRECISION, TRAPEZOID, INVERSE_PENALTY, *(Metric(f"rank{rank}") for rank in RANKS))
-"""What is measured, all of it shares."""
+_SINGLE = (MEAN_AVERAGE_PRECISION, TRAPEZOID, INVERSE_PENALTY, *(Metric(f"rank{rank}") for rank in RANKS))
+_MULTI = "multi_query_"
 
-_CHUNK_BYTES = 64 << 20
-_SHARE_OF_BLOCKS = 0.25
-# Of a query and a picture: their distance, and what is sorted by it. Of a number: in both precisions.
-_BYTES_OF_PAIR = 40
-_BYTES_OF_NUMBER = 12
-
-_NOT_A_NUMBER = 4.5
-"""A squared distance beyond the largest of normalised features, which is 4: such pictures come last."""
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """What a query finds.
-
-    Attributes:
-        query: its position among all pictures.
-        gallery: int64 [G], positions of the pictures that are left, the nearest first.
-        right: bool [G], which of them show its identity.
-    """
-
-    query: int
-    gallery: np.ndarray
-    right: np.ndarray
+RETRIEVAL_SCORES = (*_SINGLE, *(Metric(f"{_MULTI}{metric.name}") for metric in _SINGLE))
+"""What is measured, all of it shares; those of several pictures to a query only where there are some."""
 
 
 class RetrievalScore:
     """Keeps the features of a split until all are there, float32 on the CPU, and compares them at the end.
-
-    Distances are Euclidean, of L2-normalised features, in float64, some queries and some of the gallery at a time, so
-    that besides the features no more than 64 MiB are held at once, or one query's ranking, if that is more. Of pictures
-    that are equally far the earlier one comes first. A picture whose features are not numbers comes last, and finds
-    nothing before it.
 
     Attributes:
         images: number of images so far.
@@ -72,6 +42,7 @@ class RetrievalScore:
     def __init__(self) -> None:
         self.images = 0
         self._features: list[Tensor] = []
+        self._lengths: list[Tensor] = []
         self._labels: list[Tensor] = []
 
     def update(self, features: Tensor, labels: Tensor) -> None:
@@ -83,7 +54,9 @@ class RetrievalScore:
         """
         assert features.dim() == 2 and len(features) == len(labels), "expected a row of features for each label"
         self.images += len(labels)
-        self._features.append(normalised(features.detach().cpu().float()))
+        own = features.detach().cpu().float()
+        self._features.append(normalised(own))
+        self._lengths.append(own.norm(dim=1))
         self._labels.append(labels.detach().cpu())
 
     def kept(self) -> tuple[Tensor, Tensor]:
@@ -96,34 +69,62 @@ class RetrievalScore:
             raise DataError("no image was scored: the split is empty, so give it at least one image")
         return torch.cat(self._features), torch.cat(self._labels)
 
-    def result(self) -> dict[str, float]:
-        """Return the scores over all images so far.
+    def multi_queries(self) -> Tensor | None:
+        """Return for each query the normalised mean of the features of its further pictures, float32 ``[Q, D]``.
 
-        ``mean_average_precision`` (sum of the precisions at the right pictures, divided by their number), the same as
-        ``mean_average_precision_trapezoid`` (first precision 1), ``rank1``, ``rank5`` and ``rank10`` (share of the
-        queries with a right picture among the first), ``mean_inverse_negative_penalty`` (Ye et al. 2021); ``queries``
-        that count, ``queries_without_match`` that do not, because nothing right is left in the gallery; ``images``.
-
-        Raises:
-            DataError: there was no image, or no query that counts.
+        The mean is of features as the network gives them, before they are normalised, as in Market-1501's
+        evaluation by averages (Zheng et al. 2015). None where there are no further pictures.
         """
         features, labels = self.kept()
-        sums = dict.fromkeys((metric.name for metric in RETRIEVAL_SCORES), 0.0)
-        queries, lost = 0, 0
-        for ranking in rankings(features, unpacked(labels.numpy())):
-            if not ranking.right.any():
-                lost += 1
-                continue
-            queries += 1
-            for name, value in scores_of_ranking(ranking.right).items():
-                sums[name] += value
-        if not queries:
-            raise DataError(
-                f"none of the {lost:,} queries has a right picture in the gallery, so there is nothing to score: give "
-                "pictures of the queries' identities, by other cameras where cameras are known"
-            )
-        scores = {name: value / queries for name, value in sums.items()}
-        return scores | {"queries": queries, "queries_without_match": lost, "images": self.images}
+        return mean_of_further(features, torch.cat(self._lengths), unpacked(labels.numpy()))
+
+    def result(self) -> dict[str, float]:
+        """Return `scores_of` of all images so far; raises DataError as `kept` and `scores_of`."""
+        return scores_of(*self.kept(), self.multi_queries())
+
+
+def scores_of(features: Tensor, labels: Tensor, multi_queries: Tensor | None) -> dict[str, float]:
+    """Return the scores of the pictures of a split.
+
+    ``mean_average_precision`` (sum of the precisions at the right pictures, divided by their number), the same as
+    ``mean_average_precision_trapezoid`` (first precision 1), ``rank1``, ``rank5`` and ``rank10`` (share of the
+    queries with a right picture among the first), ``mean_inverse_negative_penalty`` (Ye et al. 2021); all of them again
+    with ``multi_query_`` in front, where there are further pictures of the queries; ``queries`` that count,
+    ``queries_without_match`` that do not, because nothing right is left in the gallery; ``images``.
+
+    Args:
+        features: normalised, float32 ``[N, D]``.
+        labels: int64 ``[N]``.
+        multi_queries: features ``[Q, D]`` that are looked for in place of the queries' own, if there are any.
+
+    Raises:
+        DataError: no query counts.
+    """
+    known = unpacked(labels.numpy())
+    scores, queries, lost = _means(rankings(features, known))
+    if not queries:
+        raise DataError(
+            f"none of the {lost:,} queries has a right picture in the gallery, so there is nothing to score: give "
+            "pictures of the queries' identities, by other cameras where cameras are known"
+        )
+    if multi_queries is not None:
+        multi, _, _ = _means(rankings(features, known, asked=multi_queries))
+        scores |= {f"{_MULTI}{name}": value for name, value in multi.items()}
+    return scores | {"queries": queries, "queries_without_match": lost, "images": len(labels)}
+
+
+def _means(found: Iterable[Ranking]) -> tuple[dict[str, float], int, int]:
+    """Return the mean scores of the queries that count, how many these are, and how many do not."""
+    sums = dict.fromkeys((metric.name for metric in _SINGLE), 0.0)
+    queries, lost = 0, 0
+    for ranking in found:
+        if not ranking.right.any():
+            lost += 1
+            continue
+        queries += 1
+        for name, value in scores_of_ranking(ranking.right).items():
+            sums[name] += value
+    return {name: value / max(1, queries) for name, value in sums.items()}, queries, lost
 
 
 def normalised(features: Tensor) -> Tensor:
@@ -132,7 +133,7 @@ def normalised(features: Tensor) -> Tensor:
 
 
 def scores_of_ranking(right: np.ndarray) -> dict[str, float]:
-    """Return the scores of one query, by the names of `RETRIEVAL_SCORES`.
+    """Return the scores of one query, by the names of its metrics.
 
     Args:
         right: bool ``[G]``, whether the picture at each rank is right; at least one is.
@@ -148,71 +149,3 @@ def scores_of_ranking(right: np.ndarray) -> dict[str, float]:
         INVERSE_PENALTY.name: float(len(places) / (places[-1] + 1)),
     }
     return scores | {f"rank{rank}": float(places[0] < rank) for rank in RANKS}
-
-
-def queries_with_match(appearances: Appearances) -> np.ndarray:
-    """Return the positions, int64 [Q], of the queries of which a ranking holds a right picture, without ranking."""
-    names, cameras, roles = appearances.identities, appearances.cameras, appearances.roles
-    in_gallery = (roles & GALLERY > 0) & (names != JUNK)
-    is_query = roles & QUERY > 0
-    others = _counts(names, in_gallery)
-    by_camera = _counts(names * (MOST_CAMERAS + 1) + cameras, in_gallery)
-    removed = np.where(cameras == UNKNOWN_CAMERA, in_gallery, by_camera)
-    return np.flatnonzero(is_query & (names != JUNK) & (others > removed))
-
-
-def _counts(values: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """Return for each value int64 [N] how many of those that are counted, bool [N], equal it, int64 [N]."""
-    _, places = np.unique(values, return_inverse=True)
-    numbers = np.bincount(places[counted], minlength=len(values))
-    equal: np.ndarray = numbers[places]
-    return equal
-
-
-def rankings(
-    features: Tensor,
-    appearances: Appearances,
-    chunk_bytes: int = _CHUNK_BYTES,
-    queries: np.ndarray | None = None,
-) -> Iterator[Ranking]:
-    """Yield what each query finds, as a `Ranking`, in the order of the queries.
-
-    Args:
-        features: normalised, float32 ``[N, D]``.
-        appearances: of the same N pictures.
-        chunk_bytes: memory for pictures of the gallery in float64, for distances, and for what is sorted by them; one
-            query at a time if it is too little.
-        queries: positions, int64 ``[Q]``; all queries unless given.
-    """
-    known = appearances
-    if queries is None:
-        queries = np.flatnonzero(known.roles & QUERY > 0)
-    gallery = np.flatnonzero((known.roles & GALLERY > 0) & (known.identities != JUNK))
-    width = features.shape[1]
-    block = max(1, int(chunk_bytes * _SHARE_OF_BLOCKS) // max(1, _BYTES_OF_NUMBER * width))
-    of_query = _BYTES_OF_PAIR * len(gallery) + _BYTES_OF_NUMBER * width
-    at_once = max(1, int(chunk_bytes * (1 - _SHARE_OF_BLOCKS)) // max(1, of_query))
-    for start in range(0, len(queries), at_once):
-        some = queries[start : start + at_once]
-        # Single precision, so that the rounding of products does not put equal pictures into an order.
-        distances = _distances(features, some, gallery, block)
-        same = known.identities[some, None] == known.identities[None, gallery]
-        cameras = known.cameras[some, None] == known.cameras[None, gallery]
-        removed = same & cameras & (known.cameras[some, None] != UNKNOWN_CAMERA)
-        removed |= some[:, None] == gallery[None, :]
-        order = np.argsort(np.where(removed, np.inf, distances), axis=1, kind="stable")
-        for row, query in enumerate(some.tolist()):
-            left = order[row, : len(gallery) - int(removed[row].sum())]
-            yield Ranking(query, gallery[left], same[row, left])
-
-
-def _distances(features: Tensor, queries: np.ndarray, gallery: np.ndarray, block: int) -> np.ndarray:
-    """Return squared distances, float32 ``[Q, G]``, computed in float64 for some pictures of the gallery at a time."""
-    asked = features[torch.from_numpy(queries)].double()
-    products = torch.empty(len(queries), len(gallery), dtype=torch.float64)
-    for start in range(0, len(gallery), block):
-        looked_through = features[torch.from_numpy(gallery[start : start + block])].double()
-        products[:, start : start + block] = asked @ looked_through.T
-    distances = (2 - 2 * products).float().numpy()
-    found: np.ndarray = np.nan_to_num(distances, nan=_NOT_A_NUMBER, posinf=_NOT_A_NUMBER)
-    return found

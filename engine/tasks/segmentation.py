@@ -14,6 +14,7 @@ from engine.objectives import (
     HookedPixelClassification,
     PixelClassification,
     Term,
+    dense_decoder,
     dense_dgl_head,
     dense_infopro_head,
     dense_linear_head,
@@ -94,6 +95,10 @@ class SegmentationTask(Task):
             "infopro": lambda: dense_infopro_head(feature_shape, self.outputs, final_channels),
         }
         return styles[style]()
+
+    def decoder(self, feature_shape: tuple[int, ...], image_shape: tuple[int, int, int]) -> nn.Module:
+        """Return InfoPro's decoder for Cityscapes, whatever the size of the crops."""
+        return dense_decoder(feature_shape, image_shape)
 
     def training_labels(self, batch: Batch, augmenter: Augmenter) -> Tensor:
         """Return the label maps, moved as the pixels are."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from engine.data import NO_LABEL, Augmenter, Batch, Facts
 from engine.errors import RecipeError
-from engine.objectives import Term, dgl_head, head_for, linear_head
+from engine.objectives import Term, decoder_for, dgl_head, head_for, linear_head
 from engine.recipes import TaskSettings
 from engine.tasks.metric import Metric
 
@@ -170,6 +170,18 @@ class Task(ABC):
             "infopro": lambda: head_for(feature_shape, image_shape, self.outputs, final_channels),
         }
         return styles[style]()
+
+    def decoder(self, feature_shape: tuple[int, ...], image_shape: tuple[int, int, int]) -> nn.Module:
+        """Return what rebuilds images from the features behind a segment, with weights from torch's default generator.
+
+        Args:
+            feature_shape: without the batch axis.
+            image_shape: (C, H, W) of the images.
+
+        Raises:
+            RecipeError: there is no decoder for such features.
+        """
+        return decoder_for(feature_shape, image_shape)
 
     def training_labels(self, batch: Batch, augmenter: Augmenter) -> Tensor:
         """Return the labels that fit the augmented images of a batch, ``[B, ...]`` on the CPU or the learner's device.

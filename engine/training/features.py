@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engine.atomic import replacing, write_error
 from engine.data import Source
-from engine.data.appearances import GALLERY, QUERY, UNKNOWN_CAMERA, unpacked
+from engine.data.appearances import FURTHER, GALLERY, QUERY, UNKNOWN_CAMERA, unpacked
 from engine.errors import RunError
 from engine.tasks import queries_with_match, rankings
 from engine.tracking.found_pictures import SHOWN, draw_found, spread
@@ -23,7 +23,7 @@ Kept = tuple[Tensor, Tensor]
 Features = dict[str, Mapping[str, Kept]]
 """By split and network."""
 
-_ROLES = {QUERY: "query", GALLERY: "gallery", QUERY | GALLERY: "query and gallery"}
+_ROLES = {QUERY: "query", GALLERY: "gallery", QUERY | GALLERY: "query and gallery", FURTHER: "further"}
 
 
 def check_target(target: Path, suffix: str, option: str) -> None:
@@ -40,7 +40,7 @@ def write_features(path: Path, features: Features) -> int:
     """Write a row for each picture and network; return their number.
 
     The columns are ``split``, ``network``, ``position`` (in the split), ``identity`` (-1 for junk), ``camera`` (empty
-    where it is not known), ``role`` (query, gallery or both) and ``features``, a list of float32.
+    where it is not known), ``role`` (query, gallery, both, or further) and ``features``, a list of float32.
 
     Raises:
         NotWritten: the file cannot be written.

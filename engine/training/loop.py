@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.atomic import remove_unfinished, write_error
 from engine.checkpoints import LearnerState, save_checkpoint
-from engine.errors import EngineError, RunError
+from engine.errors import BEGINS_AGAIN, GOES_ON, EngineError, RunError
 from engine.methods import networks_sha256
 from engine.recipes import recipe_identity, recipe_to_dict
 from engine.tasks import task_of
@@ -85,7 +85,8 @@ class Training:
                 )
                 return result
         except EngineError as error:
-            self._folder.log(f"failed: {error}\n{getattr(error, 'details', '')}")
+            text = str(error) if self.saved else str(error).replace(GOES_ON, BEGINS_AGAIN)
+            self._folder.log(f"failed: {text}\n{getattr(error, 'details', '')}")
             self._questions.salvage()
             if isinstance(error, RunError):
                 self._record.check_presence()

@@ -37,6 +37,7 @@ from engine.objectives.pooling import GlobalAveragePool
 from engine.recipes import Backbone, Data, EndToEnd, InfoPro, Numerics, Plan, Recipe
 from engine.runtimes import open_runtime
 from engine.streams import generator
+from engine.tasks import task
 from experiments.benchmarks.side_by_side import in_turn
 
 BATCH_SIZE, IMAGE, CLASSES = 128, (3, 32, 32), 10
@@ -193,7 +194,7 @@ def step_of(recipe: Recipe, written: bool) -> tuple[Call, Call]:
 
     source = open_source(recipe.data, recipe.seed)
     team = method_of(recipe).team(recipe, source.facts)
-    with patch.object(infopro, "decoder_for", decoder), patch.object(infopro, "head_for", head):
+    with patch.object(task, "decoder_for", decoder), patch.object(infopro, "head_for", head):
         plan = Plan(executor="process", report_every_steps=10**6)
         runtime = open_runtime(recipe, source.facts, team, 10**6, plan)
     batch = source.batch(0, 0)

@@ -14,6 +14,7 @@ import engine
 from engine import backbones
 from engine.errors import RecipeError
 from engine.recipes.backbone import Backbone
+from engine.streams import generator
 
 CIFAR, IMAGENET = (3, 32, 32), (3, 224, 224)
 THREE = (1, 1, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
@@ -35,6 +36,22 @@ def sizes(image_shape: tuple[int, int, int] = CIFAR, **fields: Any) -> list[int]
     shapes = backbones.feature_shapes(make(image_shape=image_shape, **fields), image_shape)
     assert all(shape[1] == shape[2] for shape in shapes[:-1])
     return [shape[1] for shape in shapes[:-1]]
+
+
+def test_relu6_stops_at_6_everywhere_and_changes_no_weight() -> None:
+    plain, capped = (make("mobilenet_v1_025", device="cpu", activation=each) for each in (None, "relu6"))
+    weights = plain.state_dict()
+    assert weights.keys() == capped.state_dict().keys()
+    assert all(value.equal(weights[key]) for key, value in capped.state_dict().items())
+    largest = []
+    for network in (plain, capped):
+        features = 50 * torch.randn(2, *CIFAR, generator=generator("relu6"))
+        # Without statistics of its own, a batch norm passes on how large the features are.
+        for block in network.eval()[:-1]:
+            features = 50 * block(features).detach()
+            largest.append(float(features.max()))
+    assert max(largest[14:]) == 300 == min(largest[14:])
+    assert min(largest[:14]) > 300
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,14 @@ from engine.recipes import METHODS, Data, shipped_recipes
 
 def test_everything_is_listed_by_kind(command: Any) -> None:
     listed = command("list", "--json").json
-    assert list(listed) == ["methods", "backbones", "data", "recipes", "sweeps"]
+    assert list(listed) == ["methods", "backbones", "data", "recipes", "sweeps", "analyses"]
     assert set(listed["methods"]) == {*METHODS, "FILE.py:NAME"}
     assert set(listed["backbones"]) >= set(backbones.names())
     assert set(listed["data"]) == set(get_args(get_type_hints(Data)["name"]))
     assert set(listed["recipes"]) == set(shipped_recipes())
 
 
-@pytest.mark.parametrize("kind", ["methods", "backbones", "data", "recipes", "sweeps"])
+@pytest.mark.parametrize("kind", ["methods", "backbones", "data", "recipes", "sweeps", "analyses"])
 def test_one_kind_is_a_line_each(command: Any, kind: str) -> None:
     answer = command("list", kind)
     names = command("list", kind, "--json").json[kind]

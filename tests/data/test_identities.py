@@ -24,7 +24,7 @@ from engine.data.appearances import (
     packed,
     unpacked,
 )
-from engine.data.market1501 import GALLERIES, QUERIES, TRAIN
+from engine.data.market1501 import BOXES, GALLERIES, QUERIES, TRAIN
 from engine.errors import DataError
 from engine.recipes.data import Data
 from experiments.omniglot import write_table
@@ -102,6 +102,24 @@ def test_market_1501_as_it_is_downloaded(tmp_path: Path, writers: Any) -> None:
     assert "Thumbs.db" in lines
     assert "gt_query" in lines
     assert "2 identities" in lines
+
+
+def test_hand_drawn_boxes_of_a_query_s_camera_are_further_pictures(tmp_path: Path, writers: Any) -> None:
+    boxes = [
+        *("0001_c1s1_001051_00.jpg", "0001_c1s1_001076_00.jpg", "0001_c2s1_000301_00.jpg", "0002_c1s1_000451_00.jpg"),
+        "0003_c1s6_015971_00.jpg",
+    ]
+    source = read(write(tmp_path, MARKET | {BOXES: boxes}, writers))
+    found = appearances(source)
+    # As without them, and behind that: another camera and a training identity are of no use.
+    assert found.identities.tolist() == [1, 3, JUNK, 0, 1, 1, 3, 1, 1]
+    assert found.cameras.tolist() == [1, 4, 1, 1, 1, 2, 1, 1, 1]
+    assert found.roles.tolist() == [QUERY] * 2 + [GALLERY] * 5 + [FURTHER] * 2
+    lines = "\n".join(source.inventory.lines())
+    assert "2 further pictures of the queries are averaged for the scores of multi_query" in lines
+    assert "1 queries have no further picture by their camera, and stand for themselves there" in lines
+    assert "3 pictures of gt_bbox/ show no query's identity by its camera, and are not read" in lines
+    assert "in a gallery of 4 pictures" in lines
 
 
 def test_duke_mtmc_reid_as_it_is_downloaded(tmp_path: Path, writers: Any) -> None:
@@ -228,6 +246,14 @@ def test_only_what_no_row_names_is_said_to_be_unused(tmp_path: Path, writers: An
     (root / "notes.txt").write_text("who took them")
     lines = "\n".join(read(root, "identities").inventory.lines())
     assert "not used: 1 files and folders beside the table (notes.txt)" in lines
+    for unnamed in ("spare.png", "more/e.jpg", "other/f.png", "more/notes.txt", ".trash"):
+        (root / unnamed).parent.mkdir(exist_ok=True)
+        (root / unnamed).write_bytes(b"x")
+    (root / "again").symlink_to(root / "more")
+    lines = "\n".join(read(root, "identities").inventory.lines())
+    assert "not used: 2 pictures that no row names (spare.png, more/e.jpg)" in lines
+    assert "not used: 3 files and folders beside the table (notes.txt, other, more/notes.txt)" in lines
+    assert "not used: 1 hidden files and folders (.trash)" in lines
 
 
 def test_a_table_that_says_something_else_is_another_set_however_large(tmp_path: Path, writers: Any) -> None:
@@ -272,6 +298,28 @@ def test_junk_among_names_is_junk(layout: str, tmp_path: Path, writers: Any) -> 
 def test_junk_among_names_is_in_the_gallery_only(place: int, said: str, tmp_path: Path, writers: Any) -> None:
     with pytest.raises(DataError, match=said):
         read(table(tmp_path / "set", writers, changed(place, "identity", "-1")), "identities")
+
+
+def test_further_pictures_and_unknown_cameras_of_a_table_are_counted(tmp_path: Path, writers: Any) -> None:
+    rows = [*ROWS, ("a.png", "zoe", "left", "further"), ("b.png", "kim", "left", "further")]
+    rows[5] = (*ROWS[5][:2], "-1", "gallery")
+    source = read(table(tmp_path / "set", writers, rows), "identities")
+    found = appearances(source)
+    assert found.roles.tolist() == [QUERY, GALLERY, GALLERY, FURTHER, FURTHER]
+    assert found.cameras.tolist() == [1, 2, UNKNOWN_CAMERA, 1, 1]
+    lines = "\n".join(source.inventory.lines())
+    assert "1 further pictures of the queries are averaged" in lines
+    assert "1 further pictures show no query's identity by its camera, and have no influence" in lines
+    assert "stand for themselves" not in lines
+    assert "1 pictures have the camera -1, which means that it is not known" in lines
+    numbers = [(image, identity, "-1" if identity == "kim" else "3", split) for image, identity, _, split in ROWS]
+    numbers[4] = (*ROWS[4][:2], "4", "gallery")
+    source = read(table(tmp_path / "numbers", writers, numbers), "identities")
+    assert appearances(source).cameras.tolist() == [3, 4, UNKNOWN_CAMERA]
+    assert "1 pictures have the camera -1, which means" in "\n".join(source.inventory.lines())
+    numbers[5] = (*ROWS[5][:2], "-2", "gallery")
+    with pytest.raises(DataError, match="found the number -2 among the cameras, expected -1 to 65,534"):
+        read(table(tmp_path / "less", writers, numbers), "identities")
 
 
 def test_the_pictures_of_a_table_are_those_of_its_rows(tmp_path: Path, writers: Any) -> None:

@@ -17,10 +17,11 @@ from engine.data.fitting import Fitting, fit
 from engine.errors import RecipeError
 from engine.planning.known_images import known_facts
 from engine.recipes import Plan, Recipe, load_recipe, recipe_identity
-from engine.recipes.data import Data
+from engine.recipes.data import Augmentation, Data
 from engine.recipes.overrides import apply_overrides
 
 RECTANGLE = (12, 8)
+WAYS: tuple[dict[str, Any], ...] = ({}, {"first_size": (10, 4)})
 
 
 def test_one_number_and_two_equal_ones_are_one_recipe() -> None:
@@ -63,6 +64,25 @@ def test_a_stretched_picture_loses_nothing() -> None:
     np.testing.assert_array_equal(stretched, np.asarray(coloured(16, 48).resize((8, 12), Image.Resampling.BILINEAR)))
     square = np.asarray(fit(coloured(16, 48), Fitting(8, 8, stretch=True)))
     np.testing.assert_array_equal(square, np.asarray(coloured(16, 48).resize((8, 8), Image.Resampling.BILINEAR)))
+
+
+def test_a_picture_is_stretched_twice_where_the_recipe_says_so() -> None:
+    twice = np.asarray(fit(coloured(48, 16), Fitting(12, 12, stretch=True, first_size=(10, 4))))
+    by_way = coloured(48, 16).resize((4, 10), Image.Resampling.BILINEAR).resize((12, 12), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(twice, np.asarray(by_way))
+    once = Fitting(12, 12, stretch=True)
+    assert once.to_json() != Fitting(12, 12, stretch=True, first_size=(10, 4)).to_json()
+    assert "first_size" not in once.to_json()
+    fields: dict[str, Any] = {"name": "digits", "image_size": 12, "stretch": True}
+    digits = [next(iter(open_source(Data(**fields, **more), 0).evaluation_batches("test"))).images for more in WAYS]
+    assert digits[0].shape == digits[1].shape
+    assert not np.array_equal(*digits)
+    for wrong, said in (
+        ({"stretch": False}, r"data.first_size=\[10, 4\] without data.stretch=true: only whole pictures"),
+        ({"augmentation": Augmentation(random_resized_crop=True)}, "beside data.augmentation.random_resized_crop=true"),
+    ):
+        with pytest.raises(RecipeError, match=said):
+            open_source(Data(**(fields | WAYS[1] | wrong)), 0)
 
 
 def test_what_a_cache_is_called_is_as_ever_for_squares() -> None:

@@ -130,7 +130,11 @@ def test_pictures_outside_the_shard(writers: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"parquet row 5 names 'five.png', which is not there"):
         open_parquet(tmp_path)
     (tmp_path / "five.png").write_bytes(writers.png(images[5]))
-    np.testing.assert_array_equal(everything(open_parquet(tmp_path), "train")[0], images)
+    (tmp_path / "six.png").write_bytes(writers.png(images[6]))
+    found = open_parquet(tmp_path)
+    np.testing.assert_array_equal(everything(found, "train")[0], images)
+    left_out = {left.reason: left.examples for left in found.inventory.survey.left_out}
+    assert left_out["pictures that no row names"] == ("six.png",)
     (tmp_path / "five.png").write_bytes(writers.png(images[6]))
     np.testing.assert_array_equal(everything(open_parquet(tmp_path), "train")[0][5], images[6])
 

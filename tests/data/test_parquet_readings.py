@@ -355,7 +355,7 @@ def test_what_lies_beside_the_shards_is_counted(table: Table, tmp_path: Path) ->
     (root / "data" / "unsupervised.parquet").write_text("x")
     (root / "other").mkdir()
     found = {left.reason: left.number for left in find_parquet(root).survey.left_out}
-    assert found == {"files that are no shards of a split": 2, "folders beside the shards": 1}
+    assert found == {"files and folders beside the shards": 3}
     assert find_parquet(root).survey.sources == {"train": "data/train.parquet", "test": "data/test.parquet"}
 
 

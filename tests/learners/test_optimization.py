@@ -252,6 +252,12 @@ def test_steps_of_the_milestones() -> None:
     assert found == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
+def test_steps_after_a_warm_up() -> None:
+    schedule = Step(milestones=(40, 70), warmup_epochs=10)
+    found = [learning_rate(schedule, 3.5e-4, 120, 10, epoch, 9) for epoch in (0, 4, 9, 10, 39, 40, 70)]
+    assert found == pytest.approx([3.5e-5, 1.75e-4, 3.5e-4, 3.5e-4, 3.5e-4, 3.5e-5, 3.5e-6])
+
+
 def test_rates_by_step_change_inside_an_epoch() -> None:
     for schedule in (Cosine(interval="step"), Polynomial()):
         found = [learning_rate(schedule, 1.0, 2, 5, epoch, step) for epoch in range(2) for step in range(5)]

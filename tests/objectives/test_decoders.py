@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import RecipeError
-from engine.objectives import cifar_decoder, decoder_for, imagenet_decoder
+from engine.objectives import cifar_decoder, decoder_for, dense_decoder, imagenet_decoder
 from engine.streams import generator, seeded
 
 
@@ -147,7 +147,25 @@ def test_decoder_follows_the_image_size() -> None:
     assert convolutions(decoder_for((512, 16, 16), (3, 128, 128)))[0].kernel_size == (1, 1)
 
 
+@pytest.mark.parametrize(("height", "width"), [(512, 1024), (72, 96)])
+def test_label_maps_get_the_decoder_published_for_cityscapes_whatever_the_crop(height: int, width: int) -> None:
+    with torch.device("meta"):
+        decoder = dense_decoder((1024, height // 8, width // 8), (3, height, width))
+    found = [(each.in_channels, each.out_channels, each.kernel_size) for each in convolutions(decoder)]
+    assert found == [(1024, 128, (1, 1)), (128, 32, (3, 3)), (32, 12, (3, 3)), (12, 3, (3, 3))]
+
+
+def test_the_decoder_of_label_maps_starts_as_torch_does() -> None:
+    with seeded("initialisation"):
+        first = convolutions(dense_decoder((512, 8, 8), (3, 64, 64)))[0]
+    assert float(first.weight.detach().abs().max()) <= 1 / math.sqrt(512)
+    with seeded("initialisation"):
+        assert float(convolutions(imagenet_decoder((512, 8, 8), (3, 64, 64)))[0].weight.detach().abs().max()) > 0.1
+
+
 def test_flat_features_are_refused() -> None:
+    with pytest.raises(RecipeError, match=r"the decoder.*\(64,\)"):
+        dense_decoder((64,), (3, 32, 32))
     for image_shape in [(3, 32, 32), (3, 224, 224)]:
         with pytest.raises(RecipeError, match=r"the decoder.*\(64,\)"):
             decoder_for((64,), image_shape)

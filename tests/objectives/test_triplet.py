@@ -58,6 +58,6 @@ def test_distances_are_euclidean_and_in_single_precision() -> None:
 def test_the_term_reads_what_enters_the_classifier() -> None:
     features, labels = torch.randn(4, 3, generator=generator("term")), torch.tensor([0, 0, 1, 1])
     term = BatchHardTriplet(0.5)
-    assert term.hooks == ("pooled",)
-    value = term(torch.zeros(4, 2), Context(labels, hooked={"pooled": features}))
+    assert term.hooks == ("before_neck",)
+    value = term(torch.zeros(4, 2), Context(labels, hooked={"before_neck": features}))
     assert float(value.loss) == float(batch_hard_triplet_loss(features, labels, 0.5))

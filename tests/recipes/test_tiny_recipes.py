@@ -61,7 +61,10 @@ BRANCHED = {
     "dhm_sampled": {"cross_entropy", "branches"},
 }
 # Trained in tests/tasks/test_retrieval.py, where they are scored.
-RETRIEVAL = {"dml_omniglot_tiny", "infopro_omniglot_tiny", "dhm_omniglot_tiny", "dml_market1501_mobilenet_tiny"}
+RETRIEVAL = {
+    *("dml_omniglot_tiny", "infopro_omniglot_tiny", "dhm_omniglot_tiny"),
+    *("dml_market1501_mobilenet_tiny", "end_to_end_market1501_resnet50_tiny"),
+}
 SLOW = {"infopro_svhn_resnet110_tiny", "infopro_stl10_resnet110_tiny", "infopro_imagenet_resnet101_tiny"}
 CASES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in TERMS]
 

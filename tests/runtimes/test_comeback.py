@@ -64,8 +64,12 @@ class Team:
         self.done.append(f"go on with {' '.join(sorted(lost))}")
         return {}
 
-    def settle(self, references: Sequence[Any], others_wait: bool) -> None:
+    steps_in_flight = 1
+
+    def settle(self, references: Sequence[Any], others_wait: bool, of_others: Mapping[Any, str]) -> None:
         assert others_wait
+        # A failure of those that have not done all is one at once.
+        self.watched = sorted(of_others.items())
         self.done.append(f"settle {' '.join(references)}")
         if self.settling:
             self.settling.pop(0)()
@@ -82,7 +86,7 @@ class Team:
             self.asked.append((name, number))
             return [f"{name}{number}"]
 
-        return Asked(name, number, send, (Given(),))
+        return Asked(name, number, send, (Given(f"{name}{number}"),))
 
 
 def test_only_the_lost_one_is_asked_again_and_only_what_was_done_is_waited_for() -> None:
@@ -90,9 +94,10 @@ def test_only_the_lost_one_is_asked_again_and_only_what_was_done_is_waited_for()
     team.ask(3)
     team.come_back.bring_back(_lost("b"))
     assert team.done == [
-        *("may b 3", "part from b", "build b, begin 0", "are built", "go on with b", "settle b0 b1", "are back")
+        *("may b 2", "part from b", "build b, begin 0", "are built", "go on with b", "settle b0 b1", "are back")
     ]
     assert team.asked == [("b", 0), ("b", 1), ("b", 2)]
+    assert team.watched == [("a2", "a"), ("c2", "c")]
 
 
 def test_one_that_is_lost_while_another_is_built() -> None:
@@ -100,8 +105,8 @@ def test_one_that_is_lost_while_another_is_built() -> None:
     team.ask(1)
     team.come_back.bring_back(_lost("b"))
     assert team.done == [
-        *("may b 1", "part from b", "build b, begin 0", "are built"),
-        *("may c 1", "part from b c", "build c, begin 0", "are built"),
+        *("may b 0", "part from b", "build b, begin 0", "are built"),
+        *("may c 0", "part from b c", "build c, begin 0", "are built"),
         *("go on with b c", "settle b0 c0", "are back"),
     ]
 
@@ -117,7 +122,7 @@ def test_one_that_is_lost_while_another_catches_up() -> None:
     team.settling.append(another)
     team.come_back.bring_back(_lost("b"))
     assert team.done[5:] == [
-        *("settle b0", "may c 1", "part from c", "build c, begin 0", "are built", "go on with c", "settle c0"),
+        *("settle b0", "may c 0", "part from c", "build c, begin 0", "are built", "go on with c", "settle c0"),
         "are back",
     ]
 
@@ -132,7 +137,7 @@ def test_it_is_said_why_one_does_not_come_back() -> None:
     assert str(error.__cause__) == "learner b: could not be built"
     with pytest.raises(LearnerLost):
         team.come_back.bring_back(error)
-    assert team.done == ["may b 1", "part from b"], "it is not tried again"
+    assert team.done == ["may b 0", "part from b"], "it is not tried again"
 
 
 def test_without_states_nobody_comes_back() -> None:
@@ -152,7 +157,7 @@ def test_who_may_not_come_back_does_not() -> None:
     with pytest.raises(LearnerLost) as caught:
         team.come_back.bring_back(error)
     assert caught.value is error and error.__cause__ is None
-    assert team.done == ["may b 1"]
+    assert team.done == ["may b 0"]
 
 
 class Answers:
@@ -201,3 +206,24 @@ def test_one_that_had_done_all_is_told_by_its_silence(others_wait: bool, monkeyp
             fetches.fetch_all({"a": "a"}, others_wait=True)
     else:
         assert fetches.fetch_all({"a": "a"}) == {"a": "a"}
+
+
+def test_what_another_fails_with_is_told_while_one_catches_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that catches up may wait for the one that has failed."""
+
+    def wait(references: list[str], num_returns: int, timeout: float, **_: Any) -> tuple[list[str], list[str]]:
+        done = [each for each in references if each != "catches up"]
+        return done, [each for each in references if each == "catches up"]
+
+    monkeypatch.setattr(fetching, "ray", SimpleNamespace(exceptions=ray.exceptions, wait=wait))
+    monkeypatch.setattr(fetching, "check_after", lambda _: False)
+
+    def get(reference: str, look: Callable[[], None]) -> str:
+        if reference == "failed":
+            raise ray.exceptions.RayError
+        return reference
+
+    monkeypatch.setattr(fetching, "get_while_alive", get)
+    culprits: Any = SimpleNamespace(blame=lambda learner, *_: LearnerError(learner, "loss is not finite"))
+    with pytest.raises(LearnerError, match="learner c: loss is not finite"):
+        Fetching(culprits).settle(["catches up"], others_wait=True, of_others={"done": "b", "failed": "c"})

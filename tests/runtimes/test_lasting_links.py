@@ -26,13 +26,17 @@ from engine.runtimes.ray.links import (
     lasting_giving,
     routes_of,
 )
-from engine.runtimes.ray.links import lasting as lasting_module
 from engine.runtimes.ray.schedule import LearnerSchedule
 from tests.runtimes.test_schedule import EXCHANGE, batch_of, in_turn, learners_of, programs
 
 PATIENCE = 20.0
 Meet = Callable[..., dict[str, Links]]
 ROUTE = Route("giver", "taker", ("first", "second"), 2 * 8192 * 4)
+
+
+def unseen() -> int:
+    """Return how often a driver has looked that is not there."""
+    return 0
 
 
 class Gone(Exception):
@@ -56,7 +60,7 @@ class Team:
         self._meet, self._found, self._steps, self._way = meet, found, steps, way
         self._ends = {name: list(each) for name, each in ends.items()}
         self.learners = learners_of(*found)
-        self.links = {name: LastingLinks(name) for name in self.learners}
+        self.links = {name: LastingLinks(name, unseen) for name in self.learners}
         self._routes = routes_of(found)
         self._pool = ThreadPoolExecutor(16)
         self._walks: dict[str, Future[None]] = {}
@@ -121,7 +125,7 @@ class Team:
         for name in lost:
             self.learners[name] = fresh[name]
             fresh[name].seen = states[name]
-            self.links[name] = LastingLinks(name)
+            self.links[name] = LastingLinks(name, unseen)
         routes = tuple(route for route in self._routes if {route.giver, route.taker} & lost)
         for name, links in self._meet(routes, self._way).items():
             wanted = {taker: positions[taker][name] for taker in links.giving if taker in others and name in lost}
@@ -157,10 +161,10 @@ def test_an_exchange(way: Way, ends: dict[str, list[int]], meet: Meet) -> None:
     assert team.times_lost == sum(map(len, ends.values()))
 
 
-def _pair(meet: Meet, step: int = 0) -> tuple[LastingGiving, LastingTaking]:
+def _pair(meet: Meet, step: int = 0, looks: Callable[[], int] = unseen) -> tuple[LastingGiving, LastingTaking]:
     links = meet((ROUTE,), "memory")
-    giving = LastingGiving("giver", "taker", links["giver"].giving["taker"], Position(step), step)
-    return giving, LastingTaking("taker", "giver", links["taker"].taking["giver"], step)
+    giving = LastingGiving("giver", "taker", links["giver"].giving["taker"], Position(step), step, looks)
+    return giving, LastingTaking("taker", "giver", links["taker"].taking["giver"], step, looks)
 
 
 def _again(meet: Meet, giving: LastingGiving, step: int) -> LastingTaking:
@@ -168,7 +172,7 @@ def _again(meet: Meet, giving: LastingGiving, step: int) -> LastingTaking:
     giving.part()
     links = meet((ROUTE,), "memory")
     giving.link_again(links["giver"].giving["taker"], Position(step))
-    return LastingTaking("taker", "giver", links["taker"].taking["giver"], step)
+    return LastingTaking("taker", "giver", links["taker"].taking["giver"], step, unseen)
 
 
 def _give(giving: LastingGiving, steps: Iterable[int]) -> None:
@@ -229,9 +233,10 @@ def test_who_keeps_nothing_hears_of_a_loss(kind: str, meet: Meet) -> None:
 def test_a_link_that_ends_between_two_that_live_is_no_loss_that_is_waited_for(
     kind: str, meet: Meet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (lasting_module, lasting_giving):
-        monkeypatch.setattr(module, "UNSAID_SECONDS", 0.05)
-    giving, taking = _pair(meet)
+    """But only while the driver looks: it may write a checkpoint for long, and say so then."""
+    monkeypatch.setattr(lasting_giving, "_SLICE_SECONDS", 0.01)
+    unsaid = [0] * 5 + [1, 12, 23, 24]
+    giving, taking = _pair(meet, looks=lambda: unsaid.pop(0))
     giving.keep_since(0)
     taking.keep_since(0)
     if kind == "giving":
@@ -242,6 +247,7 @@ def test_a_link_that_ends_between_two_that_live_is_no_loss_that_is_waited_for(
         giving.close()
         with pytest.raises(LostStep):
             _take(taking)
+    assert unsaid == []
 
 
 def test_what_was_changed_after_it_was_given_is_not_given_again(meet: Meet) -> None:
@@ -282,7 +288,7 @@ def test_a_message_that_was_told_not_to_be_there_is_taken_from_the_next_giver(me
         taking.link_again(next_end)
 
     end: Any = Parted(part)
-    taking = LastingTaking("taker", "giver", end, 0)
+    taking = LastingTaking("taker", "giver", end, 0, unseen)
     giving.give("first", torch.ones(4))
     assert taking.take("first")[0] == 1.0
     assert found == [Position(0)]

@@ -13,17 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from engine.data.appearances import GALLERY, JUNK, QUERY, UNKNOWN_CAMERA, Appearances, packed
+from engine.data.appearances import FURTHER, GALLERY, JUNK, QUERY, UNKNOWN_CAMERA, Appearances, packed
 from engine.errors import DataError
 from engine.streams import generator
+from engine.tasks.rankings import queries_with_match, rankings
 from engine.tasks.retrieval_cohort import RetrievalCohortScore
-from engine.tasks.retrieval_score import (
-    RetrievalScore,
-    normalised,
-    queries_with_match,
-    rankings,
-    scores_of_ranking,
-)
+from engine.tasks.retrieval_score import RetrievalScore, normalised, scores_of_ranking
 
 # Relevance by rank, then average precision as a sum of steps and by trapezoids, computed with other code.
 PUBLISHED = [
@@ -116,9 +111,12 @@ def draw(seed: int, pictures: int, identities: int, cameras: int) -> tuple[Tenso
     return torch.randn(pictures, 3, generator=stream), Appearances(names, known, roles)
 
 
-def by_hand(features: Tensor, appearances: Appearances) -> dict[str, Any] | None:
-    """Score one pair at a time in Python numbers."""
-    rows = [[value / (math.sqrt(sum(v * v for v in row)) or 1.0) for value in row] for row in features.tolist()]
+def by_hand(features: Tensor, appearances: Appearances, asked: Tensor | None = None) -> dict[str, Any] | None:
+    """Score one pair at a time in Python numbers; a query is looked for by its row of what is asked, if given."""
+    rows, looked_for = (
+        [[value / (math.sqrt(sum(v * v for v in row)) or 1.0) for value in row] for row in each.tolist()]
+        for each in (features, features if asked is None else asked)
+    )
     names, cameras, roles = appearances.identities, appearances.cameras, appearances.roles
     found: list[dict[str, float]] = []
     lost = 0
@@ -131,7 +129,7 @@ def by_hand(features: Tensor, appearances: Appearances) -> dict[str, Any] | None
                 continue
             if names[other] == names[query] and cameras[other] == cameras[query] != UNKNOWN_CAMERA:
                 continue
-            away = sum((a - b) ** 2 for a, b in zip(rows[query], rows[other], strict=True))
+            away = sum((a - b) ** 2 for a, b in zip(looked_for[query], rows[other], strict=True))
             ranked.append((away, other))
         right = [names[other] == names[query] for _, other in sorted(ranked)]
         if not any(right):
@@ -228,6 +226,50 @@ def test_the_length_of_features_does_not_count() -> None:
     longer = features * (1 + torch.rand(30, 1, generator=stream))
     names, cameras, roles = (getattr(appearances, each).tolist() for each in ("identities", "cameras", "roles"))
     assert scored(longer, names, cameras, roles) == pytest.approx(scored(features, names, cameras, roles))
+
+
+def test_several_pictures_to_a_query_are_averaged_before_they_are_compared() -> None:
+    features, appearances = draw(4, 60, 6, 3)
+    features = features * torch.arange(1, 61)[:, None]
+    roles = np.where(np.arange(60) % 2, FURTHER, appearances.roles)
+    known = Appearances(np.maximum(appearances.identities, 0), appearances.cameras, roles)
+    labels = torch.from_numpy(packed(known))
+    score = RetrievalScore()
+    for rows, some in zip(features.split(7), labels.split(7), strict=True):
+        score.update(rows, some)
+    found = score.result()
+    single = {name: value for name, value in found.items() if not name.startswith("multi_query_")}
+    assert single.pop("mean_average_precision_trapezoid") <= single["mean_average_precision"]
+    # The further pictures change nothing else: by hand they are neither queries nor gallery.
+    assert single == pytest.approx(by_hand(features, known))
+    averaged = features.clone()
+    pooled = 0
+    for query in np.flatnonzero(roles & QUERY):
+        own = (known.identities == known.identities[query]) & (known.cameras == known.cameras[query])
+        own &= roles == FURTHER
+        pooled += own.any()
+        if own.any():
+            averaged[query] = features[torch.from_numpy(own)].mean(dim=0)
+    assert 0 < pooled < (roles & QUERY > 0).sum()
+    apart = by_hand(features, known, averaged)
+    assert apart is not None
+    counts = {"queries", "queries_without_match", "images"}
+    assert {name: found[f"multi_query_{name}"] for name in apart.keys() - counts} == pytest.approx(
+        {name: value for name, value in apart.items() if name not in counts}
+    )
+    assert found["multi_query_mean_average_precision"] != found["mean_average_precision"]
+
+
+def test_one_further_picture_equal_to_the_query_changes_nothing() -> None:
+    features = features_at([0.0, 0.3, 0.1, 0.2, 1.0, 0.0, 0.3])
+    roles = [QUERY, QUERY, GALLERY, GALLERY, GALLERY, FURTHER, FURTHER]
+    found = scored(features, [1, 2, 2, 1, 2, 1, 2], [1, 1, 2, 2, 3, 1, 1], roles)
+    for name in ("mean_average_precision", "rank1", "mean_inverse_negative_penalty"):
+        assert found[f"multi_query_{name}"] == found[name]
+    together = RetrievalCohortScore()
+    known = Appearances(np.array([1, 2, 2, 1, 2, 1, 2]), np.array([1, 1, 2, 2, 3, 1, 1]), np.array(roles))
+    together.update({"peer0": features, "peer1": features * 2}, torch.from_numpy(packed(known)))
+    assert together.result() == pytest.approx(found)
 
 
 def test_average_precision_is_scikit_learn_s() -> None:

@@ -136,9 +136,11 @@ class LearnerActors:
         """
         return self.fetch_all({name: self[name].resume.remote() for name in names})
 
-    def settle(self, references: Sequence[Any], others_wait: bool = False) -> None:
+    def settle(
+        self, references: Sequence[Any], others_wait: bool = False, of_others: Mapping[Any, str] | None = None
+    ) -> None:
         """As `Fetching.settle`."""
-        self._fetching.settle(references, others_wait)
+        self._fetching.settle(references, others_wait, of_others)
 
     def __getitem__(self, name: str) -> Any:
         """Return the handle of a learner's actor."""

@@ -58,13 +58,14 @@ class Chunk:
         steps: the program, and the batch; none once they are handed out.
         questions: asked after the last step.
         size: how many steps were handed out.
+        trained: how many of them are of training.
         asked: of each learner.
     """
 
     def __init__(self) -> None:
         self.steps: list[tuple[Program, Batch]] = []
         self.questions: list[str] = []
-        self.size = 0
+        self.size = self.trained = 0
         self.asked: list[Asked] = []
         self._answers: dict[str, Answered] = {}
         self._tell: Callable[[Mapping[str, Any]], None] | None = None
@@ -94,12 +95,12 @@ class Chunk:
             each.ask()
         # The object is let go when the actors have it; the batches, with the history.
         handed.reference = None
+        self.trained = sum(PHASES[program.calls[-1].phase].use == "training" for program, _ in self.steps)
         if history is None:
             handed.steps = ()
         else:
-            trained = sum(PHASES[program.calls[-1].phase].use == "training" for program, _ in self.steps)
             size = sum(program.bytes_per_step for program, _ in self.steps)
-            history.add(self.asked, size, trained, len(self.steps))
+            history.add(self.asked, size, self.trained, len(self.steps))
             if STATE in self.questions:
                 self._tell = history.asked_for_states()
         self.size, self.steps = len(self.steps), []

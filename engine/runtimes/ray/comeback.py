@@ -25,6 +25,10 @@ class Others(Protocol):
 
     wait: bool
 
+    @property
+    def steps_in_flight(self) -> int:
+        """Steps of training that were asked for and are not known to be done."""
+
     def part_from(self, lost: Collection[str]) -> None:
         """Let them wait with what they know, before those that are lost are built anew."""
 
@@ -96,7 +100,8 @@ class ComeBack:
         try:
             # Again, because another one may have ended meanwhile.
             while found:
-                if not losses.may_come_back(list(found.values()), history.steps):
+                steps = max(0, history.steps - self._others.steps_in_flight)
+                if not losses.may_come_back(list(found.values()), steps):
                     raise error
                 lost |= found.keys()
                 self._others.part_from(lost)
@@ -117,9 +122,15 @@ class ComeBack:
         except RayError as why:
             raise error from EngineError(f"it cannot be asked again: {first_line(why)}")
         done = itertools.takewhile(lambda asked: not self._is_in_flight(asked), again)
+        others = {
+            given.reference: asked.learner
+            for asked in history
+            if asked.learner not in lost and self._is_in_flight(asked)
+            for given in asked.given
+        }
         self._losses = losses
         try:
-            self._actors.settle([given.reference for asked in done for given in asked.given], self._others.wait)
+            self._actors.settle([given.reference for asked in done for given in asked.given], self._others.wait, others)
         except LearnerLost as another:
             # Those that catch up may wait for this one.
             self.bring_back(another)

@@ -32,10 +32,15 @@ class Sign:
 
 
 class Doing:
-    """Remembers what a learner's thread has begun; others may look at any time."""
+    """Remembers what a learner's thread has begun; others may look at any time.
+
+    Attributes:
+        looks: how often somebody has looked: the driver does so again and again while it waits for the learners.
+    """
 
     def __init__(self) -> None:
         self._count, self._doing = 0, ""
+        self.looks = 0
 
     @contextmanager
     def while_in(self, what: str) -> Iterator[None]:
@@ -48,6 +53,7 @@ class Doing:
 
     def sign(self, *, with_stacks: bool) -> Sign:
         """Return a sign of life."""
+        self.looks += 1
         return Sign(self._count, self._doing, time.process_time(), _stacks() if with_stacks else "")
 
 

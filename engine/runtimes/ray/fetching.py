@@ -67,21 +67,30 @@ class Fetching:
         except ray.exceptions.RayError as error:
             raise self._culprits.blame(learner, error, ray_is_checked) from None
 
-    def settle(self, references: Sequence[Any], others_wait: bool = False) -> None:
+    def settle(
+        self, references: Sequence[Any], others_wait: bool = False, of_others: Mapping[Any, str] | None = None
+    ) -> None:
         """Wait until references hold something, be it an error.
 
         Args:
             references: in any order.
             others_wait: as of `fetch_all`.
+            of_others: further references, and whose they are, in which an error is one at once: those that are waited
+                for may wait for whoever has failed.
 
         Raises:
             LearnerLost: a learner hangs, or one has ended for which others wait.
+            LearnerError: one of the others has failed.
         """
-        waiting = list(references)
+        waiting, watched = list(references), dict(of_others or {})
         look = self._look_for_lost if others_wait else self._look
         with waiting_for_ray():
             while waiting:
                 _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=SLICE_SECONDS, fetch_local=False)
-                if waiting:
-                    check_alive()
-                    look()
+                if not waiting:
+                    return
+                check_alive()
+                look()
+                answered, _ = ray.wait(list(watched), num_returns=len(watched), timeout=0) if watched else ([], [])
+                for reference in answered:
+                    self._fetch(watched.pop(reference), reference, False)

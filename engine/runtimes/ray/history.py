@@ -15,7 +15,7 @@ from typing import Any
 from engine.checkpoints import KNOWLEDGE_FOLLOWS, LearnerState
 from engine.methods import Team
 from engine.recipes import Plan
-from engine.runtimes.keeping import SOON_FULL, steps_before_full
+from engine.runtimes.keeping import ASKING_SHARE, WINDOW_SHARE, steps_before_full
 
 # Of the room in the object store that the messages in flight leave, which serves whoever else needs it, too.
 _SHARE = 0.5
@@ -134,8 +134,12 @@ class History:
 
     @property
     def is_full(self) -> bool:
-        """Whether it is time to ask for states, so that what is kept can be let go."""
-        return self._is_of_use and (not self._chapters or self._chapters[-1].bytes > SOON_FULL * self._most)
+        """Whether states have to be asked for now, so that what is kept can be let go in time."""
+        if not self._is_of_use or not self._chapters:
+            return self._is_of_use
+        kept = sum(chapter.bytes for chapter in self._chapters)
+        # Where they were just asked for, the answer is to come.
+        return kept > ASKING_SHARE * self._most and self._chapters[-1].bytes > WINDOW_SHARE * self._most
 
     def asked_for_states(self) -> Callable[[Mapping[str, LearnerState]], None]:
         """Take note that the learners were just asked for their states; returns what is to be told them."""

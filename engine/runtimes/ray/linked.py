@@ -40,7 +40,7 @@ class Linked:
 
     def __init__(self, name: str, doing: Doing) -> None:
         self._name, self._doing = name, doing
-        self._links = LastingLinks(name)
+        self._links = LastingLinks(name, lambda: doing.looks)
         self._rendezvous: Rendezvous | None = None
         self._schedule: LearnerSchedule | None = None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -31,12 +31,16 @@ class _Step:
 
     Attributes:
         asked: its calls.
+        is_training: whether it is one of training.
         done: what the calls give that give no message, by learner: nothing. Everything that is given is taken by one of
             them in the end, so they tell that the step is done without moving features here.
+        states: that were asked for after it.
     """
 
     asked: Sequence[Asked]
+    is_training: bool
     done: Mapping[str, Given]
+    states: list[_Answer] = field(default_factory=list)
 
 
 class _Answer:
@@ -46,12 +50,14 @@ class _Answer:
         self, runtime: ObjectStoreRuntime, given: Mapping[str, Given], told: Callable[[Any], None] | None
     ) -> None:
         self._runtime, self._given, self._told = runtime, given, told
+        self._answers: dict[str, Any] | None = None
 
     def result(self) -> dict[str, Any]:
-        answers = self._runtime.fetch(self._given)
-        if self._told is not None:
-            self._told(answers)
-        return answers
+        if self._answers is None:
+            self._answers = self._runtime.fetch(self._given)
+            if self._told is not None:
+                self._told(self._answers)
+        return self._answers
 
 
 class ObjectStoreRuntime:
@@ -70,6 +76,8 @@ class ObjectStoreRuntime:
         self._come_back = ComeBack(actors, self, self._is_in_flight)
         self._methods: dict[tuple[str, int], Any] = {}
         self._in_flight: deque[_Step] = deque()
+        # Asked for after the step that was finished last.
+        self._states: list[_Answer] = []
 
     def submit(self, program: Program, batch: Batch) -> None:
         """Submit the calls of one step, after waiting for the oldest step when the window is full."""
@@ -88,9 +96,9 @@ class ObjectStoreRuntime:
             asked.append(self._call(program, call, {name: messages[name] for name in call.takes}, given))
         for each in asked:
             each.ask()
-        self._in_flight.append(_Step(asked, done))
+        is_training = PHASES[program.calls[-1].phase].use == "training"
+        self._in_flight.append(_Step(asked, is_training, done))
         if self._come_back.history is not None:
-            is_training = PHASES[program.calls[-1].phase].use == "training"
             self._come_back.history.add(asked, program.bytes_per_step, int(is_training))
 
     def _call(self, program: Program, call: Call, takes: Mapping[str, Given], given: tuple[Given, ...]) -> Asked:
@@ -118,12 +126,15 @@ class ObjectStoreRuntime:
         asked = [self._question(name, question) for name in self._actors]
         for each in asked:
             each.ask()
-        told = None
+        told: Callable[[Any], None] | None = None
         history = self._come_back.history
         if history is not None:
             history.add(asked, 0, 0)
             told = history.asked_for_states() if question == "state" else None
-        return _Answer(self, {each.learner: each.given[0] for each in asked}, told)
+        answer = _Answer(self, {each.learner: each.given[0] for each in asked}, told)
+        if told is not None:
+            (self._in_flight[-1].states if self._in_flight else self._states).append(answer)
+        return answer
 
     def _question(self, learner: str, question: str) -> Asked:
         number = self._actors.number(learner)
@@ -145,7 +156,10 @@ class ObjectStoreRuntime:
     def _finish_oldest(self) -> None:
         # In flight until it is known to be done: a learner that is lost meanwhile may not have done it.
         self.fetch(self._in_flight[0].done)
-        self._in_flight.popleft()
+        states, self._states = self._states, self._in_flight.popleft().states
+        # The step after them is done, so these are there: what came before them need not be kept any longer.
+        for answer in states:
+            answer.result()
 
     wait = False
 
@@ -161,6 +175,11 @@ class ObjectStoreRuntime:
         begin = self._actors.resume(set(self._actors) - set(lost))
         self._methods.clear()
         return begin
+
+    @property
+    def steps_in_flight(self) -> int:
+        """As `Others.steps_in_flight`."""
+        return sum(step.is_training for step in self._in_flight)
 
     def _is_in_flight(self, asked: Asked) -> bool:
         return any(asked.name == each.name for step in self._in_flight for each in step.asked)
@@ -206,5 +225,6 @@ class ObjectStoreRuntime:
     def close(self) -> None:
         """End the actors; see `LearnerActors.close`."""
         self._in_flight.clear()
+        self._states.clear()
         self._come_back.history = None
         self._actors.close()

@@ -144,6 +144,11 @@ class StreamRuntime:
         self._links.make_again(lost, begins)
         return {}
 
+    @property
+    def steps_in_flight(self) -> int:
+        """As `Others.steps_in_flight`."""
+        return sum(chunk.trained for chunk in self._in_flight)
+
     def _is_in_flight(self, asked: Asked) -> bool:
         return any(asked.name == each.name for chunk in self._in_flight for each in chunk.asked)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from engine.runtimes.ray.failures import LostStep
 from engine.runtimes.ray.links.ends import TakingEnd
-from engine.runtimes.ray.links.lasting_giving import UNSAID_SECONDS, LastingGiving, Position
+from engine.runtimes.ray.links.lasting_giving import LastingGiving, Looks, Position, is_said_in_time
 from engine.runtimes.ray.links.rendezvous import Links
 
 
@@ -25,10 +25,11 @@ class LastingTaking:
         giver: name of the learner that gives.
         end: the first.
         step: with which this learner begins.
+        looks: as of `is_said_in_time`.
     """
 
-    def __init__(self, taker: str, giver: str, end: TakingEnd, step: int) -> None:
-        self._taker, self._giver = taker, giver
+    def __init__(self, taker: str, giver: str, end: TakingEnd, step: int, looks: Looks) -> None:
+        self._taker, self._giver, self._looks = taker, giver, looks
         self._changed = threading.Condition()
         self._end: TakingEnd | None = end
         self._step = step
@@ -65,7 +66,7 @@ class LastingTaking:
 
     def _is_parted_from(self, end: TakingEnd) -> bool:
         with self._changed:
-            return self._changed.wait_for(lambda: self._is_closed or self._end is not end, UNSAID_SECONDS)
+            return is_said_in_time(self._changed, lambda: self._is_closed or self._end is not end, self._looks)
 
     def end_step(self) -> None:
         """As `TakingEnd.end_step`, and count the step."""
@@ -105,14 +106,15 @@ class LastingLinks:
 
     Args:
         learner: its name.
+        looks: how often the driver has looked at it so far.
 
     Attributes:
         giving: by the name of the taker.
         taking: by the name of the giver.
     """
 
-    def __init__(self, learner: str) -> None:
-        self._learner = learner
+    def __init__(self, learner: str, looks: Looks) -> None:
+        self._learner, self._looks = learner, looks
         self.giving: dict[str, LastingGiving] = {}
         self.taking: dict[str, LastingTaking] = {}
 
@@ -129,12 +131,12 @@ class LastingLinks:
             if taker in self.giving:
                 self.giving[taker].link_again(giving, position)
             else:
-                self.giving[taker] = LastingGiving(self._learner, taker, giving, position, step)
+                self.giving[taker] = LastingGiving(self._learner, taker, giving, position, step, self._looks)
         for giver, taking in links.taking.items():
             if giver in self.taking:
                 self.taking[giver].link_again(taking)
             else:
-                self.taking[giver] = LastingTaking(self._learner, giver, taking, step)
+                self.taking[giver] = LastingTaking(self._learner, giver, taking, step, self._looks)
 
     def keep_since(self, step: int | None) -> None:
         """Be ready for others in place of partners, who begin at a step or later; None lets a loss be an error."""

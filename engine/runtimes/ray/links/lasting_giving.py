@@ -11,6 +11,7 @@ keeps nobody from catching up.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -20,9 +21,28 @@ from engine.reading import first_line
 from engine.runtimes.ray.failures import LostStep
 from engine.runtimes.ray.links.ends import GivingEnd
 
-# In which the driver says that a partner is lost whose link has ended. A link that ends between two that live is not
+# Looks of the driver in which it says that a partner is lost whose link has ended: it looks every few seconds while it
+# waits for the learners, and not while it writes a long checkpoint. A link that ends between two that live is not
 # mended, and whoever waits for it would wait for ever.
-UNSAID_SECONDS = 120.0
+UNSAID_LOOKS = 24
+_SLICE_SECONDS = 1.0
+
+Looks = Callable[[], int]
+
+
+def is_said_in_time(changed: threading.Condition, is_said: Callable[[], bool], looks: Looks) -> bool:
+    """Wait until the driver has said what becomes of a partner whose link has ended; return whether it has.
+
+    Args:
+        changed: notified when something is said; held.
+        is_said: whether it is said.
+        looks: how often the driver has looked at this learner so far.
+    """
+    first = looks()
+    while not changed.wait_for(is_said, _SLICE_SECONDS):
+        if looks() - first >= UNSAID_LOOKS:
+            return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -81,10 +101,11 @@ class LastingGiving:
         end: the first.
         wanted: where the taker is.
         step: with which this learner begins.
+        looks: as of `is_said_in_time`.
     """
 
-    def __init__(self, giver: str, taker: str, end: GivingEnd, wanted: Position, step: int) -> None:
-        self._giver, self._taker = giver, taker
+    def __init__(self, giver: str, taker: str, end: GivingEnd, wanted: Position, step: int, looks: Looks) -> None:
+        self._giver, self._taker, self._looks = giver, taker, looks
         self._step = step
         self._changed = threading.Condition()
         self._channel: _Channel | None = _Channel(end, wanted)
@@ -131,7 +152,7 @@ class LastingGiving:
             else:
                 return
             with self._changed:
-                if not self._changed.wait_for(lambda: self._is_closed or self._channel is not channel, UNSAID_SECONDS):
+                if not self._is_said(lambda: self._is_closed or self._channel is not channel):
                     raise self._lost("ended, though that one seems to live")
         with self._changed:
             # It is given again with all that came before it.
@@ -140,6 +161,9 @@ class LastingGiving:
                 raise self._trouble
             if self._is_closed:
                 raise self._lost("is closed")
+
+    def _is_said(self, what: Callable[[], bool]) -> bool:
+        return is_said_in_time(self._changed, what, self._looks)
 
     def _lost(self, how: str) -> LostStep:
         return LostStep(f"learner {self._giver}: the link to {self._taker} {how}")
@@ -174,7 +198,7 @@ class LastingGiving:
                 with self._changed:
                     # Lost once more: whoever waits for this taker waits for the next.
                     is_lost = isinstance(error, LostStep) and not isinstance(error, _Changed)
-                    if is_lost and self._changed.wait_for(lambda: self._channel is not channel, UNSAID_SECONDS):
+                    if is_lost and self._is_said(lambda: self._channel is not channel):
                         return
                     self._trouble = (
                         error if isinstance(error, EngineError) else self._lost(f"failed: {first_line(error)}")

@@ -1,0 +1,21 @@
+"""What the papers look at in trained networks; adding an analysis adds a file, and a line in `registry`."""
+
+from engine.analysis.analysis import Analysis, Arrays, Measured, Row
+from engine.analysis.opened import OpenedRun, Settings
+from engine.analysis.registry import ANALYSES
+from engine.analysis.results import Finding, in_words
+from engine.analysis.running import Executor, analyse
+
+__all__ = [
+    "ANALYSES",
+    "Analysis",
+    "Arrays",
+    "Executor",
+    "Finding",
+    "Measured",
+    "OpenedRun",
+    "Row",
+    "Settings",
+    "analyse",
+    "in_words",
+]

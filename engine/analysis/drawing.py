@@ -1,0 +1,72 @@
+"""How the pictures of analyses look: curves told apart without colour, and a caption that says what they show."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from engine.tracking.figures import INK, TEXT_SIZE, colours
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_LETTERS_PER_INCH = 16
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one curve is drawn: colour, dashes and marker, of which the last two tell it apart in black and white."""
+
+    colour: str
+    dashes: Any
+    marker: str
+
+    def line(self) -> dict[str, Any]:
+        """Return matplotlib's words for a curve with points."""
+        return {
+            "color": self.colour,
+            "linestyle": self.dashes,
+            "marker": self.marker,
+            "markersize": 5,
+            "linewidth": 1.4,
+        }
+
+    def step(self) -> dict[str, Any]:
+        """Return matplotlib's words for a curve without points."""
+        return {"color": self.colour, "linestyle": self.dashes, "linewidth": 1.4}
+
+
+def styles(labels: Sequence[str]) -> dict[str, Style]:
+    """Return a style for each label."""
+    shades = colours(labels)
+    return {
+        label: Style(shades[label], _DASHES[place % len(_DASHES)], _MARKERS[place % len(_MARKERS)])
+        for place, label in enumerate(labels)
+    }
+
+
+def legend(axes: Axes, **words: Any) -> None:
+    """Explain the curves inside the axes, where there is room."""
+    axes.legend(frameon=False, fontsize=TEXT_SIZE - 1, labelcolor=INK, handlelength=3, **words)
+
+
+def log_scale_up(axes: Axes) -> None:
+    """Make the vertical axis logarithmic, with plain numbers at 1, 2 and 5 of each power of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def caption_below(figure: Figure, caption: str) -> None:
+    """Put a caption below a figure, in as many lines as it takes."""
+    wide = int(figure.get_size_inches()[0] * _LETTERS_PER_INCH)
+    text = "\n".join(textwrap.wrap(f"{caption}.", wide))
+    figure.supxlabel(text, fontsize=TEXT_SIZE - 1.5, color=INK, parse_math=False)

@@ -1,0 +1,51 @@
+"""Features of blocks and segments: what is compared of them, and what a local head makes of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from engine.analysis.opened import OpenedRun
+from engine.backbones import Maps, feature_layout
+from engine.learners import Learner
+
+
+def pooled(features: Tensor) -> Tensor:
+    """Return features [B, ...] as vectors [B, channels]: the mean over their positions, where they have some."""
+    shape = tuple(features.shape[1:])
+    layout = feature_layout(shape)
+    if layout.positions == 1:
+        return features.flatten(1)
+    return features.mean(dim=(2, 3)) if isinstance(layout, Maps) else features.mean(dim=1)
+
+
+def segments_before(opened: OpenedRun, network: str) -> tuple[str, ...]:
+    """Return the learners of a network's segments but the last, in order: those whose heads are not the network's."""
+    return opened.deployed(network).learners[:-1]
+
+
+def up_to(opened: OpenedRun, network: str, learner: str) -> tuple[list[Learner], Learner]:
+    """Return the learners before one of a network's, and that one, each in evaluation mode."""
+    learners = opened.learners(network)
+    names = list(learners)
+    return [learners[name] for name in names[: names.index(learner)]], learners[learner]
+
+
+@torch.no_grad()
+def local_outputs(opened: OpenedRun, network: str, learner: str) -> tuple[Tensor | None, Tensor]:
+    """Return what the local head of a segment predicts, and the segment's pooled features, on the CPU.
+
+    Returns:
+        logits [N, classes], None where the segment's loss predicts no class, and features [N, channels]; float32.
+    """
+    before, last = up_to(opened, network, learner)
+    logits, features = [], []
+    for rows in opened.slices():
+        values = opened.inputs(rows)
+        for each in (*before, last):
+            values = each.body(values)
+        predicted = last.objective.predict(values)
+        if predicted is not None:
+            logits.append(predicted.cpu())
+        features.append(pooled(values).cpu())
+    return torch.cat(logits) if logits else None, torch.cat(features)

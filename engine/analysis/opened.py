@@ -1,0 +1,255 @@
+"""A run opened for its analysis: its networks, its learners with their heads, and a fixed set of its images."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from engine.backbones import feature_shapes
+from engine.checkpoints import read_checkpoint
+from engine.checkpoints.manifests import MANIFEST
+from engine.data import NO_LABEL, Augmenter, Batch, Source, open_source
+from engine.errors import RunError
+from engine.learners import Learner, choose_device
+from engine.learners.hooks import POOLED, OutputHooks
+from engine.learners.recalibration import Recalibration
+from engine.methods import Network, Team, method_of
+from engine.paths import absolute
+from engine.reading import JSON_BYTES, read_bytes
+from engine.recipes import Numerics, with_absolute_paths
+from engine.streams import generator
+from engine.tasks import Task, task_of
+from engine.training import Run, load
+
+
+@dataclass(frozen=True)
+class Settings:
+    """On what an analysis looks.
+
+    Attributes:
+        split: whose images: train (without augmentation), validation or test.
+        images: how many of them, drawn by the seed; all where there are no more.
+        seed: of the draw, and of all that an analysis draws itself.
+        data_root: where the images lie now; where each recipe says unless given.
+        positions: of these images in the split, counted from 0, in the place of those that would be drawn.
+    """
+
+    split: str = "test"
+    images: int = 1000
+    seed: int = 0
+    data_root: str | None = None
+    positions: tuple[int, ...] | None = None
+
+
+class OpenedRun:
+    """A run, its images, and what it has trained; computes in float32, whatever precision it was trained in.
+
+    Args:
+        place: a run folder, or one of its checkpoints.
+        settings: on what is looked.
+
+    Attributes:
+        run: as it was loaded; of a checkpoint that was given, with that one.
+        folder: where what is found out is written to.
+        source: of the images.
+        task: of the recipe.
+        device: where to compute.
+
+    Raises:
+        RunError: it is no run, or was trained on other images; DataError: they are missing.
+    """
+
+    def __init__(self, place: str | Path, settings: Settings) -> None:
+        self.settings = settings
+        self.run, self.folder = _load(place)
+        recipe = self.run.recipe
+        data = recipe.data
+        if settings.data_root is not None:
+            moved = dataclasses.replace(recipe, data=dataclasses.replace(data, root=settings.data_root))
+            data = with_absolute_paths(moved).data
+        self.source: Source = open_source(data, recipe.seed, check=False)
+        if self.source.facts.fingerprint != self.run.facts.fingerprint:
+            self.source.close()
+            raise RunError(
+                f"{self.run.path}: was trained on other images than data.root={data.root} holds "
+                f"({self.run.facts.describe()} then, {self.source.facts.describe()} now); give the same images and "
+                "labels, as with --data-root"
+            )
+        self.task: Task = task_of(recipe, self.run.facts)
+        self.device = choose_device(self.numerics, torch.cuda.is_available())
+        self._predicting: dict[str, bool] = {}
+        self._augmenter = Augmenter(recipe.data.augmentation, self.run.facts, recipe.seed, self.device)
+
+    def __enter__(self) -> OpenedRun:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.source.close()
+
+    @property
+    def numerics(self) -> Numerics:
+        """How it computes: as the recipe, but repeatable, on what is here, and in single precision."""
+        return dataclasses.replace(
+            self.run.recipe.numerics, deterministic=True, device="auto", precision="float32", compile=False
+        )
+
+    @functools.cached_property
+    def team(self) -> Team:
+        """Learners and programs of the recipe."""
+        return method_of(self.run.recipe).team(self.run.recipe, self.run.facts)
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Names of the deployed networks, without those that have left their cohort."""
+        gone = set(self.run.diverged)
+        return tuple(name for name, network in self.team.networks.items() if not gone & set(network.learners))
+
+    def deployed(self, name: str) -> Network:
+        """Return what a network is made of."""
+        return self.team.networks[name]
+
+    @functools.cached_property
+    def places(self) -> np.ndarray:
+        """Where the images that are looked at stand in their split, int64 [N], ascending; all have a label.
+
+        Raises:
+            RunError: the split holds none, or none at a position that was asked for.
+        """
+        split, sizes = self.settings.split, self.source.facts.sizes
+        labels = self.source.labels_of(split) if sizes.get(split) else np.empty(0)
+        known = np.flatnonzero(labels != NO_LABEL)
+        if not len(known):
+            raise RunError(
+                f"--split {split}: {self.run.path} has no labelled image there; give one of "
+                f"{', '.join(name for name, size in sizes.items() if size)}"
+            )
+        if self.settings.positions is not None:
+            return self._asked(self.settings.positions, known)
+        order = torch.randperm(len(known), generator=generator(self.settings.seed, "analysis", split)).numpy()
+        return np.sort(known[order[: self.settings.images]])
+
+    @functools.cached_property
+    def batch(self) -> Batch:
+        """The images that are looked at, in the order of the split."""
+        return self.source.evaluation_images(self.settings.split, self.places)
+
+    def _asked(self, positions: tuple[int, ...], known: np.ndarray) -> np.ndarray:
+        wrong = sorted(set(positions) - set(known.tolist()))
+        if wrong:
+            size = self.source.facts.sizes[self.settings.split]
+            raise RunError(
+                f"--positions {wrong[0]}: {self.run.path} has no labelled image there in {self.settings.split}; "
+                f"expected 0 to {size - 1}"
+            )
+        return np.array(sorted(set(positions)))
+
+    @functools.cached_property
+    def images_sha256(self) -> str:
+        """The digest of these images and their labels."""
+        labels = self.batch.labels.astype("<i8").tobytes()
+        return hashlib.sha256(np.ascontiguousarray(self.batch.images).tobytes() + labels).hexdigest()
+
+    @functools.cached_property
+    def checkpoint_sha256(self) -> str:
+        """The digest of the checkpoint's manifest, which lists the digests of all its files."""
+        manifest = self.run.checkpoint.path / MANIFEST
+        return hashlib.sha256(read_bytes(manifest, RunError, JSON_BYTES)).hexdigest()
+
+    def pixels(self, rows: slice = slice(None)) -> Tensor:
+        """Return some of the images, float32 [N, C, H, W] in [0, 1], on the device."""
+        batch = dataclasses.replace(self.batch, images=self.batch.images[rows])
+        return self._augmenter.evaluation_pixels(batch)
+
+    def inputs(self, rows: slice = slice(None)) -> Tensor:
+        """Return what networks take of some of the images: normalised, float32 [N, C, H, W], on the device."""
+        return self._augmenter.normalise(self.pixels(rows))
+
+    def labels(self, rows: slice = slice(None)) -> Tensor:
+        """Return the labels of some of the images, int64 [N], on the device."""
+        return torch.from_numpy(self.batch.labels[rows]).to(self.device)
+
+    def slices(self) -> list[slice]:
+        """Return the images as batches of the recipe's ``data.evaluation_batch_size``."""
+        size, count = self.run.recipe.data.evaluation_batch_size, len(self.batch.labels)
+        return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+    def network(self, name: str) -> nn.Sequential:
+        """Return a deployed network on the device, in evaluation mode, as an evaluation scores it."""
+        network = self.run.network(name).to(self.device)
+        if self.team.recalibration is not None:
+            recalibration = Recalibration(network)
+            for batch in self.source.recalibration_batches(self.team.recalibration_images):
+                recalibration.add(self._augmenter.normalise(self._augmenter.training_pixels(batch)))
+            recalibration.finish()
+        return network
+
+    def learners(self, name: str) -> dict[str, Learner]:
+        """Return the learners whose bodies form a network, by name, with all their weights, in evaluation mode."""
+        recipe = dataclasses.replace(
+            self.run.recipe, numerics=self.numerics, method=self.run.recipe.method.without_folder()
+        )
+        found = {}
+        for learner in self.deployed(name).learners:
+            steps = self.source.steps_per_epoch()
+            built = method_of(recipe).build_learner(recipe, self.run.facts, steps, learner, self.device)
+            assert isinstance(built, Learner), f"{learner} of a deployed network trains nothing"
+            # Nothing is learned here, so nothing need be remembered, which may be gigabytes.
+            built.restore(dataclasses.replace(self.run.checkpoint.states[learner], knowledge={}))
+            built.body.eval()
+            built.objective.eval()
+            found[learner] = built
+        return found
+
+    def predicts(self, network: str, learner: str) -> bool:
+        """Return whether the local head of a segment predicts a class."""
+        if learner not in self._predicting:
+            objective = self.learners(network)[learner].objective
+            shape = self.shape_behind(network, learner)
+            with torch.no_grad():
+                self._predicting[learner] = objective.predict(torch.zeros(1, *shape, device=self.device)) is not None
+        return self._predicting[learner]
+
+    def shape_behind(self, network: str, learner: str) -> tuple[int, ...]:
+        """Return the shape of what a segment hands on, without the batch axis."""
+        blocks = {each.name: len(each.blocks) for each in self.team.learners}
+        names = self.deployed(network).learners
+        stop = sum(blocks[name] for name in names[: names.index(learner) + 1])
+        return self.shapes(network)[stop - 1]
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019  A run is opened for one command.
+    def shapes(self, network: str) -> tuple[tuple[int, ...], ...]:
+        """Return the shape of what each block of a network gives, without the batch axis."""
+        return feature_shapes(self.run.network(network), self.run.facts.image_shape)
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019  A run is opened for one command.
+    def outputs(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return a network's logits [N, classes] and the features [N, D] that enter its last linear layer, float32."""
+        network = self.network(name)
+        hooks = OutputHooks(network, (POOLED,))
+        logits, features = [], []
+        with torch.no_grad():
+            for rows in self.slices():
+                with hooks.recording() as recorded:
+                    logits.append(network(self.inputs(rows)).cpu())
+                features.append(recorded[POOLED].flatten(1).cpu())
+        return torch.cat(logits).numpy(), torch.cat(features).numpy()
+
+
+def _load(place: str | Path) -> tuple[Run, Path]:
+    """Return the run of a folder or of one of its checkpoints, and the folder for what is found out about it."""
+    path = absolute(place, "RUN", RunError)
+    if path.parent.name != "checkpoints":
+        run = load(path)
+        return run, run.path / "analysis"
+    run = load(path.parents[1])
+    return dataclasses.replace(run, checkpoint=read_checkpoint(path)), run.path / "analysis" / path.name

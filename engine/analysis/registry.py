@@ -1,0 +1,22 @@
+"""Registry of analyses: each is a file of its own and a line here."""
+
+from __future__ import annotations
+
+from engine.analysis.analysis import Analysis
+from engine.analysis.cam import Cam
+from engine.analysis.gradients import GradientAgreement
+from engine.analysis.posterior import Posterior
+from engine.analysis.similarity import Similarity
+from engine.analysis.topmass import TopMass
+
+ANALYSES: dict[str, Analysis] = {
+    each.name: each
+    for each in (
+        Posterior(),
+        TopMass(),
+        Similarity(),
+        Cam(),
+        GradientAgreement(),
+    )
+}
+"""By the word behind ``--of``, in the order in which they are done."""

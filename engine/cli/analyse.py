@@ -1,0 +1,104 @@
+"""`local-learning analyse`: what the papers look at in trained networks, as numbers, tables and pictures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from engine.cli.outcome import Outcome, aligned
+from engine.cli.words import PROGRAM
+from engine.errors import InputError, PlanError
+
+if TYPE_CHECKING:
+    from engine.analysis import Executor, Finding
+
+_MOST_ROWS = 40
+
+EPILOG = f"""examples:
+  {PROGRAM} analyse runs/infopro_digits-01234567 --of posterior
+  {PROGRAM} analyse runs/A runs/B --of posterior,topmass --split train --images 500
+  {PROGRAM} analyse runs/A --of cam --positions 3,17,25
+  {PROGRAM} analyse runs/A/checkpoints/step-000100 --of posterior --on ray
+
+Each run gets numbers.parquet, numbers.json, table.md and picture.png in RUN/analysis/NAME, one of its checkpoints in
+RUN/analysis/STEP/NAME. Several runs are drawn together, too, in RUN/analysis/together/NAME of the first run, or in
+--to DIR/NAME. `{PROGRAM} list analyses` shows the names. Equal seeds give equal numbers, here and on Ray. What was
+measured is kept, so the same command goes on after an interruption."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """State the words that may follow ``analyse``."""
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="folder of a run, or one of its checkpoints")
+    parser.add_argument("--of", metavar="NAME,NAME", required=True, help="what to look at")
+    parser.add_argument(
+        "--split", choices=("train", "validation", "test"), default="test", help="whose images, not augmented (test)"
+    )
+    parser.add_argument("--images", metavar="N", type=int, default=1000, help="how many are drawn of them (1000)")
+    parser.add_argument(
+        "--positions", metavar="P,P", help="images by their positions in the split, from 0, in the place of drawn ones"
+    )
+    parser.add_argument("--seed", metavar="S", type=int, default=0, help="of all that is drawn (0)")
+    parser.add_argument("--data-root", metavar="DIR", help="where the images lie now; as in the recipe unless given")
+    parser.add_argument("--to", metavar="DIR", help="folder for what several runs give together")
+    parser.add_argument(
+        "--on", choices=("process", "ray"), help="all in this process (default), or each part as a task on Ray"
+    )
+    parser.add_argument("--address", metavar="A", help="Ray cluster to join, such as auto or HOST:6379")
+
+
+def run(options: argparse.Namespace) -> Outcome:
+    """Analyse the runs, and return the tables."""
+    names = [name.strip() for name in options.of.split(",")]
+    if options.images < 1:
+        raise InputError(f"--images {options.images}: expected 1 or more")
+    if options.address and options.on == "process":
+        raise PlanError(f"--address {options.address} means a Ray cluster, but --on process uses no Ray")
+    from engine.analysis import Settings, analyse
+    from engine.tracking import open_console
+
+    positions = positions_of(options.positions)
+    settings = Settings(options.split, options.images, options.seed, options.data_root, positions)
+    on: Executor = "ray" if options.address or options.on == "ray" else "process"
+    with open_console(sys.stderr, quiet=False) as console:
+        findings = analyse(
+            options.runs, names, settings, on=on, address=options.address, to=options.to, tell=console.message
+        )
+    return Outcome(_lines(findings), {"findings": [finding.to_json() for finding in findings]})
+
+
+def positions_of(text: str | None) -> tuple[int, ...] | None:
+    """Return the positions in a word such as ``3,17``; None for no word.
+
+    Raises:
+        InputError: it is no list of numbers.
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise InputError(f"--positions {text}: expected positions of images in the split, such as --positions 3,17")
+    return tuple(map(int, parts))
+
+
+def _lines(findings: Sequence[Finding]) -> list[str]:
+    """Return for each analysis the table with most runs in it, which holds the rows of the others, and all folders."""
+    lines: list[str] = []
+    for name in dict.fromkeys(finding.analysis for finding in findings):
+        found = [finding for finding in findings if finding.analysis == name]
+        lines += [*_table(found[-1]), *(f"  files: {each.folder}" for each in found), ""]
+    return lines[:-1]
+
+
+def _table(finding: Finding) -> list[str]:
+    from engine.analysis import in_words
+
+    header = [name.replace("_", " ") for name in finding.rows[0]]
+    shown = finding.rows[:_MOST_ROWS]
+    more = len(finding.rows) - len(shown)
+    return [
+        f"{finding.analysis}: {finding.caption}",
+        *aligned([header, *([in_words(value) for value in row.values()] for row in shown)]),
+        *([f"  and {more:,} more rows in table.md"] if more else []),
+    ]

@@ -1,0 +1,144 @@
+"""Are runs analysed on the images that were asked for, resumed, put together, and refused where it means nothing?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+import engine
+from engine.analysis import ANALYSES, OpenedRun, Settings, analyse
+from engine.analysis.posterior import Posterior
+from engine.errors import InputError, RunError
+from engine.recipes import Plan
+from tests.analysis.conftest import tiny
+
+FILES = {"numbers.parquet", "numbers.json", "table.md", "picture.png", "parts"}
+FEW = Settings(images=20)
+
+
+def test_each_run_gets_its_files_and_several_are_put_together(run_of: Any) -> None:
+    runs = [run_of("end_to_end"), run_of("dml")]
+    findings = analyse(runs, ["posterior"], FEW)
+    folders = [run / "analysis" / "posterior" for run in runs] + [runs[0] / "analysis" / "together" / "posterior"]
+    assert [finding.folder for finding in findings] == folders
+    assert {path.name for path in folders[0].iterdir()} == FILES
+    assert {path.name for path in folders[2].iterdir()} == FILES - {"parts"}
+    assert [len(finding.rows) for finding in findings] == [1, 2, 3]
+    assert list(findings[2].rows) == [*findings[0].rows, *findings[1].rows]
+    for finding in findings:
+        assert "20 images of test, drawn with seed 0" in finding.caption
+        assert pyarrow.parquet.read_table(finding.folder / "numbers.parquet").to_pylist() == list(finding.rows)
+        document = json.loads((finding.folder / "numbers.json").read_text())
+        assert document["rows"] == list(finding.rows) and document["columns"].keys() == finding.rows[0].keys()
+        table = (finding.folder / "table.md").read_text()
+        assert all(f"| {row['run']} | {row['network']}" in table for row in finding.rows)
+        with Image.open(finding.folder / "picture.png") as picture:
+            assert np.asarray(picture.convert("L")).std() > 10
+
+
+def test_the_same_command_measures_nothing_twice(run_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, measured, measure = run_of("dml"), [], Posterior.measure
+
+    def interrupted(self: Posterior, opened: OpenedRun, network: str, part: str) -> Any:
+        if network == "peer1" and "peer1" not in measured:
+            measured.append(network)
+            raise KeyboardInterrupt
+        measured.append(network)
+        return measure(self, opened, network, part)
+
+    monkeypatch.setattr(Posterior, "measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        analyse([run], ["posterior"], FEW)
+    first = analyse([run], ["posterior"], FEW)
+    assert measured == ["peer0", "peer1", "peer1"]
+    assert analyse([run], ["posterior"], FEW) == first
+    assert len(measured) == 3
+    (damaged, _) = (run / "analysis" / "posterior" / "parts").iterdir()
+    damaged.write_bytes(b"damaged")
+    assert analyse([run], ["posterior"], FEW) == first
+    assert len(measured) == 4
+    # Other images are other parts, and take the place of the earlier ones.
+    analyse([run], ["posterior"], Settings(images=20, seed=1, split="train"))
+    assert len(measured) == 6
+    assert len(list((run / "analysis" / "posterior" / "parts").iterdir())) == 2
+
+
+def test_images_are_drawn_by_the_seed(trained_runs: Any) -> None:
+    def drawn(**settings: Any) -> np.ndarray:
+        with OpenedRun(trained_runs("end_to_end"), Settings(**settings)) as opened:
+            return opened.batch.indices
+
+    eight = drawn(images=8)
+    assert len(set(eight)) == 8 and list(eight) == sorted(eight)
+    assert np.array_equal(eight, drawn(images=8))
+    assert not np.array_equal(eight, drawn(images=8, seed=1))
+    assert set(eight) < set(drawn(images=12))
+    assert len(drawn(images=1000)) == 20 and len(drawn(images=1000, split="train")) == 44
+
+
+def test_a_checkpoint_has_a_folder_of_its_own(run_of: Any) -> None:
+    run = run_of("end_to_end")
+    (checkpoint,) = (run / "checkpoints").iterdir()
+    (finding,) = analyse([checkpoint], ["posterior"], FEW)
+    assert finding.folder == run / "analysis" / checkpoint.name / "posterior"
+    both = analyse([run, checkpoint], ["posterior"], FEW)
+    assert finding.rows == analyse([run], ["posterior"], FEW)[0].rows
+    assert both[2].folder == run / "analysis" / "together" / "posterior"
+
+
+def test_what_has_no_meaning_is_refused_before_anything_is_measured(run_of: Any, tmp_path: Path) -> None:
+    run = run_of("end_to_end")
+    (checkpoint,) = (run / "checkpoints").iterdir()
+    for places, names, changes, parts in (
+        ([run], ["posteriori"], {}, ("--of posteriori", "did you mean 'posterior'")),
+        ([run, run], ["posterior"], {}, (str(run), "given twice")),
+        ([run], ["posterior"], {"to": tmp_path}, ("--to", "several runs")),
+        ([checkpoint.with_name("step-000999")], ["posterior"], {}, ("step-000999", "is damaged: is no folder")),
+        ([checkpoint.with_name("last")], ["posterior"], {}, ("is no checkpoint",)),
+        ([tmp_path / "nothing"], ["posterior"], {}, ("is no run folder",)),
+    ):
+        with pytest.raises(InputError) as error:
+            analyse(places, names, FEW, **changes)
+        assert all(part in str(error.value) for part in parts), error.value
+    with pytest.raises(RunError, match="--split validation: .* no labelled image there; give one of train, test"):
+        analyse([run], ["posterior"], Settings(split="validation"))
+    assert not (run / "analysis").exists()
+
+
+def test_runs_of_other_images_are_not_compared(run_of: Any, tmp_path: Path) -> None:
+    recipe = tiny("end_to_end", data={"test_limit": 12})
+    other = engine.train(recipe, Plan(executor="process"), tmp_path / "other").run_dir
+    with pytest.raises(RunError, match="other: has other images in test than .*end_to_end, so nothing can be compared"):
+        analyse([run_of("end_to_end"), other], ["posterior"], FEW)
+
+
+def test_a_task_without_probabilities_is_refused_by_name(run_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_of("end_to_end")
+    with OpenedRun(run, FEW) as opened:
+        monkeypatch.setattr(type(opened.task), "scored", "features")
+        for analysis in ANALYSES.values():
+            assert "task.kind=classification gives no class probabilities" in str(analysis.refusal(opened))
+    with pytest.raises(InputError, match=f"--of posterior has no meaning for {run}: task.kind"):
+        analyse([run], ["posterior", "topmass"], FEW)
+
+
+def test_the_command_prints_the_table_and_the_folders(
+    run_of: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from engine.cli.main import main
+
+    runs = [str(run_of("end_to_end")), str(run_of("infopro"))]
+    assert main(["analyse", *runs, "--of", "topmass", "--images", "20", "--to", str(tmp_path / "both")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("topmass: end_to_end after step 4, infopro after step 4; 20 images of test")
+    assert [line.split()[0] for line in lines[2:4]] == ["end_to_end", "infopro"]
+    assert lines[-1] == f"  files: {tmp_path / 'both' / 'topmass'}"
+    assert main(["analyse", runs[0], "--of", "topmass", "--images", "0"]) == 2
+    assert main(["analyse", runs[0], "--of", "topmass", "--address", "auto", "--on", "process"]) == 2
+    assert "--images 0: expected 1 or more" in capsys.readouterr().err
