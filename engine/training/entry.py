@@ -21,12 +21,13 @@ from engine.tasks import headline_of
 from engine.tracking import Console, Preparation, open_console
 from engine.training.environment import describe_environment
 from engine.training.finished import earlier_faults, finished_result
-from engine.training.folder import Resume, RunFolder, choose_folder, with_stored_cuts
+from engine.training.folder import Resume, RunFolder, choose_folder, read_recipe, with_stored_cuts
 from engine.training.holding import refuse_held
 from engine.training.mirror import open_mirror
 from engine.training.preview import check_batches
 from engine.training.recovery import start_at_first, train_on
 from engine.training.result import Result
+from engine.training.resuming import newest_of_run
 from engine.training.run_record import RunRecord
 from engine.training.session import Session
 
@@ -70,6 +71,11 @@ def train(
     recipe = with_stored_cuts(recipe, folder_path)
     finished = finished_result(folder_path, recipe, console.message)
     if finished is not None:
+        if read_recipe(folder_path).data.root != recipe.data.root:
+            # A run that has moved with its data is the same run, and one of other data is not.
+            with Session(recipe, plan, Preparation(console.message)) as session:
+                facts, learners = session.source.facts, session.team.names
+                newest_of_run(folder_path / "checkpoints", recipe, facts, learners, console.message)
         if mirror is not None and (warning := mirror.finish(finished.steps)) is not None:
             console.message(warning)
         console.message(f"{folder_path} is finished already; --resume never starts a new run beside it")

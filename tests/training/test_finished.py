@@ -11,8 +11,10 @@ from typing import Any
 
 import pyarrow.parquet
 import pytest
+from PIL import Image
 
 import engine
+from engine.errors import RunError
 from engine.recipes import Recipe
 from engine.tracking import read_metrics
 from engine.training.folder import read_summary
@@ -144,3 +146,25 @@ def test_damaged_parquet_is_written_anew(damage: str, finished: Path, tiny_recip
     assert told[0].endswith("; it was written anew from metrics.jsonl")
     assert pyarrow.parquet.read_table(path).equals(before)
     assert len(read_metrics(finished)) == before.num_rows
+
+
+def test_a_finished_run_of_other_images_is_not_taken_for_this_one(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
+    for place, shade in (("one", 0), ("other", 90)):
+        for split in ("train", "test"):
+            for number, kind in enumerate(("cat", "dog")):
+                (tmp_path / place / split / kind).mkdir(parents=True)
+                for index in range(4):
+                    picture = Image.new("RGB", (8, 8), (60 * index, 100 * number, shade))
+                    picture.save(tmp_path / place / split / kind / f"{index}.png")
+    shutil.copytree(tmp_path / "one", tmp_path / "moved")
+    fields = {"name": "folder", "train_limit": None, "test_limit": None, "batch_size": 4, "evaluation_batch_size": 4}
+
+    def train(place: str) -> str:
+        recipe = tiny_recipe(epochs=1, data={**fields, "root": str(tmp_path / place)})
+        return engine.train(recipe, PLAN, tmp_path / "run").weights_sha256
+
+    first = train("one")
+    assert train("moved") == first
+    with pytest.raises(RunError, match="was trained on other images than data.root=.*/other holds now"):
+        train("other")
+    assert train("one") == first
