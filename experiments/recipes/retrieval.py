@@ -7,12 +7,13 @@ DIR is the folder of Market-1501 or DukeMTMC-reID as it is downloaded, or what `
 Names that end in _tiny are for tests: synthetic images, a narrow network.
 
 Market-1501: two MobileNets, or an InceptionV1 and a MobileNet (`_inception_v1_mobilenet`), Adam at 2e-4 with beta_1 =
-0.5, batch 16, flips only, pixels scaled to [-1, 1], weight decay 4e-5 as in the released code, 100 000 iterations
-(paper), here 124 epochs of 809 steps. Pictures are resized from 128 x 64 to 224 x 224 at once; `_128x64` keeps them as
-they are. `independent_...` is the control: the same two networks without an exchange. `_released` is what the released
-code does and the paper does not mention: pictures by way of 160 x 64, ReLU6, dropout 0.001, label smoothing 0.1,
-200 000 steps (247 epochs). Left out of it: a batch of its own for each network, averaged weights in the evaluation,
-no weight decay of depthwise convolutions, batch norms of decay 0.9997 and epsilon 0.001, TensorFlow's initial weights.
+0.5, batch 16, flips only, pixels scaled to [-1, 1], weight decay 4e-5 as in the released code. Budget: 100 000
+iterations (paper), here 124 epochs of 809 steps. Pictures are resized from 128 x 64 to 224 x 224 at once; `_128x64`
+keeps them as they are. `independent_...` is the control: the same two networks without an exchange. `_released` is what
+the released code does and the paper does not mention: pictures by way of 160 x 64, ReLU6, dropout 0.001, label
+smoothing 0.1, 200 000 steps (247 epochs). Left out of it: a batch of its own for each network, averaged weights in the
+evaluation, no weight decay of depthwise convolutions, batch norms of decay 0.9997 and epsilon 0.001, TensorFlow's
+initial weights.
 
 Published mAP in %, without pre-training, single query, by trapezoids; those with * could not be checked in the text:
 
@@ -29,7 +30,7 @@ so here nothing but the method differs from the controls. With ImageNet's weight
     local-learning train end_to_end_market1501_resnet50 data.root=DIR backbone.weights=FILE \\
         backbone.weights_without=classifier
 
-We have measured none of these here; what we did measure of mutual learning is in docs/results/mutual-learning.md.
+We have measured none of it here; what we did measure of mutual learning is in docs/results/mutual-learning.md.
 
 Omniglot (Lake et al. 2015): 136 characters to train and 106 others to test, each drawn once by each of 20 people, who
 are the cameras; a ResNet-8 of widths (8, 16, 32) on 28 x 28 pixels, 10 epochs. The settings are ours.
