@@ -25,7 +25,7 @@ class Batches:
 
     Attributes:
         images: uint8 [n, B, C, H, W].
-        labels: int64 [n, B].
+        labels: int64 [n, B], or uint8 [n, B, H, W] maps.
         indices: int64 [n, B].
         steps_per_epoch: of the recipe.
     """
@@ -91,7 +91,7 @@ def read_images(recipe: Recipe) -> Images:
         instead = _random_instead(recipe)
         if instead is None:
             raise
-        recipe, (facts, batches) = instead, _read(instead)
+        recipe, facts, batches = instead
         shape = " x ".join(map(str, facts.image_shape))
         described = f"random images of {shape}, because the recipe's own are not there ({str(error).splitlines()[0]})"
     return Images(recipe, facts, batches, described)
@@ -112,8 +112,8 @@ def _read(recipe: Recipe) -> tuple[Facts, Batches]:
         return source.facts, batches
 
 
-def _random_instead(recipe: Recipe) -> Recipe | None:
-    """Return the recipe with random images of the shape of those that are missing; None if no others can stand in."""
+def _random_instead(recipe: Recipe) -> tuple[Recipe, Facts, Batches] | None:
+    """Return recipe, facts and batches of random images of the shape of those that are missing; None if none can be."""
     data = recipe.data
     if data.name in ("digits", "synthetic"):
         return None
@@ -121,6 +121,8 @@ def _random_instead(recipe: Recipe) -> Recipe | None:
         facts, _ = known_facts(recipe)
     except EngineError:
         return None
+    if facts.label_maps:
+        return recipe, facts, _random_maps(data, facts)
     random = Data(
         name="synthetic",
         batch_size=data.batch_size,
@@ -131,4 +133,17 @@ def _random_instead(recipe: Recipe) -> Recipe | None:
         std=facts.std,
         augmentation=data.augmentation,
     )
-    return dataclasses.replace(recipe, data=random)
+    recipe = dataclasses.replace(recipe, data=random)
+    return recipe, *_read(recipe)
+
+
+def _random_maps(data: Data, facts: Facts) -> Batches:
+    """Return random crops with a random class for each pixel."""
+    drawn = np.random.default_rng(data.subset_seed)
+    shape = (_MOST_BATCHES, data.batch_size)
+    return Batches(
+        drawn.integers(0, 256, (*shape, *facts.image_shape), dtype=np.uint8),
+        drawn.integers(0, facts.num_classes, (*shape, *facts.image_shape[1:]), dtype=np.uint8),
+        np.arange(_MOST_BATCHES * data.batch_size, dtype=np.int64).reshape(shape),
+        -(-facts.sizes["train"] // data.batch_size),
+    )

@@ -22,6 +22,7 @@ from engine.data.mapped_images import MappedImages
 from engine.data.normalisation import choose_statistics
 from engine.data.paired_images import choose_paired_images, refuse_with_class_batches
 from engine.data.splits import Chosen, choose, epoch_order, num_steps
+from engine.data.varied_sizes import of_one_size
 from engine.errors import DataError
 from engine.recipes import PairedImages
 from engine.recipes.data import Data
@@ -118,7 +119,8 @@ class Source:
     def evaluation_batches(self, split: str) -> Iterator[Batch]:
         """Yield all images of a split (train, validation or test) in order, without random changes, as epoch 0.
 
-        Training images that are used without their label have none here either.
+        Training images that are used without their label have none here either. Where sizes vary, a batch ends at each
+        image of another size than the one before.
         """
         if split not in self._chosen:
             raise DataError(
@@ -126,10 +128,12 @@ class Source:
                 f"validation images are held out by data.validation_fraction"
             )
         chosen, images = self._chosen[split], self._images[split]
+        sizes = images.sizes if isinstance(images, MappedImages) else None
         for step in range(num_steps(len(chosen), self._evaluation_batch_size)):
-            indices = chosen[step * self._evaluation_batch_size : (step + 1) * self._evaluation_batch_size]
-            labels = self._labels[split][indices]
-            yield Batch(images.evaluation_images(indices), labels, indices, split, 0, step)
+            whole = chosen[step * self._evaluation_batch_size : (step + 1) * self._evaluation_batch_size]
+            for indices in of_one_size(whole, sizes):
+                labels = self._labels[split][indices]
+                yield Batch(images.evaluation_images(indices), labels, indices, split, 0, step)
 
     def evaluation_images(self, split: str, places: np.ndarray) -> Batch:
         """Return the images at some places of a split, int64 [B], as one batch of `evaluation_batches`."""

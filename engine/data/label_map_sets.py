@@ -9,8 +9,8 @@ from engine.data.map_augmentation import MapAugmentation
 from engine.data.mapped_images import MappedImages
 from engine.data.opened import Opened
 from engine.data.parts import Found
-from engine.data.storing import open_stored
-from engine.errors import RecipeError
+from engine.data.storing import open_stored_maps
+from engine.errors import DataError, RecipeError
 from engine.recipes.data import Data
 
 NAMES = ("label_maps", "cityscapes")
@@ -25,13 +25,18 @@ def with_label_maps(data: Data, found: Found, entry: Entry, seed: int) -> Opened
     # Held-out images are evaluated at the size that they are stored in, too.
     largest = (3, max(height for height, _ in sizes), max(width for _, width in sizes))
     size, crop = tuple(splits["train"]["shape"][2:]), data.augmentation.crop
+    if "varied" in splits["train"] and crop is None:
+        raise DataError(
+            f"the training pictures of {found.root} have several sizes, up to {size[0]} x {size[1]}, which do not make "
+            "a batch: set data.augmentation.crop, or data.image_size for all pictures"
+        )
     augmentation = None
     if data.augmentation.of_label_maps:
         padding = np.rint(255 * np.array(data.mean or measured[0])).astype(np.uint8)
         augmentation = MapAugmentation(data.augmentation, crop or size, padding, seed)
     return Opened(
         images={
-            split: MappedImages(*open_stored(entry, split, map_labels=True), augmentation if split == "train" else None)
+            split: MappedImages(*open_stored_maps(entry, split), augmentation if split == "train" else None)
             for split in splits
         },
         class_names=tuple(entry.manifest["class_names"]),

@@ -1,7 +1,8 @@
-"""Writes the label maps of a split beside its images: NAME.labels.npy, uint8 [N, H, W]."""
+"""Writes the label maps of a split beside its images: NAME.labels.npy, uint8 [N, H, W], or [n] of several sizes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +23,7 @@ _AT_ONCE = 8
 def store_maps(
     part: EncodedPart,
     fitting: Fitting | None,
-    size: tuple[int, int],
+    shape: tuple[int, ...],
     place: Path,
     pool: ThreadPoolExecutor,
     findings: Findings,
@@ -34,7 +35,7 @@ def store_maps(
     Args:
         part: the split.
         fitting: what the pictures were brought to; None for their own size.
-        size: height and width of the stored images.
+        shape: of the stored maps, [N, H, W]; [n], one after the other, where they have several sizes.
         place: the file.
         pool: threads.
         findings: takes the maps that cannot be used.
@@ -43,7 +44,7 @@ def store_maps(
     """
     assert part.maps is not None
     number = len(part.maps.paths)
-    check_room(place.parent, number * size[0] * size[1])
+    check_room(place.parent, math.prod(shape))
     counts = np.zeros(256, dtype=np.int64)
     pairs = groups(zip(part.pictures(), part.maps.paths, strict=True), _AT_ONCE)
     done = 0
@@ -54,7 +55,7 @@ def store_maps(
     blocks: Iterator[tuple[list[np.ndarray], Findings]] = in_order(read, pairs, pool)
     with place.open("wb") as file:
         np.lib.format.write_array_header_1_0(
-            file, {"descr": "|u1", "fortran_order": False, "shape": (number, *map(int, size))}
+            file, {"descr": "|u1", "fortran_order": False, "shape": tuple(map(int, shape))}
         )
         for maps, found in blocks:
             findings.add(found)

@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
 from engine.data.map_augmentation import MapAugmentation
 from engine.data.threads import num_threads
+from engine.data.varied_sizes import VariedImages
 
 
 class MappedImages:
     """Images of one split that lie decoded in an array, and their label maps in another.
 
     Args:
-        images: uint8 [N, 3, H, W].
-        labels: uint8 [N, H, W].
+        images: N of them, uint8 [3, H, W] each.
+        labels: uint8 [H, W] each.
+        sizes: int64 [N, 2], heights and widths; None where all have one size.
         augmentation: of training batches; None where they are whole images.
     """
 
     look_ahead = True
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, augmentation: MapAugmentation | None) -> None:
+    def __init__(
+        self,
+        images: np.ndarray | VariedImages,
+        labels: np.ndarray | VariedImages,
+        sizes: np.ndarray | None,
+        augmentation: MapAugmentation | None,
+    ) -> None:
         self._images = images
-        self.labels = labels
+        self.labels: Any = labels
+        self.sizes = sizes
         self._augmentation = augmentation
         self._pool = ThreadPoolExecutor(num_threads(), thread_name_prefix="augment")
 
     def evaluation_images(self, positions: np.ndarray) -> np.ndarray:
-        """Return copies of the images at these positions."""
+        """Return copies of the images at these positions, which have one size."""
         return self._images[positions]
 
     def training_images(self, positions: np.ndarray, epoch: int, step: int) -> np.ndarray:

@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -29,10 +29,14 @@ from engine.data.normalisation import statistics, value_sums
 from engine.data.parts import EncodedPart, Loaded, Picture, PixelPart, Progress
 from engine.data.picture_limits import pixel_limit
 from engine.data.threads import groups, in_order, num_threads
+from engine.data.varied_sizes import VariedImages, write_header
 from engine.errors import DataError
 from engine.reading import naming
 
 Shape = tuple[int, int, int]
+
+Images = np.ndarray | VariedImages
+"""Read by position."""
 
 _PICTURES_AT_ONCE = 128
 _BYTES_AT_ONCE = 32 << 20
@@ -78,19 +82,29 @@ def store(
     return manifest | {"transparent": findings.transparent}
 
 
-def open_stored(entry: Entry, split: str, *, map_labels: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images (memory-mapped, read-only) and the labels of a split. Raises DataError.
-
-    Args:
-        entry: where they lie.
-        split: which one.
-        map_labels: whether the labels are memory-mapped, too, because they are label maps.
-    """
-    mode: Literal["r"] | None = "r" if map_labels else None
+def open_stored(entry: Entry, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images (memory-mapped, read-only) and the labels of a split. Raises DataError."""
     with naming(entry.folder, DataError):
         images = np.load(entry.folder / f"{split}.images.npy", mmap_mode="r", allow_pickle=False)
-        labels = np.load(entry.folder / f"{split}.labels.npy", mmap_mode=mode, allow_pickle=False)
+        labels = np.load(entry.folder / f"{split}.labels.npy", allow_pickle=False)
     return images, labels
+
+
+def open_stored_maps(entry: Entry, split: str) -> tuple[Images, Images, np.ndarray | None]:
+    """Return images, label maps, and where these have several sizes int64 [N, 2], their heights and widths.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    with naming(entry.folder, DataError):
+        images, labels = (
+            np.load(entry.folder / f"{split}.{kind}.npy", mmap_mode="r", allow_pickle=False)
+            for kind in ("images", "labels")
+        )
+        if "varied" not in entry.manifest["splits"][split]:
+            return images, labels, None
+        sizes = np.load(entry.folder / f"{split}.sizes.npy", allow_pickle=False)
+    return VariedImages(images, sizes, (3,)), VariedImages(labels, sizes, ()), sizes
 
 
 def _store_part(
@@ -112,15 +126,20 @@ def _store_part(
             raise DataError(f"the {split} split holds no images, expected at least one")
         shape = (number, *first.shape[1:])
         total = int(np.prod(shape, dtype=np.int64))
-        if limit_bytes is not None and total > limit_bytes:
-            raise DataError(
-                f"the {number:,} {split} images need {total:,} bytes when decoded, more than the {limit_bytes:,} that "
-                f"are kept decoded: set data.image_size, and they are decoded while the training runs"
-            )
+
+        def refuse_above(total: int) -> None:
+            if limit_bytes is not None and total > limit_bytes:
+                raise DataError(
+                    f"the {number:,} {split} images need {total:,} bytes when decoded, more than the {limit_bytes:,} "
+                    "that are kept decoded: set data.image_size, and they are decoded while the training runs"
+                )
+
+        refuse_above(total)
         check_room(folder, total)
         sums = np.zeros((3, shape[1]), dtype=np.int64)
         digest = _begin_hash(shape)
-        written = 0
+        sizes: list[tuple[int, ...]] = []
+        used = 0
         # Written in order rather than into a memory map: a full disk is then an error and not a dead process.
         with (folder / f"{split}.images.npy").open("wb") as file:
             np.lib.format.write_array_header_1_0(
@@ -132,18 +151,27 @@ def _store_part(
                 digest.update(content.data)
                 if split == "train":
                     sums += value_sums(content)
-                written += len(content)
-                report(min(1.0, written / number))
+                sizes += len(content) * [content.shape[2:]]
+                used += content.nbytes
+                refuse_above(used)
+                report(min(1.0, len(sizes) / number))
     if findings.faults:
         return {}
-    if written != number:
-        raise DataError(f"the {split} split has {number:,} labels but {written:,} images; the files are damaged")
-    made: dict[str, Any] = {"shape": list(map(int, shape))}
+    if len(sizes) != number:
+        raise DataError(f"the {split} split has {number:,} labels but {len(sizes):,} images; the files are damaged")
+    varied = len(set(sizes)) > 1
+    largest = [max(lengths) for lengths in zip(*sizes, strict=True)]
+    made: dict[str, Any] = {"shape": [number, int(shape[1]), *map(int, largest)]}
+    if varied:
+        made["varied"] = True
+        write_header(folder / f"{split}.images.npy", (used,))
+        np.save(folder / f"{split}.sizes.npy", np.array(sizes, dtype=np.int64))
+        digest.update(np.array(sizes, dtype="<i8").tobytes())
     place = folder / f"{split}.labels.npy"
     if isinstance(part, EncodedPart) and part.maps is not None:
-        height, width = shape[2:]
+        stored = (used // int(shape[1]),) if varied else (number, *shape[2:])
         with ThreadPoolExecutor(num_threads()) as pool:
-            made["pixels"] = store_maps(part, fitting, (height, width), place, pool, findings, digest, report)
+            made["pixels"] = store_maps(part, fitting, stored, place, pool, findings, digest, report)
     else:
         np.save(place, part.labels)
         digest.update(part.labels.astype("<i8").tobytes())
@@ -182,12 +210,13 @@ def _decoded_blocks(
             if not expected:
                 expected.append((part.shape, "this set") if part.shape and fitting is None else (image.shape, where))
             shape, example = expected[0]
-            if image.shape != shape:
+            if image.shape != shape and not (part.maps is not None and fitting is None):
                 raise DataError(
                     f"{where} has {image.shape[1]} x {image.shape[2]} pixels, but {example} has "
                     f"{shape[1]} x {shape[2]}: when sizes vary, data.image_size is required"
                 )
-        yield np.stack([image for image, _ in block])
+        for _, alike in itertools.groupby((image for image, _ in block), lambda image: image.shape):
+            yield np.stack(list(alike))
 
 
 def _pictures_at_once(part: EncodedPart, fitting: Fitting | None) -> tuple[int, int]:
@@ -195,10 +224,12 @@ def _pictures_at_once(part: EncodedPart, fitting: Fitting | None) -> tuple[int, 
     if fitting is not None:
         pixels_of_one = fitting.height * fitting.width
     else:
-        # The others must have its size, or are refused.
+        # The others must have its size, or are refused; those with label maps may be much larger.
         first = next(iter(part.pictures()), None)
         pixels_of_one = num_pixels(first) if first is not None else 1
     bytes_of_one = 3 * pixels_of_one
+    if part.maps is not None and fitting is None:
+        return 1, bytes_of_one
     return max(1, min(_PICTURES_AT_ONCE, _BYTES_AT_ONCE // bytes_of_one)), bytes_of_one
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.data import Augmenter, Batch, Facts, on_device
+from engine.learners.labels import Labels
 from engine.learners.replicas import Replicas
 from engine.recipes import Recipe
 from engine.tasks import Task
@@ -41,10 +43,17 @@ class Inputs:
         """Return the augmented images, float32 [B, C, H, W] in [0, 1]; with replicas, this one's rows of them."""
         return self._own_rows(self.augmenter.training_pixels(batch))
 
-    def labels(self, batch: Batch) -> Tensor:
+    def labels(self, batch: Batch) -> Labels:
         """Return the labels on the device; with replicas, this one's rows of them."""
-        labels = self._task.training_labels(batch, self.augmenter)
-        return self._own_rows(on_device(labels, self._device))
+        whole = on_device(self._task.training_labels(batch, self.augmenter), self._device)
+        labelled = self._task.labelled(whole)
+        if self.replicas is None:
+            return Labels(whole, labelled)
+        own = self._own_rows(whole)
+        share = len(own) / len(whole)
+        # A mean over none is 0, whatever it is multiplied by.
+        factor = int(self._task.labelled(own)) / max(1, int(labelled)) / share or 1.0
+        return Labels(own, labelled, share, factor, self.replicas.count)
 
     def prepared(self, pixels: Tensor | None, features: Tensor | None = None) -> Tensor:
         """Return what the body takes: the features, or where there are none the pixels normalised."""
@@ -54,6 +63,16 @@ class Inputs:
         else:
             inputs = features
         return inputs.contiguous(memory_format=self._format) if inputs.dim() == 4 else inputs
+
+    def add_up(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace each gradient by its sum over all replicas, if there are several."""
+        if self.replicas is not None:
+            self.replicas.add_up(parameters)
+
+    def part(self) -> None:
+        """Tell the replicas, if there are several, that this one has ended."""
+        if self.replicas is not None:
+            self.replicas.part()
 
     def _own_rows(self, whole: Tensor) -> Tensor:
         return whole if self.replicas is None else self.replicas.rows(whole)

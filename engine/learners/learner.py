@@ -20,6 +20,7 @@ from engine.learners.evaluation import Evaluation
 from engine.learners.finite import ImmediateCheck, NotFinite, loss_check
 from engine.learners.frozen_peers import FrozenPeer, FrozenPeers
 from engine.learners.inputs import Inputs
+from engine.learners.labels import Labels
 from engine.learners.member import Member, PhaseFunction, place_of
 from engine.learners.memory import MemoryMeter
 from engine.learners.meters import Meters, Timeline
@@ -162,7 +163,7 @@ class Learner(Member):
         """Compute the objective on what `forward` left, go backward, and step the optimizer.
 
         Args:
-            batch: not needed; the batch of the last `forward` is meant.
+            batch: not needed; that of the last `forward` is meant.
             messages: what the terms of the objective take from other learners, by name.
 
         Raises:
@@ -181,10 +182,11 @@ class Learner(Member):
         try:
             if self._self_distillation is None or pending.passes is None:
                 with self._memory.counting():
-                    context = Context(labels, pending.pixels, heard, pending.predictions)
-                    learned = self._propagation.learn(pending, context, share=len(labels) / len(batch.labels))
+                    context = Context(labels.own, pending.pixels, heard, pending.predictions)
+                    learned = self._propagation.learn(pending, context, labels.factors(self.objective), labels.share)
             else:
-                labels, passes, own = pending.passes.first.labels, pending.passes, self._self_distillation
+                passes, own, found = pending.passes, self._self_distillation, pending.passes.first.labels
+                labels = Labels(found, self._task.labelled(found))
                 own.hear(batch, messages)
                 learned = self._propagation.learn_all(pending, passes, own, heard, self._inputs.prepared)
         except NotFinite as error:
@@ -199,13 +201,12 @@ class Learner(Member):
             return self._self_distillation.told()
         return ()
 
-    def _step(self, batch: Batch, learned: Learned, labels: Tensor) -> None:
+    def _step(self, batch: Batch, learned: Learned, labels: Labels) -> None:
         """Step the optimizer with the gradients that are there, and note what was learned."""
         rate = learning_rate_at(self._recipe, self._steps_per_epoch, batch.epoch, batch.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        if self._inputs.replicas is not None:
-            self._inputs.replicas.add_up(self._named.values())
+        self._inputs.add_up(self._named.values())
         self._propagation.check.mask(self.optimizer)
         self._propagation.scaler.step(self.optimizer)
         self._propagation.scaler.update()
@@ -214,8 +215,8 @@ class Learner(Member):
         self._memory.measure(self._named, self.optimizer, kept)
         self.optimizer.zero_grad(set_to_none=True)
         self._steps += 1
-        hits = self._task.hits(learned.logits, labels) if learned.logits is not None else None
-        self._meters.add(learned.losses, len(labels), hits, self._task.labelled(labels), self.objective.need_labels)
+        hits = self._task.hits(learned.logits, labels.own) if learned.logits is not None else None
+        labels.count(self._meters, learned.losses, hits, self.objective)
         self._meters.observe({name: value.float() for name, value in learned.observed.items()})
 
     def ask_metrics(self) -> dict[str, float]:
@@ -280,8 +281,7 @@ class Learner(Member):
 
     def part(self) -> None:
         """Tell the replicas that this one has ended."""
-        if self._inputs.replicas is not None:
-            self._inputs.replicas.part()
+        self._inputs.part()
 
     def _leave(self, reason: str) -> None:
         self._outputs.diverged, self._pending = reason, None

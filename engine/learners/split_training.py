@@ -120,7 +120,7 @@ class Trunk(Learner):
         assert pending is not None, "learn without a conclude before it"
         labels = self._inputs.labels(pending.batch)
         with self._memory.counting():
-            context = Context(labels, None, messages, pending.predictions)
+            context = Context(labels.own, None, messages, pending.predictions)
             self._learned = self._propagation.learn(pending, context)
         return ()
 

@@ -43,8 +43,6 @@ def check_replicable(recipe: Recipe, facts: Facts, plan: Plan) -> None:
     if replicas == 1:
         return
     obstacle = recipe.method.obstacle_to_replicas()
-    if obstacle is None and task_of(recipe, facts).label_shape(facts.image_shape):
-        obstacle = Obstacle(f"parts of a batch may hold different numbers of labels of task.kind={recipe.task.kind}")
     if obstacle is None and task_of(recipe, facts).further_terms():
         reason = "the triplet loss compares all images of a batch, of which each replica has a part"
         obstacle = Obstacle(reason, "task.triplet_weight=0")

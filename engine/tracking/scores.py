@@ -38,8 +38,8 @@ def drawn_factor(metric: Metric) -> float:
 
 
 def words_of(metric: Metric) -> str:
-    """The name of a score in words: "top5 accuracy"."""
-    return metric.name.replace("_", " ")
+    """The name of a score in words: "top5 accuracy", "mean IoU"."""
+    return " ".join("IoU" if word == "iou" else word for word in metric.name.split("_"))
 
 
 def axis_label(metric: Metric, split: str = "") -> str:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from engine.benchmarking.baseline_cases import BASELINES, BaselineCases, check_baselines
@@ -14,7 +15,20 @@ from engine.benchmarking.batches import Batches, read_images
 from engine.benchmarking.cases import EngineCases, Machine
 from engine.benchmarking.stage_cuts import stage_bounds
 from engine.errors import DataError, RecipeError
-from engine.recipes import DML, Augmentation, Backbone, Data, Greedy, Numerics, OwnTask, Peer, Plan, Recipe
+from engine.recipes import (
+    DML,
+    Augmentation,
+    Backbone,
+    Data,
+    Greedy,
+    Numerics,
+    OwnTask,
+    Peer,
+    Plan,
+    Recipe,
+    apply_overrides,
+    load_recipe,
+)
 
 TinyRecipe = Callable[..., Recipe]
 TWO_CORES = Machine(cores=2, gpus=0)
@@ -61,6 +75,22 @@ def test_baselines_learn_classes_alone(tiny_recipe: TinyRecipe) -> None:
     found = BaselineCases(read_images(tiny_recipe(task=task)), tuple(BASELINES), [2], TWO_CORES)
     assert not found.groups
     assert found.left_out["DDP"].startswith(f"task.kind={task.kind} has another loss")
+
+
+def test_random_crops_and_classes_stand_in_for_label_maps_that_are_missing() -> None:
+    words = ["data.root=/nowhere", "data.augmentation.crop=48,64", "data.batch_size=4"]
+    recipe, _ = apply_overrides(load_recipe("infopro_camvid_resnet18"), Plan(), words)
+    found = read_images(recipe)
+    batch = found.batches.batch(1)
+    assert (batch.images.shape, batch.labels.shape) == ((4, 3, 48, 64), (4, 48, 64))
+    assert set(np.unique(batch.labels)) == set(range(11))
+    assert found.described.startswith("random images of 3 x 48 x 64, because the recipe's own are not there")
+    assert ("infopro, K = 2, in process", 1) in names(recipe, (1, 2))
+    assert (
+        BaselineCases(found, tuple(BASELINES), [2], TWO_CORES)
+        .left_out["DDP"]
+        .startswith("task.kind=segmentation has another loss")
+    )
 
 
 def test_more_segments_than_blocks_are_refused(tiny_recipe: TinyRecipe) -> None:

@@ -183,25 +183,6 @@ def test_names_of_the_recipe_stand_in_for_a_table_or_agree_with_it(
     assert open_source(data(root, class_names=("a", "b", "c")), 0).facts.class_names == ("a", "b", "c")
 
 
-def test_pictures_of_several_sizes_need_one_that_they_are_brought_to(
-    tmp_path: Path, label_map_set: Callable[..., Path]
-) -> None:
-    root = label_map_set(tmp_path, {"train": 2, "test": 1})
-    wide = label_map_set(tmp_path / "wide", {"train": 2}, size=(40, 64), seed=1)
-    for kind in ("images", "labels"):
-        (wide / kind / "train/001.png").replace(root / kind / "train/001.png")
-    with pytest.raises(DataError, match=r"001\.png has 40 x 64 pixels, but .* data\.image_size is required"):
-        open_source(data(root), 0)
-    source = open_source(data(root, image_size=(16, 24)), 0)
-    (batch,) = source.evaluation_batches("train")
-    assert batch.images.shape == (2, 3, 16, 24)
-    assert batch.labels.shape == (2, 16, 24)
-    # Labels are where their colours are, and never between two classes.
-    assert set(np.unique(batch.labels)) <= {0, 1, 2, IGNORED}
-    red = (batch.images[:, 0].astype(int) - batch.images[:, 2]) > 80
-    assert ((batch.labels == 2) & red).sum() > 0.9 * (batch.labels == 2).sum()
-
-
 def test_pictures_of_evaluation_may_have_another_size(tmp_path: Path, label_map_set: Callable[..., Path]) -> None:
     root = label_map_set(tmp_path, {"train": 2})
     label_map_set(root, {"test": 2}, size=(40, 64))

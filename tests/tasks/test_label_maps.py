@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from engine.data import Batch, Facts
-from engine.errors import PlanError, RecipeError
+from engine.errors import RecipeError
+from engine.learners.inputs import Inputs
+from engine.learners.meters import Meters
 from engine.methods import method_of
+from engine.objectives import Context, Objective, PixelClassification
 from engine.planning.sizes import team_sizes
 from engine.program import BATCH
-from engine.recipes import DML, Backbone, Greedy, OwnTask, Peer, Plan, Recipe
+from engine.recipes import DML, Backbone, Greedy, OwnTask, Peer, Recipe
 from engine.runtimes.process import ProcessRuntime
-from engine.runtimes.replicated import check_replicable
+from engine.tasks import task_of
 
 DENSE = Path(__file__).with_name("dense_task.py")
 IGNORED = 255
@@ -85,9 +91,43 @@ def test_peers_exchange_a_distribution_at_each_position(tiny_recipe: TinyRecipe)
     runtime.close()
 
 
-def test_replicas_would_weigh_labels_differently(tiny_recipe: TinyRecipe) -> None:
-    with pytest.raises(PlanError, match=r"parts of a batch may hold different numbers of labels of task\.kind="):
-        check_replicable(recipe_of(tiny_recipe, Greedy(num_segments=2)), FACTS, Plan(replicas=2))
+@pytest.mark.parametrize("known", [(9, 3), (5, 0), (0, 0)])
+def test_replicas_weigh_their_losses_by_what_is_labelled(tiny_recipe: TinyRecipe, known: tuple[int, int]) -> None:
+    """The sum over replicas is the loss of the whole batch, however the labels lie in their parts."""
+
+    class Half:
+        count = 2
+
+        def __init__(self, index: int) -> None:
+            self.index = index
+
+        def rows(self, whole: Tensor) -> Tensor:
+            return whole.tensor_split(2)[self.index]
+
+    recipe = recipe_of(tiny_recipe, Greedy(num_segments=2))
+    given = batch(0, 0)
+    whole = np.full_like(given.labels, IGNORED)
+    for part, rows in enumerate(np.array_split(np.arange(12), 2)):
+        whole[rows, 1, : known[part]] = 1
+    given = dataclasses.replace(given, labels=whole)
+    task = task_of(recipe, FACTS)
+    term = PixelClassification(None, "labelled")
+    objective = Objective({"cross_entropy": term}, {"cross_entropy": 1.0})
+    logits = torch.randn(12, 2, 8, 12, generator=torch.Generator().manual_seed(3))
+    expected = float(term(logits, Context(Inputs(recipe, FACTS, task, torch.device("cpu")).labels(given).own)).loss)
+    together, reported = 0.0, []
+    for index in range(2):
+        inputs = Inputs(recipe, FACTS, task, torch.device("cpu"))
+        inputs.replicas = Half(index)  # type: ignore[assignment]
+        labels, meters = inputs.labels(given), Meters()
+        own = Half(index).rows(logits)
+        loss = term(own, Context(labels.own)).loss
+        factors = labels.factors(objective) or {"cross_entropy": 1.0}
+        together += labels.share * factors["cross_entropy"] * float(loss)
+        labels.count(meters, {"cross_entropy": loss}, task.hits(own, labels.own), objective)
+        reported.append(meters.report().get("loss/cross_entropy", 0.0))
+    assert together == pytest.approx(expected)
+    assert sum(reported) / 2 == pytest.approx(expected)
 
 
 def test_a_backbone_of_another_task_is_refused(tiny_recipe: TinyRecipe) -> None:

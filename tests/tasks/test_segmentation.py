@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,8 +43,6 @@ from engine.tasks import task_of
 from engine.tracking.label_map_pictures import palette_of
 from engine.training.export import export_network
 from engine.training.folder import default_folder
-
-RAY_CPUS = 2
 
 TINY = f"{Path(__file__).with_name('dense_task.py')}:network"
 CHANGES = Augmentation(
@@ -308,39 +305,3 @@ def test_an_exported_network_takes_images_of_any_size(label_map_set: LabelMapSet
     with torch.no_grad():
         expected = run.network().eval()(images)
     torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.slow
-def test_in_process_on_ray_and_resumed_give_the_same_weights(
-    label_map_set: LabelMapSet, tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = label_map_set(tmp_path / "set", {"train": 14, "val": 5}, size=(40, 56))
-    backbone = Backbone(name="deeplabv3_resnet18", output_stride=16, auxiliary_heads=True)
-    changes = Augmentation(crop=(32, 48), scale=(0.5, 2.0), largest_class_share=0.75, flip=True)
-    data = Data(name="label_maps", root=str(root), batch_size=4, evaluation_batch_size=3, augmentation=changes)
-    recipe = recipe_of(root, InfoPro(num_segments=2), backbone=backbone, data=data, epochs=2)
-    alone = engine.train(recipe, engine.Plan(executor="process"), tmp_path / "process")
-    on_ray = engine.train(recipe, engine.Plan(executor="ray", window=3), tmp_path / "ray")
-    assert alone.weights_sha256 == on_ray.weights_sha256
-    assert alone.metrics == on_ray.metrics
-
-    def opened(*arguments: Any, **named: Any) -> Any:
-        source = open_source(*arguments, **named)
-        make = source.batch
-
-        def batch(epoch: int, step: int) -> Any:
-            if (epoch, step) == (0, 2):
-                signal.raise_signal(signal.SIGINT)
-            return make(epoch, step)
-
-        monkeypatch.setattr(source, "batch", batch)
-        return source
-
-    with monkeypatch.context() as patched:
-        patched.setattr("engine.training.session.open_source", opened)
-        stopped = engine.train(recipe, engine.Plan(executor="process"), tmp_path / "stopped")
-    assert (stopped.status, stopped.steps) == ("interrupted", 3)
-    resumed = engine.train(recipe, engine.Plan(executor="process"), tmp_path / "stopped")
-    assert resumed.status == "finished"
-    assert resumed.weights_sha256 == alone.weights_sha256
-    assert resumed.metrics == alone.metrics
