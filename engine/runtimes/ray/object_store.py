@@ -16,8 +16,7 @@ import ray
 from engine.checkpoints import LearnerState
 from engine.data import Batch
 from engine.errors import EngineError, LearnerLost
-from engine.phases import PHASES
-from engine.program import BATCH, SOURCE, Call, Program
+from engine.program import BATCH, SOURCE, Call, Program, is_evaluation
 from engine.runtimes.ray.actors import LearnerActors
 from engine.runtimes.ray.comeback import ComeBack
 from engine.runtimes.ray.history import Asked, Given, History
@@ -56,6 +55,7 @@ class _Answer:
         if self._answers is None:
             self._answers = self._runtime.fetch(self._given)
             if self._told is not None:
+                self._answers = self._runtime.completed(self._answers)
                 self._told(self._answers)
         return self._answers
 
@@ -75,14 +75,22 @@ class ObjectStoreRuntime:
         self._history_bytes = history_bytes
         self._come_back = ComeBack(actors, self, self._is_in_flight)
         self._methods: dict[tuple[str, int], Any] = {}
+        self._programs: dict[tuple[str, frozenset[str]], Program] = {}
         self._in_flight: deque[_Step] = deque()
+        # Whether the step that was finished last is of an evaluation, whose score may not be told yet.
+        self._has_evaluated = False
         # Asked for after the step that was finished last.
         self._states: list[_Answer] = []
 
     def submit(self, program: Program, batch: Batch) -> None:
         """Submit the calls of one step, after waiting for the oldest step when the window is full."""
+        if self._come_back.is_time_to_return(wait=is_evaluation(program)):
+            self.finish()
+            self._come_back.return_all()
+            self._methods.clear()
         while len(self._in_flight) >= self._window:
             self._finish_oldest()
+        program = self._without_those_away(program)
         with waiting_for_ray():
             messages = {BATCH: Given(ray.put(batch))}
         done: dict[str, Given] = {}
@@ -96,7 +104,7 @@ class ObjectStoreRuntime:
             asked.append(self._call(program, call, {name: messages[name] for name in call.takes}, given))
         for each in asked:
             each.ask()
-        is_training = PHASES[program.calls[-1].phase].use == "training"
+        is_training = not is_evaluation(program)
         self._in_flight.append(_Step(asked, is_training, done))
         if self._come_back.history is not None:
             self._come_back.history.add(asked, program.bytes_per_step, int(is_training))
@@ -109,11 +117,19 @@ class ObjectStoreRuntime:
                 number,
                 call.phase,
                 program.given_by(call),
-                {name: taken.reference for name, taken in takes.items()},
+                {name: taken.reference for name, taken in takes.items() if not taken.is_gone},
             )
             return [references] if len(given) == 1 else references
 
         return Asked(call.learner, number, send, given)
+
+    def _without_those_away(self, program: Program) -> Program:
+        away = frozenset(self._come_back.absences.away)
+        if not away:
+            return program
+        if (program.name, away) not in self._programs:
+            self._programs[program.name, away] = program.without(away)
+        return self._programs[program.name, away]
 
     def _method(self, learner: str, gives: int) -> Any:
         key = (learner, gives)
@@ -149,13 +165,20 @@ class ObjectStoreRuntime:
         """
         while True:
             try:
-                return self._actors.fetch_all({name: each.reference for name, each in given.items()})
+                return self._actors.fetch_all(
+                    {name: each.reference for name, each in given.items() if not each.is_gone}
+                )
             except LearnerLost as error:
                 self._come_back.bring_back(error)
+
+    def completed(self, states: Mapping[str, LearnerState]) -> dict[str, LearnerState]:
+        """As `Absences.completed`."""
+        return self._come_back.absences.completed(states)
 
     def _finish_oldest(self) -> None:
         # In flight until it is known to be done: a learner that is lost meanwhile may not have done it.
         self.fetch(self._in_flight[0].done)
+        self._has_evaluated = not self._in_flight[0].is_training
         states, self._states = self._states, self._in_flight.popleft().states
         # The step after them is done, so these are there: what came before them need not be kept any longer.
         for answer in states:
@@ -180,6 +203,23 @@ class ObjectStoreRuntime:
     def steps_in_flight(self) -> int:
         """As `Others.steps_in_flight`."""
         return sum(step.is_training for step in self._in_flight)
+
+    @property
+    def are_evaluating(self) -> bool:
+        """As `Others.are_evaluating`."""
+        return self._has_evaluated or not all(step.is_training for step in self._in_flight)
+
+    def go_without(self, away: Collection[str], history: History) -> Mapping[str, int]:
+        """Let the others go on with what they have, where they were stopped; returns the first call of each to come."""
+        left = []
+        for asked in history:
+            for given in asked.given:
+                if asked.learner in away:
+                    given.is_gone = True
+                else:
+                    left.append(given.reference)
+        self._actors.settle(left)
+        return self._actors.resume(list(self._actors))
 
     def _is_in_flight(self, asked: Asked) -> bool:
         return any(asked is each for step in self._in_flight for each in step.asked)
@@ -226,5 +266,6 @@ class ObjectStoreRuntime:
         """End the actors; see `LearnerActors.close`."""
         self._in_flight.clear()
         self._states.clear()
+        self._come_back.absences.close()
         self._come_back.history = None
         self._actors.close()
