@@ -16,7 +16,7 @@ from engine.runtimes.ray.history import Asked, Given, History
 from engine.runtimes.ray.linked import Answered
 from engine.runtimes.ray.waiting import waiting_for_ray
 
-STATE = "state"
+STATE, SCORE = "state", "score"
 
 
 @dataclass
@@ -103,8 +103,8 @@ class Chunk:
 
     @property
     def evaluates(self) -> bool:
-        """Whether there is more than training in it."""
-        return self.size > self.trained
+        """Whether there is something in it of what networks are scored with, or asked for."""
+        return SCORE in self.questions or self.size > self.trained or any(is_evaluation(each) for each, _ in self.steps)
 
     def leave_out(self, away: Collection[str]) -> None:
         """Expect nothing of learners that are away."""

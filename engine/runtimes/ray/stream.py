@@ -155,9 +155,7 @@ class StreamRuntime:
     @property
     def are_evaluating(self) -> bool:
         """As `Others.are_evaluating`."""
-        return any(chunk.evaluates for chunk in self._in_flight) or any(
-            is_evaluation(program) for program, _ in self._open.steps
-        )
+        return self._open.evaluates or any(chunk.evaluates for chunk in self._in_flight)
 
     def go_without(self, away: Collection[str], history: History) -> Mapping[str, int]:
         """Let the others drop their links to those that are away; nothing is asked again."""
