@@ -161,6 +161,27 @@ def test_an_exchange(way: Way, ends: dict[str, list[int]], meet: Meet) -> None:
     assert team.times_lost == sum(map(len, ends.values()))
 
 
+class TeamThatGoesOn(Team):
+    """The same learners, of which nobody waits for one that ends."""
+
+    def _bring_back(self, lost: set[str], states: Mapping[str, float], begins: int) -> None:
+        for name in lost:
+            del self._walks[name]
+        for name in self._walks:
+            self.links[name].do_without(lost)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    first=programs(tag="0"), ends=st.dictionaries(st.sampled_from("abc"), st.integers(0, 20), min_size=1, max_size=2)
+)
+def test_the_others_finish_whoever_goes_away_and_when(meet: Meet, first: Program, ends: dict[str, int]) -> None:
+    team = TeamThatGoesOn(meet, (first,), [0] * 12, {name: [left] for name, left in ends.items()}, "memory")
+    team.walk(0)
+    assert all(walk.exception() is None for walk in team._walks.values())
+    assert len(team._walks) == len(team.learners) - team.times_lost
+
+
 def _pair(meet: Meet, step: int = 0, looks: Callable[[], int] = unseen) -> tuple[LastingGiving, LastingTaking]:
     links = meet((ROUTE,), "memory")
     giving = LastingGiving("giver", "taker", links["giver"].giving["taker"], Position(step), step, looks)
