@@ -9,7 +9,7 @@ is built once from the recipe, checked here, printed, sized, and run by intercha
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.phases import PHASES
@@ -142,6 +142,17 @@ class Program:
         """Return the position of the last call that takes a message, after which it can be freed."""
         return max((place for place, call in enumerate(self.calls) if message in call.takes), default=None)
 
+    def without(self, learners: Collection[str]) -> Program:
+        """Return the program of those that are left when some learners are away: what these would give is not there."""
+        gone = {name for call in self.calls if call.learner in learners for name in call.gives}
+        calls = [
+            Call(call.learner, call.phase, tuple(name for name in call.takes if name not in gone), call.gives)
+            for call in self.calls
+            if call.learner not in learners
+        ]
+        messages = {name: message for name, message in self.messages.items() if name not in gone}
+        return Program(tuple(calls), messages, self.name)
+
     @property
     def bytes_per_step(self) -> int:
         """Bytes of all messages of one step."""
@@ -158,6 +169,11 @@ class Program:
             )
             lines.append(f"{text:<{width}}  {sizes}".rstrip())
         return lines
+
+
+def is_evaluation(program: Program) -> bool:
+    """Return whether a program scores networks, or measures what they are scored with, and trains nothing."""
+    return PHASES[program.calls[-1].phase].use == "evaluation"
 
 
 def batch_message(

@@ -167,3 +167,25 @@ def test_every_phase_can_be_in_a_program(phase: str) -> None:
 def test_training_and_evaluation_have_programs_of_their_own() -> None:
     with pytest.raises(ProgramError, match=r"segment0 update is training, but segment0 infer\(batch\) is evaluation"):
         program(NEXT, UPDATE, Call("segment0", "infer", (BATCH,)))
+
+
+def test_a_program_without_some_learners() -> None:
+    messages = {name: Message(name, (((4, 2), "float32"),)) for name in ("batch", "one", "other")}
+    program = Program(
+        (
+            Call("source", "next", (), ("batch",)),
+            Call("a", "forward", ("batch",), ("one",)),
+            Call("b", "forward", ("batch",), ("other",)),
+            Call("a", "update", ("other",)),
+            Call("b", "update", ("one",)),
+        ),
+        messages,
+        "training",
+    )
+    assert [str(call) for call in program.without({"b"}).calls] == [
+        "source next -> batch",
+        "a forward(batch) -> one",
+        "a update",
+    ]
+    assert set(program.without({"b"}).messages) == {"batch", "one"}
+    assert program.without(set()) == program

@@ -69,6 +69,11 @@ class MethodSettings:
         return False
 
     @property
+    def goes_on_without_lost(self) -> bool:
+        """Whether the other networks train on while one is away whose process or node was lost."""
+        return False
+
+    @property
     def paired_images(self) -> PairedImages:
         """What a batch holds beside its images."""
         return "none"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from engine.checkpoints import LearnerState
@@ -31,6 +31,27 @@ class Losses(Protocol):
 
     def are_back(self) -> None:
         """Hear that they have caught up."""
+
+    def gone_with(self, lost: Collection[str]) -> frozenset[str]:
+        """Return without which learners the others go on, these and all that are nothing without them; none if not."""
+
+    def may_go_on_without(self, lost: Sequence[LearnerLost], away: Collection[str], known: int) -> bool:
+        """Return whether the others may go on without them; else their loss is an error.
+
+        Args:
+            lost: says of each that is lost how it was lost.
+            away: all that `gone_with` has named.
+            known: steps of training after which they had the states with which they return, counted from those with
+                which the team began.
+        """
+
+    def have_returned(self, returned: Collection[str], trained: int) -> None:
+        """Hear that learners that were away take part again.
+
+        Args:
+            returned: their names.
+            trained: steps of training, counted as above, that the others have made.
+        """
 
 
 class Runtime(Protocol):

@@ -53,6 +53,8 @@ class Training:
         self._states: dict[str, LearnerState] = {}
         self.saved = 0
         """Steps of the newest checkpoint; 0 before there is one."""
+        self.first_step = 0
+        """Steps after which the learners had the states with which this way begins."""
         self._interruption = Interruption(self._runtime)
         self._memory: dict[str, dict[str, int]] = {}
         self._diverged = DivergedLearners(self._team.networks.values(), record.say)
@@ -68,6 +70,7 @@ class Training:
             # A process that was killed while it wrote one leaves it behind.
             remove_unfinished(self._folder.path)
             step = self._resume()
+            self.first_step = step
             self._record.begin(step)
             for learner, place in self._runtime.describe().items():
                 self._folder.log(f"{learner} lives in {place}")
@@ -117,6 +120,8 @@ class Training:
         elif checkpoint is not None:
             states, step, latest = checkpoint.states, checkpoint.step, checkpoint.values["latest"]
             whence = str(checkpoint.path)
+            # A run folder is one run's, so an earlier command's are this run's.
+            self._record.absences.load(checkpoint.values.get("absences", []))
         snapshots.begin(step)
         if states is not None:
             self._runtime.restore(states)
@@ -183,6 +188,7 @@ class Training:
                 "recipe": recipe_identity(self._recipe),
                 "facts": self._source.facts.to_json(),
                 "latest": dict(self._progress.latest),
+                "absences": self._record.absences.to_json(),
             }
 
             def write() -> None:
@@ -224,6 +230,8 @@ class Training:
         choices = recipe_to_dict(self._recipe) if status == "finished" else None
         scores = {name: value for name, value in self._progress.latest.items() if value == value}
         self._record.faults.settle()
+        for line in self._record.absences.describe():
+            self._record.say(line)
         self._record.finish(self._recipe.name, choices, scores)
         return Result(
             run_dir=self._folder.path,
@@ -246,4 +254,5 @@ class Training:
             seconds=time.monotonic() - self._record.started,
             warnings=tuple(self._record.by_products.warnings),
             faults=tuple(self._record.faults.found),
+            absences=tuple(self._record.absences.found),
         )

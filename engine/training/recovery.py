@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from engine.errors import (
@@ -20,6 +20,7 @@ from engine.errors import (
 )
 from engine.training.faults import Faults
 from engine.training.loop import Training
+from engine.training.losses import Budget, LossesOfTraining, without_remedy
 from engine.training.result import Result
 from engine.training.run_record import RunRecord
 from engine.training.session import Session
@@ -47,8 +48,8 @@ def train_on(session: Session, record: RunRecord, until_step: int | None = None)
         LearnerError, RunError: as `Training.run`.
     """
     settings = session.plan.recovery
-    failures = _Budget(settings.max_failures, "failure")
-    preemptions = _Budget(settings.max_preemption_failures, "preemption failure", of_all=True)
+    failures = Budget(settings.max_failures, "failure")
+    preemptions = Budget(settings.max_preemption_failures, "preemption failure", of_all=True)
     # Who trains in this process loses its memory together with its learners.
     snapshots = Snapshots(
         session.plan.recovery.snapshot_every_steps,
@@ -56,17 +57,20 @@ def train_on(session: Session, record: RunRecord, until_step: int | None = None)
     )
     while True:
         training = Training(session, record, snapshots, until_step)
-        alone = _ComeBackAlone(training, snapshots, failures, record)
+        alone = LossesOfTraining(training, snapshots, failures, record, session)
         if snapshots.are_wanted and (why := session.runtime.keep_for_losses(alone)) is not None:
-            record.folder.log(f"a lost learner does not come back alone here, but with its whole team: {why}")
+            if session.recipe.method.goes_on_without_lost:
+                record.say(f"method.on_loss=continue: nobody goes on without a lost peer here, all start again: {why}")
+            else:
+                record.folder.log(f"a lost learner does not come back alone here, but with its whole team: {why}")
         try:
             return training.run()
         except (LearnerLost, RayEnded) as error:
             newest = max(training.saved, snapshots.step)
             budget = preemptions if isinstance(error, LearnerPreempted) else failures
-            cause = _without_remedy(error)
+            cause = without_remedy(error)
             if isinstance(error.__cause__, EngineError):
-                record.folder.log(f"it does not come back alone: {_without_remedy(error.__cause__)}")
+                record.folder.log(f"it does not come back alone: {without_remedy(error.__cause__)}")
             is_noted = alone.has_noted(error)
             # Who stops a whole job may have stopped the learners, too.
             if training.is_interrupted or not (is_noted or budget.allows(newest, record.reached)):
@@ -105,7 +109,7 @@ def start_at_first(session: Session, tell: Callable[[str], None]) -> FirstStart:
         LearnerLost, RayEnded: it has failed once too often, see `Recovery.max_failures`.
         RecipeError, PlanError, LearnerError: as `Session.start`; trying again would not help.
     """
-    failures, pause = _Budget(session.plan.recovery.max_failures, "failure"), _FIRST_PAUSE_SECONDS
+    failures, pause = Budget(session.plan.recovery.max_failures, "failure"), _FIRST_PAUSE_SECONDS
     first = FirstStart()
     while True:
         try:
@@ -115,82 +119,12 @@ def start_at_first(session: Session, tell: Callable[[str], None]) -> FirstStart:
         except (LearnerLost, RayEnded) as error:
             if not failures.allows(0, 0):
                 raise _in_other_words(error, NOTHING_TRAINED) from None
-            cause = _without_remedy(error)
+            cause = without_remedy(error)
             first.faults.add(cause, 0, 0)
             first.told.append(f"{cause}; the team is started again in {pause:g} s ({failures.describe()})")
             tell(first.told[-1])
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-
-
-class _ComeBackAlone:
-    """Says whether lost learners may come back while the others wait, and takes note of it; see `Losses`."""
-
-    def __init__(self, training: Training, snapshots: Snapshots, budget: _Budget, record: RunRecord) -> None:
-        self._training, self._snapshots, self._budget, self._record = training, snapshots, budget, record
-        self._noted: list[LearnerLost] = []
-
-    def may_come_back(self, lost: Sequence[LearnerLost], steps: int) -> bool:
-        if any(isinstance(error, LearnerPreempted) for error in lost):
-            # Its bundle may still be on the node that is taken away.
-            return False
-        kept = max(self._training.saved, self._snapshots.step)
-        if self._training.is_interrupted or not self._budget.allows(kept, self._record.reached):
-            # Nor may the team be started again for those that were lost before.
-            self._noted = []
-            return False
-        self._noted += lost
-        for error in lost:
-            cause = _without_remedy(error)
-            self._record.note_fault(cause, self._record.reached - steps)
-            self._record.say(
-                f"{cause}; it alone is started again, {steps:,} steps behind, while the others wait "
-                f"({self._budget.describe()})"
-            )
-            if error.details:
-                self._record.folder.log(error.details)
-        return True
-
-    def are_back(self) -> None:
-        self._record.faults.settle()
-        self._record.show_faults()
-        self._noted = []
-
-    def has_noted(self, error: EngineError) -> bool:
-        """Return whether an error was noted as one after which a learner was to come back alone, which it did not."""
-        return any(error is noted for noted in self._noted)
-
-
-class _Budget:
-    """Counts failures between which training came no further than it had been.
-
-    Args:
-        most: how many are recovered from; -1 for any number.
-        kind: of failure, in words; the field of the plan is named after it.
-        of_all: whether all are counted: before a node is taken away training always comes further.
-    """
-
-    def __init__(self, most: int, kind: str, of_all: bool = False) -> None:
-        self._most, self._kind, self._of_all = most, kind, of_all
-        self._count, self._furthest = 0, -1
-
-    def allows(self, kept: int, reached: int) -> bool:
-        """Return whether one more failure may be recovered from.
-
-        Args:
-            kept: step of the newest snapshot or checkpoint.
-            reached: last step that was reported.
-        """
-        if kept > self._furthest and not self._of_all:
-            self._count = 0
-        self._furthest = max(self._furthest, kept, reached)
-        self._count += 1
-        return self._most < 0 or self._count <= self._most
-
-    def describe(self) -> str:
-        field = f"plan.recovery.max_{self._kind.replace(' ', '_')}s"
-        most = "" if self._most < 0 else f" of at most {self._most}, {field}"
-        return f"{self._kind} {self._count}{most}"
 
 
 def _start(session: Session, record: RunRecord, cause: str, remedy: str) -> None:
@@ -201,7 +135,7 @@ def _start(session: Session, record: RunRecord, cause: str, remedy: str) -> None
             session.start()
             return
         except (PlanError, LearnerError, RayEnded) as error:
-            why = _without_remedy(error)
+            why = without_remedy(error)
             left = deadline - time.monotonic()
             if left < pause:
                 if isinstance(error, PlanError) and _start_on_less(session, record):
@@ -235,8 +169,3 @@ def _in_other_words(error: LearnerLost | RayEnded, remedy: str) -> LearnerLost |
     if isinstance(error, RayEnded):
         return RayEnded(error.what, remedy)
     return type(error)(error.learner, error.cause.replace(GOES_ON, remedy), error.details)
-
-
-def _without_remedy(error: EngineError) -> str:
-    """Return an error's text without what the user could do about it, which is done here."""
-    return str(error).replace(f" ({GOES_ON})", "")

@@ -38,6 +38,23 @@ class Fault:
 
 
 @dataclasses.dataclass(frozen=True)
+class Absence:
+    """A network of a cohort that was away while the others went on, see `method.on_loss`.
+
+    Attributes:
+        network: its name, such as ``peer1``.
+        cause: who was lost, and how.
+        since: the step after which it knows nothing of what the others did.
+        until: the last step without it; None where it did not return before the end.
+    """
+
+    network: str
+    cause: str
+    since: int
+    until: int | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Result:
     """The outcome of a training.
 
@@ -61,6 +78,8 @@ class Result:
         diverged: why learners have diverged and left their cohort, by name; empty if all finished.
         seconds: wall-clock time of this call.
         faults: from which the run has recovered, in their order; also in earlier calls that were interrupted.
+        absences: of networks without which the others went on; where there are any, scores and weights are not those of
+            an undisturbed run.
         warnings: what could not be made beside the record of the run, such as the picture, and why; one line each.
     """
 
@@ -82,12 +101,13 @@ class Result:
     seconds: float
     warnings: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
+    absences: tuple[Absence, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON values; a score that is not finite, as of a peer that has left, is null."""
         metrics = {name: value if math.isfinite(value) else None for name, value in self.metrics.items()}
         values = dataclasses.asdict(self)
-        lists = {name: list(values[name]) for name in ("warnings", "faults")}
+        lists = {name: list(values[name]) for name in ("warnings", "faults", "absences")}
         return {**values, "run_dir": str(self.run_dir), "metrics": metrics, **lists}
 
     def to_summary(self) -> dict[str, Any]:
@@ -107,6 +127,7 @@ class Result:
         # JSON has lists only.
         found = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
         found["faults"] = checked(said.get("faults", []), _FAULTS, place, RunError)
+        found["absences"] = checked(said.get("absences", []), _ABSENCES, place, RunError)
         if "test_accuracy" in found and "headline" not in found:
             # Of before there were tasks with other scores.
             found |= {"headline": ACCURACY.name, "test_score": found["test_accuracy"]}
@@ -122,6 +143,7 @@ class Result:
 _TYPES = get_type_hints(Result)
 _VALUES: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 _FAULTS: TypeAdapter[tuple[Fault, ...]] = TypeAdapter(tuple[Fault, ...])
+_ABSENCES: TypeAdapter[tuple[Absence, ...]] = TypeAdapter(tuple[Absence, ...])
 # Strict: what a file says is not turned into what it should be.
 _typed_dict: Any = TypedDict
 _Fields = _typed_dict("_Fields", _TYPES)

@@ -16,6 +16,7 @@ from engine.errors import EngineError, RunError
 from engine.tasks import Metric
 from engine.tracking import Console, MetricsLog, Record
 from engine.tracking.metrics import JSONL_NAME
+from engine.training.absences import Absences
 from engine.training.by_products import ByProducts
 from engine.training.faults import Faults
 from engine.training.folder import RunFolder
@@ -51,6 +52,7 @@ class RunRecord:
         self.folder, self.console, self.headline, self.started = folder, console, headline, started
         self.by_products = ByProducts(folder.path, mirror, headline, self._warn)
         self.faults = Faults()
+        self.absences = Absences()
         self.patience = DiskPatience(patience_seconds, self.by_products.warn)
         self.reached = 0
         """The last step that was reported."""
@@ -60,6 +62,7 @@ class RunRecord:
     def begin(self, step: int) -> None:
         """Begin to record what comes after ``step``; what was recorded of later steps is forgotten."""
         self.reached = step
+        self.absences.go_on_from(step)
         if self._metrics is not None:
             # What an earlier team has left there before the disk took no more.
             self.wait_for_metrics(lambda: False)

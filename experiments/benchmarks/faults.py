@@ -6,6 +6,8 @@ Trainings of digits on Ray are drawn from the seed, each with some faults: signa
 processes at exact moments, damage to files of checkpoints, a disk that takes nothing. A command that ends before the
 training does is given again. What must be so is in `experiments/faults/checking.py`. FOLDER keeps what was found, so
 that the same command goes on where it was ended, and the run folders of the trainings in which something was wrong.
+With --minutes 15 it ends by itself, with a table of what there is so far: given again and again, it adds up to the same
+trainings as one long command.
 
 Seconds lost are those from a fault until the step in which it came was reported for good, Ray's start included.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import signal
 import statistics
@@ -80,7 +83,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--bound", type=float, default=600.0, help="seconds after which a command counts as hanging")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="after which no further training is begun")
     arguments = parser.parse_args()
+    started = time.monotonic()
     # The commands that it starts end with it, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     out = arguments.out.resolve()
@@ -91,6 +96,8 @@ def main() -> None:
         index = len(done)
         row = known.get(index)
         if row is None:
+            if time.monotonic() - started > 60.0 * arguments.minutes:
+                break
             case = draw_case(arguments.seed, index)
             print(f"{index}: {case.recipe}, {case.transport}: {'; '.join(map(str, case.faults))}", flush=True)
             found = measure(case, f"training-{arguments.seed}-{index}", out, arguments.bound)
@@ -101,6 +108,9 @@ def main() -> None:
             print(f"{index}: {outcomes}, in {row['seconds']:.0f} s", *row["problems"], sep="\n   ", flush=True)
         done.append(row)
     print(*table(done), sep="\n")
+    injected = sum(len(each["faults"]) for each in done)
+    if injected < arguments.count:
+        print(f"{injected} of {arguments.count} faults so far: the same command goes on")
     results = {"seed": arguments.seed, "trainings": done, "table": table(done)}
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     raise SystemExit(1 if any(row["problems"] for row in done) else 0)

@@ -3,10 +3,11 @@
     python -m experiments.benchmarks.recovery [--segments 2 4 8] [--rounds 3] [--transport object_store]
 
 InfoPro with K segments of ResNet-32 trains on Ray through the object store, or on direct links, with made pictures of
-32 x 32, 32 in a batch. The process of its middle learner is ended with SIGKILL soon after step 90, 40 steps after an
-epoch's checkpoint; snapshots are taken as often as they are by themselves. The three ways follow one another in every
-round, and a figure is the median of all rounds. Every run is compared with one in this process that nobody disturbs:
-other weights end the command.
+32 x 32, 32 in a batch, for 100 steps. The process of its middle learner is ended with SIGKILL soon after step 90, 40
+steps after an epoch's checkpoint; snapshots are taken as often as they are by themselves. The three ways follow one
+another in every round, and a figure is the median of all rounds. A command for one K, one transport and one round takes
+minutes; several of them add up to the table. Every run is compared with one in this process that nobody disturbs: other
+weights end the command.
 """
 
 from __future__ import annotations
@@ -79,12 +80,12 @@ class Killer:
 
 
 def recipe_of(segments: int) -> Recipe:
-    """Return InfoPro of a small ResNet on made pictures of the size of CIFAR-10's: three epochs of 50 steps."""
+    """Return InfoPro of a small ResNet on made pictures of the size of CIFAR-10's: two epochs of 50 steps."""
     recipe = engine.load_recipe("infopro_cifar10_resnet32")
     words = [
         *("data.name=synthetic", "data.num_classes=10", "data.batch_size=32"),
         *(f"data.synthetic_images={32 * STEPS_PER_EPOCH}", "numerics.threads=1"),
-        *(f"method.num_segments={segments}", "epochs=3", "backbone.name=resnet32"),
+        *(f"method.num_segments={segments}", "epochs=2", "backbone.name=resnet32"),
     ]
     changed, _ = engine.apply_overrides(recipe, engine.Plan(), words)
     assert isinstance(changed.method, InfoPro)
@@ -95,7 +96,7 @@ def cost(recipe: Recipe, way: str, weights: str, transport: Transport) -> Cost:
     """Train, and end the middle learner's process on the way."""
     killer: Any = Killer(f"segment{recipe.method.num_segments // 2}")
     recovery = Recovery(snapshot_every_steps=_NEVER) if way.endswith("checkpoint") else Recovery()
-    plan = engine.Plan(transport=transport, report_every_steps=1, evaluate_every_epochs=3, recovery=recovery)
+    plan = engine.Plan(transport=transport, report_every_steps=1, evaluate_every_epochs=2, recovery=recovery)
     nothing: list[Any] = [
         patch("engine.runtimes.ray.launch.history_bytes", lambda *_: 0),
         patch("engine.runtimes.ray.stream.MOST_BYTES_ON_LINKS", 1),

@@ -1,13 +1,14 @@
-"""One training that lasts, with a fault every minute: does the driver's process grow?
+"""One training that lasts, with a fault every minute: does any of its processes grow, or what they leave?
 
     python -m experiments.benchmarks.soak --minutes 60 --every 60 --out FOLDER
 
 Digits on Ray, on direct links, trained until the time is over. In turn a learner is killed, stopped for a moment,
-stopped for good, and Ray's GCS is killed; which learner is drawn from the seed. All the while the driver's resident
-memory, open files and threads are sampled, the files in shared memory of this machine, and what lies below the folder
-of its Ray. The table compares the medians of the first and of the last third of the time, after the first minute, in
-which a process still loads code. A figure is flat if the later median is at most 5 % above the earlier one, or above it
-by no more than is named beside it: a few open files or threads, which come and go, or some pages of a log.
+stopped for good, and Ray's GCS is killed; which learner is drawn from the seed. All the while the resident memory of
+the driver, of the learners and of Ray's processes is sampled, with the driver's open files and threads, the files in
+shared memory of this machine, and what lies below the folder of its Ray. The table compares the medians of the first
+and of the last third of the time, after the first minute, in which a process still loads code. A figure is flat if
+the later median is at most 5 % above the earlier one, or above it by no more than is named beside it: a few open
+files or threads, which come and go, or some pages of a log.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ _MIB = 2.0**20
 # Name, its unit, and how much more is nothing.
 FIGURES = (
     ("driver's resident memory", "MiB", 16.0),
+    ("learners' resident memory", "MiB", 32.0),
+    ("resident memory of Ray's processes", "MiB", 32.0),
     ("driver's open files", "", 4.0),
     ("driver's threads", "", 4.0),
     ("files in shared memory", "MiB", 4.0),
@@ -53,13 +56,28 @@ _MOST_GROWTH = 1.05
 
 def sample(driver: psutil.Process, temporary: Path) -> list[float]:
     """Return the `FIGURES` at this moment."""
+    learners, others = _resident_below(driver)
     return [
         driver.memory_info().rss / _MIB,
+        learners / _MIB,
+        others / _MIB,
         driver.num_fds(),
         driver.num_threads(),
         _bytes_below(SHARED_MEMORY) / _MIB,
         sum(map(_bytes_below, temporary.glob("local_learning_ray_*"))) / _MIB,
     ]
+
+
+def _resident_below(driver: psutil.Process) -> tuple[int, int]:
+    """Return the resident bytes of all learners, and of Ray's other processes; those that vanish are left out."""
+    learners = others = 0
+    for child in driver.children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if child.name().startswith("ray::Learner"):
+                learners += child.memory_info().rss
+            else:
+                others += child.memory_info().rss
+    return learners, others
 
 
 def _bytes_below(folder: Path) -> int:

@@ -31,7 +31,7 @@ class Team:
     def __init__(self, deaths: Sequence[set[str]], fails: str = "") -> None:
         self.deaths, self.fails = list(deaths), fails
         self.done: list[str] = []
-        self.may = True
+        self.may, self.goes_on, self.is_built, self.are_evaluating = True, False, False, False
         self.settling: list[Callable[[], None]] = []
         self.asked: list[tuple[str, int]] = []
         self.come_back = ComeBack(self, self, lambda asked: asked.number > 1)  # type: ignore[arg-type]
@@ -43,6 +43,32 @@ class Team:
     def may_come_back(self, lost: Sequence[LearnerLost], steps: int) -> bool:
         self.done.append(f"may {' '.join(sorted(error.learner for error in lost))} {steps}")
         return self.may
+
+    def gone_with(self, lost: Collection[str]) -> frozenset[str]:
+        return frozenset(lost) if self.goes_on else frozenset()
+
+    def may_go_on_without(self, lost: Sequence[LearnerLost], away: Collection[str], known: int) -> bool:
+        self.done.append(f"may go on without {' '.join(sorted(away))}, known after {known}")
+        return self.may
+
+    def leave(self, names: Collection[str]) -> None:
+        self.done.append(f"leave {' '.join(sorted(names))}")
+
+    def start_building(self, names: Collection[str]) -> Any:
+        return SimpleNamespace(is_over=lambda _: self.is_built, handles={})
+
+    def take_up(self, building: Any) -> None:
+        self.done.append("take up")
+
+    def set_out(self, states: Mapping[str, LearnerState]) -> None:
+        self.done.append(f"set out {' '.join(sorted(states))}")
+
+    def go_without(self, away: Collection[str], history: History) -> Mapping[str, int]:
+        self.done.append(f"go without {' '.join(sorted(away))}")
+        return {"a": 2}
+
+    def have_returned(self, returned: Collection[str], trained: int) -> None:
+        self.done.append(f"{' '.join(returned)} returned after {trained}")
 
     def are_back(self) -> None:
         self.done.append("are back")
@@ -158,6 +184,59 @@ def test_who_may_not_come_back_does_not() -> None:
         team.come_back.bring_back(error)
     assert caught.value is error and error.__cause__ is None
     assert team.done == ["may b 0"]
+
+
+def _known(team: Team, number: int) -> None:
+    """Tell what the learners know after their next step."""
+    history = team.come_back.history
+    assert history is not None
+    told = history.asked_for_states()
+    told({name: LearnerState({}, {"number": number}) for name in NAMES})
+
+
+def test_the_others_go_on_without_one_until_it_is_built() -> None:
+    team = Team([{"b"}])
+    team.goes_on = True
+    team.ask(3)
+    _known(team, 3)
+    team.ask(3)
+    team.come_back.bring_back(_lost("b"))
+    assert team.done == ["may go on without b, known after 3", "leave b", "go without b"]
+    assert team.asked == [("a", 2)], "what a was stopped at"
+    whole = team.come_back.absences.completed({"a": LearnerState({}, {"number": 6})})
+    assert {name: state.extra["number"] for name, state in whole.items()} == {"a": 6, "b": 3}
+    assert not team.come_back.is_time_to_return(wait=False)
+    team.is_built = True
+    assert team.come_back.is_time_to_return(wait=False)
+    team.come_back.return_all()
+    assert team.done[3:] == ["take up", "set out b", "b returned after 6"]
+    assert not team.come_back.is_time_to_return(wait=False)
+
+
+@pytest.mark.parametrize("why", ["nothing is known yet", "an evaluation"])
+def test_they_wait_for_it(why: str) -> None:
+    team = Team([{"b"}])
+    team.goes_on, team.are_evaluating = True, why == "an evaluation"
+    team.ask(1)
+    if team.are_evaluating:
+        _known(team, 1)
+        team.ask(1)
+    team.come_back.bring_back(_lost("b"))
+    assert team.done[-1] == "are back"
+    assert "leave b" not in team.done
+
+
+def test_nobody_repeats_alone_what_was_done_without_another() -> None:
+    team = Team([{"b"}, {"c"}, {"c"}])
+    team.goes_on = team.is_built = True
+    _known(team, 0)
+    team.ask(2)
+    team.come_back.bring_back(_lost("b"))
+    team.come_back.return_all()
+    team.are_evaluating = True
+    with pytest.raises(LearnerLost) as caught:
+        team.come_back.bring_back(_lost("c"))
+    assert str(caught.value.__cause__) == "others were away since its newest state"
 
 
 class Answers:

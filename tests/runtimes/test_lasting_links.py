@@ -161,6 +161,27 @@ def test_an_exchange(way: Way, ends: dict[str, list[int]], meet: Meet) -> None:
     assert team.times_lost == sum(map(len, ends.values()))
 
 
+class TeamThatGoesOn(Team):
+    """The same learners, of which nobody waits for one that ends."""
+
+    def _bring_back(self, lost: set[str], states: Mapping[str, float], begins: int) -> None:
+        for name in lost:
+            del self._walks[name]
+        for name in self._walks:
+            self.links[name].do_without(lost)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    first=programs(tag="0"), ends=st.dictionaries(st.sampled_from("abc"), st.integers(0, 20), min_size=1, max_size=2)
+)
+def test_the_others_finish_whoever_goes_away_and_when(meet: Meet, first: Program, ends: dict[str, int]) -> None:
+    team = TeamThatGoesOn(meet, (first,), [0] * 12, {name: [left] for name, left in ends.items()}, "memory")
+    team.walk(0)
+    assert all(walk.exception() is None for walk in team._walks.values())
+    assert len(team._walks) == len(team.learners) - team.times_lost
+
+
 def _pair(meet: Meet, step: int = 0, looks: Callable[[], int] = unseen) -> tuple[LastingGiving, LastingTaking]:
     links = meet((ROUTE,), "memory")
     giving = LastingGiving("giver", "taker", links["giver"].giving["taker"], Position(step), step, looks)
@@ -313,3 +334,34 @@ def test_a_position_is_between_two_messages() -> None:
     position = Position(3, frozenset({"first"}))
     wanted = [(step, name) for step in (2, 3, 4) for name in ("first", "second") if position.wants(step, name)]
     assert wanted == [(3, "second"), (4, "first"), (4, "second")]
+
+
+def test_nobody_waits_for_one_that_is_away(meet: Meet) -> None:
+    giving, taking = _pair(meet)
+    giving.keep_since(0)
+    taking.keep_since(0)
+    _give(giving, [0])
+    with ThreadPoolExecutor() as pool:
+        assert _take(taking) == 0.0
+        waiting = pool.submit(taking.take, "first")
+        taking.part(goes_away=True)
+        assert waiting.result(PATIENCE) is None
+        assert taking.take("second") is None
+        giving.part(goes_away=True)
+        # More than there is room for on the way.
+        pool.submit(_give, giving, range(1, 50)).result(PATIENCE)
+    assert giving.kept_bytes == 0
+
+
+def test_one_that_was_away_returns_by_another_link(meet: Meet) -> None:
+    links = {name: LastingLinks(name, unseen) for name in ("giver", "taker")}
+    for name, ends in meet((ROUTE,), "memory").items():
+        links[name].add(ends, {}, 0)
+    links["giver"].do_without(["taker", "a stranger"])
+    links["giver"].giving["taker"].give("first", torch.zeros(8192))
+    links["taker"] = LastingLinks("taker", unseen)
+    for name, ends in meet((ROUTE,), "memory").items():
+        links[name].add(ends, {}, 7)
+    links["giver"].giving["taker"].give("first", torch.full((8192,), 7.0))
+    tensor = links["taker"].taking["giver"].take("first")
+    assert tensor is not None and float(tensor[0]) == 7.0

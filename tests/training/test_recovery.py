@@ -92,6 +92,8 @@ def session_of(settings: Recovery, *refusals: Exception, less: Placement | None 
     runtime = SimpleNamespace(keep_for_losses=kept_for.append)
     return SimpleNamespace(
         plan=Plan(recovery=settings),
+        recipe=SimpleNamespace(method=SimpleNamespace(goes_on_without_lost=False)),
+        team=SimpleNamespace(networks={}),
         start=start,
         left=left,
         reservations=reservations,
@@ -196,9 +198,8 @@ def test_less_is_no_remedy_for_learners_that_do_not_start(monkeypatch: pytest.Mo
     Trainings(monkeypatch, (40, DIED))
     refusals = [LearnerLost("segment0", "did not start")] * 50
     with pytest.raises(NotRecovered, match="segment0: did not start"):
-        recovery.train_on(
-            session_of(Recovery(wait_seconds=5), *refusals, less=Placement(2, 1.0, 0.5, "PACK", 4)), Record()
-        )  # type: ignore[arg-type]
+        less = Placement(2, 1.0, 0.5, "PACK", 4)
+        recovery.train_on(session_of(Recovery(wait_seconds=5), *refusals, less=less), Record())  # type: ignore[arg-type]
 
 
 def test_what_was_saved_between_two_failures_counts_as_progress(monkeypatch: pytest.MonkeyPatch) -> None:

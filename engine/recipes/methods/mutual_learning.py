@@ -117,7 +117,16 @@ class DML(MethodSettings):
     on_divergence: Literal["leave", "stop"] = "leave"
     """When a loss of a peer is not finite: it leaves the cohort and the others finish, or all stop."""
 
-    _serialize = left_out_unless_given("distance_weight")
+    on_loss: Literal["continue"] | None = None
+    """When the process or node of a peer is lost: the others train on without it until it is there again
+    (`continue`), which changes all weights; or they wait, which changes none. Not for peers in one process."""
+
+    _serialize = left_out_unless_given("distance_weight", "on_loss")
+
+    @property
+    def goes_on_without_lost(self) -> bool:
+        """Whether the others train on while a lost network is away."""
+        return self.on_loss == "continue"
 
     @property
     def caution(self) -> str | None:
@@ -177,6 +186,8 @@ class DML(MethodSettings):
             return Obstacle("distances are between all images of a batch", f"{field}.distance_weight=0")
         if self.on_divergence != "stop":
             return Obstacle("a peer cannot leave while its replicas stay", f"{field}.on_divergence=stop")
+        if self.on_loss is not None:
+            return Obstacle("a peer cannot be away while its replicas stay", f"{field}.on_loss=null")
         return None
 
     def with_absolute_paths(self) -> DML:
@@ -195,6 +206,8 @@ class DML(MethodSettings):
                 f"schedule=codistillation, found schedule={self.schedule}: set schedule=codistillation, or "
                 "exchange_interval=1 and exchange=predictions"
             )
+        if self.on_loss is not None and len(self.peers) == 1:
+            raise ValueError("on_loss=continue is for two peers and more, found peers=1: set peers=2, or on_loss=null")
         if self.exchange == "weights" and self.distance_weight:
             raise ValueError("exchange=weights brings no features to compare: set distance_weight=0")
         if self.exchange == "weights" and (self.peer_method.kind != "end_to_end" or self.feature_weight):

@@ -180,6 +180,10 @@ class LearnerActor:
         """As `Linked.part_from`, while the learner may wait for them."""
         return self._linked.part_from(lost)
 
+    def do_without(self, away: Sequence[str]) -> None:
+        """As `Linked.do_without`, while the learner may wait for them."""
+        self._linked.do_without(away)
+
     @ray.method(concurrency_group=OVERLAPPING)
     def run_schedule(
         self, number: int, steps: Sequence[tuple[str, Batch]], questions: Sequence[str], keep_since: int | None

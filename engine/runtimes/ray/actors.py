@@ -11,8 +11,9 @@ import psutil
 import ray
 
 from engine.checkpoints import LearnerState
-from engine.errors import EngineError, LearnerError, LearnerLost
+from engine.errors import EngineError, LearnerLost
 from engine.runtimes.ray.actor import Builder
+from engine.runtimes.ray.building import Building
 from engine.runtimes.ray.bundles import Bundles
 from engine.runtimes.ray.cluster import disconnect
 from engine.runtimes.ray.culprits import Culprits
@@ -22,7 +23,7 @@ from engine.runtimes.ray.placement import Placement
 from engine.runtimes.ray.private.current import current_private_ray
 from engine.runtimes.ray.processes import WatchedProcess
 from engine.runtimes.ray.stalls import Stalls
-from engine.runtimes.ray.waiting import SLICE_SECONDS, check_alive, is_waiting_for_ray, waiting_for_ray
+from engine.runtimes.ray.waiting import SLICE_SECONDS, is_waiting_for_ray
 
 
 class LearnerActors:
@@ -74,24 +75,28 @@ class LearnerActors:
     def _build(self, names: Collection[str], deadline: float) -> None:
         """Build learners in the room that is reserved for them."""
         assert self._bundles is not None
-        for name in names:
-            self._handles[name] = self._bundles.create(name, self._builder)
-        places = {name: self._handles[name].build.remote() for name in names}
-        late = list(places.values())
-        while late and (left := deadline - time.monotonic()) > 0.0:
-            with waiting_for_ray():
-                _, late = ray.wait(late, num_returns=len(late), timeout=min(SLICE_SECONDS, left))
-            # A private Ray that is dead starts no actor any more, and does not say so.
-            check_alive()
-        for name, reference in places.items():
-            if reference in late:
-                raise LearnerError(
-                    name,
-                    f"did not start within plan.start_timeout_seconds={self._timeout:g}; raise it if the node is slow",
-                )
-        self.places |= self.fetch_all(places)
+        building = Building(names, self._bundles, self._builder, self._timeout, deadline)
+        # Also those that fail are to be ended.
+        self._handles |= building.handles
+        while not building.is_over(SLICE_SECONDS):
+            pass
+        self.take_up(building)
+
+    def start_building(self, names: Collection[str]) -> Building:
+        """Begin to build learners that have left."""
+        assert self._bundles is not None
+        return Building(names, self._bundles, self._builder, self._timeout, time.monotonic() + self._timeout)
+
+    def take_up(self, building: Building) -> None:
+        """Make learners that are built a part of the team.
+
+        Raises:
+            LearnerError: one could not be built.
+        """
+        self._handles |= building.handles
+        self.places |= self.fetch_all(building.answers)
         here = ray.get_runtime_context().get_node_id()
-        for name in names:
+        for name in building.handles:
             if self.places[name]["node"] == here:
                 self._watched[name] = WatchedProcess(self.places[name]["pid"])
         self._fetching.stalls = Stalls(self._handles, self.places, self._stall_seconds)
@@ -114,19 +119,37 @@ class LearnerActors:
             PlanError: the cluster has no room for them.
             LearnerError: one was not built in time, or could not be.
         """
+        self._end(names)
+        assert self._bundles is not None
+        deadline = time.monotonic() + self._timeout
+        self._bundles.wait(self._timeout)
+        self._build(names, deadline)
+        self.restore(states)
+        self._begin(names, first_calls)
+
+    def _end(self, names: Collection[str]) -> None:
         for name in names:
             # One that Ray cannot reach may still live.
             with contextlib.suppress(ray.exceptions.RayError, ValueError):
                 ray.kill(self._handles[name])
             if name in self._watched:
                 self._watched.pop(name).close()
-        assert self._bundles is not None
-        deadline = time.monotonic() + self._timeout
-        self._bundles.wait(self._timeout)
-        self._build(names, deadline)
-        self.restore(states)
+
+    def _begin(self, names: Collection[str], first_calls: Mapping[str, int]) -> None:
         numbers = {name: first_calls.get(name, self._sent.get(name, 0)) for name in names}
         self.fetch_all({name: self[name].begin_at.remote(number) for name, number in numbers.items()})
+
+    def leave(self, names: Collection[str]) -> None:
+        """Let the team be without some of its learners; what is left of them is ended."""
+        self._end(names)
+        for name in names:
+            del self._handles[name], self.places[name]
+        self._fetching.stalls = Stalls(self._handles, self.places, self._stall_seconds)
+
+    def set_out(self, states: Mapping[str, LearnerState]) -> None:
+        """Let learners that were taken up begin, with their states, with what is asked of them next."""
+        self.restore(states)
+        self._begin(states, {})
 
     def resume(self, names: Collection[str]) -> dict[str, int]:
         """Let learners go on that were stopped by the end of others; returns the first call that each has yet to make.

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from engine.data import Batch
-from engine.phases import PHASES
-from engine.program import Program
+from engine.program import Program, is_evaluation
+from engine.runtimes.ray.absences import Absences
 from engine.runtimes.ray.actors import LearnerActors
 from engine.runtimes.ray.history import Asked, Given, History
 from engine.runtimes.ray.linked import Answered
 from engine.runtimes.ray.waiting import waiting_for_ray
 
-STATE = "state"
+STATE, SCORE = "state", "score"
 
 
 @dataclass
@@ -68,6 +68,7 @@ class Chunk:
         self.size = self.trained = 0
         self.asked: list[Asked] = []
         self._answers: dict[str, Answered] = {}
+        self._states: dict[str, Any] = {}
         self._tell: Callable[[Mapping[str, Any]], None] | None = None
 
     @property
@@ -95,7 +96,7 @@ class Chunk:
             each.ask()
         # The object is let go when the actors have it; the batches, with the history.
         handed.reference = None
-        self.trained = sum(PHASES[program.calls[-1].phase].use == "training" for program, _ in self.steps)
+        self.trained = sum(not is_evaluation(program) for program, _ in self.steps)
         if history is None:
             handed.steps = ()
         else:
@@ -105,17 +106,35 @@ class Chunk:
                 self._tell = history.asked_for_states()
         self.size, self.steps = len(self.steps), []
 
-    def result(self, actors: LearnerActors, others_wait: bool) -> dict[str, Answered]:
+    @property
+    def evaluates(self) -> bool:
+        """Whether there is something in it of what networks are scored with, or asked for."""
+        return SCORE in self.questions or self.size > self.trained or any(is_evaluation(each) for each, _ in self.steps)
+
+    def leave_out(self, away: Collection[str]) -> None:
+        """Expect nothing of learners that are away."""
+        self.asked = [each for each in self.asked if each.learner not in away]
+
+    def answers(self, place: int) -> dict[str, Any]:
+        """Return the answers to a question, of which the result is known; to that for states, those of all."""
+        found = {name: answered.answers[place] for name, answered in self._answers.items()}
+        return self._states if self.questions[place] == STATE else found
+
+    def result(self, actors: LearnerActors, others_wait: bool, absences: Absences) -> dict[str, Answered]:
         """Return what each actor said, once all have finished.
 
         Args:
             actors: the team.
             others_wait: as of `LearnerActors.fetch_all`.
+            absences: of the team.
         """
         if not self._answers:
             references = {each.learner: each.given[0].reference for each in self.asked}
             self._answers = actors.fetch_all(references, others_wait)
-            if self._tell is not None:
+            if STATE in self.questions:
                 place = self.questions.index(STATE)
-                self._tell({name: answered.answers[place] for name, answered in self._answers.items()})
+                said = {name: answered.answers[place] for name, answered in self._answers.items()}
+                self._states = absences.completed(said)
+                if self._tell is not None:
+                    self._tell(self._states)
         return self._answers

@@ -1,4 +1,7 @@
-"""Coming back alone: learners that are lost are built anew, take up their newest states, and are asked again."""
+"""Coming back alone: learners that are lost are built anew, take up their newest states, and are asked again.
+
+Or they go away: the others go on without them, and they return, when they are built, with their newest states.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from ray.exceptions import RayError
 from engine.checkpoints import LearnerState
 from engine.errors import EngineError, LearnerError, LearnerLost, PlanError
 from engine.reading import first_line
+from engine.runtimes.ray.absences import Absences
 from engine.runtimes.ray.actors import LearnerActors
 from engine.runtimes.ray.history import Asked, History
 from engine.runtimes.runtime import Losses
@@ -41,6 +45,13 @@ class Others(Protocol):
         Of those that are not named nothing is asked again.
         """
 
+    @property
+    def are_evaluating(self) -> bool:
+        """Whether what is in flight is scored, or may be."""
+
+    def go_without(self, away: Collection[str], history: History) -> Mapping[str, int]:
+        """Let them go on without those that are away, which have left; as `go_on`."""
+
 
 class ComeBack:
     """Brings learners of a team back that are lost, each alone, as long as somebody lets it.
@@ -54,6 +65,9 @@ class ComeBack:
     def __init__(self, actors: LearnerActors, others: Others, is_in_flight: Callable[[Asked], bool]) -> None:
         self._actors, self._others, self._is_in_flight = actors, others, is_in_flight
         self._losses: Losses | None = None
+        self.absences = Absences(actors)
+        # Steps of training after which somebody has returned last.
+        self._returned = 0
         self.history: History | None = None
         """What was asked for since the newest states; None where nothing is kept."""
 
@@ -95,6 +109,15 @@ class ComeBack:
             found[error.learner] = error
         elif not found:
             raise error
+        away = losses.gone_with(found.keys() | self.absences.away) - self.absences.away
+        if away and states and not self._others.are_evaluating:
+            if not losses.may_go_on_without(list(found.values()), away, history.known):
+                raise error
+            self._go_on_without({name: states[name] for name in away}, history, error)
+            self._losses = losses
+            return
+        if self.absences.away or history.known < self._returned:
+            raise error from EngineError("others were away since its newest state")
         lost = set[str]()
         begin: dict[str, int] = {}
         try:
@@ -115,12 +138,7 @@ class ComeBack:
         except (LearnerError, PlanError) as why:
             # Whoever hears of it starts the team again.
             raise error from (why if why is not error else None)
-        again = [asked for asked in history if asked.learner in begin and asked.number >= begin[asked.learner]]
-        try:
-            for asked in again:
-                asked.ask()
-        except RayError as why:
-            raise error from EngineError(f"it cannot be asked again: {first_line(why)}")
+        again = self._ask_again(begin, history, error)
         done = itertools.takewhile(lambda asked: not self._is_in_flight(asked), again)
         others = {
             given.reference: asked.learner
@@ -136,3 +154,40 @@ class ComeBack:
             self.bring_back(another)
         else:
             losses.are_back()
+
+    def _go_on_without(self, states: Mapping[str, LearnerState], history: History, error: LearnerLost) -> None:
+        try:
+            self.absences.begin(states)
+            begin = self._others.go_without(states.keys(), history)
+        except (LearnerError, PlanError) as why:
+            raise error from (why if why is not error else None)
+        self._ask_again(begin, history, error)
+
+    def _ask_again(self, begin: Mapping[str, int], history: History, error: LearnerLost) -> list[Asked]:
+        again = [asked for asked in history if asked.learner in begin and asked.number >= begin[asked.learner]]
+        try:
+            for asked in again:
+                asked.ask()
+        except RayError as why:
+            raise error from EngineError(f"it cannot be asked again: {first_line(why)}")
+        return again
+
+    def is_time_to_return(self, *, wait: bool) -> bool:
+        """Return whether learners are away that could return now; if told to wait, those that are away can.
+
+        Raises:
+            LearnerLost: one was not built in time.
+        """
+        return bool(self.absences.away) and self.absences.are_built(wait=wait)
+
+    def return_all(self) -> Collection[str]:
+        """Take up those that were away, while nothing is in flight; returns their names.
+
+        Raises:
+            LearnerLost: one could not be built, or has ended again.
+        """
+        assert self.history is not None and self._losses is not None
+        returned = self.absences.end()
+        self._returned = self.history.trained
+        self._losses.have_returned(returned, self.history.trained)
+        return returned

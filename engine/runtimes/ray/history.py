@@ -40,9 +40,11 @@ class Given:
 
     Attributes:
         reference: to the object.
+        is_gone: whether whoever was to give it went away: nobody has it.
     """
 
     reference: Any = None
+    is_gone: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class _Chapter:
         number: no other of its history has it.
         states: of the learners at its beginning; empty for initial weights, None while they have not been told.
         begins: how many steps of any program had been asked for.
+        trained: how many steps of training.
         asked: in order.
         bytes: of the messages.
         steps: of training.
@@ -88,6 +91,7 @@ class _Chapter:
     number: int
     states: Mapping[str, LearnerState] | None
     begins: int
+    trained: int
     asked: list[Asked] = field(default_factory=list)
     bytes: int = 0
     steps: int = 0
@@ -101,17 +105,21 @@ class History:
             until the next states are known.
         states: of the learners now; empty for initial weights.
         begins: steps of any program that had been asked for before.
+
+    Attributes:
+        position: how many steps of any program have been asked for.
+        trained: how many steps of training, since the states with which it began.
     """
 
     def __init__(self, most_bytes: int, states: Mapping[str, LearnerState], begins: int = 0) -> None:
-        self._most, self._position = most_bytes, begins
+        self._most, self.position, self.trained = most_bytes, begins, 0
         self._is_of_use = True
-        self._chapters: deque[_Chapter] = deque([_Chapter(0, states, begins)])
+        self._chapters: deque[_Chapter] = deque([_Chapter(0, states, begins, 0)])
         self._newest = 0
 
     def beginning_with(self, states: Mapping[str, LearnerState]) -> History:
         """Return a history that begins here, with states that the learners were given."""
-        return History(self._most, states, self._position)
+        return History(self._most, states, self.position)
 
     def add(self, asked: Sequence[Asked], size: int, steps: int, moments: int = 0) -> None:
         """Keep what was asked for.
@@ -122,7 +130,8 @@ class History:
             steps: of training that they make up.
             moments: steps of any program, an evaluation's batches among them.
         """
-        self._position += moments
+        self.position += moments
+        self.trained += steps
         if not self._chapters:
             return
         newest = self._chapters[-1]
@@ -146,7 +155,7 @@ class History:
         self._newest += 1
         number = self._newest
         if self._is_of_use:
-            self._chapters.append(_Chapter(number, None, self._position))
+            self._chapters.append(_Chapter(number, None, self.position, self.trained))
 
         def told(states: Mapping[str, LearnerState]) -> None:
             if number not in (chapter.number for chapter in self._chapters):
@@ -172,7 +181,12 @@ class History:
         """How many steps of any program had been asked for then; None where nobody will ever be told again."""
         if not self._is_of_use:
             return None
-        return self._chapters[0].begins if self._chapters else self._position
+        return self._chapters[0].begins if self._chapters else self.position
+
+    @property
+    def known(self) -> int:
+        """Steps of training after which the learners had these states."""
+        return self._chapters[0].trained
 
     @property
     def steps(self) -> int:

@@ -96,6 +96,10 @@ class Linked:
         """As `LastingLinks.part_from`."""
         return self._links.part_from(lost)
 
+    def do_without(self, away: Collection[str]) -> None:
+        """As `LastingLinks.do_without`."""
+        self._links.do_without(away)
+
     def close(self) -> None:
         """Let the partners know, by ending the links to them."""
         self._links.close()

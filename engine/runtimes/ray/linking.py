@@ -63,6 +63,15 @@ class LinkPlan:
         told = actors.fetch_all({name: actors[name].part_from.remote(lost) for name in others})
         self._positions |= {(giver, taker): found[giver] for taker, found in told.items() for giver in found}
 
+    def do_without(self, away: Collection[str]) -> None:
+        """Let the team drop its links to learners that are no part of it any more, and go on without them.
+
+        Raises:
+            LearnerError: one of those that are left has ended meanwhile.
+        """
+        actors, away = self._actors, sorted(away)
+        actors.fetch_all({name: actors[name].do_without.remote(away) for name in actors})
+
     def make_again(self, lost: Collection[str], step: int) -> None:
         """Link learners that were built anew to the others, and to one another.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -16,48 +15,14 @@ import ray
 from engine.checkpoints import LearnerState
 from engine.data import Batch
 from engine.errors import EngineError, LearnerLost
-from engine.phases import PHASES
-from engine.program import BATCH, SOURCE, Call, Program
+from engine.program import BATCH, SOURCE, Call, Program, is_evaluation
 from engine.runtimes.ray.actors import LearnerActors
+from engine.runtimes.ray.chunks import SCORE, STATE
 from engine.runtimes.ray.comeback import ComeBack
 from engine.runtimes.ray.history import Asked, Given, History
+from engine.runtimes.ray.submitted import SubmittedQuestion, SubmittedStep, is_there
 from engine.runtimes.ray.waiting import waiting_for_ray
 from engine.runtimes.runtime import Answer, Losses
-
-
-@dataclass(frozen=True)
-class _Step:
-    """A step in flight.
-
-    Attributes:
-        asked: its calls.
-        is_training: whether it is one of training.
-        done: what the calls give that give no message, by learner: nothing. Everything that is given is taken by one of
-            them in the end, so they tell that the step is done without moving features here.
-        states: that were asked for after it.
-    """
-
-    asked: Sequence[Asked]
-    is_training: bool
-    done: Mapping[str, Given]
-    states: list[_Answer] = field(default_factory=list)
-
-
-class _Answer:
-    """What learners say to one question."""
-
-    def __init__(
-        self, runtime: ObjectStoreRuntime, given: Mapping[str, Given], told: Callable[[Any], None] | None
-    ) -> None:
-        self._runtime, self._given, self._told = runtime, given, told
-        self._answers: dict[str, Any] | None = None
-
-    def result(self) -> dict[str, Any]:
-        if self._answers is None:
-            self._answers = self._runtime.fetch(self._given)
-            if self._told is not None:
-                self._told(self._answers)
-        return self._answers
 
 
 class ObjectStoreRuntime:
@@ -75,14 +40,22 @@ class ObjectStoreRuntime:
         self._history_bytes = history_bytes
         self._come_back = ComeBack(actors, self, self._is_in_flight)
         self._methods: dict[tuple[str, int], Any] = {}
-        self._in_flight: deque[_Step] = deque()
+        self._programs: dict[tuple[str, frozenset[str]], Program] = {}
+        self._in_flight: deque[SubmittedStep] = deque()
+        # Of which nobody has wanted to know the answers yet.
+        self._unheard: list[SubmittedQuestion] = []
         # Asked for after the step that was finished last.
-        self._states: list[_Answer] = []
+        self._states: list[SubmittedQuestion] = []
 
     def submit(self, program: Program, batch: Batch) -> None:
         """Submit the calls of one step, after waiting for the oldest step when the window is full."""
+        if self._come_back.is_time_to_return(wait=is_evaluation(program)):
+            self.finish()
+            self._come_back.return_all()
+            self._methods.clear()
         while len(self._in_flight) >= self._window:
             self._finish_oldest()
+        program = self._without_those_away(program)
         with waiting_for_ray():
             messages = {BATCH: Given(ray.put(batch))}
         done: dict[str, Given] = {}
@@ -96,8 +69,8 @@ class ObjectStoreRuntime:
             asked.append(self._call(program, call, {name: messages[name] for name in call.takes}, given))
         for each in asked:
             each.ask()
-        is_training = PHASES[program.calls[-1].phase].use == "training"
-        self._in_flight.append(_Step(asked, is_training, done))
+        is_training = not is_evaluation(program)
+        self._in_flight.append(SubmittedStep(asked, is_training, done))
         if self._come_back.history is not None:
             self._come_back.history.add(asked, program.bytes_per_step, int(is_training))
 
@@ -109,11 +82,19 @@ class ObjectStoreRuntime:
                 number,
                 call.phase,
                 program.given_by(call),
-                {name: taken.reference for name, taken in takes.items()},
+                {name: taken.reference for name, taken in takes.items() if not taken.is_gone},
             )
             return [references] if len(given) == 1 else references
 
         return Asked(call.learner, number, send, given)
+
+    def _without_those_away(self, program: Program) -> Program:
+        away = frozenset(self._come_back.absences.away)
+        if not away:
+            return program
+        if (program.name, away) not in self._programs:
+            self._programs[program.name, away] = program.without(away)
+        return self._programs[program.name, away]
 
     def _method(self, learner: str, gives: int) -> Any:
         key = (learner, gives)
@@ -130,8 +111,9 @@ class ObjectStoreRuntime:
         history = self._come_back.history
         if history is not None:
             history.add(asked, 0, 0)
-            told = history.asked_for_states() if question == "state" else None
-        answer = _Answer(self, {each.learner: each.given[0] for each in asked}, told)
+            told = history.asked_for_states() if question == STATE else None
+        answer = SubmittedQuestion(question, {each.learner: each.given[0] for each in asked}, told, self._result)
+        self._unheard.append(answer)
         if told is not None:
             (self._in_flight[-1].states if self._in_flight else self._states).append(answer)
         return answer
@@ -140,7 +122,7 @@ class ObjectStoreRuntime:
         number = self._actors.number(learner)
         return Asked(learner, number, lambda: [self._actors[learner].ask.remote(number, question)], (Given(),))
 
-    def fetch(self, given: Mapping[str, Given]) -> dict[str, Any]:
+    def _fetch(self, given: Mapping[str, Given]) -> dict[str, Any]:
         """Return what learners have given, by learner; brings back such as are lost meanwhile.
 
         Raises:
@@ -149,13 +131,20 @@ class ObjectStoreRuntime:
         """
         while True:
             try:
-                return self._actors.fetch_all({name: each.reference for name, each in given.items()})
+                return self._actors.fetch_all(
+                    {name: each.reference for name, each in given.items() if not each.is_gone}
+                )
             except LearnerLost as error:
                 self._come_back.bring_back(error)
 
+    def _result(self, answer: SubmittedQuestion) -> dict[str, Any]:
+        found = self._fetch(answer.given)
+        self._unheard.remove(answer)
+        return self._come_back.absences.completed(found) if answer.question == STATE else found
+
     def _finish_oldest(self) -> None:
         # In flight until it is known to be done: a learner that is lost meanwhile may not have done it.
-        self.fetch(self._in_flight[0].done)
+        self._fetch(self._in_flight[0].done)
         states, self._states = self._states, self._in_flight.popleft().states
         # The step after them is done, so these are there: what came before them need not be kept any longer.
         for answer in states:
@@ -180,6 +169,26 @@ class ObjectStoreRuntime:
     def steps_in_flight(self) -> int:
         """As `Others.steps_in_flight`."""
         return sum(step.is_training for step in self._in_flight)
+
+    @property
+    def are_evaluating(self) -> bool:
+        """As `Others.are_evaluating`."""
+        scores = [each.given.values() for each in self._unheard if each.question == SCORE]
+        return not (
+            all(step.is_training for step in self._in_flight)
+            and all(is_there(given) for values in scores for given in values)
+        )
+
+    def go_without(self, away: Collection[str], history: History) -> Mapping[str, int]:
+        """Let the others go on with what they have, where they were stopped; returns the first call of each to come."""
+        self._actors.settle([each.reference for asked in history if asked.learner not in away for each in asked.given])
+        for step in self._in_flight:
+            for given in (given for asked in step.asked if asked.learner in away for given in asked.given):
+                given.is_gone = True
+        for answer in self._unheard:
+            for given in (given for name, given in answer.given.items() if name in away):
+                given.is_gone = not is_there(given)
+        return self._actors.resume(list(self._actors))
 
     def _is_in_flight(self, asked: Asked) -> bool:
         return any(asked.name == each.name for step in self._in_flight for each in step.asked)
@@ -226,5 +235,7 @@ class ObjectStoreRuntime:
         """End the actors; see `LearnerActors.close`."""
         self._in_flight.clear()
         self._states.clear()
+        self._unheard.clear()
+        self._come_back.absences.close()
         self._come_back.history = None
         self._actors.close()

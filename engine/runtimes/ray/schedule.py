@@ -32,8 +32,8 @@ class Giving(Protocol):
 class Taking(Protocol):
     """The end of a link at which messages are taken."""
 
-    def take(self, name: str) -> Tensor:
-        """Return a message, once it is there; raises LostStep if the giver is gone."""
+    def take(self, name: str) -> Tensor | None:
+        """Return a message, once it is there; None while its giver is away. Raises LostStep if that is gone."""
 
     def end_step(self) -> None:
         """Take note that a step ends."""
@@ -124,8 +124,10 @@ class LearnerSchedule:
         call = part.calls[place]
         for name in call.takes:
             if name != BATCH and name not in held:
-                held[name] = self._links.taking[part.givers[name]].take(name)
-        messages = {name: held[name] for name in call.takes if name != BATCH}
+                tensor = self._links.taking[part.givers[name]].take(name)
+                if tensor is not None:
+                    held[name] = tensor
+        messages = {name: held[name] for name in call.takes if name in held}
         own = batch if BATCH in call.takes else None
         with self._doing.while_in(f"{call.phase} of step {batch.step:,} of epoch {batch.epoch + 1:,}"):
             given = make_call(self._learner, call.phase, own, messages, part.gives[place])

@@ -14,7 +14,7 @@ from engine.checkpoints import LearnerState
 from engine.data import Batch
 from engine.errors import EngineError, LearnerLost
 from engine.methods import Team
-from engine.program import Program
+from engine.program import Program, is_evaluation
 from engine.recipes.plan import default_window
 from engine.runtimes.keeping import MOST_BYTES_ON_LINKS, steps_before_full
 from engine.runtimes.ray.actors import LearnerActors
@@ -40,8 +40,8 @@ class _Answer:
         self._runtime, self._chunk, self._place = runtime, chunk, place
 
     def result(self) -> dict[str, Any]:
-        answers = self._runtime.answers_of(self._chunk)
-        return {name: answers_of.answers[self._place] for name, answers_of in answers.items()}
+        self._runtime.finish_chunk(self._chunk)
+        return self._chunk.answers(self._place)
 
 
 class StreamRuntime:
@@ -79,6 +79,8 @@ class StreamRuntime:
 
     def submit(self, program: Program, batch: Batch) -> None:
         """Take up one step; hand out all that were taken up once they are enough, or too large to wait for more."""
+        if self._come_back.is_time_to_return(wait=is_evaluation(program)):
+            self._let_return()
         if self._open.questions:
             # An answer must not depend on how the steps after the question go.
             self._hand_out()
@@ -115,16 +117,17 @@ class StreamRuntime:
         self._open.questions.append(question)
         return _Answer(self, self._open, len(self._open.questions) - 1)
 
-    def answers_of(self, chunk: Chunk) -> dict[str, Answered]:
-        """Return what the learners said of a chunk, once all have finished it."""
+    def finish_chunk(self, chunk: Chunk) -> None:
+        """Wait until all learners have finished a chunk."""
         if not chunk.is_handed_out:
             self._hand_out()
-        return self._fetch(chunk)
+        self._fetch(chunk)
 
     def _fetch(self, chunk: Chunk) -> dict[str, Answered]:
         while True:
             try:
-                return chunk.result(self._actors, others_wait=self._come_back.history is not None)
+                others_wait = self._come_back.history is not None
+                return chunk.result(self._actors, others_wait, self._come_back.absences)
             except LearnerLost as error:
                 self._come_back.bring_back(error)
 
@@ -148,6 +151,26 @@ class StreamRuntime:
     def steps_in_flight(self) -> int:
         """As `Others.steps_in_flight`."""
         return sum(chunk.trained for chunk in self._in_flight)
+
+    @property
+    def are_evaluating(self) -> bool:
+        """As `Others.are_evaluating`."""
+        return self._open.evaluates or any(chunk.evaluates for chunk in self._in_flight)
+
+    def go_without(self, away: Collection[str], history: History) -> Mapping[str, int]:
+        """Let the others drop their links to those that are away; nothing is asked again."""
+        for chunk in self._in_flight:
+            chunk.leave_out(away)
+        self._links.do_without(away)
+        return {}
+
+    def _let_return(self) -> None:
+        """Link those that were away to the others, between two steps."""
+        self.finish()
+        returned = self._come_back.return_all()
+        history = self._come_back.history
+        assert history is not None
+        self._links.make_again(returned, history.position)
 
     def _is_in_flight(self, asked: Asked) -> bool:
         return any(asked.name == each.name for chunk in self._in_flight for each in chunk.asked)
@@ -206,4 +229,5 @@ class StreamRuntime:
         """End the actors, and with them their links; see `LearnerActors.close`."""
         self._in_flight.clear()
         self._come_back.history = None
+        self._come_back.absences.close()
         self._actors.close()

@@ -35,21 +35,25 @@ class LastingTaking:
         self._step = step
         self._had = set[str]()
         self._waits = self._is_closed = False
+        self.is_away = False
+        """Whether the giver is away: there is nothing to be taken, and nobody waits for it."""
 
     def keep_since(self, step: int | None) -> None:
         """Wait for another giver from now on, should this one be lost; None does not."""
         self._waits = step is not None
 
-    def take(self, name: str) -> Tensor:
-        """Return a message; waits until it is there, whoever gives it.
+    def take(self, name: str) -> Tensor | None:
+        """Return a message; waits until it is there, whoever gives it. None while the giver is away.
 
         Raises:
             LostStep: the giver is gone, and no other is to come.
         """
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._is_closed or self._end is not None)
+                self._changed.wait_for(lambda: self._is_closed or self.is_away or self._end is not None)
                 end = self._end
+            if self.is_away:
+                return None
             if self._is_closed or end is None:
                 raise LostStep(f"learner {self._taker}: the link to {self._giver} is closed")
             try:
@@ -76,10 +80,15 @@ class LastingTaking:
         if end is not None:
             end.end_step()
 
-    def part(self) -> Position:
-        """Drop the end of a giver that is lost; returns where this learner is. Asked from another thread."""
+    def part(self, *, goes_away: bool = False) -> Position:
+        """Drop the end of a giver that is lost; returns where this learner is. Asked from another thread.
+
+        Args:
+            goes_away: whether nobody waits for it; when it returns, that is another link.
+        """
         with self._changed:
             end, self._end = self._end, None
+            self.is_away = goes_away
             position = Position(self._step, frozenset(self._had))
             self._changed.notify_all()
         if end is not None:
@@ -128,12 +137,12 @@ class LastingLinks:
         """
         for taker, giving in links.giving.items():
             position = wanted.get(taker, Position(step))
-            if taker in self.giving:
+            if taker in self.giving and not self.giving[taker].is_away:
                 self.giving[taker].link_again(giving, position)
             else:
                 self.giving[taker] = LastingGiving(self._learner, taker, giving, position, step, self._looks)
         for giver, taking in links.taking.items():
-            if giver in self.taking:
+            if giver in self.taking and not self.taking[giver].is_away:
                 self.taking[giver].link_again(taking)
             else:
                 self.taking[giver] = LastingTaking(self._learner, giver, taking, step, self._looks)
@@ -151,6 +160,14 @@ class LastingLinks:
             if name in self.giving:
                 self.giving[name].part()
         return {name: self.taking[name].part() for name in lost if name in self.taking}
+
+    def do_without(self, away: Collection[str]) -> None:
+        """Drop the ends of partners, and neither wait for them nor keep anything until they are linked again."""
+        for name in away:
+            if name in self.giving:
+                self.giving[name].part(goes_away=True)
+            if name in self.taking:
+                self.taking[name].part(goes_away=True)
 
     def close(self) -> None:
         """End all of them: every partner that waits for this learner wakes up."""

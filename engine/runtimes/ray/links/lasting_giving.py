@@ -111,6 +111,8 @@ class LastingGiving:
         self._channel: _Channel | None = _Channel(end, wanted)
         self._kept: list[_Message] = []
         self._keeps = self._gives_again = self._is_closed = False
+        self.is_away = False
+        """Whether the taker is away: what is given meanwhile, nobody has."""
         self._trouble: EngineError | None = None
 
     def keep_since(self, step: int | None) -> None:
@@ -134,12 +136,16 @@ class LastingGiving:
     def give(self, name: str, tensor: Tensor) -> None:
         """Send a message, or have it sent to the next taker; waits as `GivingEnd.give`, and until there is one.
 
+        To a taker that is away nothing is sent.
+
         Raises:
             LostStep: the taker is gone, and nothing is kept for another.
             LearnerError: as `GivingEnd.give`.
         """
         message = _Message(self._step, name, tensor.detach(), tensor._version)
         with self._changed:
+            if self.is_away:
+                return
             channel = self._channel if self._is_direct else None
             if self._keeps or channel is None:
                 self._kept.append(message)
@@ -156,7 +162,11 @@ class LastingGiving:
                     raise self._lost("ended, though that one seems to live")
         with self._changed:
             # It is given again with all that came before it.
-            self._changed.wait_for(lambda: self._is_closed or self._is_direct or self._trouble is not None)
+            self._changed.wait_for(
+                lambda: self._is_closed or self._is_direct or self._trouble is not None or self.is_away
+            )
+            if self.is_away:
+                return
             if self._trouble is not None:
                 raise self._trouble
             if self._is_closed:
@@ -172,10 +182,17 @@ class LastingGiving:
         """Count the step; the frame is left to the taker when the next one begins."""
         self._step += 1
 
-    def part(self) -> None:
-        """Drop the end of a taker that is lost; asked from another thread."""
+    def part(self, *, goes_away: bool = False) -> None:
+        """Drop the end of a taker that is lost; asked from another thread.
+
+        Args:
+            goes_away: whether nobody waits for it; when it returns, that is another link.
+        """
         with self._changed:
             channel, self._channel = self._channel, None
+            if goes_away:
+                self.is_away = True
+                self._kept.clear()
             self._changed.notify_all()
         if channel is not None:
             channel.end.hang_up()
