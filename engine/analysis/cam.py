@@ -74,17 +74,17 @@ class Cam(Analysis):
         before, behind = _cut(opened, network, part)
         for place in places:
             with torch.no_grad():
-                features = before(opened.inputs(slice(place, place + 1)))
+                features = before(opened.images.inputs(slice(place, place + 1)))
             maps, logits = grad_cam(features, behind)
             chances = logits.softmax(dim=1)
             for name, values in zip(arrays, (maps, chances.argmax(1), chances.amax(1)), strict=True):
                 arrays[name].append(values.cpu().numpy())
-        batch = opened.batch
+        batch = opened.images.batch
         return {
             **{name: np.concatenate(values) for name, values in arrays.items()},
             "images": batch.images[places],
             "labels": batch.labels[places],
-            "positions": opened.places[places],
+            "positions": opened.images.places[places],
         }
 
     def rows(self, found: Sequence[Measured]) -> list[Row]:
@@ -185,7 +185,7 @@ class _Predicting(nn.Module):
 
 
 def _shown(opened: OpenedRun) -> list[int]:
-    count = len(opened.batch.labels)
+    count = len(opened.images.batch.labels)
     shown = count if opened.settings.positions is not None else min(SHOWN, count)
     return [round(place) for place in np.linspace(0, count - 1, shown)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from engine.analysis.images import ImageSet
 from engine.analysis.opened import OpenedRun
 from engine.backbones import Maps, feature_layout
 from engine.learners import Learner
@@ -17,6 +18,14 @@ def pooled(features: Tensor) -> Tensor:
     if layout.positions == 1:
         return features.flatten(1)
     return features.mean(dim=(2, 3)) if isinstance(layout, Maps) else features.mean(dim=1)
+
+
+@torch.no_grad()
+def pooled_behind(opened: OpenedRun, network: str, block: str, images: ImageSet) -> Tensor:
+    """Return the pooled features behind a block of a network, float32 [N, channels], on the device."""
+    blocks = opened.network(network)
+    stop = list(blocks._modules).index(block) + 1
+    return torch.cat([pooled(blocks[:stop](images.inputs(rows))) for rows in images.slices()])
 
 
 def segments_before(opened: OpenedRun, network: str) -> tuple[str, ...]:
@@ -40,8 +49,8 @@ def local_outputs(opened: OpenedRun, network: str, learner: str) -> tuple[Tensor
     """
     before, last = up_to(opened, network, learner)
     logits, features = [], []
-    for rows in opened.slices():
-        values = opened.inputs(rows)
+    for rows in opened.images.slices():
+        values = opened.images.inputs(rows)
         for each in (*before, last):
             values = each.body(values)
         predicted = last.objective.predict(values)

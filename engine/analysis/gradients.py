@@ -67,8 +67,8 @@ class GradientAgreement(Analysis):
         depth = {name: place for place, name in enumerate(opened.run.network(network)._modules)}
         for number, rows in enumerate(_batches(opened)):
             with seeded(opened.settings.seed, "analysis", "gradients", number, device=opened.device):
-                context = Context(opened.labels(rows), opened.pixels(rows), epoch=epoch, step=number)
-                compared = _compared(learners, opened.inputs(rows), context)
+                context = Context(opened.images.labels(rows), opened.images.pixels(rows), epoch=epoch, step=number)
+                compared = _compared(learners, opened.images.inputs(rows), context)
             for head, block, local, whole in compared:
                 key = f"{depth[block]:04}{_BETWEEN}{head}{_BETWEEN}{block}"
                 found.setdefault(key, []).append(_agreement(local, whole))
@@ -121,7 +121,7 @@ class GradientAgreement(Analysis):
 
 def _batches(opened: OpenedRun) -> list[slice]:
     """Return full batches of the recipe's size; all images where they are fewer than one."""
-    size, count = opened.run.recipe.data.batch_size, len(opened.places)
+    size, count = opened.run.recipe.data.batch_size, len(opened.images.places)
     full = [slice(start, start + size) for start in range(0, count - size + 1, size)]
     return full or [slice(0, count)]
 

@@ -11,12 +11,13 @@ from types import TracebackType
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from engine.analysis.images import ImageSet
 from engine.backbones import feature_shapes
 from engine.checkpoints import read_checkpoint
 from engine.checkpoints.manifests import MANIFEST
-from engine.data import NO_LABEL, Augmenter, Batch, Source, open_source
+from engine.data import NO_LABEL, Augmenter, Source, open_source
 from engine.errors import RunError
 from engine.learners import Learner, choose_device
 from engine.learners.hooks import POOLED, OutputHooks
@@ -28,6 +29,9 @@ from engine.recipes import Numerics, with_absolute_paths
 from engine.streams import generator
 from engine.tasks import Task, task_of
 from engine.training import Run, load
+
+PROBED_IMAGES = 10_000
+"""Training images from which a probe learns, at most."""
 
 
 @dataclass(frozen=True)
@@ -119,29 +123,41 @@ class OpenedRun:
         return self.team.networks[name]
 
     @functools.cached_property
-    def places(self) -> np.ndarray:
-        """Where the images that are looked at stand in their split, int64 [N], ascending; all have a label.
+    def images(self) -> ImageSet:
+        """The images that are looked at; all have a label.
 
         Raises:
             RunError: the split holds none, or none at a position that was asked for.
         """
-        split, sizes = self.settings.split, self.source.facts.sizes
+        known = self._labelled(self.settings.split)
+        if self.settings.positions is not None:
+            return self._set(self.settings.split, self._asked(self.settings.positions, known))
+        return self._set(self.settings.split, self._drawn(known, self.settings.split, self.settings.images))
+
+    @functools.cached_property
+    def probed(self) -> ImageSet:
+        """The training images from which probes learn: all that have a label, or `PROBED_IMAGES` drawn by the seed."""
+        return self._set("train", self._drawn(self._labelled("train"), "train", PROBED_IMAGES))
+
+    def _labelled(self, split: str) -> np.ndarray:
+        sizes = self.source.facts.sizes
         labels = self.source.labels_of(split) if sizes.get(split) else np.empty(0)
-        known = np.flatnonzero(labels != NO_LABEL)
+        known: np.ndarray = np.flatnonzero(labels != NO_LABEL)
         if not len(known):
             raise RunError(
                 f"--split {split}: {self.run.path} has no labelled image there; give one of "
                 f"{', '.join(name for name, size in sizes.items() if size)}"
             )
-        if self.settings.positions is not None:
-            return self._asked(self.settings.positions, known)
-        order = torch.randperm(len(known), generator=generator(self.settings.seed, "analysis", split)).numpy()
-        return np.sort(known[order[: self.settings.images]])
+        return known
 
-    @functools.cached_property
-    def batch(self) -> Batch:
-        """The images that are looked at, in the order of the split."""
-        return self.source.evaluation_images(self.settings.split, self.places)
+    def _drawn(self, known: np.ndarray, split: str, count: int) -> np.ndarray:
+        order = torch.randperm(len(known), generator=generator(self.settings.seed, "analysis", split)).numpy()
+        places: np.ndarray = np.sort(known[order[:count]])
+        return places
+
+    def _set(self, split: str, places: np.ndarray) -> ImageSet:
+        batch = self.source.evaluation_images(split, places)
+        return ImageSet(batch, places, self.run.recipe.data.evaluation_batch_size, self._augmenter, self.device)
 
     def _asked(self, positions: tuple[int, ...], known: np.ndarray) -> np.ndarray:
         wrong = sorted(set(positions) - set(known.tolist()))
@@ -156,32 +172,14 @@ class OpenedRun:
     @functools.cached_property
     def images_sha256(self) -> str:
         """The digest of these images and their labels."""
-        labels = self.batch.labels.astype("<i8").tobytes()
-        return hashlib.sha256(np.ascontiguousarray(self.batch.images).tobytes() + labels).hexdigest()
+        labels = self.images.batch.labels.astype("<i8").tobytes()
+        return hashlib.sha256(np.ascontiguousarray(self.images.batch.images).tobytes() + labels).hexdigest()
 
     @functools.cached_property
     def checkpoint_sha256(self) -> str:
         """The digest of the checkpoint's manifest, which lists the digests of all its files."""
         manifest = self.run.checkpoint.path / MANIFEST
         return hashlib.sha256(read_bytes(manifest, RunError, JSON_BYTES)).hexdigest()
-
-    def pixels(self, rows: slice = slice(None)) -> Tensor:
-        """Return some of the images, float32 [N, C, H, W] in [0, 1], on the device."""
-        batch = dataclasses.replace(self.batch, images=self.batch.images[rows])
-        return self._augmenter.evaluation_pixels(batch)
-
-    def inputs(self, rows: slice = slice(None)) -> Tensor:
-        """Return what networks take of some of the images: normalised, float32 [N, C, H, W], on the device."""
-        return self._augmenter.normalise(self.pixels(rows))
-
-    def labels(self, rows: slice = slice(None)) -> Tensor:
-        """Return the labels of some of the images, int64 [N], on the device."""
-        return torch.from_numpy(self.batch.labels[rows]).to(self.device)
-
-    def slices(self) -> list[slice]:
-        """Return the images as batches of the recipe's ``data.evaluation_batch_size``."""
-        size, count = self.run.recipe.data.evaluation_batch_size, len(self.batch.labels)
-        return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
     def network(self, name: str) -> nn.Sequential:
         """Return a deployed network on the device, in evaluation mode, as an evaluation scores it."""
@@ -238,9 +236,9 @@ class OpenedRun:
         hooks = OutputHooks(network, (POOLED,))
         logits, features = [], []
         with torch.no_grad():
-            for rows in self.slices():
+            for rows in self.images.slices():
                 with hooks.recording() as recorded:
-                    logits.append(network(self.inputs(rows)).cpu())
+                    logits.append(network(self.images.inputs(rows)).cpu())
                 features.append(recorded[POOLED].flatten(1).cpu())
         return torch.cat(logits).numpy(), torch.cat(features).numpy()
 

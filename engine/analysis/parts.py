@@ -66,7 +66,8 @@ class KeptParts:
     def put(self, network: str, part: str, arrays: Arrays) -> None:
         """Keep what was measured of a part. Raises NotWritten."""
         path = self._path(network, part)
-        contiguous = {name: np.ascontiguousarray(each) for name, each in arrays.items()}
+        # Not numpy.ascontiguousarray, which makes a row of a single number.
+        contiguous = {name: np.asarray(each, order="C") for name, each in arrays.items()}
         try:
             replace_file(path, safetensors.numpy.save(contiguous))
         except OSError as error:

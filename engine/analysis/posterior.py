@@ -39,7 +39,7 @@ class Posterior(Analysis):
 
     def measure(self, opened: OpenedRun, network: str, part: str) -> Arrays:
         """Return ``logits`` [N, classes], float32, and ``labels`` [N], int64."""
-        return {"logits": opened.outputs(network)[0], "labels": opened.batch.labels}
+        return {"logits": opened.outputs(network)[0], "labels": opened.images.batch.labels}
 
     def rows(self, found: Sequence[Measured]) -> list[Row]:
         """Return a row for each network."""

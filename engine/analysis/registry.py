@@ -6,6 +6,7 @@ from engine.analysis.analysis import Analysis
 from engine.analysis.cam import Cam
 from engine.analysis.gradients import GradientAgreement
 from engine.analysis.posterior import Posterior
+from engine.analysis.separability import Separability
 from engine.analysis.similarity import Similarity
 from engine.analysis.topmass import TopMass
 
@@ -17,6 +18,7 @@ ANALYSES: dict[str, Analysis] = {
         Similarity(),
         Cam(),
         GradientAgreement(),
+        Separability(),
     )
 }
 """By the word behind ``--of``, in the order in which they are done."""

@@ -217,7 +217,7 @@ def _named(label: str, network: str, opened: OpenedRun, runs: int) -> str:
 
 
 def _about(runs: Sequence[OpenedRun]) -> dict[str, Any]:
-    settings, count = runs[0].settings, len(runs[0].batch.labels)
+    settings, count = runs[0].settings, len(runs[0].images.places)
     chosen = f"{count:,} images of {settings.split}, drawn with seed {settings.seed}"
     if settings.positions is not None:
         chosen = f"images {', '.join(map(str, settings.positions))} of {settings.split}, seed {settings.seed}"

@@ -56,9 +56,9 @@ class Similarity(Analysis):
         """Return ``features`` [N, D], ``labels`` [N], and ``logits`` [N, classes] where there are some."""
         if not part:
             logits, features = opened.outputs(network)
-            return {"logits": logits, "features": features, "labels": opened.batch.labels}
+            return {"logits": logits, "features": features, "labels": opened.images.batch.labels}
         predicted, found = local_outputs(opened, network, part)
-        arrays = {"features": found.numpy(), "labels": opened.batch.labels}
+        arrays = {"features": found.numpy(), "labels": opened.images.batch.labels}
         return arrays if predicted is None else {**arrays, "logits": predicted.numpy()}
 
     def rows(self, found: Sequence[Measured]) -> list[Row]:

@@ -45,7 +45,7 @@ class TopMass(Analysis):
         logs = log_probabilities(opened.outputs(network)[0])
         return {
             "ranked": ranked_mass(np.exp(logs)),
-            "true_first": ranked_mass(np.exp(logs), opened.batch.labels),
+            "true_first": ranked_mass(np.exp(logs), opened.images.batch.labels),
             "effective_classes": np.array(np.exp(entropies(logs)).mean()),
         }
 

@@ -44,7 +44,7 @@ def test_maps_of_networks_are_those_of_captum(trained_runs: Any, name: str) -> N
         for network in opened.networks:
             whole = opened.network(network)
             last = [shape for shape in opened.shapes(network) if len(shape) == 3 and shape[1] > 1]
-            expected = _captum(whole, whole[len(last) - 1], opened.inputs())
+            expected = _captum(whole, whole[len(last) - 1], opened.images.inputs())
             maps = Cam().measure(opened, network, "")["maps"]
             assert maps.shape == expected.shape and maps.max() > 0
             np.testing.assert_allclose(maps, expected, rtol=1e-3, atol=1e-6)
@@ -57,7 +57,7 @@ def test_maps_of_segments_are_those_of_captum_on_their_heads(trained_runs: Any) 
         for place, part in enumerate(("segment0", "segment1")):
             head = learners[place].objective.terms["cross_entropy"].head
             local = _Local([each.body for each in learners[: place + 1]], head).eval()
-            expected = _captum(local, local.body, opened.inputs())
+            expected = _captum(local, local.body, opened.images.inputs())
             np.testing.assert_allclose(Cam().measure(opened, "network", part)["maps"], expected, rtol=1e-3, atol=1e-6)
 
 
@@ -90,7 +90,7 @@ def test_chosen_images_are_looked_at(run_of: Any) -> None:
     assert [row["position"] for row in finding.rows] == [1, 4, 7, 15] * 3
     assert "images 1, 4, 7, 15 of test" in finding.caption
     with OpenedRun(run, Settings()) as opened:
-        labels = [opened.run.facts.class_names[label] for label in opened.batch.labels[[1, 4, 7, 15]]]
+        labels = [opened.run.facts.class_names[label] for label in opened.images.batch.labels[[1, 4, 7, 15]]]
     assert [row["label"] for row in finding.rows[:4]] == labels
     assert all(row["match"] == pytest.approx(1.0) for row in finding.rows if not row["head"] and row["area"])
     with pytest.raises(RunError, match="--positions 99: .*no labelled image there in test; expected 0 to 19"):

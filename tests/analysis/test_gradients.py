@@ -22,14 +22,16 @@ def test_the_cosine_is_that_of_backward_by_hand(trained_runs: Any) -> None:
         assert all(values.shape == (2, 2) for values in arrays.values())
         network, learners = opened.run.network("network").train(), opened.learners("network")
         batch = slice(12, 24)
-        F.cross_entropy(network(opened.inputs(batch)), opened.labels(batch)).backward()
+        F.cross_entropy(network(opened.images.inputs(batch)), opened.images.labels(batch)).backward()
         first = learners["segment0"]
         first.body.train()
         first.objective.train()
-        features = first.body(opened.inputs(batch))
+        features = first.body(opened.images.inputs(batch))
         terms, weights = first.objective.terms, first.objective.weights
-        label = F.cross_entropy(terms["cross_entropy"].head(features), opened.labels(batch))
-        image = F.binary_cross_entropy_with_logits(terms["reconstruction"].decoder(features), opened.pixels(batch))
+        label = F.cross_entropy(terms["cross_entropy"].head(features), opened.images.labels(batch))
+        image = F.binary_cross_entropy_with_logits(
+            terms["reconstruction"].decoder(features), opened.images.pixels(batch)
+        )
         (weights["cross_entropy"] * label + weights["reconstruction"] * image).backward()
         for depth, (block, module) in enumerate(first.body.named_children()):
             local = torch.cat([each.grad.flatten() for each in module.parameters()])

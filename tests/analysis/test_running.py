@@ -69,10 +69,24 @@ def test_the_same_command_measures_nothing_twice(run_of: Any, monkeypatch: pytes
     assert len(list((run / "analysis" / "posterior" / "parts").iterdir())) == 2
 
 
+def test_every_analysis_finds_the_same_in_what_it_kept(run_of: Any) -> None:
+    run, settings = run_of("infopro"), Settings(images=12)
+
+    def numbers() -> dict[str, str]:
+        return {path.parent.name: path.read_text() for path in run.glob("analysis/*/numbers.json")}
+
+    analyse([run], list(ANALYSES), settings)
+    first = numbers()
+    assert first.keys() == ANALYSES.keys()
+    told: list[str] = []
+    analyse([run], list(ANALYSES), settings, tell=told.append)
+    assert numbers() == first and told == []
+
+
 def test_images_are_drawn_by_the_seed(trained_runs: Any) -> None:
     def drawn(**settings: Any) -> np.ndarray:
         with OpenedRun(trained_runs("end_to_end"), Settings(**settings)) as opened:
-            return opened.batch.indices
+            return opened.images.batch.indices
 
     eight = drawn(images=8)
     assert len(set(eight)) == 8 and list(eight) == sorted(eight)
