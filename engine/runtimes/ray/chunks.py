@@ -6,15 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import ray
-
 from engine.data import Batch
 from engine.phases import PHASES
 from engine.program import Program
 from engine.runtimes.ray.actors import LearnerActors
 from engine.runtimes.ray.history import Asked, Given, History
 from engine.runtimes.ray.linked import Answered
-from engine.runtimes.ray.waiting import waiting_for_ray
+from engine.runtimes.ray.waiting import put_while_alive
 
 STATE = "state"
 
@@ -37,8 +35,7 @@ class _Handed:
 
     def put(self) -> Any:
         """Put the steps into the object store, in one object that all actors of a node read without a copy."""
-        with waiting_for_ray():
-            return ray.put(self.steps)
+        return put_while_alive(self.steps)
 
     def asked(self, actors: LearnerActors, learner: str) -> Asked:
         """Return what asks one learner to walk the steps, and to answer."""

@@ -11,8 +11,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import ray
-
 from engine.checkpoints import LearnerState
 from engine.data import Batch
 from engine.errors import EngineError, LearnerLost
@@ -21,7 +19,7 @@ from engine.program import BATCH, SOURCE, Call, Program
 from engine.runtimes.ray.actors import LearnerActors
 from engine.runtimes.ray.comeback import ComeBack
 from engine.runtimes.ray.history import Asked, Given, History
-from engine.runtimes.ray.waiting import waiting_for_ray
+from engine.runtimes.ray.waiting import put_while_alive
 from engine.runtimes.runtime import Answer, Losses
 
 
@@ -75,8 +73,7 @@ class ObjectStoreRuntime:
         """Submit the calls of one step, after waiting for the oldest step when the window is full."""
         while len(self._in_flight) >= self._window:
             self._finish_oldest()
-        with waiting_for_ray():
-            messages = {BATCH: Given(ray.put(batch))}
+        messages = {BATCH: Given(put_while_alive(batch))}
         done: dict[str, Given] = {}
         asked = []
         for call in program.calls:
