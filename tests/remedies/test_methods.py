@@ -15,6 +15,7 @@ INCEPTION = "backbone.name=inception_v1 backbone.auxiliary_heads=true backbone.w
 # Words that are refused, and what remedies in prose mean.
 CASES: list[tuple[str, Prose]] = [
     ("method.kind=dhm method.measure_gradients_every=2 method.branch_learners=true", []),
+    ("method.kind=dhm task.kind=segmentation", []),
     ("method.kind=dsn method.forks=nothing", [(r"Blocks are (\w+)", "method.forks={0}")]),
     ("method.kind=dhm method.num_branches=5", [(r"Expected 1 to (\d+)", "method.num_branches={0}")]),
     (

@@ -6,15 +6,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import ray
-
 from engine.data import Batch
 from engine.program import Program, is_evaluation
 from engine.runtimes.ray.absences import Absences
 from engine.runtimes.ray.actors import LearnerActors
 from engine.runtimes.ray.history import Asked, Given, History
 from engine.runtimes.ray.linked import Answered
-from engine.runtimes.ray.waiting import waiting_for_ray
+from engine.runtimes.ray.waiting import put_while_alive
 
 STATE, SCORE = "state", "score"
 
@@ -37,8 +35,7 @@ class _Handed:
 
     def put(self) -> Any:
         """Put the steps into the object store, in one object that all actors of a node read without a copy."""
-        with waiting_for_ray():
-            return ray.put(self.steps)
+        return put_while_alive(self.steps)
 
     def asked(self, actors: LearnerActors, learner: str) -> Asked:
         """Return what asks one learner to walk the steps, and to answer."""

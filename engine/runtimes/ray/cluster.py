@@ -17,6 +17,7 @@ from engine.recipes import Plan
 from engine.runtimes.ray.address import START_ONE, check_answers
 from engine.runtimes.ray.drains import draining_nodes
 from engine.runtimes.ray.placement import check_store_bytes, choose_store
+from engine.runtimes.ray.private import last_exit
 from engine.runtimes.ray.private.current import close_private_ray, open_private_ray
 from engine.runtimes.ray.private.folder import check_token_of_clusters
 from engine.runtimes.ray.private.surroundings import connecting, keep_output_clean, safe_job
@@ -85,6 +86,7 @@ def connect(plan: Plan, needed_store_bytes: int, transport: Literal["direct", "o
     check_token_of_clusters()
     use_token(plan.address, found)
     keep_output_clean()
+    last_exit.take_over(last_exit.end_with_cluster)
     try:
         with connecting(on_loopback=False):
             ray.init(address=plan.address, job_config=safe_job(), log_to_driver=False, logging_level=logging.WARNING)

@@ -10,8 +10,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-import ray
-
 from engine.checkpoints import LearnerState
 from engine.data import Batch
 from engine.errors import EngineError, LearnerLost
@@ -21,7 +19,7 @@ from engine.runtimes.ray.chunks import SCORE, STATE
 from engine.runtimes.ray.comeback import ComeBack
 from engine.runtimes.ray.history import Asked, Given, History
 from engine.runtimes.ray.submitted import SubmittedQuestion, SubmittedStep, is_there
-from engine.runtimes.ray.waiting import waiting_for_ray
+from engine.runtimes.ray.waiting import put_while_alive
 from engine.runtimes.runtime import Answer, Losses
 
 
@@ -56,8 +54,7 @@ class ObjectStoreRuntime:
         while len(self._in_flight) >= self._window:
             self._finish_oldest()
         program = self._without_those_away(program)
-        with waiting_for_ray():
-            messages = {BATCH: Given(ray.put(batch))}
+        messages = {BATCH: Given(put_while_alive(batch))}
         done: dict[str, Given] = {}
         asked = []
         for call in program.calls:

@@ -67,6 +67,17 @@ def get_while_alive(references: Any, look: Callable[[], None] = lambda: None) ->
                 look()
 
 
+def put_while_alive(value: Any) -> Any:
+    """As `ray.put`.
+
+    Raises:
+        RayEnded: the private Ray has ended; Ray would end this process.
+    """
+    with waiting_for_ray():
+        check_alive()
+        return ray.put(value)
+
+
 def check_alive(patience_seconds: float = 0.0) -> None:
     """Raise RayEnded if the private Ray of this process has ended or hung, or does within some seconds."""
     private, deadline = current_private_ray(), time.monotonic() + patience_seconds

@@ -20,6 +20,7 @@ import select
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ from typing import Any
 import psutil
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
+_NEEDED = ("gcs_server", "raylet")
 _PR_SET_CHILD_SUBREAPER = 36  # From linux/prctl.h.
 _PAUSE_SECONDS = 0.2
 _KILLING_SECONDS = 5.0
@@ -68,11 +70,15 @@ def _first_line() -> bytes:
 
 
 def _serve(wanted: dict[str, Any], answers: int, driver: int) -> None:
+    is_over = threading.Event()
+    threading.Thread(target=_watch_the_start, args=(wanted, answers, is_over), daemon=True).start()
     try:
         node = _start(wanted)
     except (Exception, SystemExit) as error:  # Ray raises what it likes, and ends with some
         _say(answers, {"error": f"{_first_words(error)}{_said(Path(wanted['ray_folder']))}"})
         return
+    finally:
+        is_over.set()
     _say(answers, {"address": node.gcs_address, "node_ip": node.node_ip_address, "processes": _processes(node)})
     told: dict[str, str] = {}
     while (over := _is_over(driver)) is None:
@@ -87,6 +93,25 @@ def _serve(wanted: dict[str, Any], answers: int, driver: int) -> None:
             os.write(
                 wanted["last_words"], wanted["last_words_format"].format(f"Ray's {name} ended with {how}").encode()
             )
+
+
+def _watch_the_start(wanted: dict[str, Any], answers: int, is_over: threading.Event) -> None:
+    """End this process with a word when one of Ray's ends while they start: Ray waits for half a minute, or aborts."""
+    while not is_over.wait(_PAUSE_SECONDS):
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.Error, ChildProcessError):
+                if child.name() not in _NEEDED:
+                    continue
+                # Left to be waited for by whoever has started it.
+                found = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if found is None:
+                    continue
+                how = _how(found.si_status if found.si_code == os.CLD_EXITED else -found.si_status)
+                what = f"Ray's {child.name()} ended with {how} while it started{_said(Path(wanted['ray_folder']))}"
+                _say(answers, {"error": what})
+                _end_descendants()
+                shutil.rmtree(wanted["folder"], ignore_errors=True)
+                os._exit(0)
 
 
 def _start(wanted: dict[str, Any]) -> Any:
@@ -120,7 +145,7 @@ def _start(wanted: dict[str, Any]) -> Any:
 def _processes(node: Any) -> dict[str, int]:
     """Return the numbers of the processes without which nothing goes on, by name."""
     found = node.all_processes
-    return {name: found[name][0].process.pid for name in ("gcs_server", "raylet") if found.get(name)}
+    return {name: found[name][0].process.pid for name in _NEEDED if found.get(name)}
 
 
 def _ended(node: Any) -> Iterator[tuple[str, str]]:
@@ -128,7 +153,11 @@ def _ended(node: Any) -> Iterator[tuple[str, str]]:
         for started in processes:
             code = started.process.poll()
             if code is not None:
-                yield name, f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+                yield name, _how(code)
+
+
+def _how(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
 def _is_over(driver: int) -> str | None:

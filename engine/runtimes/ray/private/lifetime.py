@@ -14,18 +14,21 @@ import select
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import psutil
 import ray
 
-from engine.errors import PlanError
+from engine.errors import EXIT_LEARNER_FAILED, PlanError
 from engine.reading import first_line
 from engine.runtimes.child import python_command, tell
+from engine.runtimes.ray.private import last_exit, last_words
+from engine.runtimes.ray.private.deaths import Deaths
 from engine.runtimes.ray.private.folder import PrivateFolder
 from engine.runtimes.ray.private.hanging import Hanging, processes_of, processes_of_session
+from engine.runtimes.ray.private.last_words import standard_error_or
 from engine.runtimes.ray.private.surroundings import (
     TokenOf,
     connecting,
@@ -38,16 +41,13 @@ from engine.runtimes.stopped import STOPPED_SECONDS, is_stopped
 _RUN_HEAD = "import runpy; runpy.run_path(sys.argv[1], run_name='__main__')"
 # A slow disk and a busy machine included; Ray itself gives up after 30 s.
 _START_SECONDS = 120.0
-_LAST_WORDS = (
-    "local-learning: error: the private Ray is gone: {} (the same command goes on from the newest checkpoint, if there "
-    "is one)\n"
-)
-_STDERR = 2
 _PAUSE_SECONDS = 0.25
 # How long Ray may take to end in good order, its holder to end it, and this process to do so by force.
 _POLITE_SECONDS = 2.0
 _HOLDER_SECONDS = 3.0
 _FORCED_SECONDS = 2.0
+# In which the process that holds a Ray tells how a part of it ended.
+_TELLING_SECONDS = 2.0
 _REMEDY = "`local-learning doctor` tries it alone; --on process does without Ray"
 
 
@@ -73,8 +73,9 @@ class PrivateRay:
         on_disk: bool = False,
         hanging_seconds: float = STOPPED_SECONDS,
     ) -> None:
-        self.lost: str | None = None
-        """Which of its processes ended by itself and how, in words; None while it is well."""
+        self._lost: str | None = None
+        self._told = threading.Event()
+        self._deaths: Deaths | None = None
         self._hang: str | None = None
         self._hanging: Hanging | None = None
         self._connected = False
@@ -104,6 +105,7 @@ class PrivateRay:
             raise
         try:
             place = self._place()
+            self._deaths = Deaths(place["processes"].values())
             self._hanging = Hanging(processes_of(place["processes"]), hanging_seconds)
             self._watcher = threading.Thread(target=self._watch, name="private Ray", daemon=True)
             self._watcher.start()
@@ -113,8 +115,8 @@ class PrivateRay:
             raise
 
     def _start_head(self, wanted: dict[str, Any]) -> subprocess.Popen[bytes]:
-        with self._folder.log.open("ab") as log, _standard_error_or(log) as words:
-            wanted = {**wanted, "last_words": words, "last_words_format": _LAST_WORDS}
+        with self._folder.log.open("ab") as log, standard_error_or(log) as words:
+            wanted = {**wanted, "last_words": words, "last_words_format": last_words.FORM}
             process = subprocess.Popen(
                 python_command(_RUN_HEAD, [str(Path(__file__).with_name("head.py"))]),
                 stdin=subprocess.PIPE,
@@ -159,6 +161,7 @@ class PrivateRay:
     def _connect(self, place: Mapping[str, Any]) -> None:
         self._token = TokenOf(self._folder)
         self._handler = keep_output_clean(self._folder.log)
+        last_exit.take_over(self._end_process)
         try:
             with connecting(on_loopback=True):
                 ray.init(
@@ -182,15 +185,36 @@ class PrivateRay:
                 return
             if answer is not None:
                 died = f"Ray's {answer['died']} ended with {answer['how']}" if "died" in answer else answer["error"]
-                # Whoever waits looks at it. The rest is left alone, because Ray ends this process at once, without a
-                # word, where it waits for an object store that is gone.
-                self.lost = self.lost or died
+                # Whoever waits looks at it. The rest is left alone, because Ray ends this process where it asks an
+                # object store that is gone for anything.
+                self._lost = died
+                self._told.set()
                 return
             if self._hanging is not None and (hangs := self._hanging.look()) is not None:
                 self._hang = hangs
             if self._connected and not ray.is_initialized():
                 self._end()
                 return
+
+    @property
+    def lost(self) -> str | None:
+        """Which of its processes ended by itself and how, in words; None while it is well."""
+        if self._lost is None and self._deaths is not None and self._deaths.seen() and not self._closed:
+            self._told.wait(_TELLING_SECONDS)
+            return self._lost or "one of Ray's processes ended"
+        return self._lost
+
+    def _end_process(self) -> None:
+        """End this process, as Ray would, but not without a word."""
+        # The sockets of a process are closed a moment before it has ended.
+        self._told.wait(_TELLING_SECONDS)
+        what = self._lost or "Ray wants this process to end"
+        # Otherwise the process that holds it would have the last word.
+        self.kill()
+        last_words.say(last_words.FORM.format(what))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_HOLDER_SECONDS)
+        os._exit(EXIT_LEARNER_FAILED)
 
     def take_hang(self) -> str | None:
         """Return which of its processes hung and since when, in words, to whoever asks first; None if none did.
@@ -267,20 +291,9 @@ class PrivateRay:
             self._watcher.join(_FORCED_SECONDS)
         assert self._process.stdout is not None
         self._process.stdout.close()
+        if self._deaths is not None:
+            self._deaths.close()
         if self._handler is not None:
             logging.getLogger("ray").removeHandler(self._handler)
             self._handler.close()
         self._folder.remove()
-
-
-@contextlib.contextmanager
-def _standard_error_or(log: IO[bytes]) -> Iterator[int]:
-    """Give a descriptor of standard error that a child can take over, or of a file where that is closed."""
-    try:
-        words = os.dup(_STDERR)
-    except OSError:
-        words = os.dup(log.fileno())
-    try:
-        yield words
-    finally:
-        os.close(words)
