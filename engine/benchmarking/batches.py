@@ -128,7 +128,8 @@ def _random_instead(recipe: Recipe) -> tuple[Recipe, Facts, Batches] | None:
         batch_size=data.batch_size,
         num_classes=facts.num_classes,
         image_size=facts.image_shape[1:],
-        synthetic_images=max(_MOST_BATCHES * data.batch_size, facts.num_classes),
+        # A quarter as many are made for the test, where retrieval wants two of a class.
+        synthetic_images=max(_MOST_BATCHES * data.batch_size, 4 * (facts.num_classes + 1)),
         mean=facts.mean,
         std=facts.std,
         augmentation=data.augmentation,

@@ -38,14 +38,17 @@ class RetrievalCohortScore:
 
     def result(self) -> dict[str, float]:
         """Return `scores_of` of all images so far; empty without a network that counts."""
-        counted = [score for score in self._scores.values() if bool(score.kept()[0].isfinite().all())]
-        if not counted:
+        single, multi = [], []
+        labels = torch.empty(0, dtype=torch.int64)
+        for score in self._scores.values():
+            features, labels = score.kept()
+            if bool(features.isfinite().all()):
+                single.append(features)
+                multi.append(score.multi_queries(features, labels))
+        if not single:
             return {}
-        multi = [found for score in counted if (found := score.multi_queries()) is not None]
-        _, labels = counted[0].kept()
-        return scores_of(
-            _side_by_side([score.kept()[0] for score in counted]), labels, _side_by_side(multi) if multi else None
-        )
+        asked = [each for each in multi if each is not None]
+        return scores_of(_side_by_side(single), labels, _side_by_side(asked) if asked else None)
 
 
 def _side_by_side(normalised: list[Tensor]) -> Tensor:

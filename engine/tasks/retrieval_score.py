@@ -69,18 +69,22 @@ class RetrievalScore:
             raise DataError("no image was scored: the split is empty, so give it at least one image")
         return torch.cat(self._features), torch.cat(self._labels)
 
-    def multi_queries(self) -> Tensor | None:
+    def multi_queries(self, features: Tensor, labels: Tensor) -> Tensor | None:
         """Return for each query the normalised mean of the features of its further pictures, float32 ``[Q, D]``.
 
         The mean is of features as the network gives them, before they are normalised, as in Market-1501's
         evaluation by averages (Zheng et al. 2015). None where there are no further pictures.
+
+        Args:
+            features: normalised, float32 ``[N, D]``, as `kept` returned them.
+            labels: int64 ``[N]``, of the same.
         """
-        features, labels = self.kept()
         return mean_of_further(features, torch.cat(self._lengths), unpacked(labels.numpy()))
 
     def result(self) -> dict[str, float]:
         """Return `scores_of` of all images so far; raises DataError as `kept` and `scores_of`."""
-        return scores_of(*self.kept(), self.multi_queries())
+        features, labels = self.kept()
+        return scores_of(features, labels, self.multi_queries(features, labels))
 
 
 def scores_of(features: Tensor, labels: Tensor, multi_queries: Tensor | None) -> dict[str, float]:

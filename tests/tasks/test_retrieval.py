@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 import engine
+from engine.benchmarking.batches import read_images
 from engine.data import open_source
 from engine.data.appearances import FURTHER, GALLERY, QUERY, Appearances, packed
 from engine.errors import DataError, RecipeError, RunError
@@ -190,6 +191,15 @@ def test_parts_in_which_nothing_can_be_found_are_refused_before_the_training(
     assert not (tmp_path / "run").exists()
     with Session(digits, IN_PROCESS) as classified:
         assert classified.source.facts.sizes["train"] > 0
+
+
+def test_what_is_measured_without_the_pictures_can_be_found(tmp_path: Path) -> None:
+    """There are more identities than images that a measurement needs."""
+    words = [f"data.root={tmp_path}", "data.image_size=[16,8]", "data.augmentation.crop_padding=0"]
+    recipe, _ = engine.apply_overrides(load_recipe("end_to_end_market1501_resnet50"), IN_PROCESS, words)
+    found = read_images(recipe)
+    assert found.described.startswith("random images of 3 x 16 x 8")
+    assert found.facts.num_classes == 751
 
 
 def test_one_class_with_two_pictures_is_enough() -> None:

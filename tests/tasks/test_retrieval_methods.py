@@ -34,7 +34,8 @@ def named(case: Any) -> str:
 def recipe_of(kind: str, settings: dict[str, Any]) -> Recipe:
     recipe = load_recipe("dml_omniglot_tiny")
     method = TypeAdapter(METHODS[kind]).validate_python({"kind": kind, **settings})
-    backbone = Backbone(name="resnet14", widths=(4, 8, 8))
+    # What is more than a method's defaults is tried with a neck.
+    backbone = Backbone(name="resnet14", widths=(4, 8, 8), neck="batch_norm" if settings else None)
     data = dataclasses.replace(recipe.data, batch_size=8)
     return dataclasses.replace(recipe, method=method, backbone=backbone, data=data)
 
