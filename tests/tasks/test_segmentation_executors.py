@@ -56,6 +56,8 @@ def test_in_process_on_ray_and_resumed_give_the_same_weights(
     method: Any, backbone: Backbone, label_map_set: LabelMapSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = label_map_set(tmp_path / "set", {"train": 14, "val": 5}, size=(40, 56))
+    # Two of the pictures that are evaluated have another size.
+    label_map_set(root, {"val": 2}, size=(36, 72))
     recipe = recipe_of(root, method, backbone)
     alone = engine.train(recipe, engine.Plan(executor="process"), tmp_path / "process")
     on_ray = engine.train(recipe, engine.Plan(executor="ray", window=3), tmp_path / "ray")
