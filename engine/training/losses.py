@@ -40,7 +40,7 @@ class LossesOfTraining:
             cause = without_remedy(error)
             self._record.note_fault(cause, self._record.reached - steps)
             self._record.say(
-                f"{cause}; it alone is started again, {steps:,} steps behind, while the others wait "
+                f"{cause}; it alone is started again, at least {steps:,} steps behind, while the others wait "
                 f"({self._budget.describe()})"
             )
             if error.details:

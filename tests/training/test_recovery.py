@@ -338,9 +338,9 @@ def test_a_learner_that_comes_back_alone_counts_as_one_failure(monkeypatch: pyte
     assert noted == [(cause, 47), (cause, 47)]
     assert settled == [1]
     assert record.said == [
-        f"{cause}; it alone is started again, 3 steps behind, while the others wait "
+        f"{cause}; it alone is started again, at least 3 steps behind, while the others wait "
         "(failure 1 of at most 2, plan.recovery.max_failures)",
-        f"{cause}; it alone is started again, 3 steps behind, while the others wait "
+        f"{cause}; it alone is started again, at least 3 steps behind, while the others wait "
         "(failure 2 of at most 2, plan.recovery.max_failures)",
         f"{cause}; the team is started again, from the checkpoint of step 40 "
         "(failure 2 of at most 2, plan.recovery.max_failures)",
