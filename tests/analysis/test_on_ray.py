@@ -23,7 +23,7 @@ def _numbers(folder: Path) -> Any:
 
 
 def test_numbers_are_those_of_one_process(run_of: Any) -> None:
-    names, settings = list(ANALYSES), Settings(images=12)
+    names, settings = list(ANALYSES), Settings(images=12, probe_epochs=1)
     here, there = run_of("infopro", "here/run"), run_of("infopro", "there/run")
     analyse([here], names, settings)
     told: list[str] = []

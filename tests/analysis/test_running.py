@@ -70,7 +70,7 @@ def test_the_same_command_measures_nothing_twice(run_of: Any, monkeypatch: pytes
 
 
 def test_every_analysis_finds_the_same_in_what_it_kept(run_of: Any) -> None:
-    run, settings = run_of("infopro"), Settings(images=12)
+    run, settings = run_of("infopro"), Settings(images=12, probe_epochs=1)
 
     def numbers() -> dict[str, str]:
         return {path.parent.name: path.read_text() for path in run.glob("analysis/*/numbers.json")}
