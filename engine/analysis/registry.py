@@ -5,6 +5,7 @@ from __future__ import annotations
 from engine.analysis.analysis import Analysis
 from engine.analysis.cam import Cam
 from engine.analysis.flatness import Flatness
+from engine.analysis.fractions import Fractions
 from engine.analysis.gradients import GradientAgreement
 from engine.analysis.information import Information
 from engine.analysis.posterior import Posterior
@@ -23,6 +24,7 @@ ANALYSES: dict[str, Analysis] = {
         Separability(),
         Information(),
         Flatness(),
+        Fractions(),
     )
 }
 """By the word behind ``--of``, in the order in which they are done."""
