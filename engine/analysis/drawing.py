@@ -55,6 +55,13 @@ def legend(axes: Axes, **words: Any) -> None:
     axes.legend(frameon=False, fontsize=TEXT_SIZE - 1, labelcolor=INK, handlelength=3, **words)
 
 
+def legend_beside(figure: Figure, axes: Axes) -> None:
+    """Explain the curves of one of several axes beside them all, where many curves leave no room inside."""
+    handles, labels = axes.get_legend_handles_labels()
+    words: dict[str, Any] = {"frameon": False, "fontsize": TEXT_SIZE - 1, "labelcolor": INK, "handlelength": 3}
+    figure.legend(handles, labels, loc="outside right upper", **words)
+
+
 def log_scale_up(axes: Axes) -> None:
     """Make the vertical axis logarithmic, with plain numbers at 1, 2 and 5 of each power of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter

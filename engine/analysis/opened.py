@@ -43,6 +43,7 @@ class Settings:
         images: how many of them, drawn by the seed; all where there are no more.
         seed: of the draw, and of all that an analysis draws itself.
         data_root: where the images lie now; where each recipe says unless given.
+        probe_epochs: for how many epochs a probe of `information` learns; by the recipe's epochs unless given.
         positions: of these images in the split, counted from 0, in the place of those that would be drawn.
     """
 
@@ -51,6 +52,7 @@ class Settings:
     seed: int = 0
     data_root: str | None = None
     positions: tuple[int, ...] | None = None
+    probe_epochs: int | None = None
 
 
 class OpenedRun:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from engine.analysis.analysis import Analysis
 from engine.analysis.cam import Cam
+from engine.analysis.flatness import Flatness
+from engine.analysis.fractions import Fractions
 from engine.analysis.gradients import GradientAgreement
+from engine.analysis.information import Information
 from engine.analysis.posterior import Posterior
 from engine.analysis.separability import Separability
 from engine.analysis.similarity import Similarity
@@ -19,6 +22,9 @@ ANALYSES: dict[str, Analysis] = {
         Cam(),
         GradientAgreement(),
         Separability(),
+        Information(),
+        Flatness(),
+        Fractions(),
     )
 }
 """By the word behind ``--of``, in the order in which they are done."""

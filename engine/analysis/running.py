@@ -192,9 +192,9 @@ def _analysed(
         if analysis.compares and len(own) < 2:
             tell(f"{analysis.name}: {opened.run.path}: has nothing in it to be compared; only the runs together are")
             continue
-        findings.append(write_finding(analysis, own, opened.folder / analysis.name, _about([opened])))
+        findings.append(write_finding(analysis, own, opened.folder / analysis.name, _about(analysis, [opened])))
     if len(runs) > 1:
-        findings.append(write_finding(analysis, together, beside / analysis.name, _about(runs)))
+        findings.append(write_finding(analysis, together, beside / analysis.name, _about(analysis, runs)))
     return findings
 
 
@@ -216,7 +216,7 @@ def _named(label: str, network: str, opened: OpenedRun, runs: int) -> str:
     return network if runs == 1 else f"{label} {network}"
 
 
-def _about(runs: Sequence[OpenedRun]) -> dict[str, Any]:
+def _about(analysis: Analysis, runs: Sequence[OpenedRun]) -> dict[str, Any]:
     settings, count = runs[0].settings, len(runs[0].images.places)
     chosen = f"{count:,} images of {settings.split}, drawn with seed {settings.seed}"
     if settings.positions is not None:
@@ -225,7 +225,7 @@ def _about(runs: Sequence[OpenedRun]) -> dict[str, Any]:
         f"{label} after step {opened.run.checkpoint.step:,}" for label, opened in zip(_labels(runs), runs, strict=True)
     )
     return {
-        "caption": f"{steps}; {chosen}",
+        "caption": f"{steps}; {chosen}" if analysis.looks_at_images else steps,
         "split": settings.split,
         "images": count,
         "seed": settings.seed,

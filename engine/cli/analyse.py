@@ -39,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--positions", metavar="P,P", help="images by their positions in the split, from 0, in the place of drawn ones"
     )
+    parser.add_argument(
+        "--probe-epochs",
+        metavar="N",
+        type=int,
+        help="of information's probes; a quarter of the training's unless given",
+    )
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="of all that is drawn (0)")
     parser.add_argument("--data-root", metavar="DIR", help="where the images lie now; as in the recipe unless given")
     parser.add_argument("--to", metavar="DIR", help="folder for what several runs give together")
@@ -53,13 +59,15 @@ def run(options: argparse.Namespace) -> Outcome:
     names = [name.strip() for name in options.of.split(",")]
     if options.images < 1:
         raise InputError(f"--images {options.images}: expected 1 or more")
+    if options.probe_epochs is not None and options.probe_epochs < 1:
+        raise InputError(f"--probe-epochs {options.probe_epochs}: expected 1 or more")
     if options.address and options.on == "process":
         raise PlanError(f"--address {options.address} means a Ray cluster, but --on process uses no Ray")
     from engine.analysis import Settings, analyse
     from engine.tracking import open_console
 
     positions = positions_of(options.positions)
-    settings = Settings(options.split, options.images, options.seed, options.data_root, positions)
+    settings = Settings(options.split, options.images, options.seed, options.data_root, positions, options.probe_epochs)
     on: Executor = "ray" if options.address or options.on == "ray" else "process"
     with open_console(sys.stderr, quiet=False) as console:
         findings = analyse(

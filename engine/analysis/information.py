@@ -1,0 +1,132 @@
+"""Information by depth: what probes rebuild of the image, and tell of the label (InfoPro, figures 9 and 10)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.analysis.analysis import Analysis, Arrays, Measured, Row, owner
+from engine.analysis.depth import Curve, draw_by_depth
+from engine.analysis.images import ImageSet
+from engine.analysis.opened import OpenedRun
+from engine.analysis.probes import epochs_of, image_information, label_information
+from engine.backbones import Maps, feature_layout
+from engine.tracking.figures import open_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+IMAGE = "image"
+"""The part that is the image itself, as networks take it: where the information begins."""
+
+
+class Information(Analysis):
+    """Reconstruction probe and label probe behind every block: stand-ins for I(h, x) and I(h, y).
+
+    The protocol is ours, as the paper's is not published; see `engine.analysis.probes`. Mutual information of a
+    deterministic network with continuous inputs is ill-defined: these are lower bounds, up to a constant, and say what
+    such a probe finds with its budget. No probe need be worse than one that ignores the features, so what would be
+    negative is 0; the losses are as they were found. Blocks that give no maps are left out.
+    """
+
+    name = "information"
+    title = "What probes find behind each block"
+    reading = (
+        "Protocol of this engine: InfoPro's decoder with 64 channels and a ResNet-32 learn from frozen features of the "
+        "training images (10,000 at most)"
+    )
+    columns = {
+        "block": "behind which the features are probed; image is what the network takes",
+        "depth": "of the block, counted from 1; the image has 0",
+        "image_information": "loss of the mean training image minus that of the decoder, nats per pixel value",
+        "label_information": "ln(classes) minus the loss of the label probe, nats",
+        "reconstruction_loss": "binary cross-entropy of the decoder, nats per pixel value",
+        "label_loss": "cross-entropy of the label probe, nats",
+        "label_accuracy": "of the label probe",
+        "epochs": "for which each probe learned",
+    }
+
+    def refusal(self, opened: OpenedRun) -> str | None:
+        """Refuse networks without feature maps, too."""
+        reason = super().refusal(opened)
+        if reason is not None:
+            return reason
+        for name in opened.networks:
+            if self.parts(opened, name) == (IMAGE,):
+                return f"backbone.name={opened.deployed(name).backbone.name} gives no feature maps to be decoded"
+        return None
+
+    def parts(self, opened: OpenedRun, network: str) -> tuple[str, ...]:
+        """Return the image, and the blocks that give maps."""
+        names = list(opened.run.network(network)._modules)
+        maps = [isinstance(feature_layout(shape), Maps) for shape in opened.shapes(network)]
+        return (IMAGE, *(name for name, fits in zip(names, maps, strict=True) if fits))
+
+    def measure(self, opened: OpenedRun, network: str, part: str) -> Arrays:
+        """Return ``scores``, float64 [5]: both losses of images, both of labels, accuracy; ``depth`` and ``epochs``."""
+        sets = opened.probed, opened.images
+        features = _features(opened, network, part, sets[0]), _features(opened, network, part, sets[1])
+        settings, facts = opened.settings, opened.run.facts
+        epochs = epochs_of(settings.probe_epochs, opened.run.recipe.epochs, len(features[0]))
+        pixels, labels = (sets[0].pixels(), sets[1].pixels()), (sets[0].labels(), sets[1].labels())
+        rebuilt, constant = image_information(features, pixels, epochs, settings.seed)
+        loss, accuracy = label_information(
+            features, labels, facts.num_classes, facts.image_shape, epochs, settings.seed
+        )
+        names = [IMAGE, *opened.run.network(network)._modules]
+        return {
+            "scores": np.array([rebuilt, constant, loss, math.log(facts.num_classes), accuracy]),
+            "depth": np.array(names.index(part)),
+            "epochs": np.array(epochs),
+        }
+
+    def rows(self, found: Sequence[Measured]) -> list[Row]:
+        """Return a row for the image and for each block."""
+        rows = []
+        for each in found:
+            rebuilt, constant, loss, most, accuracy = map(float, each.arrays["scores"])
+            rows.append(
+                {
+                    **owner(each),
+                    "block": each.part,
+                    "depth": int(each.arrays["depth"]),
+                    "image_information": max(0.0, constant - rebuilt),
+                    "label_information": max(0.0, most - loss),
+                    "reconstruction_loss": rebuilt,
+                    "label_loss": loss,
+                    "label_accuracy": accuracy,
+                    "epochs": int(each.arrays["epochs"]),
+                }
+            )
+        return rows
+
+    def draw(self, found: Sequence[Measured], title: str) -> Figure:
+        """Draw both over depth, a curve for each network."""
+        figure = open_figure(12.0, 4.8, title)
+        left, right = figure.subplots(1, 2)
+        by_label = {
+            label: [each for each in found if each.label == label] for label in dict.fromkeys(e.label for e in found)
+        }
+        for axes, column, words, up in (
+            (left, "image_information", "of the image, stand-in for I(h, x)", "nats per pixel value"),
+            (right, "label_information", "of the label, stand-in for I(h, y)", "nats"),
+        ):
+            curves = {label: Curve.of(self.rows(own), column) for label, own in by_label.items()}
+            draw_by_depth(axes, curves, up, words)
+            axes.set_ylim(bottom=0)
+        return figure
+
+
+@torch.no_grad()
+def _features(opened: OpenedRun, network: str, part: str, images: ImageSet) -> Tensor:
+    """Return the features of some images behind a block, or what the network takes."""
+    if part == IMAGE:
+        return images.inputs()
+    blocks = opened.network(network)
+    stop = list(blocks._modules).index(part) + 1
+    return torch.cat([blocks[:stop](images.inputs(rows)) for rows in images.slices()])

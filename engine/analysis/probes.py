@@ -1,0 +1,167 @@
+"""Probes: small networks that learn from frozen features what can still be told from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine import backbones
+from engine.backbones import feature_layout
+from engine.learners import make_optimizer
+from engine.learners.recalibration import Recalibration
+from engine.objectives import cifar_decoder, enlarged, reconstruction_loss
+from engine.recipes import SGD, Backbone
+from engine.streams import generator, seeded
+
+BATCH = 128
+LEARNING_RATE = 0.1
+LEAST_STEPS = 200
+"""Of a probe's training, unless its epochs are given: small data sets have few in an epoch."""
+DECODER_WIDTH = 64
+CLASSIFIER = "resnet32"
+_CHANNELS = 16
+
+
+def reconstruction_probe(feature_shape: tuple[int, ...], image_shape: tuple[int, int, int]) -> nn.Module:
+    """Return InfoPro's decoder with 64 channels between its convolutions: [B, *feature_shape] to logits of pixels."""
+    return cifar_decoder(feature_shape, image_shape, DECODER_WIDTH)
+
+
+class LabelProbe(nn.Module):
+    """A ResNet-32 on features that are resized to the images, and mapped to 16 channels by a 1x1 convolution.
+
+    About as strong as the networks that are looked at, so that what it finds is more than linear separability.
+
+    Args:
+        feature_shape: (C, h, w).
+        image_shape: (C, H, W).
+        classes: number of them.
+        seed: of its initial weights.
+    """
+
+    def __init__(
+        self, feature_shape: tuple[int, ...], image_shape: tuple[int, int, int], classes: int, seed: int
+    ) -> None:
+        super().__init__()
+        self._size = image_shape[1:]
+        self.entry = nn.Conv2d(feature_layout(feature_shape).channels, _CHANNELS, 1)
+        self.network = backbones.build(Backbone(name=CLASSIFIER), classes, (_CHANNELS, *self._size), seed)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits [B, classes] of features [B, C, h, w]."""
+        logits: Tensor = self.network(self.entry(enlarged(features, self._size)))
+        return logits
+
+
+def trained(
+    make: Callable[[], nn.Module],
+    features: Tensor,
+    targets: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    epochs: int,
+    seed: int,
+) -> nn.Module:
+    """Return a probe that has learned, in evaluation mode.
+
+    SGD with momentum 0.9, weight decay 1e-4 and batches of 128; the learning rate goes from 0.1 to 0 as a cosine. In
+    the end, statistics of batch norms are measured anew.
+
+    Args:
+        make: makes it; draws weights from torch's default generator.
+        features: [N, ...], on the device.
+        targets: [N, ...].
+        loss: of its outputs and targets, a mean.
+        epochs: how often it sees each image.
+        seed: of weights and order: the same for all features, so that differences are theirs.
+    """
+    with seeded(seed, "analysis", "probe", device=features.device):
+        probe = make().to(features.device).train()
+        optimizer = make_optimizer(
+            SGD(learning_rate=LEARNING_RATE, momentum=0.9, weight_decay=1e-4), probe.parameters()
+        )
+        # No last batch of one image, of which batch norm could make nothing.
+        size = min(BATCH, len(features))
+        steps = max(1, len(features) // size)
+        for epoch in range(epochs):
+            order = torch.randperm(len(features), generator=generator(seed, "analysis", "probe", epoch))
+            order = order.to(features.device)
+            for step in range(steps):
+                rate = LEARNING_RATE * (1 + math.cos(math.pi * (epoch * steps + step) / (epochs * steps))) / 2
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                rows = order[step * size : (step + 1) * size]
+                optimizer.zero_grad()
+                loss(probe(features[rows]), targets[rows]).backward()
+                optimizer.step()
+        # Running averages of few steps are far from those of the weights at the end.
+        recalibration = Recalibration(probe)
+        for start in range(0, steps * size, size):
+            recalibration.add(features[start : start + size])
+        recalibration.finish()
+    return probe.eval()
+
+
+def epochs_of(asked: int | None, recipe_epochs: int, images: int) -> int:
+    """Return for how many epochs a probe learns: a quarter of the training's, at least 200 steps, unless given."""
+    if asked is not None:
+        return asked
+    steps = max(1, images // min(BATCH, images))
+    return max(math.ceil(recipe_epochs / 4), math.ceil(LEAST_STEPS / steps))
+
+
+@torch.no_grad()
+def mean_loss(probe: nn.Module, features: Tensor, targets: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> float:
+    """Return the mean loss over all images, computed in batches."""
+    total = 0.0
+    for start in range(0, len(features), BATCH):
+        rows = slice(start, start + BATCH)
+        total += float(loss(probe(features[rows]), targets[rows])) * len(features[rows])
+    return total / len(features)
+
+
+def label_information(
+    features: tuple[Tensor, Tensor],
+    labels: tuple[Tensor, Tensor],
+    classes: int,
+    image_shape: tuple[int, int, int],
+    epochs: int,
+    seed: int,
+) -> tuple[float, float]:
+    """Return cross-entropy in nats and accuracy of a label probe, learned from the first, scored on the second.
+
+    ln(classes) minus the cross-entropy stands for I(h; y): 0 for features that say nothing of balanced labels,
+    ln(classes) for those that say all.
+    """
+    shape = tuple(features[0].shape[1:])
+    probe = trained(
+        lambda: LabelProbe(shape, image_shape, classes, seed), features[0], labels[0], F.cross_entropy, epochs, seed
+    )
+    loss = mean_loss(probe, features[1], labels[1], F.cross_entropy)
+    wrong = mean_loss(probe, features[1], labels[1], lambda given, truth: (given.argmax(1) != truth).float().mean())
+    return loss, 1.0 - wrong
+
+
+def image_information(
+    features: tuple[Tensor, Tensor], pixels: tuple[Tensor, Tensor], epochs: int, seed: int
+) -> tuple[float, float]:
+    """Return the binary cross-entropies of a decoder and of the mean training image, nats per pixel value.
+
+    Their difference stands for I(h; x), up to a constant factor: 0 for features that say nothing of the image, the most
+    for the image itself.
+    """
+    shape, image_shape = tuple(features[0].shape[1:]), pixels[0].shape[1:]
+    probe = trained(
+        lambda: reconstruction_probe(shape, (image_shape[0], image_shape[1], image_shape[2])),
+        features[0],
+        pixels[0],
+        reconstruction_loss,
+        epochs,
+        seed,
+    )
+    mean = pixels[0].mean(dim=0).clamp(1e-4, 1 - 1e-4)
+    constant = F.binary_cross_entropy(mean.expand_as(pixels[1]), pixels[1])
+    return mean_loss(probe, features[1], pixels[1], reconstruction_loss), float(constant)
