@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.cli.check import Check
-from engine.errors import PlanError
+from engine.errors import DataError, PlanError
 from engine.machine import disk, existing, main_memory, shared_memory
 from engine.tracking import format_bytes
 
@@ -91,16 +91,24 @@ def _temporary_folder() -> Check:
 def _disks() -> Iterator[Check]:
     from engine.data import cache_root
 
-    for subject, folder in (("disk of this folder", Path.cwd()), ("disk of the cache", cache_root())):
-        room = disk(folder)
-        found = f"{folder}, {format_bytes(room.free)} free of {format_bytes(room.total)}"
-        elsewhere = "--run-dir" if folder == Path.cwd() else "LOCAL_LEARNING_CACHE"
-        if not os.access(existing(folder), os.W_OK):
-            yield Check("warning", subject, f"{folder}, cannot be written to", f"choose another with {elsewhere}")
-        elif room.free < _LITTLE_DISK:
-            yield Check("warning", subject, found, f"free some space, or choose another with {elsewhere}")
-        else:
-            yield Check("ok", subject, found)
+    yield _disk("disk of this folder", Path.cwd(), "--run-dir")
+    try:
+        cache = cache_root()
+    except DataError as error:
+        remedy = "sets that are read from files need a cache; set LOCAL_LEARNING_CACHE to a folder for it"
+        yield Check("warning", "disk of the cache", str(error).partition(";")[0], remedy)
+    else:
+        yield _disk("disk of the cache", cache, "LOCAL_LEARNING_CACHE")
+
+
+def _disk(subject: str, folder: Path, elsewhere: str) -> Check:
+    room = disk(folder)
+    found = f"{folder}, {format_bytes(room.free)} free of {format_bytes(room.total)}"
+    if not os.access(existing(folder), os.W_OK):
+        return Check("warning", subject, f"{folder}, cannot be written to", f"choose another with {elsewhere}")
+    if room.free < _LITTLE_DISK:
+        return Check("warning", subject, found, f"free some space, or choose another with {elsewhere}")
+    return Check("ok", subject, found)
 
 
 def _compiler() -> Check:

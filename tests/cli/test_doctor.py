@@ -39,6 +39,22 @@ def test_the_same_as_json(command: Any) -> None:
     assert "Ray" not in checks
 
 
+def test_a_machine_that_knows_neither_user_nor_home_can_train(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(number: int) -> Any:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    for name in ("HOME", "USER", "LOGNAME", "LOCAL_LEARNING_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    answer = command("doctor", "--no-ray", "--json")
+    check = by_subject(answer)["disk of the cache"]
+    assert (answer.code, check["status"], check["found"]) == (0, "warning", "there is no home folder for the cache")
+    train = ("train", "greedy_digits", "epochs=1", "data.train_limit=100", "data.test_limit=100", "--on", "process")
+    assert command(*train).code == 0
+    monkeypatch.setenv("LOCAL_LEARNING_CACHE", "cache")
+    assert by_subject(command("doctor", "--no-ray", "--json"))["disk of the cache"]["status"] == "ok"
+
+
 def without(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.metadata.version
 
