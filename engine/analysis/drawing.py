@@ -59,7 +59,7 @@ def legend_beside(figure: Figure, axes: Axes) -> None:
     """Explain the curves of one of several axes beside them all, where many curves leave no room inside."""
     handles, labels = axes.get_legend_handles_labels()
     words: dict[str, Any] = {"frameon": False, "fontsize": TEXT_SIZE - 1, "labelcolor": INK, "handlelength": 3}
-    figure.legend(handles, labels, loc="outside right upper", **words)
+    figure.legend(handles, labels, loc="outside center right", **words)
 
 
 def log_scale_up(axes: Axes) -> None:

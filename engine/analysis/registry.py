@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.analysis.analysis import Analysis
 from engine.analysis.cam import Cam
+from engine.analysis.embedding import Embedding
 from engine.analysis.flatness import Flatness
 from engine.analysis.fractions import Fractions
 from engine.analysis.gradients import GradientAgreement
@@ -25,6 +26,7 @@ ANALYSES: dict[str, Analysis] = {
         Information(),
         Flatness(),
         Fractions(),
+        Embedding(),
     )
 }
 """By the word behind ``--of``, in the order in which they are done."""

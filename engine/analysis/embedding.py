@@ -1,0 +1,129 @@
+"""Features of networks in one plane: principal components of all of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.analysis.analysis import Analysis, Arrays, Measured, Row, owner
+from engine.analysis.opened import OpenedRun
+from engine.errors import RunError
+from engine.tracking.figures import INK, TEXT_SIZE, colours, dress, open_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Embedding(Analysis):
+    """First two principal components of the features that enter the last linear layer, of all networks together.
+
+    The features of each network are standardised first, so that none decides the plane by its scale. Two networks that
+    were not trained together may differ by a rotation, which no plane shows: CKA, of `similarity`, is blind to it.
+    """
+
+    name = "embedding"
+    title = "Features in the plane of their first two principal components"
+    reading = "All networks in one plane; names: the mean of each class, from its images"
+    columns = {
+        "position": "of the image in its split",
+        "label": "its class",
+        "component_1": "along the direction of most variance of the standardised features",
+        "component_2": "along the direction of most variance of what is left",
+        "share_1": "share of the variance along the first direction",
+        "share_2": "along the second",
+    }
+
+    def measure(self, opened: OpenedRun, network: str, part: str) -> Arrays:
+        """Return ``features`` [N, D], float32, and ``labels`` and ``positions``, int64 [N]."""
+        images = opened.images
+        return {
+            "features": opened.outputs(network)[1],
+            "labels": images.batch.labels,
+            "positions": images.places,
+        }
+
+    def rows(self, found: Sequence[Measured]) -> list[Row]:
+        """Return a row for each image and network.
+
+        Raises:
+            RunError: features of different widths have no plane in common.
+        """
+        planes, shares = _planes(found)
+        return [
+            {
+                **owner(each),
+                "position": int(position),
+                "label": each.class_names[int(label)],
+                "component_1": float(first),
+                "component_2": float(second),
+                "share_1": shares[0],
+                "share_2": shares[1],
+            }
+            for each, plane in zip(found, planes, strict=True)
+            for position, label, (first, second) in zip(
+                each.arrays["positions"], each.arrays["labels"], plane, strict=True
+            )
+        ]
+
+    def draw(self, found: Sequence[Measured], title: str) -> Figure:
+        """Draw a panel for each network: points by class, and the name of each class at its mean."""
+        planes, shares = _planes(found)
+        figure = open_figure(max(6.5, 0.5 + 4.3 * len(found)), 4.9, title)
+        panels = figure.subplots(1, len(found), sharex=True, sharey=True, squeeze=False)[0]
+        drawn = colours(found[0].class_names)
+        for axes, each, plane in zip(panels, found, planes, strict=True):
+            for label, name in enumerate(each.class_names):
+                own = plane[each.arrays["labels"] == label]
+                if not len(own):
+                    continue
+                axes.scatter(own[:, 0], own[:, 1], 7, drawn[name], linewidths=0, alpha=0.6)
+                box = {"facecolor": "white", "edgecolor": INK, "linewidth": 0.6, "pad": 1.5}
+                middle = own.mean(axis=0)
+                axes.text(*middle, name, ha="center", va="center", fontsize=TEXT_SIZE, color=INK, bbox=box)
+            up = f"component 2 ({100 * shares[1]:.0f} % of variance)" if axes is panels[0] else ""
+            dress(axes, each.label, f"component 1 ({100 * shares[0]:.0f} % of variance)", up)
+        return figure
+
+
+def _planes(found: Sequence[Measured]) -> tuple[list[np.ndarray], tuple[float, float]]:
+    """Return the points of each network, and the shares of the variance along both directions."""
+    widths = {each.label: each.arrays["features"].shape[1] for each in found}
+    if len(set(widths.values())) > 1:
+        listed = ", ".join(f"{label} has {width}" for label, width in widths.items())
+        raise RunError(
+            f"--of embedding: features of different widths have no plane in common ({listed}); give networks alike"
+        )
+    standardised = [_standardised(each.arrays["features"].astype(np.float64)) for each in found]
+    points, shares = principal_components(np.concatenate(standardised))
+    return np.split(points, np.cumsum([len(each) for each in standardised])[:-1]), shares
+
+
+def _standardised(features: np.ndarray) -> np.ndarray:
+    deviation = features.std(axis=0)
+    result: np.ndarray = (features - features.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+    return result
+
+
+def principal_components(features: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
+    """Return the first two principal components, and the shares of the variance along them.
+
+    The sign of each direction is that which makes its largest entry positive, so that it is the same in every run.
+
+    Args:
+        features: float64 [N, D].
+
+    Returns:
+        float64 [N, 2], zeros where there are fewer directions, and two numbers.
+    """
+    centred = features - features.mean(axis=0)
+    _, lengths, directions = np.linalg.svd(centred, full_matrices=False)
+    directions = directions[:2]
+    largest = np.take_along_axis(directions, abs(directions).argmax(axis=1, keepdims=True), axis=1)
+    directions = directions * np.sign(largest)
+    points = np.zeros((len(features), 2))
+    points[:, : len(directions)] = centred @ directions.T
+    total = float((lengths**2).sum()) or 1.0
+    shares = [float(length**2) / total for length in lengths[:2]] + [0.0, 0.0]
+    return points, (shares[0], shares[1])

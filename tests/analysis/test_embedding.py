@@ -1,0 +1,45 @@
+"""Is the plane that of scikit-learn's PCA, common to all networks?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
+
+from engine.analysis import Measured, OpenedRun, Settings, analyse
+from engine.analysis.embedding import Embedding, principal_components
+from engine.errors import RunError
+
+FEW = Settings(images=20)
+
+
+def test_components_are_those_of_scikit_learn() -> None:
+    features = np.random.default_rng(0).normal(size=(60, 5)) * np.array([5.0, 3.0, 1.0, 1.0, 0.5])
+    points, shares = principal_components(features)
+    expected = PCA(2).fit(features)
+    other = expected.transform(features)
+    np.testing.assert_allclose(abs(points), abs(other), atol=1e-9)
+    assert shares == pytest.approx(tuple(expected.explained_variance_ratio_))
+    np.testing.assert_allclose(principal_components(features)[0], points, atol=0)
+
+
+def test_networks_share_a_plane_of_standardised_features(run_of: Any) -> None:
+    run = run_of("dml")
+    (finding,) = analyse([run], ["embedding"], FEW)
+    with OpenedRun(run, FEW) as opened:
+        each = [StandardScaler().fit_transform(opened.outputs(name)[1].astype(np.float64)) for name in opened.networks]
+    other = PCA(2).fit_transform(np.concatenate(each))
+    points = np.array([[row["component_1"], row["component_2"]] for row in finding.rows])
+    np.testing.assert_allclose(abs(points), abs(other), atol=1e-6)
+    assert [row["network"] for row in finding.rows] == ["peer0"] * 20 + ["peer1"] * 20
+
+
+def test_other_widths_are_refused() -> None:
+    found = [
+        Measured("a", "network", label, "", {"features": np.ones((3, width))}) for label, width in (("a", 4), ("b", 6))
+    ]
+    with pytest.raises(RunError, match=r"no plane in common \(a has 4, b has 6\)"):
+        Embedding().rows(found)
