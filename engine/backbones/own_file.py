@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import torch
 from torch import nn
 
-from engine import streams
 from engine.backbones.layouts import FeatureLayout, Maps, stated_by
 from engine.backbones.shapes import feature_shapes, shapes_in_turn
 from engine.errors import RecipeError
@@ -38,9 +36,7 @@ def call_own(
 
 
 def _function(name: str) -> Callable[..., object]:
-    # A file is imported once: what it makes then must be real, and what it draws must be the same in every process.
-    with streams.seeded("own_file"), torch.device("cpu"):
-        function_name, path, module = own_module(name, "backbone.name", "function")
+    function_name, path, module = own_module(name, "backbone.name", "function")
     function = getattr(module, function_name, None)
     if not callable(function):
         functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]

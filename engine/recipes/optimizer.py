@@ -114,7 +114,7 @@ class Step:
     """Finished epochs after which the rate changes, for instance (80, 120)."""
     factor: Positive = 0.1
     """What the rate is multiplied by."""
-    warmup_epochs: Annotated[int, Field(ge=1)] | None = None
+    warmup_epochs: Annotated[int, Field(ge=0)] | None = None
     """Epochs e = 1..W that run at e / W of the rate (Luo et al. 2019, with W = 10); none unless given."""
 
     _serialize = left_out_unless_given("warmup_epochs")

@@ -52,7 +52,8 @@ def own_module(text: str, field: str, wanted: Literal["class", "function"]) -> t
     Args:
         text: path and name.
         field: the field of the recipe that holds it, such as ``task.kind``, for messages.
-        wanted: what the name is to mean.
+        wanted: what the name is to mean. For a function the file is run anew: what it makes beside the function, layers
+            for instance, belongs to one network alone.
 
     Raises:
         RecipeError: nothing is named, or the file is missing or cannot be imported.
@@ -61,7 +62,7 @@ def own_module(text: str, field: str, wanted: Literal["class", "function"]) -> t
     path = absolute(file, field, RecipeError)
     if not os.path.exists(path):
         raise RecipeError(f"{field}={text}: there is no file {path}. Relative paths start at the current folder.")
-    return name, path, _imported(path.resolve(), text, field)
+    return name, path, _imported(path.resolve(), text, field, anew=wanted == "function")
 
 
 def with_absolute_path(text: str, field: str) -> str:
@@ -84,9 +85,10 @@ def _split(text: str, field: str, wanted: str) -> tuple[str, str]:
     return file, name
 
 
-def _imported(path: Path, text: str, field: str) -> ModuleType:
+def _imported(path: Path, text: str, field: str, *, anew: bool) -> ModuleType:
     try:
-        return import_once(path, read_bytes(path, RecipeError, _CODE_BYTES))
+        content = read_bytes(path, RecipeError, _CODE_BYTES)
+        return _run(path, _unique(path, content)) if anew else import_once(path, content)
     except RecipeError:
         raise
     except (Exception, SystemExit) as error:
@@ -103,16 +105,28 @@ def import_once(path: Path, content: bytes) -> ModuleType:
     Raises:
         Exception, SystemExit: whatever the file raises.
     """
-    # Dataclasses look their module up in sys.modules; the digest keeps a user's `model.py` from hiding another one.
-    unique = f"own_file_{hashlib.sha256(str(path).encode() + content).hexdigest()[:16]}"
-    if unique in sys.modules:
-        return sys.modules[unique]
+    unique = _unique(path, content)
+    return sys.modules[unique] if unique in sys.modules else _run(path, unique)
+
+
+def _unique(path: Path, content: bytes) -> str:
+    # The digest keeps a user's `model.py` from hiding another one.
+    return f"own_file_{hashlib.sha256(str(path).encode() + content).hexdigest()[:16]}"
+
+
+def _run(path: Path, unique: str) -> ModuleType:
     specification = importlib.util.spec_from_file_location(unique, path)
     assert specification is not None and specification.loader is not None
+    before = sys.modules.get(unique)
+    # Dataclasses look their module up there.
     module = sys.modules[unique] = importlib.util.module_from_spec(specification)
     try:
         specification.loader.exec_module(module)
     except BaseException:
         del sys.modules[unique]
         raise
+    finally:
+        if before is not None:
+            # Classes of one's own in the same file stay themselves.
+            sys.modules[unique] = before
     return module

@@ -152,21 +152,19 @@ def test_a_function_of_the_users_own_is_called_with_its_options(own: Path, monke
     assert list(backbones.plain_state(network, "json.py:network")) == list(network.state_dict())
 
 
-def test_a_file_of_the_users_own_is_imported_once_whatever_is_built_first(tmp_path: Path) -> None:
-    lines = "import torch\nfrom torch import nn\nDRAWN = torch.randn(3)\n\n"
-    function = (
+def test_what_a_file_of_the_users_own_makes_beside_its_function_belongs_to_one_network(tmp_path: Path) -> None:
+    path = tmp_path / "one.py"
+    path.write_text(
+        "from torch import nn\n"
+        "CLASSIFIER = nn.Linear(768, 10)\n"
         "def network(num_classes, image_shape):\n"
-        "    first = nn.Conv2d(3, 4, 3)\n"
-        "    first.register_buffer('drawn', DRAWN.clone())\n"
-        "    return nn.Sequential(first, nn.Sequential(nn.Flatten(), nn.Linear(784, num_classes)))\n"
+        "    return nn.Sequential(nn.Flatten(), CLASSIFIER)\n"
     )
-    for name in ("one.py", "two.py"):
-        (tmp_path / name).write_text(lines + function)
     with torch.device("meta"):
-        make(f"{tmp_path / 'one.py'}:network")
-    torch.manual_seed(1)
-    networks = [make(f"{tmp_path / name}:network") for name in ("one.py", "two.py", "two.py")]
-    assert all(same(networks[0], other) for other in networks[1:])
+        assert make(f"{path}:network")[1].weight.is_meta
+    first, again, other = (make(f"{path}:network", seed=seed) for seed in (1, 1, 2))
+    assert same(first, again) and not same(first, other)
+    assert len({id(network[1]) for network in (first, again, other)}) == 3
 
 
 @pytest.mark.parametrize(

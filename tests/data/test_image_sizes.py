@@ -117,7 +117,7 @@ def test_every_kind_of_images_and_the_planner_know_both() -> None:
     assert known_facts(recipe)[0].image_shape == (3, 256, 128)
     random = _random_instead(recipe)
     assert random is not None
-    assert random.data.image_size == (256, 128)
+    assert random[0].data.image_size == (256, 128)
 
 
 def with_data(recipe: Recipe, **fields: Any) -> Recipe:

@@ -294,7 +294,11 @@ def test_a_change_of_kind_comes_first_wherever_it_stands() -> None:
         (("optimizer.kind=rmsprop",), "optimizer", RMSProp(learning_rate=0.3, momentum=0.9, weight_decay=1e-4)),
         (("schedule.kind=constant",), "schedule", Constant()),
         (("schedule.kind=polynomial", "schedule.power=2"), "schedule", Polynomial(power=2)),
-        (("schedule.kind=step", "schedule.milestones=[80, 120]"), "schedule", Step(milestones=(80, 120))),
+        (
+            ("schedule.kind=step", "schedule.milestones=[80, 120]"),
+            "schedule",
+            Step(milestones=(80, 120), warmup_epochs=10),
+        ),
     ],
 )
 def test_optimizers_and_schedules_can_be_exchanged(words: tuple[str, ...], part: str, expected: Any) -> None:

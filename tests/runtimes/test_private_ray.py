@@ -133,8 +133,8 @@ def test_a_temporary_folder_that_is_too_long(tmp_path: Path, monkeypatch: pytest
     long.mkdir()
     monkeypatch.setenv("TMPDIR", str(long))
     assert choose_temporary_folder() != long
-    monkeypatch.setattr(private_folder, "_candidates", lambda: iter([long, Path("/nonexistent")]))
-    with pytest.raises(PlanError, match=r"a{90}: has \d+ bytes.*/nonexistent: is no folder.*set TMPDIR"):
+    monkeypatch.setattr(private_folder, "_candidates", lambda: iter([long, Path("/missing")]))
+    with pytest.raises(PlanError, match=r"a{90}: has \d+ bytes.*/missing: is no folder.*set TMPDIR"):
         choose_temporary_folder()
 
 
