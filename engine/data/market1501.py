@@ -123,13 +123,9 @@ def _place(root: Path) -> Path | None:
 
 
 def _folder(folder: Path, leavings: Leavings) -> _Folder:
-    walk = Walk(leavings)
-    paths = walk.pictures(str(folder))
-    walk.finish()
-    if not paths:
+    found, unreadable = _named(folder, leavings)
+    if not found.paths and not unreadable:
         raise DataError(f"{folder} holds no pictures, expected names such as 0002_c1s1_000451_03.jpg; fetch it again")
-    matches = [_NAME.fullmatch(Path(path).name) for path in paths]
-    unreadable = [path for path, match in zip(paths, matches, strict=True) if match is None]
     if unreadable:
         listed = ", ".join(printable(Path(path).name) for path in unreadable[:_MOST_NAMED])
         more = f" and {len(unreadable) - _MOST_NAMED:,} more" if len(unreadable) > _MOST_NAMED else ""
@@ -137,22 +133,36 @@ def _folder(folder: Path, leavings: Leavings) -> _Folder:
             f"{folder}: {len(unreadable):,} pictures have names without an identity and a camera: {listed}{more}. "
             "Expected names such as 0002_c1s1_000451_03.jpg: rename or remove them"
         )
-    known = [(int(match[1]), int(match[2])) for match in matches if match is not None]
-    return _Folder(paths, [identity for identity, _ in known], [camera for _, camera in known])
+    return found
+
+
+def _named(folder: Path, leavings: Leavings) -> tuple[_Folder, list[str]]:
+    """Return the pictures of a folder whose names can be read, and the paths of those whose names cannot."""
+    walk = Walk(leavings)
+    paths = walk.pictures(str(folder))
+    walk.finish()
+    matches = {path: match for path in paths if (match := _NAME.fullmatch(Path(path).name)) is not None}
+    known = [(int(match[1]), int(match[2])) for match in matches.values()]
+    found = _Folder(list(matches), [identity for identity, _ in known], [camera for _, camera in known])
+    return found, [path for path in paths if path not in matches]
 
 
 def _boxes(place: Path, query: _Folder, leavings: Leavings) -> tuple[_Folder, list[str]]:
-    """Return the pictures of `gt_bbox` that show a query's identity by its camera, and a note that counts others."""
+    """Return the pictures of `gt_bbox` that show a query's identity by its camera, and notes that count others."""
     if not is_folder(place / BOXES):
         return _Folder([], [], []), []
-    every = _folder(place / BOXES, leavings)
+    every, unreadable = _named(place / BOXES, leavings)
     asked = set(zip(query.identities, query.cameras, strict=True))
     rows = zip(every.paths, every.identities, every.cameras, strict=True)
     used = [row for row in rows if (row[1], row[2]) in asked]
     others = len(every.paths) - len(used)
-    note = f"{others:,} pictures of {BOXES}/ show no query's identity by its camera, and are not read"
-    found = _Folder([path for path, _, _ in used], [row[1] for row in used], [row[2] for row in used])
-    return found, [note] if others else []
+    notes = []
+    if others:
+        notes.append(f"{others:,} pictures of {BOXES}/ show no query's identity by its camera, and are not read")
+    if unreadable:
+        # Nothing else needs this folder: it ends no training.
+        notes.append(f"{len(unreadable):,} pictures of {BOXES}/ have names that cannot be read, and are left out")
+    return _Folder([path for path, _, _ in used], [row[1] for row in used], [row[2] for row in used]), notes
 
 
 def _check_folders(place: Path, train: _Folder, query: _Folder, gallery: _Folder) -> None:

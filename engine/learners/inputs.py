@@ -45,15 +45,17 @@ class Inputs:
 
     def labels(self, batch: Batch) -> Labels:
         """Return the labels on the device; with replicas, this one's rows of them."""
-        whole = on_device(self._task.training_labels(batch, self.augmenter), self._device)
+        found = self._task.training_labels(batch, self.augmenter)
+        whole = on_device(found, self._device)
         labelled = self._task.labelled(whole)
         if self.replicas is None:
             return Labels(whole, labelled)
-        own = self._own_rows(whole)
-        share = len(own) / len(whole)
+        share = len(self._own_rows(found)) / len(found)
+        # Counted where they lie: classes on the CPU, so that nothing waits for the device; only label maps do.
+        of_own, of_all = (int(self._task.labelled(each)) for each in (self._own_rows(found), found))
         # A mean over none is 0, whatever it is multiplied by.
-        factor = int(self._task.labelled(own)) / max(1, int(labelled)) / share or 1.0
-        return Labels(own, labelled, share, factor, self.replicas.count)
+        factor = of_own / max(1, of_all) / share or 1.0
+        return Labels(self._own_rows(whole), labelled, share, factor, self.replicas.count)
 
     def prepared(self, pixels: Tensor | None, features: Tensor | None = None) -> Tensor:
         """Return what the body takes: the features, or where there are none the pixels normalised."""

@@ -107,7 +107,7 @@ def test_market_1501_as_it_is_downloaded(tmp_path: Path, writers: Any) -> None:
 def test_hand_drawn_boxes_of_a_query_s_camera_are_further_pictures(tmp_path: Path, writers: Any) -> None:
     boxes = [
         *("0001_c1s1_001051_00.jpg", "0001_c1s1_001076_00.jpg", "0001_c2s1_000301_00.jpg", "0002_c1s1_000451_00.jpg"),
-        "0003_c1s6_015971_00.jpg",
+        *("0003_c1s6_015971_00.jpg", "cover.jpg"),
     ]
     source = read(write(tmp_path, MARKET | {BOXES: boxes}, writers))
     found = appearances(source)
@@ -119,6 +119,7 @@ def test_hand_drawn_boxes_of_a_query_s_camera_are_further_pictures(tmp_path: Pat
     assert "2 further pictures of the queries are averaged for the scores of multi_query" in lines
     assert "1 queries have no further picture by their camera, and stand for themselves there" in lines
     assert "3 pictures of gt_bbox/ show no query's identity by its camera, and are not read" in lines
+    assert "1 pictures of gt_bbox/ have names that cannot be read, and are left out" in lines
     assert "in a gallery of 4 pictures" in lines
 
 
