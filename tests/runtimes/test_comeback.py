@@ -33,6 +33,7 @@ class Team:
         self.done: list[str] = []
         self.may, self.goes_on, self.is_built, self.are_evaluating = True, False, False, False
         self.settling: list[Callable[[], None]] = []
+        self.finishing: list[Callable[[], None]] = []
         self.asked: list[tuple[str, int]] = []
         self.come_back = ComeBack(self, self, lambda asked: asked.number > 1)  # type: ignore[arg-type]
         self.come_back.keep(self, 1000)
@@ -56,6 +57,10 @@ class Team:
 
     def start_building(self, names: Collection[str]) -> Any:
         return SimpleNamespace(is_over=lambda _: self.is_built, handles={})
+
+    def finish(self) -> None:
+        if self.finishing:
+            self.finishing.pop(0)()
 
     def take_up(self, building: Any) -> None:
         self.done.append("take up")
@@ -205,12 +210,31 @@ def test_the_others_go_on_without_one_until_it_is_built() -> None:
     assert team.asked == [("a", 2)], "what a was stopped at"
     whole = team.come_back.absences.completed({"a": LearnerState({}, {"number": 6})})
     assert {name: state.extra["number"] for name, state in whole.items()} == {"a": 6, "b": 3}
-    assert not team.come_back.is_time_to_return(wait=False)
+    assert not team.come_back.let_return(wait=False)
     team.is_built = True
-    assert team.come_back.is_time_to_return(wait=False)
-    team.come_back.return_all()
+    assert team.come_back.let_return(wait=False) == ["b"]
     assert team.done[3:] == ["take up", "set out b", "b returned after 6"]
-    assert not team.come_back.is_time_to_return(wait=False)
+    assert not team.come_back.let_return(wait=False)
+
+
+def test_one_that_is_lost_when_another_could_return() -> None:
+    """Nobody takes up what is not built yet, which would be waited for without an end."""
+    team = Team([{"b"}, {"c"}])
+    team.goes_on = team.is_built = True
+    _known(team, 0)
+    team.ask(2)
+    team.come_back.bring_back(_lost("b"))
+
+    def another() -> None:
+        team.is_built = False
+        team.come_back.bring_back(_lost("c"))
+
+    team.finishing.append(another)
+    assert not team.come_back.let_return(wait=False)
+    assert team.come_back.absences.away == {"b", "c"} and "take up" not in team.done
+    team.is_built = True
+    assert team.come_back.let_return(wait=True) == ["b", "c"]
+    assert team.done[-4:] == ["take up", "take up", "set out b c", "b c returned after 2"]
 
 
 @pytest.mark.parametrize("why", ["nothing is known yet", "an evaluation"])
@@ -232,7 +256,7 @@ def test_nobody_repeats_alone_what_was_done_without_another() -> None:
     _known(team, 0)
     team.ask(2)
     team.come_back.bring_back(_lost("b"))
-    team.come_back.return_all()
+    team.come_back.let_return(wait=False)
     team.are_evaluating = True
     with pytest.raises(LearnerLost) as caught:
         team.come_back.bring_back(_lost("c"))

@@ -60,7 +60,7 @@ class Absences:
         return True
 
     def end(self) -> Collection[str]:
-        """Take up all that were away, which are built; returns their names.
+        """Take up all that were away, all of which are built; returns their names.
 
         Raises:
             LearnerLost: one could not be built, or has ended again.

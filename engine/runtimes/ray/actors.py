@@ -88,7 +88,7 @@ class LearnerActors:
         return Building(names, self._bundles, self._builder, self._timeout, time.monotonic() + self._timeout)
 
     def take_up(self, building: Building) -> None:
-        """Make learners that are built a part of the team.
+        """Make learners a part of the team, all of which are built or have failed.
 
         Raises:
             LearnerError: one could not be built.

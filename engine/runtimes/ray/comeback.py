@@ -52,6 +52,9 @@ class Others(Protocol):
     def go_without(self, away: Collection[str], history: History) -> Mapping[str, int]:
         """Let them go on without those that are away, which have left; as `go_on`."""
 
+    def finish(self) -> None:
+        """Wait for all that is in flight."""
+
 
 class ComeBack:
     """Brings learners of a team back that are lost, each alone, as long as somebody lets it.
@@ -172,22 +175,26 @@ class ComeBack:
             raise error from EngineError(f"it cannot be asked again: {first_line(why)}")
         return again
 
-    def is_time_to_return(self, *, wait: bool) -> bool:
-        """Return whether learners are away that could return now; if told to wait, those that are away can.
+    def let_return(self, *, wait: bool) -> Collection[str]:
+        """Take up those that were away once nothing is in flight, if all are built; returns their names.
+
+        Args:
+            wait: for them to be built; else they return another time.
 
         Raises:
-            LearnerLost: one was not built in time.
+            LearnerLost: one was not built in time, could not be built, or has ended again.
         """
-        return bool(self.absences.away) and self.absences.are_built(wait=wait)
-
-    def return_all(self) -> Collection[str]:
-        """Take up those that were away, while nothing is in flight; returns their names.
-
-        Raises:
-            LearnerLost: one could not be built, or has ended again.
-        """
+        if not self._could_return(wait=wait):
+            return ()
+        self._others.finish()
+        # Another one may have been lost in what was in flight, and is being built now.
+        if not self._could_return(wait=wait):
+            return ()
         assert self.history is not None and self._losses is not None
         returned = self.absences.end()
         self._returned = self.history.trained
         self._losses.have_returned(returned, self.history.trained)
         return returned
+
+    def _could_return(self, *, wait: bool) -> bool:
+        return bool(self.absences.away) and self.absences.are_built(wait=wait)

@@ -47,9 +47,7 @@ class ObjectStoreRuntime:
 
     def submit(self, program: Program, batch: Batch) -> None:
         """Submit the calls of one step, after waiting for the oldest step when the window is full."""
-        if self._come_back.is_time_to_return(wait=is_evaluation(program)):
-            self.finish()
-            self._come_back.return_all()
+        if self._come_back.let_return(wait=is_evaluation(program)):
             self._methods.clear()
         while len(self._in_flight) >= self._window:
             self._finish_oldest()

@@ -79,8 +79,9 @@ class StreamRuntime:
 
     def submit(self, program: Program, batch: Batch) -> None:
         """Take up one step; hand out all that were taken up once they are enough, or too large to wait for more."""
-        if self._come_back.is_time_to_return(wait=is_evaluation(program)):
-            self._let_return()
+        returned = self._come_back.let_return(wait=is_evaluation(program))
+        if returned:
+            self._link_again(returned)
         if self._open.questions:
             # An answer must not depend on how the steps after the question go.
             self._hand_out()
@@ -164,10 +165,8 @@ class StreamRuntime:
         self._links.do_without(away)
         return {}
 
-    def _let_return(self) -> None:
+    def _link_again(self, returned: Collection[str]) -> None:
         """Link those that were away to the others, between two steps."""
-        self.finish()
-        returned = self._come_back.return_all()
         history = self._come_back.history
         assert history is not None
         self._links.make_again(returned, history.position)
