@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter
 from torch import Tensor
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from engine.checkpoints.manifests import Count, Manifest, PlainName
 from engine.checkpoints.state import LearnerState
@@ -34,6 +34,7 @@ class Document(TypedDict):
     recipe: str
     facts: dict[str, Any]
     latest: dict[str, float]
+    is_evaluated: NotRequired[bool]
 
 
 class _Meters(TypedDict):

@@ -21,6 +21,10 @@ class Answer(Protocol):
 class Losses(Protocol):
     """Who decides whether learners that are lost come back alone."""
 
+    @property
+    def is_hurried(self) -> bool:
+        """Whether an end is wanted soon, so that no evaluation waits for those that are away."""
+
     def may_come_back(self, lost: Sequence[LearnerLost], steps: int) -> bool:
         """Return whether they may; else their loss is an error.
 
@@ -62,6 +66,7 @@ class Runtime(Protocol):
 
         Raises:
             LearnerError: an earlier or this step failed.
+            LearnersAway: it would score networks of which some are away, and an end is wanted sooner.
         """
 
     def ask(self, question: str) -> Answer:

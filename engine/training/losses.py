@@ -31,6 +31,11 @@ class LossesOfTraining:
         # All learners of a network go with any of them: its other segments have nothing to take.
         self._networks = {name: each.learners for name, each in session.team.networks.items()} if goes_on else {}
 
+    @property
+    def is_hurried(self) -> bool:
+        """As `Losses.is_hurried`."""
+        return self._training.is_interrupted
+
     def may_come_back(self, lost: Sequence[LearnerLost], steps: int) -> bool:
         """As `Losses.may_come_back`."""
         if not self._may_go_on(lost):

@@ -10,7 +10,7 @@ import pytest
 import ray.exceptions
 
 from engine.checkpoints import LearnerState
-from engine.errors import LearnerError, LearnerLost
+from engine.errors import LearnerError, LearnerLost, LearnersAway
 from engine.runtimes.ray import fetching
 from engine.runtimes.ray.comeback import ComeBack
 from engine.runtimes.ray.fetching import Fetching
@@ -32,6 +32,7 @@ class Team:
         self.deaths, self.fails = list(deaths), fails
         self.done: list[str] = []
         self.may, self.goes_on, self.is_built, self.are_evaluating = True, False, False, False
+        self.is_hurried = False
         self.settling: list[Callable[[], None]] = []
         self.finishing: list[Callable[[], None]] = []
         self.asked: list[tuple[str, int]] = []
@@ -235,6 +236,18 @@ def test_one_that_is_lost_when_another_could_return() -> None:
     team.is_built = True
     assert team.come_back.let_return(wait=True) == ["b", "c"]
     assert team.done[-4:] == ["take up", "take up", "set out b c", "b c returned after 2"]
+
+
+def test_nobody_is_waited_for_once_an_end_is_wanted() -> None:
+    team = Team([{"b"}])
+    team.goes_on = team.is_hurried = True
+    _known(team, 0)
+    team.come_back.bring_back(_lost("b"))
+    assert not team.come_back.let_return(wait=False)
+    with pytest.raises(LearnersAway, match="b: not built anew yet"):
+        team.come_back.let_return(wait=True)
+    team.is_built = True
+    assert team.come_back.let_return(wait=True) == ["b"]
 
 
 @pytest.mark.parametrize("why", ["nothing is known yet", "an evaluation"])

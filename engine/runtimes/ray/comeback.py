@@ -12,11 +12,12 @@ from typing import Protocol
 from ray.exceptions import RayError
 
 from engine.checkpoints import LearnerState
-from engine.errors import EngineError, LearnerError, LearnerLost, PlanError
+from engine.errors import EngineError, LearnerError, LearnerLost, LearnersAway, PlanError
 from engine.reading import first_line
 from engine.runtimes.ray.absences import Absences
 from engine.runtimes.ray.actors import LearnerActors
 from engine.runtimes.ray.history import Asked, History
+from engine.runtimes.ray.waiting import SLICE_SECONDS
 from engine.runtimes.runtime import Losses
 
 
@@ -182,6 +183,7 @@ class ComeBack:
             wait: for them to be built; else they return another time.
 
         Raises:
+            LearnersAway: they are waited for, and an end is wanted sooner.
             LearnerLost: one was not built in time, could not be built, or has ended again.
         """
         if not self._could_return(wait=wait):
@@ -197,4 +199,11 @@ class ComeBack:
         return returned
 
     def _could_return(self, *, wait: bool) -> bool:
-        return bool(self.absences.away) and self.absences.are_built(wait=wait)
+        if not self.absences.away:
+            return False
+        while not self.absences.are_built(SLICE_SECONDS if wait else 0.0):
+            if not wait:
+                return False
+            if self._losses is not None and self._losses.is_hurried:
+                raise LearnersAway(f"{', '.join(sorted(self.absences.away))}: not built anew yet")
+        return True

@@ -47,10 +47,11 @@ class ObjectStoreRuntime:
 
     def submit(self, program: Program, batch: Batch) -> None:
         """Submit the calls of one step, after waiting for the oldest step when the window is full."""
-        if self._come_back.let_return(wait=is_evaluation(program)):
-            self._methods.clear()
         while len(self._in_flight) >= self._window:
             self._finish_oldest()
+        # After that: who is lost in those steps is waited for, too.
+        if self._come_back.let_return(wait=is_evaluation(program)):
+            self._methods.clear()
         program = self._without_those_away(program)
         messages = {BATCH: Given(put_while_alive(batch))}
         done: dict[str, Given] = {}
