@@ -39,8 +39,11 @@ class Losses(Protocol):
     def gone_with(self, lost: Collection[str]) -> frozenset[str]:
         """Return without which learners the others go on, these and all that are nothing without them; none if not."""
 
-    def may_go_on_without(self, lost: Sequence[LearnerLost], away: Collection[str], known: int) -> bool:
-        """Return whether the others may go on without them; else their loss is an error.
+    def may_go_on_without(self, lost: Sequence[LearnerLost]) -> bool:
+        """Return whether the others may go on without learners that are lost; else their loss is an error."""
+
+    def have_left(self, lost: Sequence[LearnerLost], away: Collection[str], known: int) -> None:
+        """Hear that the others go on without them.
 
         Args:
             lost: says of each that is lost how it was lost.

@@ -49,11 +49,16 @@ class Team:
     def gone_with(self, lost: Collection[str]) -> frozenset[str]:
         return frozenset(lost) if self.goes_on else frozenset()
 
-    def may_go_on_without(self, lost: Sequence[LearnerLost], away: Collection[str], known: int) -> bool:
-        self.done.append(f"may go on without {' '.join(sorted(away))}, known after {known}")
+    def may_go_on_without(self, lost: Sequence[LearnerLost]) -> bool:
+        self.done.append(f"may go on without {' '.join(sorted(error.learner for error in lost))}")
         return self.may
 
+    def have_left(self, lost: Sequence[LearnerLost], away: Collection[str], known: int) -> None:
+        self.done.append(f"{' '.join(sorted(away))} left, known after {known}")
+
     def leave(self, names: Collection[str]) -> None:
+        if self.fails:
+            raise LearnerError(self.fails, "failed, too")
         self.done.append(f"leave {' '.join(sorted(names))}")
 
     def start_building(self, names: Collection[str]) -> Any:
@@ -207,14 +212,14 @@ def test_the_others_go_on_without_one_until_it_is_built() -> None:
     _known(team, 3)
     team.ask(3)
     team.come_back.bring_back(_lost("b"))
-    assert team.done == ["may go on without b, known after 3", "leave b", "go without b"]
+    assert team.done == ["may go on without b", "leave b", "go without b", "b left, known after 3"]
     assert team.asked == [("a", 2)], "what a was stopped at"
     whole = team.come_back.absences.completed({"a": LearnerState({}, {"number": 6})})
     assert {name: state.extra["number"] for name, state in whole.items()} == {"a": 6, "b": 3}
     assert not team.come_back.let_return(wait=False)
     team.is_built = True
     assert team.come_back.let_return(wait=False) == ["b"]
-    assert team.done[3:] == ["take up", "set out b", "b returned after 6"]
+    assert team.done[4:] == ["take up", "set out b", "b returned after 6"]
     assert not team.come_back.let_return(wait=False)
 
 
@@ -236,6 +241,17 @@ def test_one_that_is_lost_when_another_could_return() -> None:
     team.is_built = True
     assert team.come_back.let_return(wait=True) == ["b", "c"]
     assert team.done[-4:] == ["take up", "take up", "set out b c", "b c returned after 2"]
+
+
+def test_it_is_not_said_that_they_go_on_where_they_cannot() -> None:
+    team = Team([{"b"}], fails="a")
+    team.goes_on = True
+    _known(team, 0)
+    error = _lost("b")
+    with pytest.raises(LearnerLost) as caught:
+        team.come_back.bring_back(error)
+    assert caught.value is error and str(error.__cause__) == "learner a: failed, too"
+    assert team.done == ["may go on without b"]
 
 
 def test_nobody_is_waited_for_once_an_end_is_wanted() -> None:

@@ -69,7 +69,11 @@ def test_a_whole_peer_goes_with_its_learner() -> None:
     losses = _losses(record)
     away = losses.gone_with({"peer1_segment0"})
     assert away == {"peer1_segment0", "peer1_segment1"}
-    assert losses.may_go_on_without([DIED], away, 4)
+    assert losses.may_go_on_without([DIED])
+    # Until it has succeeded: a team that is started again instead is no second failure.
+    assert losses.has_noted(DIED) and (record.said, record.absences.found) == ([], [])
+    losses.have_left([DIED], away, 4)
+    assert not losses.has_noted(DIED)
     losses.have_returned(away, 30)
     assert record.absences.found == [Absence("peer1", str(DIED), 44, 70)]
     assert record.noted == [(str(DIED), 50)]
@@ -91,7 +95,7 @@ def test_it_is_an_error_all_the_same(why: str) -> None:
     record: Any = Record()
     losses = _losses(record, most=0 if why == "too often" else 3)
     lost = LearnerPreempted("peer1_segment0", "its node is draining") if why == "taken away" else DIED
-    assert not losses.may_go_on_without([lost], losses.gone_with({lost.learner}), 4)
+    assert not losses.may_go_on_without([lost]) and not losses.has_noted(lost)
     assert (record.said, record.noted, record.absences.found) == ([], [], [])
 
 

@@ -115,10 +115,11 @@ class ComeBack:
             raise error
         away = losses.gone_with(found.keys() | self.absences.away) - self.absences.away
         if away and states and not self._others.are_evaluating:
-            if not losses.may_go_on_without(list(found.values()), away, history.known):
+            if not losses.may_go_on_without(list(found.values())):
                 raise error
             self._go_on_without({name: states[name] for name in away}, history, error)
             self._losses = losses
+            losses.have_left(list(found.values()), away, history.known)
             return
         if self.absences.away or history.known < self._returned:
             raise error from EngineError("others were away since its newest state")
