@@ -24,6 +24,17 @@ STATE = "state.json"
 _TENSORS = ".safetensors"
 
 
+class _Absence(TypedDict):
+    """A network that was away while the others trained on, after which step and until which."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    network: str
+    cause: str
+    since: Count
+    until: Count | None
+
+
 class Document(TypedDict):
     """What state.json holds; ``learners`` are the counters of each learner."""
 
@@ -34,6 +45,7 @@ class Document(TypedDict):
     recipe: str
     facts: dict[str, Any]
     latest: dict[str, float]
+    absences: NotRequired[list[_Absence]]
     is_evaluated: NotRequired[bool]
 
 
