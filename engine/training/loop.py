@@ -204,7 +204,7 @@ class Training:
                 "recipe": recipe_identity(self._recipe),
                 "facts": self._source.facts.to_json(),
                 "latest": dict(self._progress.latest),
-                "absences": self._record.absences.to_json(),
+                "absences": self._record.absences.to_json(step),
                 "is_evaluated": is_evaluated,
             }
 

@@ -90,12 +90,12 @@ class LossesOfTraining:
         """As `Losses.have_left`."""
         # Nobody waits.
         self.are_back()
-        since = self._training.first_step + known
+        known += self._training.first_step
         causes = {error.learner: without_remedy(error) for error in lost}
         for network, names in self._networks.items():
             if set(names) & set(away):
                 cause = next(cause for name, cause in causes.items() if name in names)
-                self._record.absences.begin(network, cause, since)
+                since = self._record.absences.begin(network, cause, known)
                 self._record.say(
                     f"{cause}; the others go on without {network}, which returns as it was after step {since:,} "
                     f"({self._budget.describe()})"
