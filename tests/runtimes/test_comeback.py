@@ -214,7 +214,7 @@ def test_the_others_go_on_without_one_until_it_is_built() -> None:
     team.come_back.bring_back(_lost("b"))
     assert team.done == ["may go on without b", "leave b", "go without b", "b left, known after 3"]
     assert team.asked == [("a", 2)], "what a was stopped at"
-    whole = team.come_back.absences.completed({"a": LearnerState({}, {"number": 6})})
+    whole = team.come_back.away_learners.completed({"a": LearnerState({}, {"number": 6})})
     assert {name: state.extra["number"] for name, state in whole.items()} == {"a": 6, "b": 3}
     assert not team.come_back.let_return(wait=False)
     team.is_built = True
@@ -237,7 +237,7 @@ def test_one_that_is_lost_when_another_could_return() -> None:
 
     team.finishing.append(another)
     assert not team.come_back.let_return(wait=False)
-    assert team.come_back.absences.away == {"b", "c"} and "take up" not in team.done
+    assert team.come_back.away_learners.away == {"b", "c"} and "take up" not in team.done
     team.is_built = True
     assert team.come_back.let_return(wait=True) == ["b", "c"]
     assert team.done[-4:] == ["take up", "take up", "set out b c", "b c returned after 2"]

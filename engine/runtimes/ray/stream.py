@@ -128,7 +128,7 @@ class StreamRuntime:
         while True:
             try:
                 others_wait = self._come_back.history is not None
-                return chunk.result(self._actors, others_wait, self._come_back.absences)
+                return chunk.result(self._actors, others_wait, self._come_back.away_learners)
             except LearnerLost as error:
                 self._come_back.bring_back(error)
 
@@ -228,5 +228,5 @@ class StreamRuntime:
         """End the actors, and with them their links; see `LearnerActors.close`."""
         self._in_flight.clear()
         self._come_back.history = None
-        self._come_back.absences.close()
+        self._come_back.away_learners.close()
         self._actors.close()

@@ -14,7 +14,7 @@ from engine.runtimes.ray.actors import LearnerActors
 from engine.runtimes.ray.building import Building
 
 
-class Absences:
+class AwayLearners:
     """The learners of a team that are away, until all of them are built again.
 
     Args:
