@@ -83,6 +83,10 @@ class LearnerLost(LearnerError):
     """A learner's process or node has ended: nothing is known against what it did, and it may be tried again."""
 
 
+class LearnersAway(EngineError):
+    """Learners are away that an evaluation waits for, and an end is wanted sooner: it is left for another time."""
+
+
 class LearnerPreempted(LearnerLost):
     """A learner's node is taken away by its cluster, which has given notice of it; what it did may be gone on with."""
 

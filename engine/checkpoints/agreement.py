@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter
 from torch import Tensor
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from engine.checkpoints.manifests import Count, Manifest, PlainName
 from engine.checkpoints.state import LearnerState
@@ -22,6 +22,17 @@ from engine.reading import checked
 
 STATE = "state.json"
 _TENSORS = ".safetensors"
+
+
+class _Absence(TypedDict):
+    """A network that was away while the others trained on, after which step and until which."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    network: str
+    cause: str
+    since: Count
+    until: Count | None
 
 
 class Document(TypedDict):
@@ -34,6 +45,8 @@ class Document(TypedDict):
     recipe: str
     facts: dict[str, Any]
     latest: dict[str, float]
+    absences: NotRequired[list[_Absence]]
+    is_evaluated: NotRequired[bool]
 
 
 class _Meters(TypedDict):

@@ -63,15 +63,20 @@ def save_checkpoint(
 ) -> Path:
     """Write a checkpoint, then remove the oldest ones beyond ``keep``.
 
-    A complete one of the same step is left as it is: a run is repeatable, so it holds the same.
+    A complete one of the same step is left as it is: a run is repeatable, so it holds the same. Only one whose networks
+    were not scored in time lacks the scores, and is replaced.
 
     Raises:
         RunError: the disk is full or cannot be written to; older checkpoints stay whole.
     """
     target = folder / f"step-{step:06d}"
     aside = folder / f".{target.name}.partial"
-    if os.path.lexists(target) and isinstance(_read_or_complain(target), Checkpoint):
-        return target
+    if os.path.lexists(target):
+        there = _read_or_complain(target)
+        if isinstance(there, Checkpoint) and (
+            there.values.get("is_evaluated", True) or not values.get("is_evaluated", True)
+        ):
+            return target
     try:
         _remove(aside)
         aside.mkdir(parents=True)
@@ -90,7 +95,7 @@ def save_checkpoint(
                 manifest |= write_pieces(aside, before, name, step, state.knowledge)
         write_synced(aside / MANIFEST, json.dumps(manifest, indent=2).encode())
         sync_folder(aside)
-        # What is there is damaged, and was named when it was skipped.
+        # What is there lacks scores, or is damaged and was named when it was skipped.
         _remove(target)
         os.replace(aside, target)
         sync_folder(folder)

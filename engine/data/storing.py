@@ -125,7 +125,10 @@ def _store_part(
                 return {}
             raise DataError(f"the {split} split holds no images, expected at least one")
         shape = (number, *first.shape[1:])
-        total = int(np.prod(shape, dtype=np.int64))
+        if isinstance(part, EncodedPart) and part.maps is not None and fitting is None:
+            total = int(shape[1]) * _pixels_of_all(part, pool)
+        else:
+            total = int(np.prod(shape, dtype=np.int64))
 
         def refuse_above(total: int) -> None:
             if limit_bytes is not None and total > limit_bytes:
@@ -217,6 +220,13 @@ def _decoded_blocks(
                 )
         for _, alike in itertools.groupby((image for image, _ in block), lambda image: image.shape):
             yield np.stack(list(alike))
+
+
+def _pixels_of_all(part: EncodedPart, pool: ThreadPoolExecutor) -> int:
+    """Return how many pixels the pictures of a split have together, as their headers say."""
+    found = in_order(num_pixels, part.pictures(), pool)
+    # One that cannot be used, of which the limit is told, is yet to be named.
+    return sum(pixels for pixels in found if pixels < pixel_limit())
 
 
 def _pictures_at_once(part: EncodedPart, fitting: Fitting | None) -> tuple[int, int]:

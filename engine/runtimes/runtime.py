@@ -21,6 +21,10 @@ class Answer(Protocol):
 class Losses(Protocol):
     """Who decides whether learners that are lost come back alone."""
 
+    @property
+    def is_hurried(self) -> bool:
+        """Whether an end is wanted soon, so that no evaluation waits for those that are away."""
+
     def may_come_back(self, lost: Sequence[LearnerLost], steps: int) -> bool:
         """Return whether they may; else their loss is an error.
 
@@ -35,8 +39,11 @@ class Losses(Protocol):
     def gone_with(self, lost: Collection[str]) -> frozenset[str]:
         """Return without which learners the others go on, these and all that are nothing without them; none if not."""
 
-    def may_go_on_without(self, lost: Sequence[LearnerLost], away: Collection[str], known: int) -> bool:
-        """Return whether the others may go on without them; else their loss is an error.
+    def may_go_on_without(self, lost: Sequence[LearnerLost]) -> bool:
+        """Return whether the others may go on without learners that are lost; else their loss is an error."""
+
+    def have_left(self, lost: Sequence[LearnerLost], away: Collection[str], known: int) -> None:
+        """Hear that the others go on without them.
 
         Args:
             lost: says of each that is lost how it was lost.
@@ -62,6 +69,7 @@ class Runtime(Protocol):
 
         Raises:
             LearnerError: an earlier or this step failed.
+            LearnersAway: it would score networks of which some are away, and an end is wanted sooner.
         """
 
     def ask(self, question: str) -> Answer:

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from engine.errors import LearnerError, RunError
+from engine.errors import InputError, LearnerError, RunError
 from engine.paths import absolute, check_writable
 from engine.recipes import (
     Plan,
@@ -71,7 +71,11 @@ def train(
     recipe = with_stored_cuts(recipe, folder_path)
     finished = finished_result(folder_path, recipe, console.message)
     if finished is not None:
-        if read_recipe(folder_path).data.root != recipe.data.root:
+        root = recipe.data.root
+        # Of a recipe that is damaged and may not be written anew nobody knows it.
+        with contextlib.suppress(InputError):
+            root = read_recipe(folder_path).data.root
+        if root != recipe.data.root:
             # A run that has moved with its data is the same run, and one of other data is not.
             with Session(recipe, plan, Preparation(console.message)) as session:
                 facts, learners = session.source.facts, session.team.names

@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.atomic import remove_unfinished, write_error
 from engine.checkpoints import LearnerState, save_checkpoint
-from engine.errors import BEGINS_AGAIN, GOES_ON, EngineError, RunError
+from engine.errors import BEGINS_AGAIN, GOES_ON, EngineError, LearnersAway, RunError
 from engine.methods import networks_sha256
 from engine.recipes import recipe_identity, recipe_to_dict
 from engine.tasks import task_of
@@ -55,6 +55,8 @@ class Training:
         """Steps of the newest checkpoint; 0 before there is one."""
         self.first_step = 0
         """Steps after which the learners had the states with which this way begins."""
+        # False once an interruption has come before those were back that the newest evaluation has waited for.
+        self._is_evaluated = True
         self._interruption = Interruption(self._runtime)
         self._memory: dict[str, dict[str, int]] = {}
         self._diverged = DivergedLearners(self._team.networks.values(), record.say)
@@ -79,7 +81,7 @@ class Training:
                     self._recipe.name, self._team.names, self._total, step, self._record.headline
                 )
                 step = self._steps(step, interruption)
-                status: Status = "finished" if step == self._total else "interrupted"
+                status: Status = "finished" if step == self._total and self._is_evaluated else "interrupted"
                 self._record.check_presence()
                 self._record.wait_for_metrics(self._is_hurried)
                 result = self._concluded(step, status)
@@ -120,6 +122,7 @@ class Training:
         elif checkpoint is not None:
             states, step, latest = checkpoint.states, checkpoint.step, checkpoint.values["latest"]
             whence = str(checkpoint.path)
+            self._is_evaluated = checkpoint.values.get("is_evaluated", True)
             # A run folder is one run's, so an earlier command's are this run's.
             self._record.absences.load(checkpoint.values.get("absences", []))
         snapshots.begin(step)
@@ -133,6 +136,8 @@ class Training:
     def _steps(self, step: int, interruption: Interruption) -> int:
         """Run steps from ``step`` on; returns how many are finished."""
         every = self._plan.checkpoint_every_steps or self._steps_per_epoch
+        if not self._is_evaluated:
+            self._evaluate(step // self._steps_per_epoch, step)
         while step < self._last and not interruption.requested:
             self._heed_notice(step)
             epoch, index = divmod(step, self._steps_per_epoch)
@@ -171,6 +176,15 @@ class Training:
         raise notice
 
     def _evaluate(self, epoch: int, step: int) -> None:
+        try:
+            self._ask_for_scores(epoch, step)
+        except LearnersAway as away:
+            self._record.say(f"{away}; the command that goes on scores all after step {step:,}")
+            self._is_evaluated = False
+        else:
+            self._is_evaluated = True
+
+    def _ask_for_scores(self, epoch: int, step: int) -> None:
         recalibrate(self._runtime, self._team, self._source)
         task = task_of(self._recipe, self._source.facts)
         for split in task.evaluation_splits if self._plan.evaluate_test else ("validation",):
@@ -181,6 +195,8 @@ class Training:
                 self._questions.ask("score", self._progress.score(epoch, step, split))
 
     def _checkpoint(self, step: int, is_last: bool = False) -> None:
+        is_evaluated = self._is_evaluated
+
         def save(answers: dict[str, Any]) -> None:
             self._snapshots.keep(step, answers, self._progress.latest)
             self._states = states = dict(self._snapshots.states)
@@ -188,7 +204,8 @@ class Training:
                 "recipe": recipe_identity(self._recipe),
                 "facts": self._source.facts.to_json(),
                 "latest": dict(self._progress.latest),
-                "absences": self._record.absences.to_json(),
+                "absences": self._record.absences.to_json(step),
+                "is_evaluated": is_evaluated,
             }
 
             def write() -> None:

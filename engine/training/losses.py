@@ -31,6 +31,11 @@ class LossesOfTraining:
         # All learners of a network go with any of them: its other segments have nothing to take.
         self._networks = {name: each.learners for name, each in session.team.networks.items()} if goes_on else {}
 
+    @property
+    def is_hurried(self) -> bool:
+        """As `Losses.is_hurried`."""
+        return self._training.is_interrupted
+
     def may_come_back(self, lost: Sequence[LearnerLost], steps: int) -> bool:
         """As `Losses.may_come_back`."""
         if not self._may_go_on(lost):
@@ -70,28 +75,31 @@ class LossesOfTraining:
         is_anybody_left = any(not set(names) & found for names in self._networks.values())
         return frozenset(found) if is_anybody_left else frozenset()
 
-    def may_go_on_without(self, lost: Sequence[LearnerLost], away: Collection[str], known: int) -> bool:
+    def may_go_on_without(self, lost: Sequence[LearnerLost]) -> bool:
         """As `Losses.may_go_on_without`."""
         if not self._may_go_on(lost):
             return False
-        since = self._training.first_step + known
-        causes = {error.learner: without_remedy(error) for error in lost}
+        self._noted += lost
         for error in lost:
-            self._record.note_fault(causes[error.learner], self._record.reached)
-            # Nobody waits.
-            self._record.faults.settle()
+            self._record.note_fault(without_remedy(error), self._record.reached)
             if error.details:
                 self._record.folder.log(error.details)
+        return True
+
+    def have_left(self, lost: Sequence[LearnerLost], away: Collection[str], known: int) -> None:
+        """As `Losses.have_left`."""
+        # Nobody waits.
+        self.are_back()
+        known += self._training.first_step
+        causes = {error.learner: without_remedy(error) for error in lost}
         for network, names in self._networks.items():
             if set(names) & set(away):
                 cause = next(cause for name, cause in causes.items() if name in names)
-                self._record.absences.begin(network, cause, since)
+                since = self._record.absences.begin(network, cause, known)
                 self._record.say(
                     f"{cause}; the others go on without {network}, which returns as it was after step {since:,} "
                     f"({self._budget.describe()})"
                 )
-        self._record.show_faults()
-        return True
 
     def have_returned(self, returned: Collection[str], trained: int) -> None:
         """As `Losses.have_returned`."""
@@ -102,7 +110,7 @@ class LossesOfTraining:
                 self._record.say(f"{network} takes part again, from step {step + 1:,} on")
 
     def has_noted(self, error: EngineError) -> bool:
-        """Return whether an error was noted as one after which a learner was to come back alone, which it did not."""
+        """Return whether an error was noted as one after which this team was to go on, which it did not."""
         return any(error is noted for noted in self._noted)
 
 

@@ -386,6 +386,10 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "facts of nothing": (_with_state(lambda document: document.update(facts={})), "state.json, facts: is not"),
     "more classes than names": (_with_state(lambda document: document["facts"].update(num_classes=9)), "9 classes"),
     "scores of text": (_with_state(lambda document: document.update(latest={"a": "b"})), "latest.a"),
+    "absences of nothing": (
+        _with_state(lambda document: document.update(absences=[{"since": 3}])),
+        "absences.0.network",
+    ),
     "more steps than the run": (
         _with_state(lambda document: document["learners"]["segment0"].update(steps=9)),
         "learners.segment0.steps: found 9 after step 8",

@@ -69,6 +69,23 @@ def test_pictures_of_several_sizes_are_evaluated_whole(tmp_path: Path, label_map
         source.close()
 
 
+@pytest.mark.parametrize("large", ["first", "second"])
+def test_the_room_for_pictures_of_several_sizes_is_that_of_all(
+    large: str, tmp_path: Path, label_map_set: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = varied_set(tmp_path, label_map_set)
+    for kind in ("images", "labels"):
+        train = root / kind / "train"
+        if large == "first":
+            (train / "000.png").rename(train / "last.png")
+    cropped, needed = data(root, augmentation=Augmentation(crop=(20, 30))), 3 * (40 * 64 + 3 * 24 * 32)
+    monkeypatch.setattr("engine.data.cache.free_bytes", lambda _: needed - 1)
+    with pytest.raises(DataError, match=f"the decoded images need {needed:,} bytes, but the disk"):
+        open_source(cropped, 0)
+    monkeypatch.setattr("engine.data.cache.free_bytes", lambda _: needed)
+    open_source(cropped, 0).close()
+
+
 def test_the_mean_of_pictures_of_several_sizes_is_that_of_their_pixels(
     tmp_path: Path, label_map_set: Callable[..., Path]
 ) -> None:

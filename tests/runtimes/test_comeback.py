@@ -10,7 +10,7 @@ import pytest
 import ray.exceptions
 
 from engine.checkpoints import LearnerState
-from engine.errors import LearnerError, LearnerLost
+from engine.errors import LearnerError, LearnerLost, LearnersAway
 from engine.runtimes.ray import fetching
 from engine.runtimes.ray.comeback import ComeBack
 from engine.runtimes.ray.fetching import Fetching
@@ -32,7 +32,9 @@ class Team:
         self.deaths, self.fails = list(deaths), fails
         self.done: list[str] = []
         self.may, self.goes_on, self.is_built, self.are_evaluating = True, False, False, False
+        self.is_hurried = False
         self.settling: list[Callable[[], None]] = []
+        self.finishing: list[Callable[[], None]] = []
         self.asked: list[tuple[str, int]] = []
         self.come_back = ComeBack(self, self, lambda asked: asked.number > 1)  # type: ignore[arg-type]
         self.come_back.keep(self, 1000)
@@ -47,15 +49,24 @@ class Team:
     def gone_with(self, lost: Collection[str]) -> frozenset[str]:
         return frozenset(lost) if self.goes_on else frozenset()
 
-    def may_go_on_without(self, lost: Sequence[LearnerLost], away: Collection[str], known: int) -> bool:
-        self.done.append(f"may go on without {' '.join(sorted(away))}, known after {known}")
+    def may_go_on_without(self, lost: Sequence[LearnerLost]) -> bool:
+        self.done.append(f"may go on without {' '.join(sorted(error.learner for error in lost))}")
         return self.may
 
+    def have_left(self, lost: Sequence[LearnerLost], away: Collection[str], known: int) -> None:
+        self.done.append(f"{' '.join(sorted(away))} left, known after {known}")
+
     def leave(self, names: Collection[str]) -> None:
+        if self.fails:
+            raise LearnerError(self.fails, "failed, too")
         self.done.append(f"leave {' '.join(sorted(names))}")
 
     def start_building(self, names: Collection[str]) -> Any:
         return SimpleNamespace(is_over=lambda _: self.is_built, handles={})
+
+    def finish(self) -> None:
+        if self.finishing:
+            self.finishing.pop(0)()
 
     def take_up(self, building: Any) -> None:
         self.done.append("take up")
@@ -201,16 +212,58 @@ def test_the_others_go_on_without_one_until_it_is_built() -> None:
     _known(team, 3)
     team.ask(3)
     team.come_back.bring_back(_lost("b"))
-    assert team.done == ["may go on without b, known after 3", "leave b", "go without b"]
+    assert team.done == ["may go on without b", "leave b", "go without b", "b left, known after 3"]
     assert team.asked == [("a", 2)], "what a was stopped at"
-    whole = team.come_back.absences.completed({"a": LearnerState({}, {"number": 6})})
+    whole = team.come_back.away_learners.completed({"a": LearnerState({}, {"number": 6})})
     assert {name: state.extra["number"] for name, state in whole.items()} == {"a": 6, "b": 3}
-    assert not team.come_back.is_time_to_return(wait=False)
+    assert not team.come_back.let_return(wait=False)
     team.is_built = True
-    assert team.come_back.is_time_to_return(wait=False)
-    team.come_back.return_all()
-    assert team.done[3:] == ["take up", "set out b", "b returned after 6"]
-    assert not team.come_back.is_time_to_return(wait=False)
+    assert team.come_back.let_return(wait=False) == ["b"]
+    assert team.done[4:] == ["take up", "set out b", "b returned after 6"]
+    assert not team.come_back.let_return(wait=False)
+
+
+def test_one_that_is_lost_when_another_could_return() -> None:
+    """Nobody takes up what is not built yet, which would be waited for without an end."""
+    team = Team([{"b"}, {"c"}])
+    team.goes_on = team.is_built = True
+    _known(team, 0)
+    team.ask(2)
+    team.come_back.bring_back(_lost("b"))
+
+    def another() -> None:
+        team.is_built = False
+        team.come_back.bring_back(_lost("c"))
+
+    team.finishing.append(another)
+    assert not team.come_back.let_return(wait=False)
+    assert team.come_back.away_learners.away == {"b", "c"} and "take up" not in team.done
+    team.is_built = True
+    assert team.come_back.let_return(wait=True) == ["b", "c"]
+    assert team.done[-4:] == ["take up", "take up", "set out b c", "b c returned after 2"]
+
+
+def test_it_is_not_said_that_they_go_on_where_they_cannot() -> None:
+    team = Team([{"b"}], fails="a")
+    team.goes_on = True
+    _known(team, 0)
+    error = _lost("b")
+    with pytest.raises(LearnerLost) as caught:
+        team.come_back.bring_back(error)
+    assert caught.value is error and str(error.__cause__) == "learner a: failed, too"
+    assert team.done == ["may go on without b"]
+
+
+def test_nobody_is_waited_for_once_an_end_is_wanted() -> None:
+    team = Team([{"b"}])
+    team.goes_on = team.is_hurried = True
+    _known(team, 0)
+    team.come_back.bring_back(_lost("b"))
+    assert not team.come_back.let_return(wait=False)
+    with pytest.raises(LearnersAway, match="b: not built anew yet"):
+        team.come_back.let_return(wait=True)
+    team.is_built = True
+    assert team.come_back.let_return(wait=True) == ["b"]
 
 
 @pytest.mark.parametrize("why", ["nothing is known yet", "an evaluation"])
@@ -232,7 +285,7 @@ def test_nobody_repeats_alone_what_was_done_without_another() -> None:
     _known(team, 0)
     team.ask(2)
     team.come_back.bring_back(_lost("b"))
-    team.come_back.return_all()
+    team.come_back.let_return(wait=False)
     team.are_evaluating = True
     with pytest.raises(LearnerLost) as caught:
         team.come_back.bring_back(_lost("c"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,9 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError,
 from engine.errors import LearnerError, LearnerPreempted, PlanError, RayEnded
 from engine.runtimes.ray.culprits import Culprits
 from engine.runtimes.ray.failures import LostStep, as_engine_error, is_death, original_error
+from engine.runtimes.ray.fetching import Fetching
+from engine.runtimes.ray.history import Given
+from engine.runtimes.ray.submitted import is_there
 from engine.runtimes.ray.waiting import check_alive
 
 UNEXPECTED = (
@@ -142,3 +146,18 @@ def test_a_ray_that_hung_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(RayEnded, match="the private Ray is gone: Ray's raylet hangs: process 7 has been stopped"):
         check_alive()
     check_alive()
+
+
+def test_a_ray_that_is_gone_is_asked_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its library would end this process."""
+    private = SimpleNamespace(lost="Ray's raylet ended with signal SIGKILL", take_hang=lambda: None)
+    monkeypatch.setattr("engine.runtimes.ray.waiting.current_private_ray", lambda: private)
+    culprits = Culprits({"segment0": SimpleNamespace()}, {}, {}, lambda _: False)
+    asking: list[Callable[[], object]] = [
+        lambda: is_there(Given(object())),
+        lambda: Fetching(culprits).settle([object()]),
+        culprits.lost,
+    ]
+    for ask in asking:
+        with pytest.raises(RayEnded, match="raylet ended with signal SIGKILL"):
+            ask()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
 
+from engine.runtimes.ray.private import last_exit
 from engine.runtimes.ray.private.deaths import Deaths
 
 # What Ray calls where its raylet is gone.
@@ -34,6 +36,14 @@ def test_where_ray_ends_a_process_a_function_of_ours_does(ours: bool, code: int,
     answer = subprocess.run([sys.executable, "-c", PROGRAM.format(ours=ours)], capture_output=True, text=True)
     assert (answer.returncode, "a word of ours" in answer.stderr) == (code, bool(words)), answer.stderr
     assert answer.stderr.endswith(words)  # Behind Ray's own.
+
+
+def test_who_was_to_end_it_does_not_once_that_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(last_exit, "_end", os.abort)
+    last_exit.take_back(sys.exit)
+    assert last_exit._end is os.abort, "somebody else's"
+    last_exit.take_back(os.abort)
+    assert last_exit._end is last_exit.end_with_cluster
 
 
 def test_a_process_that_ends_is_noticed_at_once() -> None:

@@ -27,9 +27,37 @@ def test_what_is_begun_again_never_was() -> None:
     assert absences.found == [Absence("peer1", "died", 10, 20), Absence("peer0", "died", 30, 35)]
     absences.go_on_from(30)
     assert absences.found == [Absence("peer1", "died", 10, 20)]
+    absences.go_on_from(15)
+    assert absences.found == [Absence("peer1", "died", 10, 15)]
+
+
+def test_a_checkpoint_holds_those_of_its_step() -> None:
+    absences = Absences()
+    absences.begin("peer1", "died", 10)
+    absences.end("peer1", 20)
+    absences.begin("peer1", "died", 30)
+    for step, until in [(30, 20), (20, 20), (15, None)]:
+        others = Absences()
+        others.load(absences.to_json(step))
+        assert others.found == [Absence("peer1", "died", 10, until)]
+        others.go_on_from(step)
+        assert others.found == [Absence("peer1", "died", 10, until or 15)]
+
+
+def test_one_that_is_lost_again_knows_as_little_as_before() -> None:
+    """Until it has told what it knows since it has returned."""
+    absences = Absences()
+    assert absences.begin("peer1", "died", 10) == 10
+    absences.end("peer1", 20)
+    assert absences.begin("peer0", "died", 20) == 20
+    assert absences.begin("peer1", "died", 20) == 10
+    absences.end("peer1", 30)
+    assert absences.begin("peer1", "died", 31) == 31
+
+
+def test_they_are_told_in_words() -> None:
     others = Absences()
-    others.load(absences.to_json())
-    assert others.found == absences.found
+    others.load([{"network": "peer1", "cause": "died", "since": 10, "until": 20}])
     assert others.describe() == [
         "peer1 was away after step 10 until step 20: these numbers are not those of an undisturbed run"
     ]
@@ -69,7 +97,11 @@ def test_a_whole_peer_goes_with_its_learner() -> None:
     losses = _losses(record)
     away = losses.gone_with({"peer1_segment0"})
     assert away == {"peer1_segment0", "peer1_segment1"}
-    assert losses.may_go_on_without([DIED], away, 4)
+    assert losses.may_go_on_without([DIED])
+    # Until it has succeeded: a team that is started again instead is no second failure.
+    assert losses.has_noted(DIED) and (record.said, record.absences.found) == ([], [])
+    losses.have_left([DIED], away, 4)
+    assert not losses.has_noted(DIED)
     losses.have_returned(away, 30)
     assert record.absences.found == [Absence("peer1", str(DIED), 44, 70)]
     assert record.noted == [(str(DIED), 50)]
@@ -91,7 +123,7 @@ def test_it_is_an_error_all_the_same(why: str) -> None:
     record: Any = Record()
     losses = _losses(record, most=0 if why == "too often" else 3)
     lost = LearnerPreempted("peer1_segment0", "its node is draining") if why == "taken away" else DIED
-    assert not losses.may_go_on_without([lost], losses.gone_with({lost.learner}), 4)
+    assert not losses.may_go_on_without([lost]) and not losses.has_noted(lost)
     assert (record.said, record.noted, record.absences.found) == ([], [], [])
 
 

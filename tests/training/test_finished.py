@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -168,3 +169,17 @@ def test_a_finished_run_of_other_images_is_not_taken_for_this_one(tmp_path: Path
     with pytest.raises(RunError, match="was trained on other images than data.root=.*/other holds now"):
         train("other")
     assert train("one") == first
+
+
+def test_a_damaged_recipe_in_a_folder_that_takes_nothing_ends_no_command(
+    finished: Path, tiny_recipe: TinyRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    before = _known(finished)
+    (finished / "recipe.json").write_text("{")
+    monkeypatch.setattr("engine.training.finished.replace_file", full)
+    found, told = _again(tiny_recipe(), finished)
+    assert found == before
+    assert told[0].endswith("it could not be written anew: Read-only file system")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +11,11 @@ from typing import Any, Literal
 import pytest
 
 import engine
+from engine.data import Batch
+from engine.errors import LearnersAway
+from engine.program import Program, is_evaluation
 from engine.recipes import AdamW, EndToEnd, InfoPro, Recipe, RMSProp
+from engine.runtimes import ProcessRuntime
 from engine.tracking import read_metrics
 
 RAY_CPUS = 3
@@ -177,3 +183,34 @@ def test_between_executors(
     plan = engine.Plan(executor=second, report_every_steps=3)
     assert engine.train(tiny_recipe(), plan, tmp_path / "stopped").status == "finished"
     assert_same_run(tmp_path / "straight", tmp_path / "stopped")
+
+
+@pytest.mark.parametrize("evaluation", [1, 2], ids=["in the middle", "the last"])
+def test_an_evaluation_that_was_not_waited_for_is_made_up_for(
+    evaluation: int,
+    tmp_path: Path,
+    tiny_recipe: TinyRecipe,
+    assert_same_run: SameRun,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where Ctrl-C comes while it waits for a learner that is away."""
+    recipe = tiny_recipe()
+    straight = engine.train(recipe, IN_PROCESS, tmp_path / "straight")
+    submit, kinds = ProcessRuntime.submit, [False]
+
+    def hurried(runtime: ProcessRuntime, program: Program, batch: Batch) -> None:
+        begins = is_evaluation(program) and not kinds[-1]
+        kinds.append(is_evaluation(program))
+        if begins and sum(now and not before for before, now in itertools.pairwise(kinds)) == evaluation:
+            signal.raise_signal(signal.SIGINT)
+            raise LearnersAway("segment1: not built anew yet")
+        submit(runtime, program, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProcessRuntime, "submit", hurried)
+        stopped = engine.train(recipe, IN_PROCESS, tmp_path / "resumed")
+    assert (stopped.status, stopped.steps) == ("interrupted", 4 * evaluation)
+    assert f"scores all after step {4 * evaluation}" in (tmp_path / "resumed" / "log.txt").read_text()
+    resumed = engine.train(recipe, IN_PROCESS, tmp_path / "resumed")
+    assert (resumed.status, resumed.metrics) == ("finished", straight.metrics)
+    assert_same_run(tmp_path / "straight", tmp_path / "resumed")

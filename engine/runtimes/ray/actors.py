@@ -53,6 +53,7 @@ class LearnerActors:
     ) -> None:
         self._builder, self._timeout = builder, timeout
         self._owns_ray, self._stall_seconds = owns_ray, stall_seconds
+        self._number = len(names)
         self._drains: Drains | None = None
         self._bundles: Bundles | None = None
         self._handles: dict[str, Any] = {}
@@ -88,7 +89,7 @@ class LearnerActors:
         return Building(names, self._bundles, self._builder, self._timeout, time.monotonic() + self._timeout)
 
     def take_up(self, building: Building) -> None:
-        """Make learners that are built a part of the team.
+        """Make learners a part of the team, all of which are built or have failed.
 
         Raises:
             LearnerError: one could not be built.
@@ -206,8 +207,9 @@ class LearnerActors:
 
         It does not grow while a learner, or the Ray between, hangs.
         """
-        # What learners on other nodes compute cannot be seen from here: a second signal ends those that hang.
-        if not is_waiting_for_ray() or len(self._watched) < len(self.places):
+        # What learners on other nodes compute, or those that are away, cannot be seen from here: a second signal ends
+        # such as hang.
+        if not is_waiting_for_ray() or len(self._watched) < self._number:
             return None
         seconds = 0.0
         for name in self._watched:

@@ -45,6 +45,7 @@ class Building:
         """
         left = max(0.0, self._deadline - time.monotonic())
         with waiting_for_ray():
+            check_alive()
             _, late = ray.wait(
                 list(self.answers.values()), num_returns=len(self.answers), timeout=min(patience_seconds, left)
             )

@@ -8,8 +8,8 @@ from typing import Any
 
 from engine.data import Batch
 from engine.program import Program, is_evaluation
-from engine.runtimes.ray.absences import Absences
 from engine.runtimes.ray.actors import LearnerActors
+from engine.runtimes.ray.away_learners import AwayLearners
 from engine.runtimes.ray.history import Asked, Given, History
 from engine.runtimes.ray.linked import Answered
 from engine.runtimes.ray.waiting import put_while_alive
@@ -117,13 +117,13 @@ class Chunk:
         found = {name: answered.answers[place] for name, answered in self._answers.items()}
         return self._states if self.questions[place] == STATE else found
 
-    def result(self, actors: LearnerActors, others_wait: bool, absences: Absences) -> dict[str, Answered]:
+    def result(self, actors: LearnerActors, others_wait: bool, away_learners: AwayLearners) -> dict[str, Answered]:
         """Return what each actor said, once all have finished.
 
         Args:
             actors: the team.
             others_wait: as of `LearnerActors.fetch_all`.
-            absences: of the team.
+            away_learners: of the team.
         """
         if not self._answers:
             references = {each.learner: each.given[0].reference for each in self.asked}
@@ -131,7 +131,7 @@ class Chunk:
             if STATE in self.questions:
                 place = self.questions.index(STATE)
                 said = {name: answered.answers[place] for name, answered in self._answers.items()}
-                self._states = absences.completed(said)
+                self._states = away_learners.completed(said)
                 if self._tell is not None:
                     self._tell(self._states)
         return self._answers

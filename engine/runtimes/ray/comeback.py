@@ -12,11 +12,12 @@ from typing import Protocol
 from ray.exceptions import RayError
 
 from engine.checkpoints import LearnerState
-from engine.errors import EngineError, LearnerError, LearnerLost, PlanError
+from engine.errors import EngineError, LearnerError, LearnerLost, LearnersAway, PlanError
 from engine.reading import first_line
-from engine.runtimes.ray.absences import Absences
 from engine.runtimes.ray.actors import LearnerActors
+from engine.runtimes.ray.away_learners import AwayLearners
 from engine.runtimes.ray.history import Asked, History
+from engine.runtimes.ray.waiting import SLICE_SECONDS
 from engine.runtimes.runtime import Losses
 
 
@@ -52,6 +53,9 @@ class Others(Protocol):
     def go_without(self, away: Collection[str], history: History) -> Mapping[str, int]:
         """Let them go on without those that are away, which have left; as `go_on`."""
 
+    def finish(self) -> None:
+        """Wait for all that is in flight."""
+
 
 class ComeBack:
     """Brings learners of a team back that are lost, each alone, as long as somebody lets it.
@@ -65,7 +69,7 @@ class ComeBack:
     def __init__(self, actors: LearnerActors, others: Others, is_in_flight: Callable[[Asked], bool]) -> None:
         self._actors, self._others, self._is_in_flight = actors, others, is_in_flight
         self._losses: Losses | None = None
-        self.absences = Absences(actors)
+        self.away_learners = AwayLearners(actors)
         # Steps of training after which somebody has returned last.
         self._returned = 0
         self.history: History | None = None
@@ -109,14 +113,15 @@ class ComeBack:
             found[error.learner] = error
         elif not found:
             raise error
-        away = losses.gone_with(found.keys() | self.absences.away) - self.absences.away
+        away = losses.gone_with(found.keys() | self.away_learners.away) - self.away_learners.away
         if away and states and not self._others.are_evaluating:
-            if not losses.may_go_on_without(list(found.values()), away, history.known):
+            if not losses.may_go_on_without(list(found.values())):
                 raise error
             self._go_on_without({name: states[name] for name in away}, history, error)
             self._losses = losses
+            losses.have_left(list(found.values()), away, history.known)
             return
-        if self.absences.away or history.known < self._returned:
+        if self.away_learners.away or history.known < self._returned:
             raise error from EngineError("others were away since its newest state")
         lost = set[str]()
         begin: dict[str, int] = {}
@@ -157,7 +162,7 @@ class ComeBack:
 
     def _go_on_without(self, states: Mapping[str, LearnerState], history: History, error: LearnerLost) -> None:
         try:
-            self.absences.begin(states)
+            self.away_learners.begin(states)
             begin = self._others.go_without(states.keys(), history)
         except (LearnerError, PlanError) as why:
             raise error from (why if why is not error else None)
@@ -172,22 +177,34 @@ class ComeBack:
             raise error from EngineError(f"it cannot be asked again: {first_line(why)}")
         return again
 
-    def is_time_to_return(self, *, wait: bool) -> bool:
-        """Return whether learners are away that could return now; if told to wait, those that are away can.
+    def let_return(self, *, wait: bool) -> Collection[str]:
+        """Take up those that were away once nothing is in flight, if all are built; returns their names.
+
+        Args:
+            wait: for them to be built; else they return another time.
 
         Raises:
-            LearnerLost: one was not built in time.
+            LearnersAway: they are waited for, and an end is wanted sooner.
+            LearnerLost: one was not built in time, could not be built, or has ended again.
         """
-        return bool(self.absences.away) and self.absences.are_built(wait=wait)
-
-    def return_all(self) -> Collection[str]:
-        """Take up those that were away, while nothing is in flight; returns their names.
-
-        Raises:
-            LearnerLost: one could not be built, or has ended again.
-        """
+        if not self._could_return(wait=wait):
+            return ()
+        self._others.finish()
+        # Another one may have been lost in what was in flight, and is being built now.
+        if not self._could_return(wait=wait):
+            return ()
         assert self.history is not None and self._losses is not None
-        returned = self.absences.end()
+        returned = self.away_learners.end()
         self._returned = self.history.trained
         self._losses.have_returned(returned, self.history.trained)
         return returned
+
+    def _could_return(self, *, wait: bool) -> bool:
+        if not self.away_learners.away:
+            return False
+        while not self.away_learners.are_built(SLICE_SECONDS if wait else 0.0):
+            if not wait:
+                return False
+            if self._losses is not None and self._losses.is_hurried:
+                raise LearnersAway(f"{', '.join(sorted(self.away_learners.away))}: not built anew yet")
+        return True

@@ -10,7 +10,7 @@ import ray
 from engine.errors import EngineError, LearnerLost
 from engine.runtimes.ray.failures import LostStep, as_engine_error, is_death, original_error
 from engine.runtimes.ray.processes import WatchedProcess
-from engine.runtimes.ray.waiting import check_after
+from engine.runtimes.ray.waiting import check_after, check_alive
 
 CHECK_SECONDS = 5.0
 """How long the learners have to say how they are, when it is not known which one failed."""
@@ -61,6 +61,7 @@ class Culprits:
 
         Raises:
             LearnerError: one of them has failed by itself, which explains more than what ended.
+            RayEnded: the private Ray has ended.
         """
         found: dict[str, LearnerLost] = {}
         for name, error in self._check():
@@ -83,6 +84,7 @@ class Culprits:
 
     def _check(self) -> list[tuple[str, BaseException]]:
         """Return what is wrong with each learner, of those with which something is; all are asked at once."""
+        check_alive()
         names = {actor.check.remote(): name for name, actor in self._handles.items()}
         answered, _ = ray.wait(list(names), num_returns=len(names), timeout=CHECK_SECONDS)
         found = [(names[reference], _error_of(reference)) for reference in answered]

@@ -85,6 +85,7 @@ class Fetching:
         waiting, watched = list(references), dict(of_others or {})
         look = self._look_for_lost if others_wait else self._look
         with waiting_for_ray():
+            check_alive()
             while waiting:
                 _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=SLICE_SECONDS, fetch_local=False)
                 if not waiting:

@@ -47,12 +47,11 @@ class ObjectStoreRuntime:
 
     def submit(self, program: Program, batch: Batch) -> None:
         """Submit the calls of one step, after waiting for the oldest step when the window is full."""
-        if self._come_back.is_time_to_return(wait=is_evaluation(program)):
-            self.finish()
-            self._come_back.return_all()
-            self._methods.clear()
         while len(self._in_flight) >= self._window:
             self._finish_oldest()
+        # After that: who is lost in those steps is waited for, too.
+        if self._come_back.let_return(wait=is_evaluation(program)):
+            self._methods.clear()
         program = self._without_those_away(program)
         messages = {BATCH: Given(put_while_alive(batch))}
         done: dict[str, Given] = {}
@@ -86,7 +85,7 @@ class ObjectStoreRuntime:
         return Asked(call.learner, number, send, given)
 
     def _without_those_away(self, program: Program) -> Program:
-        away = frozenset(self._come_back.absences.away)
+        away = frozenset(self._come_back.away_learners.away)
         if not away:
             return program
         if (program.name, away) not in self._programs:
@@ -137,7 +136,7 @@ class ObjectStoreRuntime:
     def _result(self, answer: SubmittedQuestion) -> dict[str, Any]:
         found = self._fetch(answer.given)
         self._unheard.remove(answer)
-        return self._come_back.absences.completed(found) if answer.question == STATE else found
+        return self._come_back.away_learners.completed(found) if answer.question == STATE else found
 
     def _finish_oldest(self) -> None:
         # In flight until it is known to be done: a learner that is lost meanwhile may not have done it.
@@ -233,6 +232,6 @@ class ObjectStoreRuntime:
         self._in_flight.clear()
         self._states.clear()
         self._unheard.clear()
-        self._come_back.absences.close()
+        self._come_back.away_learners.close()
         self._come_back.history = None
         self._actors.close()

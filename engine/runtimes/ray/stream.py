@@ -79,8 +79,9 @@ class StreamRuntime:
 
     def submit(self, program: Program, batch: Batch) -> None:
         """Take up one step; hand out all that were taken up once they are enough, or too large to wait for more."""
-        if self._come_back.is_time_to_return(wait=is_evaluation(program)):
-            self._let_return()
+        returned = self._come_back.let_return(wait=is_evaluation(program))
+        if returned:
+            self._link_again(returned)
         if self._open.questions:
             # An answer must not depend on how the steps after the question go.
             self._hand_out()
@@ -127,7 +128,7 @@ class StreamRuntime:
         while True:
             try:
                 others_wait = self._come_back.history is not None
-                return chunk.result(self._actors, others_wait, self._come_back.absences)
+                return chunk.result(self._actors, others_wait, self._come_back.away_learners)
             except LearnerLost as error:
                 self._come_back.bring_back(error)
 
@@ -164,10 +165,8 @@ class StreamRuntime:
         self._links.do_without(away)
         return {}
 
-    def _let_return(self) -> None:
+    def _link_again(self, returned: Collection[str]) -> None:
         """Link those that were away to the others, between two steps."""
-        self.finish()
-        returned = self._come_back.return_all()
         history = self._come_back.history
         assert history is not None
         self._links.make_again(returned, history.position)
@@ -229,5 +228,5 @@ class StreamRuntime:
         """End the actors, and with them their links; see `LearnerActors.close`."""
         self._in_flight.clear()
         self._come_back.history = None
-        self._come_back.absences.close()
+        self._come_back.away_learners.close()
         self._actors.close()

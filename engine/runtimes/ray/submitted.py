@@ -9,6 +9,7 @@ from typing import Any
 import ray
 
 from engine.runtimes.ray.history import Asked, Given
+from engine.runtimes.ray.waiting import check_alive
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,12 @@ class SubmittedQuestion:
 
 
 def is_there(given: Given) -> bool:
-    """Return whether something was given, and not an error in its place."""
+    """Return whether something was given, and not an error in its place.
+
+    Raises:
+        RayEnded: the private Ray has ended.
+    """
+    check_alive()
     try:
         ray.get(given.reference, timeout=0)
     except ray.exceptions.RayError:

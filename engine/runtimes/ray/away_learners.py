@@ -12,10 +12,9 @@ from engine.checkpoints import LearnerState
 from engine.errors import GOES_ON, LearnerError, LearnerLost
 from engine.runtimes.ray.actors import LearnerActors
 from engine.runtimes.ray.building import Building
-from engine.runtimes.ray.waiting import SLICE_SECONDS
 
 
-class Absences:
+class AwayLearners:
     """The learners of a team that are away, until all of them are built again.
 
     Args:
@@ -44,23 +43,19 @@ class Absences:
         """Return states of a whole team: a learner that did not say has the state with which it returns."""
         return {**self._states, **states}
 
-    def are_built(self, *, wait: bool) -> bool:
-        """Return whether all that are away could return now; if told to wait, they can.
+    def are_built(self, patience_seconds: float) -> bool:
+        """Return whether all that are away could return, within some seconds for each.
 
         Raises:
             LearnerLost: one was not built in time.
         """
-        for building in self._building:
-            try:
-                while not building.is_over(SLICE_SECONDS if wait else 0.0):
-                    if not wait:
-                        return False
-            except LearnerError as error:
-                raise _not_back(error) from error
-        return True
+        try:
+            return all(building.is_over(patience_seconds) for building in self._building)
+        except LearnerError as error:
+            raise _not_back(error) from error
 
     def end(self) -> Collection[str]:
-        """Take up all that were away, which are built; returns their names.
+        """Take up all that were away, all of which are built; returns their names.
 
         Raises:
             LearnerLost: one could not be built, or has ended again.
