@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from engine.analysis.images import ImageSet
-from engine.backbones import feature_shapes
+from engine.backbones import FeatureLayout, feature_shapes
 from engine.checkpoints import read_checkpoint
 from engine.checkpoints.manifests import MANIFEST
 from engine.data import NO_LABEL, Augmenter, Source, open_source
@@ -219,16 +219,16 @@ class OpenedRun:
                 self._predicting[learner] = objective.predict(torch.zeros(1, *shape, device=self.device)) is not None
         return self._predicting[learner]
 
-    def shape_behind(self, network: str, learner: str) -> tuple[int, ...]:
-        """Return the shape of what a segment hands on, without the batch axis."""
+    def shape_behind(self, network: str, learner: str) -> FeatureLayout:
+        """Return shape and layout of what a segment hands on, without the batch axis."""
         blocks = {each.name: len(each.blocks) for each in self.team.learners}
         names = self.deployed(network).learners
         stop = sum(blocks[name] for name in names[: names.index(learner) + 1])
         return self.shapes(network)[stop - 1]
 
     @functools.lru_cache(maxsize=4)  # noqa: B019  A run is opened for one command.
-    def shapes(self, network: str) -> tuple[tuple[int, ...], ...]:
-        """Return the shape of what each block of a network gives, without the batch axis."""
+    def shapes(self, network: str) -> tuple[FeatureLayout, ...]:
+        """Return shape and layout of what each block of a network gives, without the batch axis."""
         return feature_shapes(self.run.network(network), self.run.facts.image_shape)
 
     @functools.lru_cache(maxsize=4)  # noqa: B019  A run is opened for one command.

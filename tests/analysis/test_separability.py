@@ -12,7 +12,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from engine.analysis import OpenedRun, Settings, analyse
+from engine.analysis.features import pooled_behind
 from engine.analysis.separability import WEIGHT_DECAY, Separability, linear_probe
+from tests.analysis.own_network import WIDTH
 
 FEW = Settings(images=20)
 
@@ -48,6 +50,17 @@ def test_every_block_is_probed_on_its_pooled_features(run_of: Any) -> None:
     fitted, row = _fitted(features[0], labels[0]), finding.rows[2]
     assert row["accuracy"] == pytest.approx(fitted.score(features[1], labels[1]))
     assert row["training_accuracy"] == pytest.approx(fitted.score(features[0], labels[0]))
+
+
+def test_features_of_any_layout_are_averaged_over_their_positions(run_of: Any) -> None:
+    with OpenedRun(run_of("own"), FEW) as opened:
+        network = opened.run.network("network")
+        with torch.no_grad():
+            maps, tokens = network[0](opened.images.inputs()), network[:2](opened.images.inputs())
+        assert maps.shape == (20, 4, 4, WIDTH) and tokens.shape == (20, 17, WIDTH)
+        expected = maps.flatten(1, 2).mean(1)
+        torch.testing.assert_close(pooled_behind(opened, "network", "maps", opened.images), expected)
+        torch.testing.assert_close(pooled_behind(opened, "network", "tokens", opened.images), expected)
 
 
 def test_a_probe_that_is_done_is_kept_when_another_is_interrupted(run_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
