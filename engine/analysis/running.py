@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,9 @@ def analyse(
         InputError: there is no such analysis, or it has no meaning for one of the runs; before anything is measured.
     """
     chosen = _chosen(names)
+    if settings.data_root is not None and "://" not in settings.data_root:
+        # A task on Ray works in another folder.
+        settings = dataclasses.replace(settings, data_root=str(absolute(settings.data_root, "--data-root")))
     with contextlib.ExitStack() as stack:
         runs = [stack.enter_context(OpenedRun(place, settings)) for place in places]
         _check(chosen, runs)

@@ -84,6 +84,21 @@ def test_every_analysis_finds_the_same_in_what_it_kept(run_of: Any) -> None:
     assert numbers() == first and told == []
 
 
+def test_where_the_images_lie_means_the_same_in_every_process(
+    run_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots, measure = list[str | None](), Posterior.measure
+
+    def noted(self: Posterior, opened: OpenedRun, network: str, part: str) -> Any:
+        roots.append(opened.settings.data_root)
+        return measure(self, opened, network, part)
+
+    monkeypatch.setattr(Posterior, "measure", noted)
+    monkeypatch.chdir(tmp_path)
+    analyse([run_of("end_to_end")], ["posterior"], Settings(images=20, data_root="images"))
+    assert roots == [str(tmp_path / "images")]
+
+
 def test_images_are_drawn_by_the_seed(trained_runs: Any) -> None:
     def drawn(**settings: Any) -> np.ndarray:
         with OpenedRun(trained_runs("end_to_end"), Settings(**settings)) as opened:
