@@ -188,9 +188,11 @@ def _of_branches(learner: Learner, inputs: Tensor, labels: Tensor) -> dict[str, 
 
 
 def _by_block(loss: Tensor, blocks: Mapping[str, nn.Module]) -> Gradients:
-    """Return the gradients of a loss in the weights of each block that it depends on."""
-    weights = {name: list(block.parameters()) for name, block in blocks.items()}
+    """Return the gradients of a loss in the weights of each block that it depends on, but those that are frozen."""
+    weights = {name: [each for each in block.parameters() if each.requires_grad] for name, block in blocks.items()}
     every = [weight for each in weights.values() for weight in each]
+    if not every:
+        return {}
     flat = iter(torch.autograd.grad(loss, every, retain_graph=True, allow_unused=True))
     found = {}
     for name, each in weights.items():

@@ -1,4 +1,4 @@
-"""A network of one's own, as users write them: maps with channels last, tokens behind a class token, a frozen block."""
+"""A network of one's own: maps with channels last, tokens behind a class token, frozen and unused weights."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class Tokens(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.token = nn.Parameter(torch.ones(1, 1, WIDTH))
+        self.unused = nn.Parameter(torch.ones(2))
 
     def forward(self, maps: Tensor) -> Tensor:
         return torch.cat([self.token.expand(len(maps), -1, -1), maps.flatten(1, 2)], dim=1)
