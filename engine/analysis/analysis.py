@@ -74,6 +74,10 @@ class Analysis(ABC):
             return f"task.kind={task.kind} gives no class probabilities for an image"
         return None
 
+    def refusal_together(self, runs: Sequence[OpenedRun]) -> str | None:
+        """Return why the analysis has no meaning for these runs together, and what to do; None where it has one."""
+        return None
+
     def parts(self, opened: OpenedRun, network: str) -> tuple[str, ...]:
         """Return the parts of a network that are measured one by one, in order."""
         return ("",)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from engine.analysis.images import ImageSet
 from engine.backbones import FeatureLayout, feature_shapes
@@ -234,15 +235,23 @@ class OpenedRun:
     @functools.lru_cache(maxsize=4)  # noqa: B019  A run is opened for one command.
     def outputs(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return a network's logits [N, classes] and the features [N, D] that enter its last linear layer, float32."""
-        network = self.network(name)
-        hooks = OutputHooks(network, (POOLED,))
-        logits, features = [], []
-        with torch.no_grad():
-            for rows in self.images.slices():
-                with hooks.recording() as recorded:
-                    logits.append(network(self.images.inputs(rows)).cpu())
-                features.append(recorded[POOLED].flatten(1).cpu())
-        return torch.cat(logits).numpy(), torch.cat(features).numpy()
+        found = self._outputs(self.network(name), self.images.slices())
+        logits, features = (torch.cat(each).numpy() for each in zip(*found, strict=True))
+        return logits, features
+
+    def width(self, name: str) -> int:
+        """Return how many features of an image enter the last linear layer of a network."""
+        ((_, features),) = self._outputs(self.run.network(name).to(self.device), [slice(0, 1)])
+        return features.shape[1]
+
+    @torch.no_grad()
+    def _outputs(self, network: nn.Sequential, batches: Sequence[slice]) -> list[tuple[Tensor, Tensor]]:
+        hooks, found = OutputHooks(network, (POOLED,)), []
+        for rows in batches:
+            with hooks.recording() as recorded:
+                logits = network(self.images.inputs(rows)).cpu()
+            found.append((logits, recorded[POOLED].flatten(1).cpu()))
+        return found
 
 
 def _load(place: str | Path) -> tuple[Run, Path]:

@@ -124,6 +124,10 @@ def _check(chosen: Sequence[Analysis], runs: Sequence[OpenedRun]) -> None:
             f"{other.run.path}: has other images in {other.settings.split} than {runs[0].run.path}, so nothing can be "
             "compared on them; give runs of one data set, or analyse them one by one"
         )
+    for analysis in chosen:
+        reason = analysis.refusal_together(runs)
+        if reason is not None:
+            raise InputError(f"--of {analysis.name}: {reason}")
 
 
 def _folder_together(runs: Sequence[OpenedRun], to: str | Path | None) -> Path:
