@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -27,12 +29,29 @@ def pooled(features: Tensor, layout: FeatureLayout) -> Tensor:
 
 
 @torch.no_grad()
-def pooled_behind(opened: OpenedRun, network: str, block: str, images: ImageSet) -> Tensor:
-    """Return the pooled features behind a block of a network, float32 [N, channels], on the device."""
+def features_behind(
+    opened: OpenedRun, network: str, block: str, images: ImageSet, kept: Callable[[Tensor, FeatureLayout], Tensor]
+) -> Tensor:
+    """Return the features behind a block of a network, float32 [N, ...], on the device.
+
+    Args:
+        opened: the run.
+        network: of the run.
+        block: of the network.
+        images: N of them.
+        kept: gives what is kept of the features [B, ...] of a batch, such as `pooled`.
+    """
     blocks = opened.network(network)
     stop = list(blocks._modules).index(block) + 1
-    layout = opened.shapes(network)[stop - 1]
-    return torch.cat([pooled(blocks[:stop](images.inputs(rows)), layout) for rows in images.slices()])
+    layout, found = opened.shapes(network)[stop - 1], None
+    for rows in images.slices():
+        values = kept(blocks[:stop](images.inputs(rows)), layout)
+        if found is None:
+            # Filled, as concatenated batches would take twice the memory.
+            found = values.new_empty(len(images.places), *values.shape[1:])
+        found[rows] = values
+    assert found is not None, "a set of images is never empty"
+    return found
 
 
 def segments_before(opened: OpenedRun, network: str) -> tuple[str, ...]:

@@ -137,10 +137,10 @@ class OpenedRun:
             return self._set(self.settings.split, self._asked(self.settings.positions, known))
         return self._set(self.settings.split, self._drawn(known, self.settings.split, self.settings.images))
 
-    @functools.cached_property
-    def probed(self) -> ImageSet:
-        """The training images from which probes learn: all that have a label, or `PROBED_IMAGES` drawn by the seed."""
-        return self._set("train", self._drawn(self._labelled("train"), "train", PROBED_IMAGES))
+    @functools.lru_cache(maxsize=2)  # noqa: B019  A run is opened for one command.
+    def probed(self, most: int = PROBED_IMAGES) -> ImageSet:
+        """Return the training images from which probes learn: all that have a label, or so many drawn by the seed."""
+        return self._set("train", self._drawn(self._labelled("train"), "train", most))
 
     def _labelled(self, split: str) -> np.ndarray:
         sizes = self.source.facts.sizes
