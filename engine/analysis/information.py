@@ -38,6 +38,7 @@ class Information(Analysis):
     """
 
     name = "information"
+    trains_probes = True
     title = "What probes find behind each block"
     reading = (
         "Protocol of this engine: InfoPro's decoder with 64 channels and a ResNet-32 learn from frozen features of the "

@@ -37,6 +37,8 @@ class KeptParts:
 
     def _path(self, network: str, part: str) -> Path:
         settings = dataclasses.replace(self._opened.settings, data_root=None)
+        if not self._analysis.trains_probes:
+            settings = dataclasses.replace(settings, probe_epochs=None)
         decides = {
             "engine": engine.__version__,
             "analysis": self._analysis.name,

@@ -13,7 +13,7 @@ from engine.analysis.analysis import Analysis, Arrays, Measured
 from engine.analysis.opened import OpenedRun, Settings
 from engine.analysis.parts import KeptParts
 from engine.analysis.registry import ANALYSES
-from engine.analysis.results import Finding, write_finding
+from engine.analysis.results import Finding, earlier_caption, write_finding
 from engine.errors import InputError, RunError
 from engine.learners import numerics_applied
 from engine.paths import absolute, check_writable
@@ -200,10 +200,19 @@ def _analysed(
         if analysis.compares and len(own) < 2:
             tell(f"{analysis.name}: {opened.run.path}: has nothing in it to be compared; only the runs together are")
             continue
-        findings.append(write_finding(analysis, own, opened.folder / analysis.name, _about(analysis, [opened])))
+        findings.append(_written(analysis, own, opened.folder / analysis.name, [opened], tell))
     if len(runs) > 1:
-        findings.append(write_finding(analysis, together, beside / analysis.name, _about(analysis, runs)))
+        findings.append(_written(analysis, together, beside / analysis.name, runs, tell))
     return findings
+
+
+def _written(
+    analysis: Analysis, found: Sequence[Measured], folder: Path, runs: Sequence[OpenedRun], tell: Callable[[str], None]
+) -> Finding:
+    about, earlier = _about(analysis, runs), earlier_caption(folder)
+    if earlier not in (None, about["caption"]):
+        tell(f"{analysis.name}: {folder}: replaces what was found of {earlier}")
+    return write_finding(analysis, found, folder, about)
 
 
 def _labels(runs: Sequence[OpenedRun]) -> list[str]:

@@ -64,9 +64,14 @@ def test_the_same_command_measures_nothing_twice(run_of: Any, monkeypatch: pytes
     damaged.write_bytes(b"damaged")
     assert analyse([run], ["posterior"], FEW) == first
     assert len(measured) == 4
+    told: list[str] = []
+    analyse([run], ["posterior"], Settings(images=20, probe_epochs=3), tell=told.append)
+    assert len(measured) == 4 and told == []
     # Other images are other parts, and take the place of the earlier ones.
-    analyse([run], ["posterior"], Settings(images=20, seed=1, split="train"))
+    analyse([run], ["posterior"], Settings(images=20, seed=1, split="train"), tell=told.append)
     assert len(measured) == 6
+    earlier = "dml after step 4; 20 images of test, drawn with seed 0"
+    assert told[2:] == [f"posterior: {run}/analysis/posterior: replaces what was found of {earlier}"]
     assert len(list((run / "analysis" / "posterior" / "parts").iterdir())) == 2
 
 
