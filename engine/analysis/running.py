@@ -108,10 +108,10 @@ def _check(chosen: Sequence[Analysis], runs: Sequence[OpenedRun]) -> None:
     ]
     if problems:
         raise InputError("\n".join(problems))
-    places = [opened.folder for opened in runs]
-    twice = next((opened for opened in runs if places.count(opened.folder) > 1), None)
+    places = [opened.run.checkpoint.path.resolve() for opened in runs]
+    twice = next((place for place in places if places.count(place) > 1), None)
     if twice is not None:
-        raise InputError(f"RUN {twice.run.checkpoint.path}: is given twice; give it once")
+        raise InputError(f"RUN {twice}: is given twice, a run folder meaning its newest checkpoint; give it once")
     for analysis in chosen:
         if analysis.compares and sum(len(analysis.parts(each, name)) for each in runs for name in each.networks) < 2:
             raise InputError(

@@ -117,14 +117,17 @@ def test_images_are_drawn_by_the_seed(trained_runs: Any) -> None:
     assert len(drawn(images=1000)) == 20 and len(drawn(images=1000, split="train")) == 44
 
 
-def test_a_checkpoint_has_a_folder_of_its_own(run_of: Any) -> None:
-    run = run_of("end_to_end")
-    (checkpoint,) = (run / "checkpoints").iterdir()
+def test_a_checkpoint_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    engine.train(tiny("end_to_end"), Plan(executor="process", checkpoint_every_steps=2), run)
+    checkpoint = run / "checkpoints" / "step-000002"
     (finding,) = analyse([checkpoint], ["posterior"], FEW)
     assert finding.folder == run / "analysis" / checkpoint.name / "posterior"
     both = analyse([run, checkpoint], ["posterior"], FEW)
-    assert finding.rows == analyse([run], ["posterior"], FEW)[0].rows
     assert both[2].folder == run / "analysis" / "together" / "posterior"
+    assert [row["run"] for row in both[2].rows] == [f"{run} step 4", f"{run} step 2"]
+    with pytest.raises(InputError, match="step-000004: is given twice"):
+        analyse([run, run / "checkpoints" / "step-000004"], ["posterior"], FEW)
 
 
 def test_what_has_no_meaning_is_refused_before_anything_is_measured(run_of: Any, tmp_path: Path) -> None:
