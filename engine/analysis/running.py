@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.analysis.analysis import Analysis, Arrays, Measured
+from engine.analysis.analysis import Analysis, Measured
 from engine.analysis.opened import OpenedRun, Settings
-from engine.analysis.parts import KeptParts
+from engine.analysis.parts import KeptParts, Part
 from engine.analysis.registry import ANALYSES
 from engine.analysis.results import Finding, earlier_caption, write_finding
 from engine.errors import InputError, RunError
@@ -138,7 +138,7 @@ def _folder_together(runs: Sequence[OpenedRun], to: str | Path | None) -> Path:
     return absolute(to, "--to", RunError)
 
 
-Measure = Callable[[Sequence[tuple[Work, OpenedRun]]], Iterator[tuple[Work, Arrays]]]
+Measure = Callable[[Sequence[tuple[Work, OpenedRun]]], Iterator[tuple[Work, Part]]]
 
 
 @contextlib.contextmanager
@@ -154,12 +154,13 @@ def _measuring(on: Executor, address: str | None) -> Iterator[Measure]:
         yield lambda works: tasks.run(measured_there, [work for work, _ in works])
 
 
-def _measured(work: Work, opened: OpenedRun) -> Arrays:
+def _measured(work: Work, opened: OpenedRun) -> Part:
     with numerics_applied(opened.numerics):
-        return ANALYSES[work.analysis].measure(opened, work.network, work.part)
+        arrays = ANALYSES[work.analysis].measure(opened, work.network, work.part)
+    return Part(arrays, opened.device.type)
 
 
-def measured_there(work: Work) -> Arrays:
+def measured_there(work: Work) -> Part:
     """Return what is measured of a part, in a process that has nothing open."""
     with OpenedRun(work.checkpoint, work.settings) as opened:
         return _measured(work, opened)
@@ -169,7 +170,7 @@ def _analysed(
     analysis: Analysis, runs: Sequence[OpenedRun], beside: Path, measure: Measure, tell: Callable[[str], None]
 ) -> list[Finding]:
     """Measure what is not there yet of one analysis, and write what follows for each run and for all together."""
-    found: dict[tuple[int, str, str], Arrays] = {}
+    found: dict[tuple[int, str, str], Part] = {}
     kept = [KeptParts(analysis, opened) for opened in runs]
     missing: list[tuple[Work, OpenedRun]] = []
     labels = _labels(runs)
@@ -182,34 +183,42 @@ def _analysed(
             else:
                 checkpoint = str(opened.run.checkpoint.path)
                 missing.append((Work(analysis.name, run, checkpoint, opened.settings, network, part), opened))
-    for number, (work, arrays) in enumerate(measure(missing), start=1):
-        kept[work.run].put(work.network, work.part, arrays)
-        found[work.run, work.network, work.part] = arrays
+    for number, (work, measured) in enumerate(measure(missing), start=1):
+        kept[work.run].put(work.network, work.part, measured)
+        found[work.run, work.network, work.part] = measured
         where = " ".join(filter(None, (labels[work.run], work.network, work.part)))
         tell(f"{analysis.name}: {where}: measured, {number} of {len(missing)}")
     names = [tuple(opened.run.facts.class_names) for opened in runs]
-    findings, together = [], list[Measured]()
+    findings, together, devices = [], list[Measured](), list[str]()
     for run, opened in enumerate(runs):
         kept[run].remove_others()
         own = [
-            Measured(labels[run], network, _named(labels[run], network, opened, len(runs)), part, arrays, names[run])
+            Measured(
+                labels[run], network, _named(labels[run], network, opened, len(runs)), part, each.arrays, names[run]
+            )
             for network, part in wanted[run]
-            for arrays in [found[run, network, part]]
+            for each in [found[run, network, part]]
         ]
+        devices.append(", ".join(sorted({found[run, network, part].device for network, part in wanted[run]})))
         together += own
         if analysis.compares and len(own) < 2:
             tell(f"{analysis.name}: {opened.run.path}: has nothing in it to be compared; only the runs together are")
             continue
-        findings.append(_written(analysis, own, opened.folder / analysis.name, [opened], tell))
+        findings.append(_written(analysis, own, opened.folder / analysis.name, [opened], devices[-1:], tell))
     if len(runs) > 1:
-        findings.append(_written(analysis, together, beside / analysis.name, runs, tell))
+        findings.append(_written(analysis, together, beside / analysis.name, runs, devices, tell))
     return findings
 
 
 def _written(
-    analysis: Analysis, found: Sequence[Measured], folder: Path, runs: Sequence[OpenedRun], tell: Callable[[str], None]
+    analysis: Analysis,
+    found: Sequence[Measured],
+    folder: Path,
+    runs: Sequence[OpenedRun],
+    devices: Sequence[str],
+    tell: Callable[[str], None],
 ) -> Finding:
-    about, earlier = _about(analysis, runs), earlier_caption(folder)
+    about, earlier = _about(analysis, runs, devices), earlier_caption(folder)
     if earlier not in (None, about["caption"]):
         tell(f"{analysis.name}: {folder}: replaces what was found of {earlier}")
     return write_finding(analysis, found, folder, about)
@@ -233,7 +242,7 @@ def _named(label: str, network: str, opened: OpenedRun, runs: int) -> str:
     return network if runs == 1 else f"{label} {network}"
 
 
-def _about(analysis: Analysis, runs: Sequence[OpenedRun]) -> dict[str, Any]:
+def _about(analysis: Analysis, runs: Sequence[OpenedRun], devices: Sequence[str]) -> dict[str, Any]:
     settings, count = runs[0].settings, len(runs[0].images.places)
     chosen = f"{count:,} images of {settings.split}, drawn with seed {settings.seed}"
     if settings.positions is not None:
@@ -254,8 +263,8 @@ def _about(analysis: Analysis, runs: Sequence[OpenedRun]) -> dict[str, Any]:
                 "recipe": opened.run.recipe.name,
                 "step": opened.run.checkpoint.step,
                 "checkpoint_sha256": opened.checkpoint_sha256,
-                "device": opened.device.type,
+                "device": device,
             }
-            for label, opened in zip(_labels(runs), runs, strict=True)
+            for label, opened, device in zip(_labels(runs), runs, devices, strict=True)
         ],
     }

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 import engine
-from engine.analysis import ANALYSES, OpenedRun, Settings, analyse
+from engine.analysis import ANALYSES, OpenedRun, Settings, analyse, running
+from engine.analysis.parts import Part
 from engine.analysis.posterior import Posterior
 from engine.errors import InputError, RunError
 from engine.recipes import Plan
@@ -102,6 +103,17 @@ def test_where_the_images_lie_means_the_same_in_every_process(
     monkeypatch.chdir(tmp_path)
     analyse([run_of("end_to_end")], ["posterior"], Settings(images=20, data_root="images"))
     assert roots == [str(tmp_path / "images")]
+
+
+def test_the_device_is_that_where_it_was_measured(run_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, measured = run_of("end_to_end"), running._measured
+    with monkeypatch.context() as patched:
+        patched.setattr(running, "_measured", lambda *given: Part(measured(*given).arrays, "elsewhere"))
+        analyse([run], ["posterior"], FEW)
+    told: list[str] = []
+    analyse([run], ["posterior"], FEW, tell=told.append)
+    document = json.loads((run / "analysis" / "posterior" / "numbers.json").read_text())
+    assert [each["device"] for each in document["runs"]] == ["elsewhere"] and told == []
 
 
 def test_images_are_drawn_by_the_seed(trained_runs: Any) -> None:
