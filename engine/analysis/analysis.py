@@ -54,6 +54,7 @@ class Analysis(ABC):
         columns: what each column of the table means, with its unit, besides those that say whose row it is.
         reading: how the picture is read, where its axes do not say it; below the picture, behind the caption.
         looks_at_images: whether it looks at the images that were drawn, which the caption names then.
+        trains_probes: whether `Settings.probe_epochs` decides what it finds.
         compares: whether it compares parts with one another, so that one alone has no table.
     """
 
@@ -62,6 +63,7 @@ class Analysis(ABC):
     columns: ClassVar[Mapping[str, str]]
     reading: ClassVar[str] = ""
     looks_at_images: ClassVar[bool] = True
+    trains_probes: ClassVar[bool] = False
     compares: ClassVar[bool] = False
 
     def refusal(self, opened: OpenedRun) -> str | None:
@@ -72,6 +74,10 @@ class Analysis(ABC):
         task = opened.run.recipe.task
         if opened.task.num_classes is None or opened.task.scored != "output":
             return f"task.kind={task.kind} gives no class probabilities for an image"
+        return None
+
+    def refusal_together(self, runs: Sequence[OpenedRun]) -> str | None:
+        """Return why the analysis has no meaning for these runs together, and what to do; None where it has one."""
         return None
 
     def parts(self, opened: OpenedRun, network: str) -> tuple[str, ...]:

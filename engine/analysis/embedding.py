@@ -9,7 +9,6 @@ import numpy as np
 
 from engine.analysis.analysis import Analysis, Arrays, Measured, Row, owner
 from engine.analysis.opened import OpenedRun
-from engine.errors import RunError
 from engine.tracking.figures import INK, TEXT_SIZE, colours, dress, open_figure
 
 if TYPE_CHECKING:
@@ -35,6 +34,14 @@ class Embedding(Analysis):
         "share_2": "along the second",
     }
 
+    def refusal_together(self, runs: Sequence[OpenedRun]) -> str | None:
+        """Refuse features of different widths: they have no plane in common."""
+        widths = {f"{name} of {opened.run.path}": opened.width(name) for opened in runs for name in opened.networks}
+        if len(set(widths.values())) < 2:
+            return None
+        listed = ", ".join(f"{name} has {width}" for name, width in widths.items())
+        return f"features of different widths have no plane in common ({listed}); give networks alike"
+
     def measure(self, opened: OpenedRun, network: str, part: str) -> Arrays:
         """Return ``features`` [N, D], float32, and ``labels`` and ``positions``, int64 [N]."""
         images = opened.images
@@ -45,11 +52,7 @@ class Embedding(Analysis):
         }
 
     def rows(self, found: Sequence[Measured]) -> list[Row]:
-        """Return a row for each image and network.
-
-        Raises:
-            RunError: features of different widths have no plane in common.
-        """
+        """Return a row for each image and network."""
         planes, shares = _planes(found)
         return [
             {
@@ -89,12 +92,6 @@ class Embedding(Analysis):
 
 def _planes(found: Sequence[Measured]) -> tuple[list[np.ndarray], tuple[float, float]]:
     """Return the points of each network, and the shares of the variance along both directions."""
-    widths = {each.label: each.arrays["features"].shape[1] for each in found}
-    if len(set(widths.values())) > 1:
-        listed = ", ".join(f"{label} has {width}" for label, width in widths.items())
-        raise RunError(
-            f"--of embedding: features of different widths have no plane in common ({listed}); give networks alike"
-        )
     standardised = [_standardised(each.arrays["features"].astype(np.float64)) for each in found]
     points, shares = principal_components(np.concatenate(standardised))
     return np.split(points, np.cumsum([len(each) for each in standardised])[:-1]), shares

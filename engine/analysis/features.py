@@ -2,30 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from engine.analysis.images import ImageSet
 from engine.analysis.opened import OpenedRun
-from engine.backbones import Maps, feature_layout
+from engine.backbones import ChannelsLast, FeatureLayout, Maps, Tokens
 from engine.learners import Learner
 
 
-def pooled(features: Tensor) -> Tensor:
-    """Return features [B, ...] as vectors [B, channels]: the mean over their positions, where they have some."""
-    shape = tuple(features.shape[1:])
-    layout = feature_layout(shape)
-    if layout.positions == 1:
-        return features.flatten(1)
-    return features.mean(dim=(2, 3)) if isinstance(layout, Maps) else features.mean(dim=1)
+def pooled(features: Tensor, layout: FeatureLayout) -> Tensor:
+    """Return features as vectors [B, channels]: the mean over their positions.
+
+    Args:
+        features: [B, ...].
+        layout: theirs; features of a layout without positions are flattened, and tokens that stand for no position are
+            left out, unless there are no others.
+    """
+    if isinstance(layout, Tokens):
+        return features[:, layout.prefix_tokens if layout.positions else 0 :].mean(dim=1)
+    if isinstance(layout, ChannelsLast):
+        return features.mean(dim=(1, 2))
+    return features.mean(dim=(2, 3)) if isinstance(layout, Maps) else features.flatten(1)
 
 
 @torch.no_grad()
-def pooled_behind(opened: OpenedRun, network: str, block: str, images: ImageSet) -> Tensor:
-    """Return the pooled features behind a block of a network, float32 [N, channels], on the device."""
+def features_behind(
+    opened: OpenedRun, network: str, block: str, images: ImageSet, kept: Callable[[Tensor, FeatureLayout], Tensor]
+) -> Tensor:
+    """Return the features behind a block of a network, float32 [N, ...], on the device.
+
+    Args:
+        opened: the run.
+        network: of the run.
+        block: of the network.
+        images: N of them.
+        kept: gives what is kept of the features [B, ...] of a batch, such as `pooled`.
+    """
     blocks = opened.network(network)
     stop = list(blocks._modules).index(block) + 1
-    return torch.cat([pooled(blocks[:stop](images.inputs(rows))) for rows in images.slices()])
+    layout, found = opened.shapes(network)[stop - 1], None
+    for rows in images.slices():
+        values = kept(blocks[:stop](images.inputs(rows)), layout)
+        if found is None:
+            # Filled, as concatenated batches would take twice the memory.
+            found = values.new_empty(len(images.places), *values.shape[1:])
+        found[rows] = values
+    assert found is not None, "a set of images is never empty"
+    return found
 
 
 def segments_before(opened: OpenedRun, network: str) -> tuple[str, ...]:
@@ -48,6 +74,7 @@ def local_outputs(opened: OpenedRun, network: str, learner: str) -> tuple[Tensor
         logits [N, classes], None where the segment's loss predicts no class, and features [N, channels]; float32.
     """
     before, last = up_to(opened, network, learner)
+    layout = opened.shape_behind(network, learner)
     logits, features = [], []
     for rows in opened.images.slices():
         values = opened.images.inputs(rows)
@@ -56,5 +83,5 @@ def local_outputs(opened: OpenedRun, network: str, learner: str) -> tuple[Tensor
         predicted = last.objective.predict(values)
         if predicted is not None:
             logits.append(predicted.cpu())
-        features.append(pooled(values).cpu())
+        features.append(pooled(values, layout).cpu())
     return torch.cat(logits) if logits else None, torch.cat(features)

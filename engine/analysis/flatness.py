@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from engine.analysis.analysis import Analysis, Arrays, Measured, Row, owner
 from engine.analysis.drawing import legend, styles
@@ -61,7 +62,8 @@ class Flatness(Analysis):
 
     def measure(self, opened: OpenedRun, network: str, part: str) -> Arrays:
         """Return losses and accuracies [deviations, draws] by kind and the ``norm``; or the largest ``eigenvalue``."""
-        module = opened.network(network)
+        # Also a weight that is frozen in training is one that the loss depends on.
+        module = opened.network(network).requires_grad_()
         if part == CURVATURE:
             product = hessian_product(module, opened.images)
             size = sum(each.numel() for each in module.parameters())
@@ -170,6 +172,8 @@ def hessian_product(module: nn.Module, images: ImageSet) -> Callable[[Tensor], T
     """Return what multiplies a vector [parameters] by the Hessian of the mean cross-entropy over some images."""
     weights = list(module.parameters())
 
+    # The other kernels of attention have no second derivative.
+    @sdpa_kernel(SDPBackend.MATH)
     def product(vector: Tensor) -> Tensor:
         pieces = [
             part.view_as(each) for part, each in zip(vector.split([w.numel() for w in weights]), weights, strict=True)
@@ -177,7 +181,7 @@ def hessian_product(module: nn.Module, images: ImageSet) -> Callable[[Tensor], T
         total = torch.zeros_like(vector)
         for rows in images.slices():
             loss = F.cross_entropy(module(images.inputs(rows)), images.labels(rows), reduction="sum")
-            gradients = torch.autograd.grad(loss, weights, create_graph=True)
+            gradients = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
             along = torch.stack([(each * piece).sum() for each, piece in zip(gradients, pieces, strict=True)]).sum()
             second = torch.autograd.grad(along, weights, materialize_grads=True)
             total += torch.cat([each.flatten() for each in second])

@@ -62,13 +62,14 @@ class GradientAgreement(Analysis):
     def measure(self, opened: OpenedRun, network: str, part: str) -> Arrays:
         """Return for each head and block ``[batches, 2]``, float64: cosine and ratio of the lengths."""
         learners = opened.learners(network)
+        hooks = {name: OutputHooks(each.body, _hooked_blocks(each, learners)) for name, each in learners.items()}
         epoch = self._epoch(opened)
         found: dict[str, list[tuple[float, float]]] = {}
         depth = {name: place for place, name in enumerate(opened.run.network(network)._modules)}
         for number, rows in enumerate(_batches(opened)):
             with seeded(opened.settings.seed, "analysis", "gradients", number, device=opened.device):
                 context = Context(opened.images.labels(rows), opened.images.pixels(rows), epoch=epoch, step=number)
-                compared = _compared(learners, opened.images.inputs(rows), context)
+                compared = _compared(learners, hooks, opened.images.inputs(rows), context)
             for head, block, local, whole in compared:
                 key = f"{depth[block]:04}{_BETWEEN}{head}{_BETWEEN}{block}"
                 found.setdefault(key, []).append(_agreement(local, whole))
@@ -130,19 +131,24 @@ def _branches(learner: Learner) -> list[BranchHead]:
     return [each for each in learner.objective.modules() if isinstance(each, BranchHead)]
 
 
+def _hooked_blocks(learner: Learner, learners: Mapping[str, Learner]) -> Sequence[str]:
+    """Return the blocks whose outputs are asked for: by branches of a network of one learner, else by its losses."""
+    return learner.objective.hooks if len(learners) > 1 else [head.fork for head in _branches(learner)]
+
+
 def _compared(
-    learners: Mapping[str, Learner], inputs: Tensor, context: Context
+    learners: Mapping[str, Learner], hooks: Mapping[str, OutputHooks], inputs: Tensor, context: Context
 ) -> Iterator[tuple[str, str, Tensor, Tensor]]:
     """Yield head, block, local gradient and end-to-end gradient."""
     bodies = [each.body.train() for each in learners.values()]
-    (*_, last) = learners.values()
+    (*_, last) = learners
     with statistics_untracked(*bodies):
         if len(learners) == 1:
-            locals_ = _of_branches(last, inputs, context.labels)
+            locals_ = _of_branches(learners[last], hooks[last], inputs, context.labels)
             whole = locals_.pop("")
         else:
-            locals_ = _of_segments(learners, inputs, context)
-            logits = last.objective.predict(nn.Sequential(*bodies)(inputs))
+            locals_ = _of_segments(learners, hooks, inputs, context)
+            logits = learners[last].objective.predict(nn.Sequential(*bodies)(inputs))
             assert logits is not None, "a network that is analysed predicts a class"
             blocks = {name: block for body in bodies for name, block in body.named_children()}
             whole = _by_block(cross_entropy_loss(logits, context.labels), blocks)
@@ -151,13 +157,14 @@ def _compared(
             yield head, block, gradient, whole[block]
 
 
-def _of_segments(learners: Mapping[str, Learner], inputs: Tensor, context: Context) -> dict[str, Gradients]:
+def _of_segments(
+    learners: Mapping[str, Learner], hooks: Mapping[str, OutputHooks], inputs: Tensor, context: Context
+) -> dict[str, Gradients]:
     """Return the gradients of each segment's own loss; of the last, of the network's cross-entropy."""
     found = {}
     (*_, last) = learners
     for name, learner in learners.items():
-        hooks = OutputHooks(learner.body, learner.objective.hooks)
-        with hooks.recording() as hooked:
+        with hooks[name].recording() as hooked:
             features = learner.body(inputs)
         if name == last:
             logits = learner.objective.predict(features)
@@ -171,10 +178,9 @@ def _of_segments(learners: Mapping[str, Learner], inputs: Tensor, context: Conte
     return found
 
 
-def _of_branches(learner: Learner, inputs: Tensor, labels: Tensor) -> dict[str, Gradients]:
+def _of_branches(learner: Learner, hooks: OutputHooks, inputs: Tensor, labels: Tensor) -> dict[str, Gradients]:
     """Return the gradients of the cross-entropy of each branch, and of the network itself under an empty name."""
     heads = _branches(learner)
-    hooks = OutputHooks(learner.body, [head.fork for head in heads])
     learner.objective.train()
     with hooks.recording() as hooked, statistics_untracked(learner.objective):
         predicted = {"": learner.objective.predict(learner.body(inputs))}
@@ -188,9 +194,11 @@ def _of_branches(learner: Learner, inputs: Tensor, labels: Tensor) -> dict[str, 
 
 
 def _by_block(loss: Tensor, blocks: Mapping[str, nn.Module]) -> Gradients:
-    """Return the gradients of a loss in the weights of each block that it depends on."""
-    weights = {name: list(block.parameters()) for name, block in blocks.items()}
+    """Return the gradients of a loss in the weights of each block that it depends on, but those that are frozen."""
+    weights = {name: [each for each in block.parameters() if each.requires_grad] for name, block in blocks.items()}
     every = [weight for each in weights.values() for weight in each]
+    if not every:
+        return {}
     flat = iter(torch.autograd.grad(loss, every, retain_graph=True, allow_unused=True))
     found = {}
     for name, each in weights.items():

@@ -7,19 +7,22 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from engine.analysis.analysis import Analysis, Arrays, Measured, Row, owner
 from engine.analysis.depth import Curve, draw_by_depth
+from engine.analysis.features import features_behind
 from engine.analysis.images import ImageSet
-from engine.analysis.opened import OpenedRun
+from engine.analysis.opened import PROBED_IMAGES, OpenedRun
 from engine.analysis.probes import epochs_of, image_information, label_information
-from engine.backbones import Maps, feature_layout
+from engine.backbones import Maps
 from engine.tracking.figures import open_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+PROBED_BYTES = 4 * 2**30
+"""That training images and their features may take: each task on Ray holds its own."""
 
 IMAGE = "image"
 """The part that is the image itself, as networks take it: where the information begins."""
@@ -35,10 +38,11 @@ class Information(Analysis):
     """
 
     name = "information"
+    trains_probes = True
     title = "What probes find behind each block"
     reading = (
         "Protocol of this engine: InfoPro's decoder with 64 channels and a ResNet-32 learn from frozen features of the "
-        "training images (10,000 at most)"
+        f"training images ({PROBED_IMAGES:,} at most, and {PROBED_BYTES >> 30} GiB with their features)"
     )
     columns = {
         "block": "behind which the features are probed; image is what the network takes",
@@ -49,6 +53,7 @@ class Information(Analysis):
         "label_loss": "cross-entropy of the label probe, nats",
         "label_accuracy": "of the label probe",
         "epochs": "for which each probe learned",
+        "training_images": "from which each probe learned",
     }
 
     def refusal(self, opened: OpenedRun) -> str | None:
@@ -64,12 +69,16 @@ class Information(Analysis):
     def parts(self, opened: OpenedRun, network: str) -> tuple[str, ...]:
         """Return the image, and the blocks that give maps."""
         names = list(opened.run.network(network)._modules)
-        maps = [isinstance(feature_layout(shape), Maps) for shape in opened.shapes(network)]
+        maps = [isinstance(shape, Maps) for shape in opened.shapes(network)]
         return (IMAGE, *(name for name, fits in zip(names, maps, strict=True) if fits))
 
     def measure(self, opened: OpenedRun, network: str, part: str) -> Arrays:
-        """Return ``scores``, float64 [5]: both losses of images, both of labels, accuracy; ``depth`` and ``epochs``."""
-        sets = opened.probed, opened.images
+        """Return what the probes found, and how they learned.
+
+        That is ``scores``, float64 [5]: both losses of images, both of labels, accuracy; and, int64 [], ``depth``,
+        ``epochs`` and ``images``.
+        """
+        sets = probed_images(opened, network), opened.images
         features = _features(opened, network, part, sets[0]), _features(opened, network, part, sets[1])
         settings, facts = opened.settings, opened.run.facts
         epochs = epochs_of(settings.probe_epochs, opened.run.recipe.epochs, len(features[0]))
@@ -83,6 +92,7 @@ class Information(Analysis):
             "scores": np.array([rebuilt, constant, loss, math.log(facts.num_classes), accuracy]),
             "depth": np.array(names.index(part)),
             "epochs": np.array(epochs),
+            "images": np.array(len(features[0])),
         }
 
     def rows(self, found: Sequence[Measured]) -> list[Row]:
@@ -101,6 +111,7 @@ class Information(Analysis):
                     "label_loss": loss,
                     "label_accuracy": accuracy,
                     "epochs": int(each.arrays["epochs"]),
+                    "training_images": int(each.arrays["images"]),
                 }
             )
         return rows
@@ -122,11 +133,18 @@ class Information(Analysis):
         return figure
 
 
-@torch.no_grad()
+def probed_images(opened: OpenedRun, network: str) -> ImageSet:
+    """Return the training images from which the probes of a network learn: the same for all of its blocks.
+
+    As many as fit into `PROBED_BYTES` with their features behind the block that gives most, float32.
+    """
+    image = math.prod(opened.run.facts.image_shape)
+    largest = max(image, *(math.prod(shape) for shape in opened.shapes(network) if isinstance(shape, Maps)))
+    return opened.probed(max(1, min(PROBED_IMAGES, PROBED_BYTES // (4 * (image + largest)))))
+
+
 def _features(opened: OpenedRun, network: str, part: str, images: ImageSet) -> Tensor:
     """Return the features of some images behind a block, or what the network takes."""
     if part == IMAGE:
         return images.inputs()
-    blocks = opened.network(network)
-    stop = list(blocks._modules).index(part) + 1
-    return torch.cat([blocks[:stop](images.inputs(rows)) for rows in images.slices()])
+    return features_behind(opened, network, part, images, lambda features, _: features)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from engine.analysis.images import ImageSet
-from engine.backbones import feature_shapes
+from engine.backbones import FeatureLayout, feature_shapes
 from engine.checkpoints import read_checkpoint
 from engine.checkpoints.manifests import MANIFEST
 from engine.data import NO_LABEL, Augmenter, Source, open_source
@@ -136,10 +137,10 @@ class OpenedRun:
             return self._set(self.settings.split, self._asked(self.settings.positions, known))
         return self._set(self.settings.split, self._drawn(known, self.settings.split, self.settings.images))
 
-    @functools.cached_property
-    def probed(self) -> ImageSet:
-        """The training images from which probes learn: all that have a label, or `PROBED_IMAGES` drawn by the seed."""
-        return self._set("train", self._drawn(self._labelled("train"), "train", PROBED_IMAGES))
+    @functools.lru_cache(maxsize=2)  # noqa: B019  A run is opened for one command.
+    def probed(self, most: int = PROBED_IMAGES) -> ImageSet:
+        """Return the training images from which probes learn: all that have a label, or so many drawn by the seed."""
+        return self._set("train", self._drawn(self._labelled("train"), "train", most))
 
     def _labelled(self, split: str) -> np.ndarray:
         sizes = self.source.facts.sizes
@@ -219,30 +220,38 @@ class OpenedRun:
                 self._predicting[learner] = objective.predict(torch.zeros(1, *shape, device=self.device)) is not None
         return self._predicting[learner]
 
-    def shape_behind(self, network: str, learner: str) -> tuple[int, ...]:
-        """Return the shape of what a segment hands on, without the batch axis."""
+    def shape_behind(self, network: str, learner: str) -> FeatureLayout:
+        """Return shape and layout of what a segment hands on, without the batch axis."""
         blocks = {each.name: len(each.blocks) for each in self.team.learners}
         names = self.deployed(network).learners
         stop = sum(blocks[name] for name in names[: names.index(learner) + 1])
         return self.shapes(network)[stop - 1]
 
     @functools.lru_cache(maxsize=4)  # noqa: B019  A run is opened for one command.
-    def shapes(self, network: str) -> tuple[tuple[int, ...], ...]:
-        """Return the shape of what each block of a network gives, without the batch axis."""
+    def shapes(self, network: str) -> tuple[FeatureLayout, ...]:
+        """Return shape and layout of what each block of a network gives, without the batch axis."""
         return feature_shapes(self.run.network(network), self.run.facts.image_shape)
 
     @functools.lru_cache(maxsize=4)  # noqa: B019  A run is opened for one command.
     def outputs(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return a network's logits [N, classes] and the features [N, D] that enter its last linear layer, float32."""
-        network = self.network(name)
-        hooks = OutputHooks(network, (POOLED,))
-        logits, features = [], []
-        with torch.no_grad():
-            for rows in self.images.slices():
-                with hooks.recording() as recorded:
-                    logits.append(network(self.images.inputs(rows)).cpu())
-                features.append(recorded[POOLED].flatten(1).cpu())
-        return torch.cat(logits).numpy(), torch.cat(features).numpy()
+        found = self._outputs(self.network(name), self.images.slices())
+        logits, features = (torch.cat(each).numpy() for each in zip(*found, strict=True))
+        return logits, features
+
+    def width(self, name: str) -> int:
+        """Return how many features of an image enter the last linear layer of a network."""
+        ((_, features),) = self._outputs(self.run.network(name).to(self.device), [slice(0, 1)])
+        return features.shape[1]
+
+    @torch.no_grad()
+    def _outputs(self, network: nn.Sequential, batches: Sequence[slice]) -> list[tuple[Tensor, Tensor]]:
+        hooks, found = OutputHooks(network, (POOLED,)), []
+        for rows in batches:
+            with hooks.recording() as recorded:
+                logits = network(self.images.inputs(rows)).cpu()
+            found.append((logits, recorded[POOLED].flatten(1).cpu()))
+        return found
 
 
 def _load(place: str | Path) -> tuple[Run, Path]:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import safetensors.numpy
@@ -19,11 +19,24 @@ from engine.errors import RunError
 from engine.reading import read_bytes
 
 _LARGEST = 8 * 2**30
-_FOLDER = "parts"
+_FOLDER, _ENDING = "parts", ".safetensors"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What was measured of one part of a network.
+
+    Attributes:
+        arrays: what `Analysis.measure` returned.
+        device: where: cpu or cuda.
+    """
+
+    arrays: Arrays
+    device: str
 
 
 class KeptParts:
-    """The parts that an analysis of one run has measured, each in a file named by all that decides what is in it.
+    """The parts that an analysis of one run has measured, each in a file named by what decides what is in it.
 
     Args:
         analysis: whose parts.
@@ -35,8 +48,10 @@ class KeptParts:
         self._folder = opened.folder / analysis.name / _FOLDER
         self._used: set[str] = set()
 
-    def _path(self, network: str, part: str) -> Path:
+    def _digest(self, network: str, part: str) -> str:
         settings = dataclasses.replace(self._opened.settings, data_root=None)
+        if not self._analysis.trains_probes:
+            settings = dataclasses.replace(settings, probe_epochs=None)
         decides = {
             "engine": engine.__version__,
             "analysis": self._analysis.name,
@@ -45,37 +60,33 @@ class KeptParts:
             "checkpoint": self._opened.checkpoint_sha256,
             "images": self._opened.images_sha256,
             "settings": dataclasses.asdict(settings),
-            "device": self._opened.device.type,
         }
-        digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-        path = self._folder / f"{digest[:32]}.safetensors"
-        self._used.add(path.name)
-        return path
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
 
-    def get(self, network: str, part: str) -> Arrays | None:
-        """Return what was measured of a part; None where nothing, or nothing whole, is there."""
-        path = self._path(network, part)
-        if not path.exists():
-            return None
-        # Whatever it is, it is measured again and replaced.
-        with contextlib.suppress(RunError, safetensors.SafetensorError):
-            found: dict[str, np.ndarray] = safetensors.numpy.load(read_bytes(path, RunError, _LARGEST))
-            return found
+    def get(self, network: str, part: str) -> Part | None:
+        """Return what was measured of a part, wherever; None where nothing, or nothing whole, is there."""
+        for path in sorted(self._folder.glob(f"{self._digest(network, part)}.*{_ENDING}")):
+            # Whatever else it is, it is measured again.
+            with contextlib.suppress(RunError, safetensors.SafetensorError):
+                found: dict[str, np.ndarray] = safetensors.numpy.load(read_bytes(path, RunError, _LARGEST))
+                self._used.add(path.name)
+                return Part(found, path.name.split(".")[1])
         return None
 
-    def put(self, network: str, part: str, arrays: Arrays) -> None:
+    def put(self, network: str, part: str, measured: Part) -> None:
         """Keep what was measured of a part. Raises NotWritten."""
-        path = self._path(network, part)
+        path = self._folder / f"{self._digest(network, part)}.{measured.device}{_ENDING}"
         # Not numpy.ascontiguousarray, which makes a row of a single number.
-        contiguous = {name: np.asarray(each, order="C") for name, each in arrays.items()}
+        contiguous = {name: np.asarray(each, order="C") for name, each in measured.arrays.items()}
         try:
             replace_file(path, safetensors.numpy.save(contiguous))
         except OSError as error:
             raise write_error(path, error) from error
+        self._used.add(path.name)
 
     def remove_others(self) -> None:
         """Remove what was measured of other checkpoints or images: it would only grow."""
-        for path in self._folder.glob("*.safetensors"):
+        for path in self._folder.glob(f"*{_ENDING}"):
             if path.name not in self._used:
                 with contextlib.suppress(OSError):
                     path.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ import pyarrow.parquet
 from engine.analysis.analysis import Analysis, Measured, Row
 from engine.analysis.drawing import caption_below
 from engine.atomic import replace_file, replacing, write_error
+from engine.errors import RunError
+from engine.reading import read_json
 from engine.tracking.figures import write_figure
 
 RESULT_VERSION = 1
@@ -81,6 +84,14 @@ def write_finding(analysis: Analysis, found: Sequence[Measured], folder: Path, a
     except OSError as error:
         raise write_error(folder, error) from error
     return Finding(analysis.name, folder, caption, rows)
+
+
+def earlier_caption(folder: Path) -> str | None:
+    """Return the caption of the finding that lies in a folder; None where there is none that can be read."""
+    with contextlib.suppress(RunError, LookupError, TypeError):
+        if (folder / NUMBERS_JSON).exists():
+            return str(read_json(folder / NUMBERS_JSON, RunError)["caption"])
+    return None
 
 
 def in_words(value: str | int | float) -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.analysis.analysis import Analysis, Arrays, Measured
+from engine.analysis.analysis import Analysis, Measured
 from engine.analysis.opened import OpenedRun, Settings
-from engine.analysis.parts import KeptParts
+from engine.analysis.parts import KeptParts, Part
 from engine.analysis.registry import ANALYSES
-from engine.analysis.results import Finding, write_finding
+from engine.analysis.results import Finding, earlier_caption, write_finding
 from engine.errors import InputError, RunError
 from engine.learners import numerics_applied
 from engine.paths import absolute, check_writable
@@ -70,6 +71,9 @@ def analyse(
         InputError: there is no such analysis, or it has no meaning for one of the runs; before anything is measured.
     """
     chosen = _chosen(names)
+    if settings.data_root is not None and "://" not in settings.data_root:
+        # A task on Ray works in another folder.
+        settings = dataclasses.replace(settings, data_root=str(absolute(settings.data_root, "--data-root")))
     with contextlib.ExitStack() as stack:
         runs = [stack.enter_context(OpenedRun(place, settings)) for place in places]
         _check(chosen, runs)
@@ -104,10 +108,10 @@ def _check(chosen: Sequence[Analysis], runs: Sequence[OpenedRun]) -> None:
     ]
     if problems:
         raise InputError("\n".join(problems))
-    places = [opened.folder for opened in runs]
-    twice = next((opened for opened in runs if places.count(opened.folder) > 1), None)
+    places = [opened.run.checkpoint.path.resolve() for opened in runs]
+    twice = next((place for place in places if places.count(place) > 1), None)
     if twice is not None:
-        raise InputError(f"RUN {twice.run.checkpoint.path}: is given twice; give it once")
+        raise InputError(f"RUN {twice}: is given twice, a run folder meaning its newest checkpoint; give it once")
     for analysis in chosen:
         if analysis.compares and sum(len(analysis.parts(each, name)) for each in runs for name in each.networks) < 2:
             raise InputError(
@@ -120,6 +124,10 @@ def _check(chosen: Sequence[Analysis], runs: Sequence[OpenedRun]) -> None:
             f"{other.run.path}: has other images in {other.settings.split} than {runs[0].run.path}, so nothing can be "
             "compared on them; give runs of one data set, or analyse them one by one"
         )
+    for analysis in chosen:
+        reason = analysis.refusal_together(runs)
+        if reason is not None:
+            raise InputError(f"--of {analysis.name}: {reason}")
 
 
 def _folder_together(runs: Sequence[OpenedRun], to: str | Path | None) -> Path:
@@ -130,7 +138,7 @@ def _folder_together(runs: Sequence[OpenedRun], to: str | Path | None) -> Path:
     return absolute(to, "--to", RunError)
 
 
-Measure = Callable[[Sequence[tuple[Work, OpenedRun]]], Iterator[tuple[Work, Arrays]]]
+Measure = Callable[[Sequence[tuple[Work, OpenedRun]]], Iterator[tuple[Work, Part]]]
 
 
 @contextlib.contextmanager
@@ -146,12 +154,13 @@ def _measuring(on: Executor, address: str | None) -> Iterator[Measure]:
         yield lambda works: tasks.run(measured_there, [work for work, _ in works])
 
 
-def _measured(work: Work, opened: OpenedRun) -> Arrays:
+def _measured(work: Work, opened: OpenedRun) -> Part:
     with numerics_applied(opened.numerics):
-        return ANALYSES[work.analysis].measure(opened, work.network, work.part)
+        arrays = ANALYSES[work.analysis].measure(opened, work.network, work.part)
+    return Part(arrays, opened.device.type)
 
 
-def measured_there(work: Work) -> Arrays:
+def measured_there(work: Work) -> Part:
     """Return what is measured of a part, in a process that has nothing open."""
     with OpenedRun(work.checkpoint, work.settings) as opened:
         return _measured(work, opened)
@@ -161,7 +170,7 @@ def _analysed(
     analysis: Analysis, runs: Sequence[OpenedRun], beside: Path, measure: Measure, tell: Callable[[str], None]
 ) -> list[Finding]:
     """Measure what is not there yet of one analysis, and write what follows for each run and for all together."""
-    found: dict[tuple[int, str, str], Arrays] = {}
+    found: dict[tuple[int, str, str], Part] = {}
     kept = [KeptParts(analysis, opened) for opened in runs]
     missing: list[tuple[Work, OpenedRun]] = []
     labels = _labels(runs)
@@ -174,28 +183,45 @@ def _analysed(
             else:
                 checkpoint = str(opened.run.checkpoint.path)
                 missing.append((Work(analysis.name, run, checkpoint, opened.settings, network, part), opened))
-    for number, (work, arrays) in enumerate(measure(missing), start=1):
-        kept[work.run].put(work.network, work.part, arrays)
-        found[work.run, work.network, work.part] = arrays
+    for number, (work, measured) in enumerate(measure(missing), start=1):
+        kept[work.run].put(work.network, work.part, measured)
+        found[work.run, work.network, work.part] = measured
         where = " ".join(filter(None, (labels[work.run], work.network, work.part)))
         tell(f"{analysis.name}: {where}: measured, {number} of {len(missing)}")
     names = [tuple(opened.run.facts.class_names) for opened in runs]
-    findings, together = [], list[Measured]()
+    findings, together, devices = [], list[Measured](), list[str]()
     for run, opened in enumerate(runs):
         kept[run].remove_others()
         own = [
-            Measured(labels[run], network, _named(labels[run], network, opened, len(runs)), part, arrays, names[run])
+            Measured(
+                labels[run], network, _named(labels[run], network, opened, len(runs)), part, each.arrays, names[run]
+            )
             for network, part in wanted[run]
-            for arrays in [found[run, network, part]]
+            for each in [found[run, network, part]]
         ]
+        devices.append(", ".join(sorted({found[run, network, part].device for network, part in wanted[run]})))
         together += own
         if analysis.compares and len(own) < 2:
             tell(f"{analysis.name}: {opened.run.path}: has nothing in it to be compared; only the runs together are")
             continue
-        findings.append(write_finding(analysis, own, opened.folder / analysis.name, _about(analysis, [opened])))
+        findings.append(_written(analysis, own, opened.folder / analysis.name, [opened], devices[-1:], tell))
     if len(runs) > 1:
-        findings.append(write_finding(analysis, together, beside / analysis.name, _about(analysis, runs)))
+        findings.append(_written(analysis, together, beside / analysis.name, runs, devices, tell))
     return findings
+
+
+def _written(
+    analysis: Analysis,
+    found: Sequence[Measured],
+    folder: Path,
+    runs: Sequence[OpenedRun],
+    devices: Sequence[str],
+    tell: Callable[[str], None],
+) -> Finding:
+    about, earlier = _about(analysis, runs, devices), earlier_caption(folder)
+    if earlier not in (None, about["caption"]):
+        tell(f"{analysis.name}: {folder}: replaces what was found of {earlier}")
+    return write_finding(analysis, found, folder, about)
 
 
 def _labels(runs: Sequence[OpenedRun]) -> list[str]:
@@ -216,7 +242,7 @@ def _named(label: str, network: str, opened: OpenedRun, runs: int) -> str:
     return network if runs == 1 else f"{label} {network}"
 
 
-def _about(analysis: Analysis, runs: Sequence[OpenedRun]) -> dict[str, Any]:
+def _about(analysis: Analysis, runs: Sequence[OpenedRun], devices: Sequence[str]) -> dict[str, Any]:
     settings, count = runs[0].settings, len(runs[0].images.places)
     chosen = f"{count:,} images of {settings.split}, drawn with seed {settings.seed}"
     if settings.positions is not None:
@@ -237,8 +263,8 @@ def _about(analysis: Analysis, runs: Sequence[OpenedRun]) -> dict[str, Any]:
                 "recipe": opened.run.recipe.name,
                 "step": opened.run.checkpoint.step,
                 "checkpoint_sha256": opened.checkpoint_sha256,
-                "device": opened.device.type,
+                "device": device,
             }
-            for label, opened in zip(_labels(runs), runs, strict=True)
+            for label, opened, device in zip(_labels(runs), runs, devices, strict=True)
         ],
     }

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engine.analysis.analysis import Analysis, Arrays, Measured, Row, owner
 from engine.analysis.depth import Curve, draw_by_depth
-from engine.analysis.features import pooled_behind
+from engine.analysis.features import features_behind, pooled
 from engine.analysis.opened import OpenedRun
 from engine.tracking.figures import open_figure
 
@@ -51,8 +51,9 @@ class Separability(Analysis):
 
     def measure(self, opened: OpenedRun, network: str, part: str) -> Arrays:
         """Return ``scores``, float64 [3]: accuracy, loss, training accuracy; and the ``depth``, int64 []."""
-        features = [pooled_behind(opened, network, part, each) for each in (opened.probed, opened.images)]
-        labels = [each.labels() for each in (opened.probed, opened.images)]
+        sets = opened.probed(), opened.images
+        features = [features_behind(opened, network, part, each, pooled) for each in sets]
+        labels = [each.labels() for each in sets]
         logits = linear_probe(features[0], labels[0], features, opened.run.facts.num_classes)
         right = [float((each.argmax(1) == truth).double().mean()) for each, truth in zip(logits, labels, strict=True)]
         loss = float(F.cross_entropy(logits[1], labels[1]))

@@ -8,9 +8,11 @@ from engine.backbones.branches import BranchPlan, branch_plans, build_branch, fo
 from engine.backbones.building import build, without_classifier
 from engine.backbones.cuts import cut, cut_points
 from engine.backbones.layouts import (
+    ChannelsLast,
     FeatureLayout,
     LayoutError,
     Maps,
+    Tokens,
     Vectors,
     feature_layout,
     require_layout,
@@ -28,11 +30,13 @@ from engine.backbones.weights import load_weights
 __all__ = [
     "BatchNormNeck",
     "BranchPlan",
+    "ChannelsLast",
     "Family",
     "FeatureLayout",
     "LayoutError",
     "Maps",
     "SubNetworkSampler",
+    "Tokens",
     "Vectors",
     "auxiliary_heads",
     "branch_plans",

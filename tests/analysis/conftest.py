@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import engine
-from engine.recipes import DML, DSL, EndToEnd, InfoPro, Peer, Plan, Recipe
+from engine.recipes import DML, DSL, Backbone, EndToEnd, InfoPro, Peer, Plan, Recipe
 from tests.conftest import make_tiny_recipe
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -18,6 +18,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "infopro": {"method": InfoPro(num_segments=3)},
     "dml": {"method": DML(peers=(Peer(), Peer()))},
     "dsl": {"method": DSL()},
+    "own": {"method": EndToEnd(), "backbone": Backbone(name=f"{Path(__file__).with_name('own_network.py')}:network")},
 }
 
 

@@ -9,9 +9,9 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
-from engine.analysis import Measured, OpenedRun, Settings, analyse
-from engine.analysis.embedding import Embedding, principal_components
-from engine.errors import RunError
+from engine.analysis import OpenedRun, Settings, analyse
+from engine.analysis.embedding import principal_components
+from engine.errors import InputError
 
 FEW = Settings(images=20)
 
@@ -37,9 +37,8 @@ def test_networks_share_a_plane_of_standardised_features(run_of: Any) -> None:
     assert [row["network"] for row in finding.rows] == ["peer0"] * 20 + ["peer1"] * 20
 
 
-def test_other_widths_are_refused() -> None:
-    found = [
-        Measured("a", "network", label, "", {"features": np.ones((3, width))}) for label, width in (("a", 4), ("b", 6))
-    ]
-    with pytest.raises(RunError, match=r"no plane in common \(a has 4, b has 6\)"):
-        Embedding().rows(found)
+def test_other_widths_are_refused_before_anything_is_measured(run_of: Any) -> None:
+    runs = [run_of("end_to_end"), run_of("own")]
+    with pytest.raises(InputError, match=r"^--of embedding: .* no plane in common \(network of .* has 4, .* has 85\)"):
+        analyse(runs, ["posterior", "embedding"], FEW)
+    assert not any((run / "analysis").exists() for run in runs)

@@ -72,3 +72,8 @@ def test_without_noise_the_loss_is_that_of_the_posterior(run_of: Any) -> None:
     with OpenedRun(run, FEW) as opened:
         weights = torch.cat([each.detach().flatten() for each in opened.network("peer0").parameters()])
     assert flat.rows[0]["weight_norm"] == pytest.approx(float(weights.norm()), rel=1e-5)
+
+
+def test_frozen_and_unused_weights_are_part_of_the_network(run_of: Any) -> None:
+    (finding,) = analyse([run_of("own")], ["flatness"], FEW)
+    assert all(row["largest_eigenvalue"] > 0 for row in finding.rows)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from engine.analysis import OpenedRun, Settings, analyse
-from engine.analysis.gradients import GradientAgreement
+from engine.analysis.gradients import GradientAgreement, _by_block
 from engine.errors import InputError
 
 TRAINING = Settings(split="train", images=24)
@@ -71,3 +72,11 @@ def test_a_network_with_one_loss_is_refused(run_of: Any) -> None:
     run = run_of("dml")
     with pytest.raises(InputError, match=f"--of gradients has no meaning for {run}: peer0 has neither segments nor"):
         analyse([run], ["gradients"], TRAINING)
+
+
+def test_frozen_weights_have_no_gradient() -> None:
+    blocks = {"frozen": nn.Linear(2, 2).requires_grad_(False), "partly": nn.Linear(2, 2)}
+    blocks["partly"].bias.requires_grad_(False)
+    loss = blocks["partly"](blocks["frozen"](torch.ones(1, 2))).sum()
+    assert {name: len(gradient) for name, gradient in _by_block(loss, blocks).items()} == {"partly": 4}
+    assert _by_block(loss, {"frozen": blocks["frozen"]}) == {}

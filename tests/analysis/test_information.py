@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
-from engine.analysis import OpenedRun, Settings, analyse
+from engine.analysis import OpenedRun, Settings, analyse, information
 from engine.analysis.information import IMAGE
 from engine.analysis.probes import epochs_of, image_information, label_information
 
@@ -71,7 +71,18 @@ def test_image_and_blocks_with_maps_are_probed(run_of: Any) -> None:
         blocks = [name for name, _ in opened.run.network("network").named_children()]
     assert [row["block"] for row in finding.rows] == [IMAGE, *blocks[:-1]]
     assert [row["depth"] for row in finding.rows] == list(range(len(blocks)))
-    assert all(row["image_information"] >= 0 and row["epochs"] == 1 for row in finding.rows)
+    assert all(row["image_information"] >= 0 for row in finding.rows)
+    assert all((row["epochs"], row["training_images"]) == (1, 44) for row in finding.rows)
+
+
+def test_no_more_images_are_probed_than_fit_with_their_features(
+    trained_runs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with OpenedRun(trained_runs("end_to_end"), Settings()) as opened:
+        assert len(information.probed_images(opened, "network").places) == 44
+        largest = max(math.prod(shape) for shape in opened.shapes("network"))
+        monkeypatch.setattr(information, "PROBED_BYTES", 7 * 4 * (64 + largest) + 3)
+        assert len(information.probed_images(opened, "network").places) == 7
 
 
 def test_a_probe_learns_for_a_quarter_of_the_training_but_200_steps_at_least() -> None:

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 import engine
-from engine.analysis import ANALYSES, OpenedRun, Settings, analyse
+from engine.analysis import ANALYSES, OpenedRun, Settings, analyse, running
+from engine.analysis.parts import Part
 from engine.analysis.posterior import Posterior
 from engine.errors import InputError, RunError
 from engine.recipes import Plan
@@ -64,9 +65,14 @@ def test_the_same_command_measures_nothing_twice(run_of: Any, monkeypatch: pytes
     damaged.write_bytes(b"damaged")
     assert analyse([run], ["posterior"], FEW) == first
     assert len(measured) == 4
+    told: list[str] = []
+    analyse([run], ["posterior"], Settings(images=20, probe_epochs=3), tell=told.append)
+    assert len(measured) == 4 and told == []
     # Other images are other parts, and take the place of the earlier ones.
-    analyse([run], ["posterior"], Settings(images=20, seed=1, split="train"))
+    analyse([run], ["posterior"], Settings(images=20, seed=1, split="train"), tell=told.append)
     assert len(measured) == 6
+    earlier = "dml after step 4; 20 images of test, drawn with seed 0"
+    assert told[2:] == [f"posterior: {run}/analysis/posterior: replaces what was found of {earlier}"]
     assert len(list((run / "analysis" / "posterior" / "parts").iterdir())) == 2
 
 
@@ -84,6 +90,32 @@ def test_every_analysis_finds_the_same_in_what_it_kept(run_of: Any) -> None:
     assert numbers() == first and told == []
 
 
+def test_where_the_images_lie_means_the_same_in_every_process(
+    run_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots, measure = list[str | None](), Posterior.measure
+
+    def noted(self: Posterior, opened: OpenedRun, network: str, part: str) -> Any:
+        roots.append(opened.settings.data_root)
+        return measure(self, opened, network, part)
+
+    monkeypatch.setattr(Posterior, "measure", noted)
+    monkeypatch.chdir(tmp_path)
+    analyse([run_of("end_to_end")], ["posterior"], Settings(images=20, data_root="images"))
+    assert roots == [str(tmp_path / "images")]
+
+
+def test_the_device_is_that_where_it_was_measured(run_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, measured = run_of("end_to_end"), running._measured
+    with monkeypatch.context() as patched:
+        patched.setattr(running, "_measured", lambda *given: Part(measured(*given).arrays, "elsewhere"))
+        analyse([run], ["posterior"], FEW)
+    told: list[str] = []
+    analyse([run], ["posterior"], FEW, tell=told.append)
+    document = json.loads((run / "analysis" / "posterior" / "numbers.json").read_text())
+    assert [each["device"] for each in document["runs"]] == ["elsewhere"] and told == []
+
+
 def test_images_are_drawn_by_the_seed(trained_runs: Any) -> None:
     def drawn(**settings: Any) -> np.ndarray:
         with OpenedRun(trained_runs("end_to_end"), Settings(**settings)) as opened:
@@ -97,14 +129,17 @@ def test_images_are_drawn_by_the_seed(trained_runs: Any) -> None:
     assert len(drawn(images=1000)) == 20 and len(drawn(images=1000, split="train")) == 44
 
 
-def test_a_checkpoint_has_a_folder_of_its_own(run_of: Any) -> None:
-    run = run_of("end_to_end")
-    (checkpoint,) = (run / "checkpoints").iterdir()
+def test_a_checkpoint_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    engine.train(tiny("end_to_end"), Plan(executor="process", checkpoint_every_steps=2), run)
+    checkpoint = run / "checkpoints" / "step-000002"
     (finding,) = analyse([checkpoint], ["posterior"], FEW)
     assert finding.folder == run / "analysis" / checkpoint.name / "posterior"
     both = analyse([run, checkpoint], ["posterior"], FEW)
-    assert finding.rows == analyse([run], ["posterior"], FEW)[0].rows
     assert both[2].folder == run / "analysis" / "together" / "posterior"
+    assert [row["run"] for row in both[2].rows] == [f"{run} step 4", f"{run} step 2"]
+    with pytest.raises(InputError, match="step-000004: is given twice"):
+        analyse([run, run / "checkpoints" / "step-000004"], ["posterior"], FEW)
 
 
 def test_what_has_no_meaning_is_refused_before_anything_is_measured(run_of: Any, tmp_path: Path) -> None:

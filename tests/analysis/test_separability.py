@@ -12,7 +12,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from engine.analysis import OpenedRun, Settings, analyse
+from engine.analysis.features import features_behind, pooled
 from engine.analysis.separability import WEIGHT_DECAY, Separability, linear_probe
+from tests.analysis.own_network import WIDTH
 
 FEW = Settings(images=20)
 
@@ -40,14 +42,29 @@ def test_every_block_is_probed_on_its_pooled_features(run_of: Any) -> None:
         blocks = [name for name, _ in network.named_children()]
         assert [row["block"] for row in finding.rows] == blocks[:-1]
         assert [row["depth"] for row in finding.rows] == list(range(len(blocks) - 1))
-        assert len(opened.probed.places) == 44 and opened.probed.batch.split == "train"
-        sets = opened.probed, opened.images
+        assert len(opened.probed().places) == 44 and opened.probed().batch.split == "train"
+        sets = opened.probed(), opened.images
         with torch.no_grad():
             features = [network[:3](each.inputs()).mean((2, 3)).numpy() for each in sets]
         labels = [each.batch.labels for each in sets]
     fitted, row = _fitted(features[0], labels[0]), finding.rows[2]
     assert row["accuracy"] == pytest.approx(fitted.score(features[1], labels[1]))
     assert row["training_accuracy"] == pytest.approx(fitted.score(features[0], labels[0]))
+
+
+def test_features_of_any_layout_are_averaged_over_their_positions(run_of: Any) -> None:
+    with OpenedRun(run_of("own"), FEW) as opened:
+        network = opened.run.network("network")
+        with torch.no_grad():
+            maps, tokens = network[0](opened.images.inputs()), network[:2](opened.images.inputs())
+        assert maps.shape == (20, 4, 4, WIDTH) and tokens.shape == (20, 17, WIDTH)
+
+        def found(block: str) -> torch.Tensor:
+            return features_behind(opened, "network", block, opened.images, pooled)
+
+        expected = maps.flatten(1, 2).mean(1)
+        torch.testing.assert_close(found("maps"), expected)
+        torch.testing.assert_close(found("tokens"), expected)
 
 
 def test_a_probe_that_is_done_is_kept_when_another_is_interrupted(run_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
