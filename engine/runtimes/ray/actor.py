@@ -25,7 +25,7 @@ from engine.program import BATCH, Message, Program
 from engine.runtimes.calls import make_call
 from engine.runtimes.ray.doing import Doing, Sign
 from engine.runtimes.ray.failures import LostStep
-from engine.runtimes.ray.linked import Answered, Linked
+from engine.runtimes.ray.linked_learner import Answered, Linked
 from engine.runtimes.ray.links import Address, PlannedLink, Position
 from engine.runtimes.ray.messages import Packed, pack, unpack
 from engine.runtimes.ray.ordered_execution import OrderedExecution

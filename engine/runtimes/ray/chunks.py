@@ -11,7 +11,7 @@ from engine.program import Program, is_evaluation
 from engine.runtimes.ray.actors import LearnerActors
 from engine.runtimes.ray.away_learners import AwayLearners
 from engine.runtimes.ray.history import Asked, Given, History
-from engine.runtimes.ray.linked import Answered
+from engine.runtimes.ray.linked_learner import Answered
 from engine.runtimes.ray.waiting import put_while_alive
 
 STATE, SCORE = "state", "score"

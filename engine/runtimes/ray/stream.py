@@ -21,8 +21,8 @@ from engine.runtimes.ray.actors import LearnerActors
 from engine.runtimes.ray.chunks import STATE, Chunk
 from engine.runtimes.ray.comeback import ComeBack
 from engine.runtimes.ray.history import Asked, History
-from engine.runtimes.ray.linked import Answered
-from engine.runtimes.ray.linking import LinkPlan
+from engine.runtimes.ray.link_plan import LinkPlan
+from engine.runtimes.ray.linked_learner import Answered
 from engine.runtimes.ray.links import Route, Way
 from engine.runtimes.ray.placement import CHUNK_BYTES
 from engine.runtimes.runtime import Answer, Losses
