@@ -118,17 +118,18 @@ def _store_part(
 ) -> dict[str, Any]:
     number = len(part.labels)
     with ThreadPoolExecutor(num_threads()) as pool:
-        blocks = _decoded_blocks(part, fitting, pool, findings, report)
+        pixels = None
+        if isinstance(part, EncodedPart) and part.maps is not None and fitting is None:
+            pixels = _pixels(part, pool)
+        most_pixels = None if pixels is None else max(pixels, default=1)
+        blocks = _decoded_blocks(part, fitting, pool, findings, report, most_pixels)
         first = next(blocks, None)
         if first is None:
             if findings.faults:
                 return {}
             raise DataError(f"the {split} split holds no images, expected at least one")
         shape = (number, *first.shape[1:])
-        if isinstance(part, EncodedPart) and part.maps is not None and fitting is None:
-            total = int(shape[1]) * _pixels_of_all(part, pool)
-        else:
-            total = int(np.prod(shape, dtype=np.int64))
+        total = int(np.prod(shape, dtype=np.int64)) if pixels is None else int(shape[1]) * sum(pixels)
 
         def refuse_above(total: int) -> None:
             if limit_bytes is not None and total > limit_bytes:
@@ -190,8 +191,12 @@ def _decoded_blocks(
     pool: ThreadPoolExecutor,
     findings: Findings,
     report: Callable[[float], None],
+    most_pixels: int | None,
 ) -> Iterator[np.ndarray]:
-    """Yield uint8 [n, C, H, W]; after a picture that cannot be used, only look for more of them."""
+    """Yield uint8 [n, C, H, W]; after a picture that cannot be used, only look for more of them.
+
+    `most_pixels` are those of the largest picture where sizes may vary, and None where they may not.
+    """
     if isinstance(part, PixelPart):
         if fitting is None:
             yield from part.blocks()
@@ -200,7 +205,7 @@ def _decoded_blocks(
         return
     expected: list[tuple[Shape, str]] = []
     seen = 0
-    at_once, bytes_of_one = _pictures_at_once(part, fitting)
+    at_once, bytes_of_one = _pictures_at_once(part, fitting, most_pixels)
     pictures = groups(part.pictures(), at_once)
     ahead = max(1, _BYTES_AHEAD // (at_once * bytes_of_one))
     for block, found in in_order(lambda group: _decode_block(group, fitting), pictures, pool, ahead):
@@ -213,7 +218,7 @@ def _decoded_blocks(
             if not expected:
                 expected.append((part.shape, "this set") if part.shape and fitting is None else (image.shape, where))
             shape, example = expected[0]
-            if image.shape != shape and not (part.maps is not None and fitting is None):
+            if image.shape != shape and most_pixels is None:
                 raise DataError(
                     f"{where} has {image.shape[1]} x {image.shape[2]} pixels, but {example} has "
                     f"{shape[1]} x {shape[2]}: when sizes vary, data.image_size is required"
@@ -222,24 +227,24 @@ def _decoded_blocks(
             yield np.stack(list(alike))
 
 
-def _pixels_of_all(part: EncodedPart, pool: ThreadPoolExecutor) -> int:
-    """Return how many pixels the pictures of a split have together, as their headers say."""
+def _pixels(part: EncodedPart, pool: ThreadPoolExecutor) -> list[int]:
+    """Return how many pixels each picture of a split has, as their headers say."""
     found = in_order(num_pixels, part.pictures(), pool)
     # One that cannot be used, of which the limit is told, is yet to be named.
-    return sum(pixels for pixels in found if pixels < pixel_limit())
+    return [pixels for pixels in found if pixels < pixel_limit()]
 
 
-def _pictures_at_once(part: EncodedPart, fitting: Fitting | None) -> tuple[int, int]:
+def _pictures_at_once(part: EncodedPart, fitting: Fitting | None, most_pixels: int | None) -> tuple[int, int]:
     """Return how many pictures are decoded to one block, so that its bytes are bounded, and the bytes of one."""
+    if most_pixels is not None:
+        return 1, 3 * most_pixels
     if fitting is not None:
         pixels_of_one = fitting.height * fitting.width
     else:
-        # The others must have its size, or are refused; those with label maps may be much larger.
+        # The others must have its size, or are refused.
         first = next(iter(part.pictures()), None)
         pixels_of_one = num_pixels(first) if first is not None else 1
     bytes_of_one = 3 * pixels_of_one
-    if part.maps is not None and fitting is None:
-        return 1, bytes_of_one
     return max(1, min(_PICTURES_AT_ONCE, _BYTES_AT_ONCE // bytes_of_one)), bytes_of_one
 
 
