@@ -129,7 +129,7 @@ def compared_predictions(one: Arrays, other: Arrays) -> Row:
     values = (
         agreement,
         1.0 - agreement,
-        _correlation(guesses[0] != labels, guesses[1] != labels),
+        correlation(guesses[0] != labels, guesses[1] != labels),
         _divergence(first, second),
         _divergence(second, first),
         (_divergence(first, middle) + _divergence(second, middle)) / 2,
@@ -174,8 +174,9 @@ def _divergence(logs: np.ndarray, others: np.ndarray) -> float:
     return float(terms.sum(axis=1).mean())
 
 
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    first, second = one.astype(np.float64), other.astype(np.float64)
+def correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Return Pearson's correlation of two arrays of one shape; not a number where one is constant."""
+    first, second = (each.astype(np.float64).ravel() for each in (one, other))
     if first.std() == 0.0 or second.std() == 0.0:
         return math.nan
     return float(np.corrcoef(first, second)[0, 1])
