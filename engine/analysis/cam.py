@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from engine.analysis.analysis import Analysis, Arrays, Measured, Row, owner
 from engine.analysis.features import segments_before, up_to
 from engine.analysis.opened import OpenedRun
-from engine.backbones import Maps, feature_layout
+from engine.analysis.similarity import correlation
+from engine.backbones import FeatureLayout, Maps
 from engine.objectives import Objective
 from engine.tracking.figures import INK, TEXT_SIZE, open_figure
 
@@ -107,7 +108,7 @@ class Cam(Analysis):
                         "area": float((heat > 0.5).mean()),
                         "centre_down": down,
                         "centre_across": across,
-                        "match": _correlation(heat, reference),
+                        "match": correlation(heat, reference),
                     }
                 )
         return rows
@@ -157,8 +158,7 @@ def enlarged(maps: np.ndarray, size: Sequence[int]) -> np.ndarray:
     return result
 
 
-def _is_spread(shape: tuple[int, ...]) -> bool:
-    layout = feature_layout(shape)
+def _is_spread(layout: FeatureLayout) -> bool:
     return isinstance(layout, Maps) and layout.positions > 1
 
 
@@ -207,12 +207,6 @@ def _centre(heat: np.ndarray) -> tuple[float, float]:
         return float("nan"), float("nan")
     down, across = ((np.arange(length) + 0.5) / length for length in heat.shape)
     return float((heat.sum(axis=1) * down).sum() / total), float((heat.sum(axis=0) * across).sum() / total)
-
-
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    if one.std() == 0.0 or other.std() == 0.0:
-        return float("nan")
-    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
 
 
 def _show(axes: Axes, image: np.ndarray, heat: np.ndarray | None, words: str) -> None:

@@ -51,8 +51,11 @@ def styles(labels: Sequence[str]) -> dict[str, Style]:
 
 
 def legend(axes: Axes, **words: Any) -> None:
-    """Explain the curves inside the axes, where there is room."""
-    axes.legend(frameon=False, fontsize=TEXT_SIZE - 1, labelcolor=INK, handlelength=3, **words)
+    """Explain the curves inside the axes, where there is room; a legend wider than they are would squeeze them."""
+    handles, labels = axes.get_legend_handles_labels()
+    wide = int(axes.bbox.width / axes.figure.dpi * _LETTERS_PER_INCH)
+    labels = [textwrap.fill(label, wide) for label in labels]
+    axes.legend(handles, labels, frameon=False, fontsize=TEXT_SIZE - 1, labelcolor=INK, handlelength=3, **words)
 
 
 def legend_beside(figure: Figure, axes: Axes) -> None:

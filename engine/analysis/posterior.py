@@ -87,7 +87,7 @@ class Posterior(Analysis):
             # The few images of a small bin say little, and are drawn small.
             right.plot(confidence[seen], accuracy[seen], label=words, **{**style.line(), "markersize": 3})
             sizes = _LARGEST_POINT * share[seen]
-            right.scatter(confidence[seen], accuracy[seen], sizes, style.colour, style.marker, linewidths=0)
+            right.scatter(confidence[seen], accuracy[seen], sizes, style.colour, marker=style.marker, linewidths=0)
         dress(left, "how sure", f"entropy (nats; at most ln(classes) = {most:.2f})", "share of the images")
         dress(
             right,

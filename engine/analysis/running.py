@@ -225,15 +225,26 @@ def _written(
 
 
 def _labels(runs: Sequence[OpenedRun]) -> list[str]:
-    """Return the runs' folder names; where two are called alike, whole paths; of a checkpoint, with its step."""
-    names = [opened.run.path.name for opened in runs]
-    labels = [
-        name if names.count(name) == 1 else str(opened.run.path) for name, opened in zip(names, runs, strict=True)
-    ]
+    """Return the runs' folder names, with the folders above where two are called alike; of checkpoints, with the step.
+
+    Short, as they stand in pictures.
+    """
+    paths = [opened.run.path for opened in runs]
+    labels = [_end(path, [other for other in paths if other != path]) for path in paths]
     return [
         f"{label} step {opened.run.checkpoint.step}" if labels.count(label) > 1 else label
         for label, opened in zip(labels, runs, strict=True)
     ]
+
+
+def _end(path: Path, others: Sequence[Path]) -> str:
+    """Return the shortest end of a path that none of the others has."""
+    counts = range(1, len(path.parts) + 1)
+    return next(
+        str(Path(*path.parts[-count:]))
+        for count in counts
+        if all(other.parts[-count:] != path.parts[-count:] for other in others)
+    )
 
 
 def _named(label: str, network: str, opened: OpenedRun, runs: int) -> str:

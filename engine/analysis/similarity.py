@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 # More would not be readable in their cells.
 _MOST_NUMBERS = 12
+# Letters of a name in the room beside a matrix.
+_LINE = 32
 
 
 class Similarity(Analysis):
@@ -95,12 +98,13 @@ def _name(measured: Measured) -> str:
     return f"{measured.label} {measured.part}".rstrip()
 
 
-def _matrix(axes: Axes, names: Sequence[str], values: np.ndarray, words: str) -> None:
-    dress(axes, f"{words} (0 to 1)")
+def _matrix(axes: Axes, names: Sequence[str], values: np.ndarray, title: str) -> None:
+    dress(axes, f"{title} (0 to 1)")
     axes.grid(False)
     axes.imshow(values, cmap="Greys", vmin=0.0, vmax=1.0)
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=TEXT_SIZE - 1, parse_math=False)
-    axes.set_yticks(range(len(names)), names, fontsize=TEXT_SIZE - 1, parse_math=False)
+    words = [textwrap.fill(name, _LINE) for name in names]
+    axes.set_xticks(range(len(names)), words, rotation=45, ha="right", fontsize=TEXT_SIZE - 1, parse_math=False)
+    axes.set_yticks(range(len(names)), words, fontsize=TEXT_SIZE - 1, parse_math=False)
     if len(names) > _MOST_NUMBERS:
         return
     for (down, across), value in np.ndenumerate(values):
@@ -129,7 +133,7 @@ def compared_predictions(one: Arrays, other: Arrays) -> Row:
     values = (
         agreement,
         1.0 - agreement,
-        _correlation(guesses[0] != labels, guesses[1] != labels),
+        correlation(guesses[0] != labels, guesses[1] != labels),
         _divergence(first, second),
         _divergence(second, first),
         (_divergence(first, middle) + _divergence(second, middle)) / 2,
@@ -174,8 +178,9 @@ def _divergence(logs: np.ndarray, others: np.ndarray) -> float:
     return float(terms.sum(axis=1).mean())
 
 
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    first, second = one.astype(np.float64), other.astype(np.float64)
+def correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Return Pearson's correlation of two arrays of one shape; not a number where one is constant."""
+    first, second = (each.astype(np.float64).ravel() for each in (one, other))
     if first.std() == 0.0 or second.std() == 0.0:
         return math.nan
     return float(np.corrcoef(first, second)[0, 1])

@@ -137,9 +137,17 @@ def test_a_checkpoint_has_a_folder_of_its_own(tmp_path: Path) -> None:
     assert finding.folder == run / "analysis" / checkpoint.name / "posterior"
     both = analyse([run, checkpoint], ["posterior"], FEW)
     assert both[2].folder == run / "analysis" / "together" / "posterior"
-    assert [row["run"] for row in both[2].rows] == [f"{run} step 4", f"{run} step 2"]
+    assert [row["run"] for row in both[2].rows] == ["run step 4", "run step 2"]
     with pytest.raises(InputError, match="step-000004: is given twice"):
         analyse([run, run / "checkpoints" / "step-000004"], ["posterior"], FEW)
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_of_any_length_leave_room_for_the_picture(run_of: Any) -> None:
+    run = run_of("end_to_end", "a/run")
+    runs = [run, run_of("end_to_end", "b/run"), run_of("infopro", "x" * 150)]
+    together = analyse(runs, ["posterior", "similarity"], FEW)[3]
+    assert [row["run"] for row in together.rows] == ["a/run", "b/run", "x" * 150]
 
 
 def test_what_has_no_meaning_is_refused_before_anything_is_measured(run_of: Any, tmp_path: Path) -> None:
