@@ -57,6 +57,8 @@ class Training:
         """Steps after which the learners had the states with which this way begins."""
         # False once an interruption has come before those were back that the newest evaluation has waited for.
         self._is_evaluated = True
+        self.is_ending = False
+        """Whether the last step and evaluation were asked for."""
         self._interruption = Interruption(self._runtime)
         self._memory: dict[str, dict[str, int]] = {}
         self._diverged = DivergedLearners(self._team.networks.values(), record.say)
@@ -156,6 +158,7 @@ class Training:
             elif self._is_time_for_snapshot(step):
                 self._snapshot(step)
         self._questions.ask("diverged", self._diverged.note)
+        self.is_ending = True
         self._checkpoint(step, is_last=True)
         self._questions.ask("memory", self._memory.update)
         self._runtime.finish()

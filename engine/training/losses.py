@@ -71,6 +71,9 @@ class LossesOfTraining:
 
     def gone_with(self, lost: Collection[str]) -> frozenset[str]:
         """As `Losses.gone_with`."""
+        if self._training.is_ending:
+            # Else what is kept of it would not be what was scored.
+            return frozenset()
         found = {name for names in self._networks.values() if set(names) & set(lost) for name in names}
         is_anybody_left = any(not set(names) & found for names in self._networks.values())
         return frozenset(found) if is_anybody_left else frozenset()

@@ -18,8 +18,6 @@ from engine.tracking import read_metrics
 from engine.training.session import Session
 from tests.faults.test_coming_back_alone import Killer, _plan, _trained
 
-pytestmark = pytest.mark.usefixtures("local_ray")
-
 RAY_CPUS = 4
 MODES: dict[str, dict[str, Any]] = {
     "simultaneous": {},
@@ -80,6 +78,7 @@ def test_one_that_is_left_learns_from_the_labels(tiny_recipe: Callable[..., Reci
     assert left["peer0"] == alone
 
 
+@pytest.mark.usefixtures("local_ray")
 @pytest.mark.parametrize(
     ("peers", "mode", "lost", "transport"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -12,9 +13,11 @@ import ray.exceptions
 from engine.checkpoints import LearnerState
 from engine.errors import LearnerError, LearnerLost, LearnersAway
 from engine.runtimes.ray import fetching
+from engine.runtimes.ray.actors import LearnerActors
 from engine.runtimes.ray.comeback import ComeBack
 from engine.runtimes.ray.fetching import Fetching
 from engine.runtimes.ray.history import Asked, Given, History
+from engine.runtimes.ray.waiting import waiting_for_ray
 
 NAMES = ("a", "b", "c")
 
@@ -264,6 +267,16 @@ def test_nobody_is_waited_for_once_an_end_is_wanted() -> None:
         team.come_back.let_return(wait=True)
     team.is_built = True
     assert team.come_back.let_return(wait=True) == ["b"]
+
+
+def test_those_that_are_away_do_not_count_as_hanging() -> None:
+    actors = object.__new__(LearnerActors)
+    process: Any = {"a": SimpleNamespace()}
+    actors._watched, actors.places, actors._number = process, {"a": {"pid": os.getpid()}}, 2
+    with waiting_for_ray():
+        assert actors.activity() is None
+        actors._number = 1
+        assert actors.activity() is not None
 
 
 @pytest.mark.parametrize("why", ["nothing is known yet", "an evaluation"])

@@ -87,7 +87,7 @@ def _losses(record: Any, *, goes_on: bool = True, most: int = 3) -> LossesOfTrai
         recipe=SimpleNamespace(method=SimpleNamespace(goes_on_without_lost=goes_on)),
         team=SimpleNamespace(networks={name: SimpleNamespace(learners=each) for name, each in learners.items()}),
     )
-    training: Any = SimpleNamespace(saved=40, first_step=40, is_interrupted=False)
+    training: Any = SimpleNamespace(saved=40, first_step=40, is_interrupted=False, is_ending=False)
     snapshots: Any = SimpleNamespace(step=44)
     return LossesOfTraining(training, snapshots, Budget(most, "failure"), record, session)
 
@@ -116,6 +116,9 @@ def test_nobody_goes_where_nobody_would_be_left_or_all_wait() -> None:
     record: Any = Record()
     assert _losses(record).gone_with({"peer1_segment0", "peer0_segment1"}) == frozenset()
     assert _losses(record, goes_on=False).gone_with({"peer1_segment0"}) == frozenset()
+    losses: Any = _losses(record)
+    losses._training.is_ending = True
+    assert losses.gone_with({"peer1_segment0"}) == frozenset()
 
 
 @pytest.mark.parametrize("why", ["too often", "taken away"])

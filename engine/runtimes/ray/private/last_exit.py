@@ -66,7 +66,10 @@ def take_over(end: Callable[[], None]) -> bool:
 
 
 def take_back(end: Callable[[], None]) -> None:
-    """Let a function that was given end this process no more; one that has taken its place meanwhile stays."""
+    """Let a function that was given end this process no more, whose Ray is closed.
+
+    One that has taken its place meanwhile stays: this process may be connected to another Ray by then.
+    """
     global _end
     if _end == end:
         _end = end_with_cluster

@@ -276,7 +276,6 @@ class PrivateRay:
                     self._process.wait(_HOLDER_SECONDS)
             finally:
                 self._clear()
-                # Ray may yet end this process, which may be connected to another one by then.
                 last_exit.take_back(self._end_process)
 
     def _clear(self) -> None:
