@@ -18,7 +18,7 @@ from engine.errors import PlanError
 from engine.runtimes import python_command
 from engine.runtimes.ray import disconnect, start_private_ray
 from engine.runtimes.ray.private import folder as private_folder
-from engine.runtimes.ray.private import lifetime
+from engine.runtimes.ray.private import holder, lifetime
 from engine.runtimes.ray.private.current import current_private_ray
 from engine.runtimes.ray.private.folder import PrivateFolder, check_is_private, choose_temporary_folder
 from engine.runtimes.ray.private.surroundings import TokenOf, connecting, environment_of_head
@@ -40,7 +40,7 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]
         start_private_ray(num_cpus=1)
         private = current_private_ray()
         assert private is not None
-        holder, folder = private._process.pid, private._folder.path
+        session, folder = private._process.pid, private._folder.path
         tokens: list[str] = []
         end = private.kill
         patch.setattr(private, "kill", lambda: (tokens.append(os.environ["RAY_AUTH_TOKEN_PATH"]), end()))
@@ -51,7 +51,7 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]
         assert not folder.exists()
         # What is ended takes seconds, in which somebody may start another Ray.
         assert tokens[-1] == "/nonexistent/token"
-        assert not any(_session(number) == holder for number in psutil.pids())
+        assert not any(_session(number) == session for number in psutil.pids())
         assert os.environ["RAY_AUTH_TOKEN_PATH"] == "/nonexistent/token"
 
 
@@ -184,7 +184,7 @@ def test_a_child_does_not_look_into_the_current_folder(tmp_path: Path) -> None:
 
 
 def test_a_ray_that_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(lifetime, "_RUN_HEAD", "raise SystemExit('no port is free')")
+    monkeypatch.setattr(holder, "_RUN", "raise SystemExit('no port is free')")
     before = set(choose_temporary_folder().glob("local_learning_ray_*"))
     monkeypatch.setattr(lifetime.ray, "init", lambda **_: pytest.fail("there is nothing to connect to"))
     monkeypatch.setattr(lifetime.ray, "shutdown", lambda: None)

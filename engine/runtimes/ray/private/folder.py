@@ -81,6 +81,7 @@ class PrivateFolder:
         path: the folder.
         token: a file of mode 0600 with the token that everybody needs who wants to talk to this Ray.
         code: a folder in which nothing but the engine can be found by import.
+        fork_server: the socket at which workers are asked for.
         ray: what Ray's own processes write into; they let everybody enter it, so it lies inside.
         log: what Ray's processes, and Ray in this process, have to say.
 
@@ -101,6 +102,7 @@ class PrivateFolder:
             self.token = self.path / "token"
             self.log = self.path / "ray.log"
             self.code = self.path / "code"
+            self.fork_server = self.path / "fork_server"
             self.ray = self.path / "ray"
             self._write_token()
             self.code.mkdir()

@@ -19,6 +19,7 @@ import resource
 import select
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -51,6 +52,9 @@ def main() -> int:
     # Not through sys.stdin, whose buffer would hide the end of the file from select.
     wanted: dict[str, Any] = json.loads(_first_line())
     try:
+        # First of all, because its imports take longest. Nothing waits for it, and Ray goes on without it.
+        with contextlib.suppress(OSError):
+            subprocess.Popen(wanted["fork_server"], stdin=subprocess.DEVNULL)
         _serve(wanted, answers, driver)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -132,6 +136,7 @@ def _start(wanted: dict[str, Any]) -> Any:
         object_store_memory=wanted["object_store_bytes"],
         plasma_directory=wanted["ray_folder"] if wanted["on_disk"] else None,
         temp_dir=wanted["ray_folder"],
+        setup_worker_path=wanted["worker_start"],
         # Its sockets lie below, and their paths must be short.
         session_name="session",
         include_dashboard=False,

@@ -7,15 +7,12 @@ process itself does to end it is bounded: a Ray that does not listen is killed.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
-import select
 import subprocess
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -23,24 +20,19 @@ import ray
 
 from engine.errors import EXIT_LEARNER_FAILED, PlanError
 from engine.reading import first_line
-from engine.runtimes.child import python_command, tell
 from engine.runtimes.ray.private import last_exit, last_words
 from engine.runtimes.ray.private.deaths import Deaths
 from engine.runtimes.ray.private.folder import PrivateFolder
 from engine.runtimes.ray.private.hanging import Hanging, processes_of, processes_of_session
-from engine.runtimes.ray.private.last_words import standard_error_or
+from engine.runtimes.ray.private.holder import REMEDY, Holder
 from engine.runtimes.ray.private.surroundings import (
     TokenOf,
     connecting,
-    environment_of_head,
     keep_output_clean,
     safe_job,
 )
 from engine.runtimes.stopped import STOPPED_SECONDS, is_stopped
 
-_RUN_HEAD = "import runpy; runpy.run_path(sys.argv[1], run_name='__main__')"
-# A slow disk and a busy machine included; Ray itself gives up after 30 s.
-_START_SECONDS = 120.0
 _PAUSE_SECONDS = 0.25
 # How long Ray may take to end in good order, its holder to end it, and this process to do so by force.
 _POLITE_SECONDS = 2.0
@@ -48,7 +40,6 @@ _HOLDER_SECONDS = 3.0
 _FORCED_SECONDS = 2.0
 # In which the process that holds a Ray tells how a part of it ended.
 _TELLING_SECONDS = 2.0
-_REMEDY = "`local-learning doctor` tries it alone; --on process does without Ray"
 
 
 class PrivateRay:
@@ -85,26 +76,20 @@ class PrivateRay:
         self._handler: logging.Handler | None = None
         self._watcher: threading.Thread | None = None
         self._folder = PrivateFolder()
-        self._unread = b""
         try:
-            self._process = self._start_head(
-                {
-                    "cpus": cpus,
-                    "gpus": gpus,
-                    "object_store_bytes": object_store_bytes,
-                    "on_disk": on_disk,
-                    "folder": str(self._folder.path),
-                    "ray_folder": str(self._folder.ray),
-                }
+            self._holder = Holder(
+                self._folder,
+                {"cpus": cpus, "gpus": gpus, "object_store_bytes": object_store_bytes, "on_disk": on_disk},
             )
         except OSError as error:
             self._folder.remove()
-            raise PlanError(f"a private Ray does not start: {error.strerror or error}; {_REMEDY}") from error
+            raise PlanError(f"a private Ray does not start: {error.strerror or error}; {REMEDY}") from error
         except BaseException:
             self._folder.remove()
             raise
+        self._process = self._holder.process
         try:
-            place = self._place()
+            place = self._holder.place()
             self._deaths = Deaths(place["processes"].values())
             self._hanging = Hanging(processes_of(place["processes"]), hanging_seconds)
             self._watcher = threading.Thread(target=self._watch, name="private Ray", daemon=True)
@@ -113,50 +98,6 @@ class PrivateRay:
         except BaseException:
             self.close()
             raise
-
-    def _start_head(self, wanted: dict[str, Any]) -> subprocess.Popen[bytes]:
-        with self._folder.log.open("ab") as log, standard_error_or(log) as words:
-            wanted = {**wanted, "last_words": words, "last_words_format": last_words.FORM}
-            process = subprocess.Popen(
-                python_command(_RUN_HEAD, [str(Path(__file__).with_name("head.py"))]),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                cwd=self._folder.path,
-                env=environment_of_head(self._folder),
-                start_new_session=True,
-                pass_fds=[words],
-            )
-        tell(process, wanted)
-        return process
-
-    def _place(self) -> dict[str, Any]:
-        deadline = time.monotonic() + _START_SECONDS
-        while time.monotonic() < deadline:
-            answer = self._read(_PAUSE_SECONDS)
-            if answer is not None and "address" in answer:
-                return answer
-            if answer is not None:
-                raise PlanError(f"a private Ray does not start: {answer.get('error', answer)}; {_REMEDY}")
-        raise PlanError(f"a private Ray did not start within {_START_SECONDS:g} s; {_REMEDY}")
-
-    def _read(self, seconds: float) -> dict[str, Any] | None:
-        """Return the next line of the process that holds Ray, or its end as an error; None if neither comes in time."""
-        assert self._process.stdout is not None
-        # Not select.select, which takes no descriptors from 1,024 on.
-        poll = select.poll()
-        poll.register(self._process.stdout, select.POLLIN)
-        while b"\n" not in self._unread:
-            if not poll.poll(seconds * 1000):
-                return None
-            piece = os.read(self._process.stdout.fileno(), 1 << 16)
-            if not piece:
-                said = self._folder.said().strip().splitlines()
-                return {"error": f"its first process ended{': ' + said[-1].strip() if said else ''}"}
-            self._unread += piece
-        line, _, self._unread = self._unread.partition(b"\n")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
 
     def _connect(self, place: Mapping[str, Any]) -> None:
         self._token = TokenOf(self._folder)
@@ -173,14 +114,14 @@ class PrivateRay:
                 )
         except Exception as error:  # Ray raises what it likes
             why = self.lost or first_line(error)
-            raise PlanError(f"a private Ray does not start: {why}; {_REMEDY}") from error
+            raise PlanError(f"a private Ray does not start: {why}; {REMEDY}") from error
         self._connected = True
 
     def _watch(self) -> None:
         """Take note of what ends by itself, or hangs; end a Ray that somebody left without closing it."""
         while not self._closed:
             try:
-                answer = self._read(_PAUSE_SECONDS)
+                answer = self._holder.read(_PAUSE_SECONDS)
             except (OSError, ValueError):
                 return
             if answer is not None:

@@ -24,6 +24,7 @@ from ray.job_config import JobConfig
 
 from engine.runtimes.child import engine_folder
 from engine.runtimes.ray.private.folder import PrivateFolder
+from engine.runtimes.ray.private.worker_start import VARIABLE
 
 _DISTRIBUTION = "local-learning"
 
@@ -62,6 +63,7 @@ def environment_of_head(folder: PrivateFolder) -> dict[str, str]:
         "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
         **environment,
         **_known_to_both(folder),
+        VARIABLE: str(folder.fork_server),
         "PYTHONPATH": os.pathsep.join([str(folder.code), *path]),
     }
 
