@@ -14,6 +14,7 @@ import numpy
 import psutil
 import pytest
 import ray
+import torch
 
 from engine.runtimes.ray import disconnect, start_private_ray
 from engine.runtimes.ray.private.current import current_private_ray
@@ -28,10 +29,11 @@ class Looking:
         return {
             "parent": os.getppid(),
             "has torch": "torch" in sys.modules,
+            # Set for a child of a process that has looked at its GPUs: no GPU can be used there.
+            "has no GPU": torch.cuda._is_in_bad_fork(),
             "draws": (float(numpy.random.rand()), random.random()),
             "shared": memory.rss - memory.uss,
             "alone": memory.uss,
-            "folder": os.getcwd(),
             "children's end": signal.getsignal(signal.SIGCHLD),
         }
 
@@ -67,6 +69,7 @@ def test_workers_are_forked_and_share_what_is_imported(server: psutil.Process) -
     seen = ray.get([actor.look.remote() for actor in actors])
     assert {each["parent"] for each in seen} == {server.pid}
     assert all(each["has torch"] for each in seen)
+    assert not any(each["has no GPU"] for each in seen)
     # More than by Ray itself, whose workers hold over half alone.
     assert all(each["alone"] < each["shared"] / 2 for each in seen)
     assert len({each["draws"][0] for each in seen}) == 3

@@ -48,7 +48,7 @@ def main() -> int:
     import engine.runtimes  # noqa: F401
 
     if len(os.listdir("/proc/self/task")) > 1:
-        return 0
+        sys.exit("a library has started threads, so workers are not forked")
     # The kernel waits for the children.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     gc.collect()
