@@ -14,7 +14,7 @@ ANALYSIS_FOLDER = "analysis"
 TOGETHER = "together"
 """In the analysis folder of the first run: what was found of several together."""
 
-LONGEST_LABEL = 40
+LONGEST_LABEL = 32
 """Letters of a name in a picture, at most, unless two names would become one."""
 
 

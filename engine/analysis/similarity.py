@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # More would not be readable in their cells.
 _MOST_NUMBERS = 12
-# Letters of a name in the room beside a matrix.
+# Letters of a name in the room beside a matrix; below it, where they are turned, lines would lie on one another.
 _LINE = 32
 
 
@@ -108,7 +108,7 @@ def _matrix(axes: Axes, names: Sequence[str], values: np.ndarray, title: str) ->
     axes.grid(False)
     axes.imshow(values, cmap="Greys", vmin=0.0, vmax=1.0)
     words = [textwrap.fill(name, _LINE) for name in names]
-    axes.set_xticks(range(len(names)), words, rotation=45, ha="right", fontsize=TEXT_SIZE - 1, parse_math=False)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=TEXT_SIZE - 1, parse_math=False)
     axes.set_yticks(range(len(names)), words, fontsize=TEXT_SIZE - 1, parse_math=False)
     if len(names) > _MOST_NUMBERS:
         return

@@ -64,7 +64,7 @@ class TSNE(Embedding):
     def draw(self, found: Sequence[Measured], title: str) -> Figure:
         """Draw a panel for each network: points by class, and the name of each class at its mean."""
         planes, perplexity, _ = _planes(found)
-        return draw_planes(found, planes, title, f"t-SNE, perplexity {perplexity:g}", "")
+        return draw_planes(found, planes, title, f"t-SNE, perplexity {perplexity:.3g}", "")
 
 
 def _planes(found: Sequence[Measured]) -> tuple[list[np.ndarray], float, float]:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import engine
-from engine.analysis import ANALYSES, Settings, analyse, pixels
+from engine.analysis import ANALYSES, Settings, analyse, pixels, write_report
 from engine.analysis.pixels import drawn_pixels
 from engine.errors import InputError, RunError
 from engine.recipes import DML, SGD, Augmentation, Backbone, Constant, Data, Peer, Plan, Recipe, Segmentation
+from tests.analysis.html_page import Page
 from tests.conftest import make_label_maps
 
 NETWORK = f"{Path(__file__).parents[1] / 'tasks' / 'dense_task.py'}:network"
@@ -63,6 +64,10 @@ def test_some_pixels_of_each_image_are_looked_at(maps: Path) -> None:
     (row,) = findings[2].rows
     assert 0 < row["agreement"] <= 1 and row["kl"] > 0 and np.isnan(row["cka"])
     assert analyse([maps], OF_PIXELS, Settings()) == findings
+    page = Page(write_report([maps]).read_text())
+    page.check()
+    assert "test mean IoU" in page.texts("th") and "mean iou" in page.texts("th")
+    assert {"Entropy and calibration of the posterior", "Mass of the likeliest classes"} <= set(page.texts("h4"))
 
 
 def test_pixels_are_drawn_among_those_with_a_label() -> None:

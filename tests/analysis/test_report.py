@@ -17,7 +17,9 @@ from engine.cli.main import main
 from engine.comparison import ComparedRecipe
 from engine.comparison.tables import compared_markdown
 from engine.errors import InputError, NotWritten, RunError
+from engine.recipes import Classification, Plan, Retrieval
 from engine.tasks import ACCURACY
+from tests.analysis.conftest import tiny
 from tests.analysis.html_page import Page
 
 FEW = Settings(images=20)
@@ -210,6 +212,14 @@ def test_an_interrupted_run_says_so(run_of: Any) -> None:
     page = _page(write_report([run]))
     cells = {row[0]: row[1] for row in page.table(0)}
     assert cells["status"] == "interrupted" and cells["epochs"] == "0 of 1" and cells["test accuracy"] == "-"
+
+
+@pytest.mark.parametrize(("task", "score"), [(Retrieval(), "mean average precision"), (Classification(), "accuracy")])
+def test_every_task_is_told_by_its_own_scores(task: Any, score: str, tmp_path: Path) -> None:
+    recipe = tiny("end_to_end", task=task)
+    page = _page(write_report([engine.train(recipe, Plan(executor="process"), tmp_path / "run").run_dir]))
+    cells = {row[0]: row[1] for row in page.table(0)}
+    assert cells[f"test {score}"].endswith(" %") and score in page.table(1)[0]
 
 
 def test_what_is_no_run_is_refused_and_nothing_is_written(run_of: Any, tmp_path: Path) -> None:

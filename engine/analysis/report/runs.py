@@ -198,7 +198,7 @@ def _learners(run: ReportedRun) -> str:
     if run.result is None or not (run.result.peak_memory_bytes or run.result.waiting_share):
         return ""
     peaks, parts, waiting = run.result.peak_memory_bytes, run.result.memory_parts, run.result.waiting_share
-    purposes = list(dict.fromkeys(purpose for each in parts.values() for purpose in each))
+    purposes = list(dict.fromkeys(purpose for each in parts.values() for purpose in each if purpose != "total"))
     rows = []
     for name in dict.fromkeys([*peaks, *waiting]):
         sizes = [peaks.get(name), *(parts.get(name, {}).get(purpose) for purpose in purposes)]

@@ -48,7 +48,7 @@ summary { cursor: pointer; color: var(--strong); padding: 0.25rem 0; }
   th, td { padding: 0.3rem 0.5rem; }
   /* Shrunk to the width of a phone, the words in a picture could not be read: it scrolls. */
   figure .wide { width: auto; }
-  img { max-width: 44rem; }
+  img { max-width: none; }
 }
 @media print {
   .wide { overflow: visible; }
