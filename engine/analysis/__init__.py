@@ -3,6 +3,7 @@
 from engine.analysis.analysis import Analysis, Arrays, Measured, Row
 from engine.analysis.opened import OpenedRun, Settings
 from engine.analysis.registry import ANALYSES
+from engine.analysis.report.writing import REPORT, write_report
 from engine.analysis.results import Finding, in_words
 from engine.analysis.running import Executor, analyse
 
@@ -14,8 +15,10 @@ __all__ = [
     "Finding",
     "Measured",
     "OpenedRun",
+    "REPORT",
     "Row",
     "Settings",
     "analyse",
     "in_words",
+    "write_report",
 ]

@@ -28,7 +28,8 @@ class Measured:
     Attributes:
         run: the run's label, unique among the runs that are analysed together.
         network: its name in the run, such as ``network`` or ``peer1``.
-        label: both, as a legend says them.
+        name: both, as a table says them.
+        label: the same, as a picture has room for it; unique, too.
         part: of the network, such as the name of a block; empty where the network is measured as a whole.
         arrays: what `Analysis.measure` returned.
         class_names: of the run's classes.
@@ -36,6 +37,7 @@ class Measured:
 
     run: str
     network: str
+    name: str
     label: str
     part: str
     arrays: Arrays
@@ -55,6 +57,7 @@ class Analysis(ABC):
         reading: how the picture is read, where its axes do not say it; below the picture, behind the caption.
         looks_at_images: whether it looks at the images that were drawn, which the caption names then.
         trains_probes: whether `Settings.probe_epochs` decides what it finds.
+        of_pixels: whether it has a meaning also where each pixel has a class; see `OpenedRun.predictions`.
         compares: whether it compares parts with one another, so that one alone has no table.
     """
 
@@ -64,6 +67,7 @@ class Analysis(ABC):
     reading: ClassVar[str] = ""
     looks_at_images: ClassVar[bool] = True
     trains_probes: ClassVar[bool] = False
+    of_pixels: ClassVar[bool] = False
     compares: ClassVar[bool] = False
 
     def refusal(self, opened: OpenedRun) -> str | None:
@@ -72,6 +76,8 @@ class Analysis(ABC):
         What has no default is that of an analysis of class probabilities.
         """
         task = opened.run.recipe.task
+        if opened.run.facts.label_maps and self.of_pixels:
+            return None
         if opened.task.num_classes is None or opened.task.scored != "output":
             return f"task.kind={task.kind} gives no class probabilities for an image"
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 SHOWN = 6
 """Images that are looked at unless positions are given: at equal distances among those that were drawn."""
+_LETTERS_ACROSS = 22  # Of a label below a map.
 
 
 class Cam(Analysis):
@@ -125,7 +127,7 @@ class Cam(Analysis):
                 guess, chance = each.arrays["predicted"][place], each.arrays["probability"][place]
                 _show(axes, images[place], heat, f"{_class(each, guess)} ({chance:.2f})")
         for axes, each in zip(panels[-1][1:], found, strict=True):
-            words = f"{each.label}\n{each.part or 'whole network'}"
+            words = f"{textwrap.fill(each.label, _LETTERS_ACROSS)}\n{each.part or 'whole network'}"
             axes.set_xlabel(words, fontsize=TEXT_SIZE - 2, color=INK, parse_math=False)
         panels[-1][0].set_xlabel("image", fontsize=TEXT_SIZE - 2, color=INK)
         return figure

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _LETTERS_PER_INCH = 16
+_LINE, _USUAL_LINES = 0.14, 2  # Of a caption: the height in inches, and how many a figure has room for.
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,9 @@ def log_scale_up(axes: Axes) -> None:
 
 
 def caption_below(figure: Figure, caption: str) -> None:
-    """Put a caption below a figure, in as many lines as it takes."""
-    wide = int(figure.get_size_inches()[0] * _LETTERS_PER_INCH)
-    text = "\n".join(textwrap.wrap(f"{caption}.", wide))
-    figure.supxlabel(text, fontsize=TEXT_SIZE - 1.5, color=INK, parse_math=False)
+    """Put a caption below a figure, in as many lines as it takes; beyond two, the figure grows."""
+    width, height = figure.get_size_inches()
+    lines = textwrap.wrap(f"{caption}.", int(width * _LETTERS_PER_INCH))
+    # The names of many runs would else take their room from what they caption.
+    figure.set_size_inches(width, height + _LINE * max(0, len(lines) - _USUAL_LINES))
+    figure.supxlabel("\n".join(lines), fontsize=TEXT_SIZE - 1.5, color=INK, parse_math=False)

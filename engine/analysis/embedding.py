@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,54 +53,75 @@ class Embedding(Analysis):
 
     def rows(self, found: Sequence[Measured]) -> list[Row]:
         """Return a row for each image and network."""
-        planes, shares = _planes(found)
-        return [
-            {
-                **owner(each),
-                "position": int(position),
-                "label": each.class_names[int(label)],
-                "component_1": float(first),
-                "component_2": float(second),
-                "share_1": shares[0],
-                "share_2": shares[1],
-            }
-            for each, plane in zip(found, planes, strict=True)
-            for position, label, (first, second) in zip(
-                each.arrays["positions"], each.arrays["labels"], plane, strict=True
-            )
-        ]
+        planes, (first, second) = _planes(found)
+        return point_rows(found, planes, ("component_1", "component_2"), {"share_1": first, "share_2": second})
 
     def draw(self, found: Sequence[Measured], title: str) -> Figure:
         """Draw a panel for each network: points by class, and the name of each class at its mean."""
         planes, shares = _planes(found)
-        figure = open_figure(max(6.5, 0.5 + 4.3 * len(found)), 4.9, title)
-        panels = figure.subplots(1, len(found), sharex=True, sharey=True, squeeze=False)[0]
-        drawn = colours(found[0].class_names)
-        for axes, each, plane in zip(panels, found, planes, strict=True):
-            for label, name in enumerate(each.class_names):
-                own = plane[each.arrays["labels"] == label]
-                if not len(own):
-                    continue
-                axes.scatter(own[:, 0], own[:, 1], 7, drawn[name], linewidths=0, alpha=0.6)
-                box = {"facecolor": "white", "edgecolor": INK, "linewidth": 0.6, "pad": 1.5}
-                middle = own.mean(axis=0)
-                axes.text(*middle, name, ha="center", va="center", fontsize=TEXT_SIZE, color=INK, bbox=box)
-            up = f"component 2 ({100 * shares[1]:.0f} % of variance)" if axes is panels[0] else ""
-            dress(axes, each.label, f"component 1 ({100 * shares[0]:.0f} % of variance)", up)
-        return figure
+        across, up = (f"component {number} ({100 * share:.0f} % of variance)" for number, share in enumerate(shares, 1))
+        return draw_planes(found, planes, title, across, up)
 
 
 def _planes(found: Sequence[Measured]) -> tuple[list[np.ndarray], tuple[float, float]]:
     """Return the points of each network, and the shares of the variance along both directions."""
-    standardised = [_standardised(each.arrays["features"].astype(np.float64)) for each in found]
+    standardised = standardised_features(found)
     points, shares = principal_components(np.concatenate(standardised))
     return np.split(points, np.cumsum([len(each) for each in standardised])[:-1]), shares
+
+
+def standardised_features(found: Sequence[Measured]) -> list[np.ndarray]:
+    """Return the features of each network, float64 [N, D], each with mean 0 and deviation 1, or 0 where it is."""
+    return [_standardised(each.arrays["features"].astype(np.float64)) for each in found]
 
 
 def _standardised(features: np.ndarray) -> np.ndarray:
     deviation = features.std(axis=0)
     result: np.ndarray = (features - features.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
     return result
+
+
+def point_rows(
+    found: Sequence[Measured], planes: Sequence[np.ndarray], axes: tuple[str, str], about: Mapping[str, float]
+) -> list[Row]:
+    """Return a row for each image and network.
+
+    Args:
+        found: what was measured of each network.
+        planes: its points, float64 [N, 2].
+        axes: the columns of a point's two numbers.
+        about: more columns, equal in all rows.
+    """
+    return [
+        {
+            **owner(each),
+            "position": int(position),
+            "label": each.class_names[int(label)],
+            axes[0]: float(first),
+            axes[1]: float(second),
+            **about,
+        }
+        for each, plane in zip(found, planes, strict=True)
+        for position, label, (first, second) in zip(each.arrays["positions"], each.arrays["labels"], plane, strict=True)
+    ]
+
+
+def draw_planes(found: Sequence[Measured], planes: Sequence[np.ndarray], title: str, across: str, up: str) -> Figure:
+    """Draw a panel for each network: points by class, and the name of each class in the middle of its points."""
+    figure = open_figure(max(6.5, 0.5 + 4.3 * len(found)), 4.9, title)
+    panels = figure.subplots(1, len(found), sharex=True, sharey=True, squeeze=False)[0]
+    drawn = colours(found[0].class_names)
+    for axes, each, plane in zip(panels, found, planes, strict=True):
+        for label, name in enumerate(each.class_names):
+            own = plane[each.arrays["labels"] == label]
+            if not len(own):
+                continue
+            axes.scatter(own[:, 0], own[:, 1], 7, drawn[name], linewidths=0, alpha=0.6)
+            box = {"facecolor": "white", "edgecolor": INK, "linewidth": 0.6, "pad": 1.5}
+            middle = own.mean(axis=0)
+            axes.text(*middle, name, ha="center", va="center", fontsize=TEXT_SIZE, color=INK, bbox=box)
+        dress(axes, each.label, across, up if axes is panels[0] else "")
+    return figure
 
 
 def principal_components(features: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from engine.analysis.images import ImageSet
+from engine.analysis.names import ANALYSIS_FOLDER
+from engine.analysis.pixels import one_image, pixel_predictions
 from engine.backbones import FeatureLayout, feature_shapes
 from engine.checkpoints import read_checkpoint
 from engine.checkpoints.manifests import MANIFEST
-from engine.data import NO_LABEL, Augmenter, Source, open_source
+from engine.data import NO_LABEL, Augmenter, Batch, Source, open_source
 from engine.errors import RunError
 from engine.learners import Learner, choose_device
 from engine.learners.hooks import POOLED, OutputHooks
@@ -126,16 +128,21 @@ class OpenedRun:
         return self.team.networks[name]
 
     @functools.cached_property
-    def images(self) -> ImageSet:
-        """The images that are looked at; all have a label.
+    def places(self) -> np.ndarray:
+        """Where the images that are looked at stand in their split, int64 [N], ascending; all have a label.
 
         Raises:
             RunError: the split holds none, or none at a position that was asked for.
         """
         known = self._labelled(self.settings.split)
         if self.settings.positions is not None:
-            return self._set(self.settings.split, self._asked(self.settings.positions, known))
-        return self._set(self.settings.split, self._drawn(known, self.settings.split, self.settings.images))
+            return self._asked(self.settings.positions, known)
+        return self._drawn(known, self.settings.split, self.settings.images)
+
+    @functools.cached_property
+    def images(self) -> ImageSet:
+        """The images that are looked at, all at once; not those that have label maps, whose sizes may differ."""
+        return self._set(self.settings.split, self.places)
 
     @functools.lru_cache(maxsize=2)  # noqa: B019  A run is opened for one command.
     def probed(self, most: int = PROBED_IMAGES) -> ImageSet:
@@ -144,8 +151,10 @@ class OpenedRun:
 
     def _labelled(self, split: str) -> np.ndarray:
         sizes = self.source.facts.sizes
-        labels = self.source.labels_of(split) if sizes.get(split) else np.empty(0)
-        known: np.ndarray = np.flatnonzero(labels != NO_LABEL)
+        if self.run.facts.label_maps:
+            known = np.arange(sizes.get(split, 0))
+        else:
+            known = np.flatnonzero(self.source.labels_of(split) != NO_LABEL) if sizes.get(split) else np.empty(0, int)
         if not len(known):
             raise RunError(
                 f"--split {split}: {self.run.path} has no labelled image there; give one of "
@@ -175,6 +184,11 @@ class OpenedRun:
     @functools.cached_property
     def images_sha256(self) -> str:
         """The digest of these images and their labels."""
+        if self.run.facts.label_maps:
+            digest = hashlib.sha256()
+            for batch in (one_image(self, int(place)) for place in self.places):
+                digest.update(np.ascontiguousarray(batch.images).tobytes() + batch.labels.tobytes())
+            return digest.hexdigest()
         labels = self.images.batch.labels.astype("<i8").tobytes()
         return hashlib.sha256(np.ascontiguousarray(self.images.batch.images).tobytes() + labels).hexdigest()
 
@@ -239,6 +253,16 @@ class OpenedRun:
         logits, features = (torch.cat(each).numpy() for each in zip(*found, strict=True))
         return logits, features
 
+    def predictions(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return a network's logits, float32 [M, classes], and the labels, int64 [M]: of the images, or of pixels."""
+        if self.run.facts.label_maps:
+            return pixel_predictions(self, name)
+        return self.outputs(name)[0], self.images.batch.labels
+
+    def inputs_of(self, batch: Batch) -> Tensor:
+        """Return what networks take of a batch: normalised, float32 [B, C, H, W], on the device."""
+        return self._augmenter.normalise(self._augmenter.evaluation_pixels(batch))
+
     def width(self, name: str) -> int:
         """Return how many features of an image enter the last linear layer of a network."""
         ((_, features),) = self._outputs(self.run.network(name).to(self.device), [slice(0, 1)])
@@ -259,6 +283,6 @@ def _load(place: str | Path) -> tuple[Run, Path]:
     path = absolute(place, "RUN", RunError)
     if path.parent.name != "checkpoints":
         run = load(path)
-        return run, run.path / "analysis"
+        return run, run.path / ANALYSIS_FOLDER
     run = load(path.parents[1])
-    return dataclasses.replace(run, checkpoint=read_checkpoint(path)), run.path / "analysis" / path.name
+    return dataclasses.replace(run, checkpoint=read_checkpoint(path)), run.path / ANALYSIS_FOLDER / path.name

@@ -28,8 +28,9 @@ class Posterior(Analysis):
 
     name = "posterior"
     title = "Entropy and calibration of the posterior"
+    of_pixels = True
     columns = {
-        "accuracy": "share of the images whose label is predicted",
+        "accuracy": "share of the images, or of the pixels of label maps, whose label is predicted",
         "loss": "mean cross-entropy, nats",
         "entropy": "mean entropy of the predicted probabilities, nats; at most ln(classes)",
         "entropy_median": "its median, nats",
@@ -39,7 +40,8 @@ class Posterior(Analysis):
 
     def measure(self, opened: OpenedRun, network: str, part: str) -> Arrays:
         """Return ``logits`` [N, classes], float32, and ``labels`` [N], int64."""
-        return {"logits": opened.outputs(network)[0], "labels": opened.images.batch.labels}
+        logits, labels = opened.predictions(network)
+        return {"logits": logits, "labels": labels}
 
     def rows(self, found: Sequence[Measured]) -> list[Row]:
         """Return a row for each network."""
@@ -88,10 +90,10 @@ class Posterior(Analysis):
             right.plot(confidence[seen], accuracy[seen], label=words, **{**style.line(), "markersize": 3})
             sizes = _LARGEST_POINT * share[seen]
             right.scatter(confidence[seen], accuracy[seen], sizes, style.colour, marker=style.marker, linewidths=0)
-        dress(left, "how sure", f"entropy (nats; at most ln(classes) = {most:.2f})", "share of the images")
+        dress(left, "how sure", f"entropy (nats; at most ln(classes) = {most:.2f})", "share of the predictions")
         dress(
             right,
-            "how right (area of points: number of images)",
+            "how right (area of points: number of predictions)",
             "confidence (mean of a bin)",
             "accuracy (share of the bin)",
         )

@@ -13,6 +13,7 @@ from engine.analysis.posterior import Posterior
 from engine.analysis.separability import Separability
 from engine.analysis.similarity import Similarity
 from engine.analysis.topmass import TopMass
+from engine.analysis.tsne import TSNE
 
 ANALYSES: dict[str, Analysis] = {
     each.name: each
@@ -27,6 +28,7 @@ ANALYSES: dict[str, Analysis] = {
         Flatness(),
         Fractions(),
         Embedding(),
+        TSNE(),
     )
 }
 """By the word behind ``--of``, in the order in which they are done."""

@@ -79,7 +79,7 @@ def write_finding(analysis: Analysis, found: Sequence[Measured], folder: Path, a
         table = pyarrow.Table.from_pylist(list(rows)).replace_schema_metadata({"about": json.dumps(dict(about))})
         with replacing(folder / NUMBERS_PARQUET) as aside:
             pyarrow.parquet.write_table(table, aside)
-        replace_file(folder / TABLE, _markdown(analysis.title, rows, columns, caption).encode())
+        replace_file(folder / TABLE, _markdown(analysis, rows, columns, caption).encode())
         replace_file(folder / NUMBERS_JSON, (json.dumps(document, indent=2) + "\n").encode())
     except OSError as error:
         raise write_error(folder, error) from error
@@ -103,12 +103,13 @@ def in_words(value: str | int | float) -> str:
     return f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2e}"
 
 
-def _markdown(title: str, rows: Sequence[Row], columns: Mapping[str, str], caption: str) -> str:
+def _markdown(analysis: Analysis, rows: Sequence[Row], columns: Mapping[str, str], caption: str) -> str:
     header = list(rows[0])
     lines = [header, ["---"] * len(header), *([in_words(value) for value in row.values()] for row in rows)]
     table = "\n".join(f"| {' | '.join(cell.translate(_SPECIAL) for cell in line)} |" for line in lines)
     meanings = "\n".join(f"- `{name}`: {meaning}" for name, meaning in columns.items())
-    return f"# {title}\n\n{table}\n\n{caption}.\n\n{meanings}\n"
+    picture = f"Picture: {analysis.reading}.\n\n" if analysis.reading else ""
+    return f"# {analysis.title}\n\n{table}\n\n{caption}.\n\n{picture}{meanings}\n"
 
 
 def _strict(value: str | int | float) -> str | int | float | None:

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.analysis.analysis import Analysis, Measured
+from engine.analysis.names import distinct_ends, folder_together, shortened
 from engine.analysis.opened import OpenedRun, Settings
 from engine.analysis.parts import KeptParts, Part
+from engine.analysis.pixels import PIXELS
 from engine.analysis.registry import ANALYSES
+from engine.analysis.report.writing import REPORT
 from engine.analysis.results import Finding, earlier_caption, write_finding
 from engine.errors import InputError, RunError
 from engine.learners import numerics_applied
@@ -20,8 +23,6 @@ from engine.paths import absolute, check_writable
 from engine.recipes import Plan, nearest
 
 Executor = Literal["process", "ray"]
-TOGETHER = "together"
-"""In the analysis folder of the first run: what was found out of several together."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def analyse(
     with contextlib.ExitStack() as stack:
         runs = [stack.enter_context(OpenedRun(place, settings)) for place in places]
         _check(chosen, runs)
-        beside = _folder_together(runs, to)
+        beside = folder_together(runs[0].folder, len(runs), to)
         for folder in {opened.folder for opened in runs} | {beside}:
             check_writable(folder, "--to" if to is not None and folder == beside else "RUN")
         for opened in runs:
@@ -95,7 +96,9 @@ def analyse(
 def _chosen(names: Sequence[str]) -> list[Analysis]:
     for name in names:
         if name not in ANALYSES:
-            raise InputError(f"--of {name or repr(name)}: there is no such analysis{nearest(name, list(ANALYSES))}")
+            raise InputError(
+                f"--of {name or repr(name)}: there is no such analysis{nearest(name, [*ANALYSES, REPORT])}"
+            )
     return [analysis for name, analysis in ANALYSES.items() if name in names]
 
 
@@ -128,14 +131,6 @@ def _check(chosen: Sequence[Analysis], runs: Sequence[OpenedRun]) -> None:
         reason = analysis.refusal_together(runs)
         if reason is not None:
             raise InputError(f"--of {analysis.name}: {reason}")
-
-
-def _folder_together(runs: Sequence[OpenedRun], to: str | Path | None) -> Path:
-    if to is None:
-        return runs[0].folder / TOGETHER
-    if len(runs) == 1:
-        raise InputError(f"--to {to}: is for several runs together, but one is given; its files go to {runs[0].folder}")
-    return absolute(to, "--to", RunError)
 
 
 Measure = Callable[[Sequence[tuple[Work, OpenedRun]]], Iterator[tuple[Work, Part]]]
@@ -188,16 +183,27 @@ def _analysed(
         found[work.run, work.network, work.part] = measured
         where = " ".join(filter(None, (labels[work.run], work.network, work.part)))
         tell(f"{analysis.name}: {where}: measured, {number} of {len(missing)}")
+    called = {
+        (run, network): _named(labels[run], network, opened, len(runs))
+        for run, opened in enumerate(runs)
+        for network in opened.networks
+    }
+    short = dict(zip(called, shortened(list(called.values())), strict=True))
     names = [tuple(opened.run.facts.class_names) for opened in runs]
     findings, together, devices = [], list[Measured](), list[str]()
     for run, opened in enumerate(runs):
         kept[run].remove_others()
         own = [
             Measured(
-                labels[run], network, _named(labels[run], network, opened, len(runs)), part, each.arrays, names[run]
+                labels[run],
+                network,
+                called[run, network],
+                short[run, network],
+                part,
+                found[run, network, part].arrays,
+                names[run],
             )
             for network, part in wanted[run]
-            for each in [found[run, network, part]]
         ]
         devices.append(", ".join(sorted({found[run, network, part].device for network, part in wanted[run]})))
         together += own
@@ -225,26 +231,12 @@ def _written(
 
 
 def _labels(runs: Sequence[OpenedRun]) -> list[str]:
-    """Return the runs' folder names, with the folders above where two are called alike; of checkpoints, with the step.
-
-    Short, as they stand in pictures.
-    """
-    paths = [opened.run.path for opened in runs]
-    labels = [_end(path, [other for other in paths if other != path]) for path in paths]
+    """Return the runs' folder names, with those above where two are called alike; of checkpoints with the step."""
+    labels = distinct_ends([opened.run.path for opened in runs])
     return [
         f"{label} step {opened.run.checkpoint.step}" if labels.count(label) > 1 else label
         for label, opened in zip(labels, runs, strict=True)
     ]
-
-
-def _end(path: Path, others: Sequence[Path]) -> str:
-    """Return the shortest end of a path that none of the others has."""
-    counts = range(1, len(path.parts) + 1)
-    return next(
-        str(Path(*path.parts[-count:]))
-        for count in counts
-        if all(other.parts[-count:] != path.parts[-count:] for other in others)
-    )
 
 
 def _named(label: str, network: str, opened: OpenedRun, runs: int) -> str:
@@ -254,10 +246,12 @@ def _named(label: str, network: str, opened: OpenedRun, runs: int) -> str:
 
 
 def _about(analysis: Analysis, runs: Sequence[OpenedRun], devices: Sequence[str]) -> dict[str, Any]:
-    settings, count = runs[0].settings, len(runs[0].images.places)
+    settings, count = runs[0].settings, len(runs[0].places)
     chosen = f"{count:,} images of {settings.split}, drawn with seed {settings.seed}"
     if settings.positions is not None:
         chosen = f"images {', '.join(map(str, settings.positions))} of {settings.split}, seed {settings.seed}"
+    if runs[0].run.facts.label_maps:
+        chosen += f"; {PIXELS} labelled pixels of each"
     steps = ", ".join(
         f"{label} after step {opened.run.checkpoint.step:,}" for label, opened in zip(_labels(runs), runs, strict=True)
     )

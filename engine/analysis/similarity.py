@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # More would not be readable in their cells.
 _MOST_NUMBERS = 12
-# Letters of a name in the room beside a matrix.
+# Letters of a name in the room beside a matrix; below it, where they are turned, lines would lie on one another.
 _LINE = 32
 
 
@@ -30,12 +30,14 @@ class Similarity(Analysis):
     """Agreement, error correlation, divergence, CKA and distances of features: peers, segments, runs.
 
     A segment before the last predicts by its own head; its features are those that it hands on, pooled. Of a whole
-    network they are those that enter its last linear layer.
+    network they are those that enter its last linear layer. Of networks for label maps the predictions are compared, of
+    whole networks.
     """
 
     name = "similarity"
     title = "Similarity of predictions and features"
     compares = True
+    of_pixels = True
     columns = {
         "first": "a network, or a segment with its own head",
         "second": "another",
@@ -53,13 +55,15 @@ class Similarity(Analysis):
 
     def parts(self, opened: OpenedRun, network: str) -> tuple[str, ...]:
         """Return the segments with heads of their own, and the network."""
-        return (*segments_before(opened, network), "")
+        heads = () if opened.run.facts.label_maps else segments_before(opened, network)
+        return (*heads, "")
 
     def measure(self, opened: OpenedRun, network: str, part: str) -> Arrays:
-        """Return ``features`` [N, D], ``labels`` [N], and ``logits`` [N, classes] where there are some."""
+        """Return ``labels`` [N], and where there are some ``features`` [N, D] and ``logits`` [N, classes]."""
         if not part:
-            logits, features = opened.outputs(network)
-            return {"logits": logits, "features": features, "labels": opened.images.batch.labels}
+            logits, labels = opened.predictions(network)
+            arrays = {"logits": logits, "labels": labels}
+            return arrays if opened.run.facts.label_maps else {**arrays, "features": opened.outputs(network)[1]}
         predicted, found = local_outputs(opened, network, part)
         arrays = {"features": found.numpy(), "labels": opened.images.batch.labels}
         return arrays if predicted is None else {**arrays, "logits": predicted.numpy()}
@@ -80,6 +84,7 @@ class Similarity(Analysis):
         figure = open_figure(2 * side + 0.6, side + 0.5, title)
         rows = {(row["first"], row["second"]): row for row in self.rows(found)}
         names = [_name(each) for each in found]
+        drawn = [f"{each.label} {each.part}".rstrip() for each in found]
         for axes, column, words in zip(
             figure.subplots(1, 2),
             ("agreement", "cka"),
@@ -90,12 +95,12 @@ class Similarity(Analysis):
             for (first, second), row in rows.items():
                 place = names.index(str(first)), names.index(str(second))
                 values[place] = values[place[::-1]] = row[column]
-            _matrix(axes, names, values, words)
+            _matrix(axes, drawn, values, words)
         return figure
 
 
 def _name(measured: Measured) -> str:
-    return f"{measured.label} {measured.part}".rstrip()
+    return f"{measured.name} {measured.part}".rstrip()
 
 
 def _matrix(axes: Axes, names: Sequence[str], values: np.ndarray, title: str) -> None:
@@ -103,7 +108,7 @@ def _matrix(axes: Axes, names: Sequence[str], values: np.ndarray, title: str) ->
     axes.grid(False)
     axes.imshow(values, cmap="Greys", vmin=0.0, vmax=1.0)
     words = [textwrap.fill(name, _LINE) for name in names]
-    axes.set_xticks(range(len(names)), words, rotation=45, ha="right", fontsize=TEXT_SIZE - 1, parse_math=False)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=TEXT_SIZE - 1, parse_math=False)
     axes.set_yticks(range(len(names)), words, fontsize=TEXT_SIZE - 1, parse_math=False)
     if len(names) > _MOST_NUMBERS:
         return
@@ -143,9 +148,12 @@ def compared_predictions(one: Arrays, other: Arrays) -> Row:
 
 
 def compared_features(one: Arrays, other: Arrays) -> Row:
-    """Return CKA, mean distance and mean cosine of two ``features`` [N, D] and [N, E] of the same images."""
+    """Return CKA, mean distance and mean cosine of two ``features`` [N, D] and [N, E] of the same images, if any."""
+    found: Row = dict.fromkeys(("cka", "feature_distance", "feature_cosine"), math.nan)
+    if "features" not in one or "features" not in other:
+        return found
     first, second = (each["features"].astype(np.float64) for each in (one, other))
-    found: Row = {"cka": linear_cka(first, second), "feature_distance": math.nan, "feature_cosine": math.nan}
+    found["cka"] = linear_cka(first, second)
     if first.shape == second.shape:
         lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
         cosines = (first * second).sum(axis=1) / np.where(lengths > 0, lengths, 1.0)

@@ -30,6 +30,7 @@ class TopMass(Analysis):
 
     name = "topmass"
     title = "Mass of the likeliest classes"
+    of_pixels = True
     columns = {
         **{f"mass_{rank}": f"mean probability of rank {rank}" for rank in range(1, RANKS + 1)},
         "secondary_mass": "1 - mass_1: what is left for all but the likeliest class",
@@ -42,10 +43,11 @@ class TopMass(Analysis):
 
     def measure(self, opened: OpenedRun, network: str, part: str) -> Arrays:
         """Return mean masses ``ranked`` and ``true_first``, float64 [ranks], and ``effective_classes``, float64 []."""
-        logs = log_probabilities(opened.outputs(network)[0])
+        logits, labels = opened.predictions(network)
+        logs = log_probabilities(logits)
         return {
             "ranked": ranked_mass(np.exp(logs)),
-            "true_first": ranked_mass(np.exp(logs), opened.images.batch.labels),
+            "true_first": ranked_mass(np.exp(logs), labels),
             "effective_classes": np.array(np.exp(entropies(logs)).mean()),
         }
 

@@ -21,16 +21,19 @@ EPILOG = f"""examples:
   {PROGRAM} analyse runs/A runs/B --of posterior,topmass --split train --images 500
   {PROGRAM} analyse runs/A --of cam --positions 3,17,25
   {PROGRAM} analyse runs/A/checkpoints/step-000100 --of posterior --on ray
+  {PROGRAM} analyse runs/compare-01234567 --of report
 
 Each run gets numbers.parquet, numbers.json, table.md and picture.png in RUN/analysis/NAME, one of its checkpoints in
 RUN/analysis/STEP/NAME. Several runs are drawn together, too, in RUN/analysis/together/NAME of the first run, or in
---to DIR/NAME. `{PROGRAM} list analyses` shows the names. Equal seeds give equal numbers, here and on Ray. What was
-measured is kept, so the same command goes on after an interruption."""
+--to DIR/NAME. `{PROGRAM} list analyses` shows the names. `report` puts all that lies in the folders on one page,
+report.html, beside them; it takes comparisons and searches, too. Equal seeds give equal numbers, here and on Ray. What
+was measured is kept, so the same command goes on after an interruption."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """State the words that may follow ``analyse``."""
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="folder of a run, or one of its checkpoints")
+    words = "folder of a run, or one of its checkpoints; for report a comparison or search, too"
+    parser.add_argument("runs", metavar="RUN", nargs="+", help=words)
     parser.add_argument("--of", metavar="NAME,NAME", required=True, help="what to look at")
     parser.add_argument(
         "--split", choices=("train", "validation", "test"), default="test", help="whose images, not augmented (test)"
@@ -56,24 +59,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Outcome:
     """Analyse the runs, and return the tables."""
-    names = [name.strip() for name in options.of.split(",")]
+    names = list(dict.fromkeys(name.strip() for name in options.of.split(",")))
     if options.images < 1:
         raise InputError(f"--images {options.images}: expected 1 or more")
     if options.probe_epochs is not None and options.probe_epochs < 1:
         raise InputError(f"--probe-epochs {options.probe_epochs}: expected 1 or more")
     if options.address and options.on == "process":
         raise PlanError(f"--address {options.address} means a Ray cluster, but --on process uses no Ray")
-    from engine.analysis import Settings, analyse
+    from engine.analysis import REPORT, Settings, analyse, write_report
     from engine.tracking import open_console
 
     positions = positions_of(options.positions)
     settings = Settings(options.split, options.images, options.seed, options.data_root, positions, options.probe_epochs)
     on: Executor = "ray" if options.address or options.on == "ray" else "process"
+    findings: list[Finding] = []
+    page = None
+    others = [name for name in names if name != REPORT]
     with open_console(sys.stderr, quiet=False) as console:
-        findings = analyse(
-            options.runs, names, settings, on=on, address=options.address, to=options.to, tell=console.message
-        )
-    return Outcome(_lines(findings), {"findings": [finding.to_json() for finding in findings]})
+        if others:
+            findings = analyse(
+                options.runs, others, settings, on=on, address=options.address, to=options.to, tell=console.message
+            )
+        if REPORT in names:
+            page = write_report(options.runs, options.to, console.message)
+    lines = [*_lines(findings), *([f"{REPORT}: {page}"] if page is not None else [])]
+    values = {"findings": [finding.to_json() for finding in findings], "report": None if page is None else str(page)}
+    return Outcome(lines, values)
 
 
 def positions_of(text: str | None) -> tuple[int, ...] | None:

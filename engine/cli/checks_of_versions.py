@@ -17,6 +17,7 @@ _SMALLEST_PYTHON = (3, 10)
 _NEEDED = ("torch", "torchvision", "ray", "numpy", "pydantic", "pyarrow", "safetensors")
 _EXTRAS = {
     "onnx": (("onnx", "onnxscript"), "needed for `export --to FILE.onnx`"),
+    "analysis": (("scikit-learn",), "needed for `analyse --of tsne`"),
     "search": (("optuna",), "needed for searches with searcher='tpe'"),
 }
 

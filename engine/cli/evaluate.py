@@ -74,7 +74,8 @@ def run(options: argparse.Namespace) -> Outcome:
 
 def _score_lines(metrics: Mapping[str, float], headline: Metric) -> list[str]:
     """Return a line for each score of one network, or for each of several networks a line with all its scores."""
-    from engine.cli.summary import score_in_words, scores_of
+    from engine.cli.summary import scores_of
+    from engine.tracking.scores import score_in_words
 
     scores = scores_of(metrics)
     lines = aligned(
@@ -92,8 +93,9 @@ def _score_lines(metrics: Mapping[str, float], headline: Metric) -> list[str]:
 
 def _table(split: str, networks: Mapping[str | None, Mapping[str, float]], headline: Metric) -> list[tuple[str, ...]]:
     """Return the cells for several networks: a row for each, then one for each score that compares them."""
-    from engine.cli.summary import label_of, score_in_words
+    from engine.cli.summary import label_of
     from engine.tracking import ENSEMBLE
+    from engine.tracking.scores import score_in_words
 
     names = list(dict.fromkeys(name for owner in networks if owner != ENSEMBLE for name in networks[owner]))
     table = [(split, *(name.replace("_", " ") for name in names))]

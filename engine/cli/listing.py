@@ -80,9 +80,10 @@ def _sweeps() -> dict[str, str]:
 
 
 def _analyses() -> dict[str, str]:
-    from engine.analysis import ANALYSES
+    from engine.analysis import ANALYSES, REPORT
 
-    return {name: (analysis.__doc__ or "").partition("\n")[0] for name, analysis in ANALYSES.items()}
+    page = {REPORT: "One HTML page of all that lies in the folders of runs, of a comparison or of a search."}
+    return {name: (analysis.__doc__ or "").partition("\n")[0] for name, analysis in ANALYSES.items()} | page
 
 
 def _describe(recipe: Recipe) -> str:

@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.cli.outcome import aligned
-from engine.tracking import (
-    ENSEMBLE,
-    format_bytes,
-    format_nats,
-    format_points,
-    format_score,
-    format_seconds,
-    format_share,
-)
+from engine.tracking import ENSEMBLE, format_bytes, format_seconds
+from engine.tracking.scores import score_in_words
 
 if TYPE_CHECKING:
     from engine.tasks import Metric
     from engine.training import Fault, Result
 
 _MOST_LEARNERS = 8
-# Beside the scores of single networks: what compares peers, and counts.
-_FORMS: dict[str, Callable[[float], str]] = {
-    "disagreement": format_share,
-    "accuracy_gap": format_points,
-    "kl_between_peers": format_nats,
-    "images": "{:,.0f}".format,
-    "queries": "{:,.0f}".format,
-    "queries_without_match": "{:,.0f}".format,
-}
 _BESIDE_HEADLINE = "top5_accuracy"
 _BETWEEN_PEERS_IN_SUMMARY = ("accuracy_gap", "kl_between_peers")
 
@@ -84,18 +67,6 @@ def scores_of(metrics: Mapping[str, float]) -> dict[str, dict[str | None, dict[s
     return {
         split: dict(sorted(networks.items(), key=lambda item: item[0] == ENSEMBLE)) for split, networks in found.items()
     }
-
-
-def score_in_words(headline: Metric, name: str, value: float) -> str:
-    """Return a score with its unit, such as ``91.20 %`` or ``1.25 points``."""
-    from engine.tasks import SCORES, Metric
-
-    if not math.isfinite(value):
-        return str(value)
-    if name in _FORMS:
-        return _FORMS[name](value)
-    known = {**SCORES, headline.name: headline}
-    return format_score(known.get(name, Metric(name, is_share=False)), value)
 
 
 def label_of(name: str) -> str:

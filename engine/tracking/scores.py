@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from engine.tracking.tables import format_share, mean_and_deviation
+from engine.tracking.records import ACCURACY_GAP, DISAGREEMENT, KL_BETWEEN_PEERS
+from engine.tracking.tables import format_nats, format_points, format_share, mean_and_deviation
 
 if TYPE_CHECKING:
     from engine.tasks import Metric
 
 _Name = TypeVar("_Name")
 _MISSING = "-"
+# Beside the scores of single networks: what compares peers, and counts.
+_FORMS: dict[str, Callable[[float], str]] = {
+    DISAGREEMENT: format_share,
+    ACCURACY_GAP: format_points,
+    KL_BETWEEN_PEERS: format_nats,
+    "images": "{:,.0f}".format,
+    "queries": "{:,.0f}".format,
+    "queries_without_match": "{:,.0f}".format,
+}
 
 
 def format_score(metric: Metric, value: float) -> str:
     """A score with its unit: a share as "91.20 %", any other as "0.4321"."""
     return format_share(value) if metric.is_share else f"{value:.4f}"
+
+
+def score_in_words(headline: Metric, name: str, value: float) -> str:
+    """A score by its name, with its unit, such as "91.20 %" or "1.25 points"; `headline` need not be one that ships."""
+    from engine.tasks import SCORES, Metric
+
+    if not math.isfinite(value):
+        return str(value)
+    if name in _FORMS:
+        return _FORMS[name](value)
+    known = {**SCORES, headline.name: headline}
+    return format_score(known.get(name, Metric(name, is_share=False)), value)
 
 
 def format_scores(metric: Metric, values: Sequence[float]) -> str:

@@ -21,7 +21,7 @@ from engine.analysis.topmass import TopMass, ranked_mass
 def test_posterior_is_scored_as_by_others() -> None:
     drawn = np.random.default_rng(0)
     logits, labels = drawn.normal(0, 2, (400, 7)).astype(np.float32), drawn.integers(0, 7, 400)
-    (row,) = Posterior().rows([Measured("run", "network", "run", "", {"logits": logits, "labels": labels})])
+    (row,) = Posterior().rows([Measured("run", "network", "run", "run", "", {"logits": logits, "labels": labels})])
     probabilities = scipy.special.softmax(logits.astype(np.float64), axis=1)
     entropy = scipy.stats.entropy(probabilities, axis=1)
     assert row["accuracy"] == pytest.approx(accuracy_score(labels, probabilities.argmax(1)))
@@ -44,7 +44,7 @@ def test_reliability_is_that_of_scikit_learn() -> None:
 
 def test_entropy_ends_at_nothing_and_at_all_classes() -> None:
     logits = np.array([[1000.0, 0.0, 0.0, 0.0], [3.0, 3.0, 3.0, 3.0]], dtype=np.float32)
-    (row,) = Posterior().rows([Measured("r", "n", "r", "", {"logits": logits, "labels": np.array([0, 0])})])
+    (row,) = Posterior().rows([Measured("r", "n", "r", "r", "", {"logits": logits, "labels": np.array([0, 0])})])
     assert row["entropy"] == pytest.approx(np.log(4) / 2)
     assert row["confidence"] == pytest.approx((1 + 0.25) / 2)
 
@@ -72,7 +72,7 @@ def test_scores_are_those_of_the_evaluation(trained_runs: Any, run_of: Any, name
 def test_on_training_images_the_label_is_never_likelier_than_the_first_rank(trained_runs: Any) -> None:
     with OpenedRun(trained_runs("infopro"), Settings(split="train")) as opened:
         arrays = TopMass().measure(opened, "network", "")
-        measured = Measured("run", "network", "run", "", arrays)
+        measured = Measured("run", "network", "run", "run", "", arrays)
     (row,) = TopMass().rows([measured])
     assert row["true_first_1"] <= row["mass_1"] and row["mass_1"] + row["secondary_mass"] == pytest.approx(1.0)
     assert 1.0 <= row["effective_classes"] <= 10.0

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from engine import Result
-from engine.cli.summary import score_in_words, scores_of, summary_lines
+from engine.cli.summary import scores_of, summary_lines
 from engine.tasks import ACCURACY
+from engine.tracking.scores import score_in_words
 
 
 def result(metrics: dict[str, float], memory: dict[str, int], diverged: dict[str, str] | None = None) -> Result:
