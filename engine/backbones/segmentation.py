@@ -67,7 +67,8 @@ def build_segmentation(
     if stem == "cifar":
         raise RecipeError(
             f"backbone.stem=cifar: {name} lowers the resolution as far as backbone.output_stride says: set "
-            "backbone.stem=deep or imagenet, and backbone.output_stride=8 to keep it high"
+            "backbone.stem=deep or backbone.stem=imagenet, whose resolution backbone.output_stride (8 unless given) "
+            "keeps high"
         )
     head, _, resnet = name.partition("_")
     block, blocks = _RESNETS[resnet]

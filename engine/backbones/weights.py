@@ -44,7 +44,10 @@ def load_weights(network: nn.Sequential, name: str, path: str, without: str | No
             f"Expected {', '.join(_SUFFIXES)}."
         )
     if not place.exists():
-        raise RecipeError(f"backbone.weights={path}: there is no such file (looked for {place.absolute()}).")
+        raise RecipeError(
+            f"backbone.weights={path}: there is no such file (looked for {place.absolute()}); "
+            "give the path of one that is there, or leave it out."
+        )
     try:
         if place.suffix == ".safetensors":
             # Names and shapes before anything is read: a file that does not fit may be of any size.

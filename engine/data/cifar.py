@@ -158,13 +158,21 @@ def _read_batch(path: Path, label_key: str) -> tuple[np.ndarray, np.ndarray]:
     content = read_pickle(path)
     images, labels = content.get("data"), content.get(label_key)
     if images is None or labels is None:
-        raise DataError(f"{path} has the keys {', '.join(map(str, content))}, expected data and {label_key}")
+        raise DataError(
+            f"{path} has the keys {', '.join(map(str, content))}, expected data and {label_key}; fetch the file again"
+        )
     numbers = _numbers(labels)
     if numbers is None:
-        raise DataError(f"{path}: {label_key} is {_describe(labels)}, expected a list of whole numbers from 0 to 255")
+        raise DataError(
+            f"{path}: {label_key} is {_describe(labels)}, expected a list of whole numbers from 0 to 255; "
+            "fetch the file again"
+        )
     usable = isinstance(images, np.ndarray) and images.dtype == np.uint8
     if not usable or images.shape != (len(numbers), _PIXEL_BYTES):
-        raise DataError(f"{path}: data is {_describe(images)}, expected uint8 ({len(numbers)}, {_PIXEL_BYTES})")
+        raise DataError(
+            f"{path}: data is {_describe(images)}, expected uint8 ({len(numbers)}, {_PIXEL_BYTES}); "
+            "fetch the file again"
+        )
     return images.reshape(-1, *SHAPE), numbers
 
 

@@ -82,8 +82,8 @@ def find_cityscapes(root: Path, strict: bool) -> Found:
         if strict and len(found) != PUBLISHED[split]:
             raise DataError(
                 f"{root / 'leftImg8bit' / _SPLITS[split]}: found {len(found):,} pictures, expected "
-                f"{PUBLISHED[split]:,}; the copy is incomplete or another set (a set of your own is read with "
-                "data.name=label_maps)"
+                f"{PUBLISHED[split]:,}; the copy is incomplete: fetch the set again (a set of your own is read with "
+                "data.name=label_maps, from images/SPLIT and labels/SPLIT)"
             )
         splits[split] = {path: labelled[name] for name, path in found.items()}
     if is_folder(root / "leftImg8bit" / "test"):
@@ -111,7 +111,7 @@ def _table(kind: str) -> ClassTable:
 def _named(folder: Path, ending: str, leavings: Leavings) -> dict[str, str]:
     """Return the paths of the pictures whose names have an ending, by city and name without it."""
     if not is_folder(folder):
-        raise DataError(f"{folder} is missing: the copy is incomplete")
+        raise DataError(f"{folder} is missing: the copy is incomplete; fetch the set again")
     walk = Walk(leavings)
     paths = walk.pictures(str(folder))
     walk.finish()

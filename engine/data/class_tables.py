@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.class_names import look_alike, printable, readable
-from engine.data.text_lines import text_lines
+from engine.data.text_lines import csv_rows, text_lines
 from engine.errors import DataError
 
 IGNORED = 255
@@ -95,8 +94,8 @@ def read_table(root: Path, names: tuple[str, ...] | None) -> tuple[ClassTable, P
         raise DataError(f"{root} holds {' and '.join(path.name for path in present)}: two tables of classes; keep one")
     if not present and names is None:
         raise DataError(
-            f"{root} holds no table of classes: give {' or '.join(TABLE_FILES)} (a name a line for the values 0, 1, "
-            "..., or the columns value,name), or data.class_names"
+            f"{root} holds no table of classes: give classes.txt, a name a line for the values 0, 1, 2, ..., or "
+            "classes.csv with the columns value,name, or data.class_names"
         )
     if not present:
         assert names is not None
@@ -120,7 +119,7 @@ def read_table(root: Path, names: tuple[str, ...] | None) -> tuple[ClassTable, P
 
 
 def _read_csv(path: Path, source: str) -> ClassTable:
-    rows = list(csv.reader(text_lines(path)))
+    rows = csv_rows(path)
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     if header[:2] != _HEADER:
         raise DataError(f"{path} line 1: found {','.join(header) or 'nothing'}, expected the columns value,name")
@@ -140,7 +139,7 @@ def _read_csv(path: Path, source: str) -> ClassTable:
         if int(value) == IGNORED and name:
             raise DataError(
                 f"{path} line {number}: value {IGNORED} is named {printable(name)!r}, but always means a pixel without "
-                "a class: write the maps with another value"
+                "a class: leave the name out, or write the maps with another value"
             )
         if name and name not in names:
             names.append(name)

@@ -25,7 +25,8 @@ def check_labels(where: str, labels: np.ndarray, num_classes: int) -> None:
     if len(wrong):
         raise DataError(
             f"{where}: image {wrong[0]} has label {labels[wrong[0]]}, expected 0 to {num_classes - 1} "
-            f"({len(wrong):,} labels are out of range); the file is damaged or belongs to another data set"
+            f"({len(wrong):,} labels are out of range); the file is damaged or belongs to another data "
+            "set; correct it, or fetch it again"
         )
 
 
@@ -33,8 +34,8 @@ def check_count(where: str, labels: np.ndarray, expected: int) -> None:
     """Refuse a split of another size than the published one. Raises DataError."""
     if len(labels) != expected:
         raise DataError(
-            f"{where}: found {len(labels):,} images, expected {expected:,}; the copy is incomplete or another set "
-            f"(a set of your own is read with data.name=folder or data.name=parquet)"
+            f"{where}: found {len(labels):,} images, expected {expected:,}; the copy is incomplete or another set; "
+            "fetch it again (a set of your own is read with data.name=folder or data.name=parquet)"
         )
 
 
@@ -44,7 +45,8 @@ def check_balance(where: str, labels: np.ndarray, num_classes: int) -> None:
     if counts.min() != counts.max():
         raise DataError(
             f"{where}: found {counts.min():,} to {counts.max():,} images per class, expected "
-            f"{len(labels) // num_classes:,} in each; the labels are damaged or belong to another set"
+            f"{len(labels) // num_classes:,} in each; the labels are damaged or belong to another set; "
+            "fetch it again"
         )
 
 

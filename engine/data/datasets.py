@@ -127,7 +127,8 @@ def _check_fields(data: Data) -> None:
     if data.stretch and (data.image_size is None or data.resize_size is not None):
         raise RecipeError(
             f"data.stretch=true needs data.image_size, which whole pictures are resized to, and no data.resize_size, "
-            f"out of which a crop is cut; found {data.image_size} and {data.resize_size}"
+            f"out of which a crop is cut; found {data.image_size} and {data.resize_size}: give the one and leave the "
+            "other out"
         )
     if data.first_size is not None and (not data.stretch or data.augmentation.random_resized_crop):
         why = "without data.stretch=true" if not data.stretch else "beside data.augmentation.random_resized_crop=true"

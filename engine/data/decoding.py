@@ -42,7 +42,6 @@ BACKGROUND = (255, 255, 255)
 _budget = PixelBudget()
 _OVERHEAD_BYTES = 1 << 20
 _TILE_TAGS = (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)
-_REPLACE = "replace or remove it"
 _WEBP_COST = Fraction(3, 2)
 
 
@@ -149,7 +148,7 @@ def _header_read(picture: Picture, content: bytes) -> Iterator[ConfinedPicture]:
             yield found
     except ConfinedError as error:
         cause = f"cannot be decoded ({error}), so it is damaged, or larger than it says"
-        raise PictureError(picture.where, cause, _REPLACE) from error
+        raise PictureError(picture.where, cause, picture.remedy) from error
 
 
 def _opened(picture: Picture, content: bytes) -> Image.Image:
@@ -164,7 +163,7 @@ def _opened(picture: Picture, content: bytes) -> Image.Image:
             f"cannot be decoded: it does not begin as any of {', '.join(PICTURE_FORMATS + CONFINED_FORMATS)} does, so "
             "it is damaged or another kind of file"
         )
-        raise PictureError(picture.where, cause, _REPLACE) from error
+        raise PictureError(picture.where, cause, picture.remedy) from error
     except Image.DecompressionBombError as error:
         found = re.search(r"\d+", str(error))
         raise too_large(picture, "", int(found[0]) if found else 0, limit) from error
@@ -198,7 +197,7 @@ def _number(value: object) -> int:
 def _damaged(picture: Picture, error: Exception) -> PictureError:
     # Damaged bytes make PIL's readers raise almost anything: OSError, SyntaxError, struct.error, ValueError.
     cause = f"cannot be decoded ({type(error).__name__}: {first_line(error)}), so it is damaged"
-    return PictureError(picture.where, cause, _REPLACE)
+    return PictureError(picture.where, cause, picture.remedy)
 
 
 def _rgb(image: Image.Image) -> tuple[Image.Image, bool]:

@@ -37,9 +37,8 @@ class Findings:
             # A copy is damaged and not the picture; it is made again.
             raise
         except DataError as error:
-            self.faults.append(
-                PictureError(picture.where, f"cannot be read ({error})", "make it readable, replace it or remove it")
-            )
+            remedy = f"make it readable, or {picture.remedy}"
+            self.faults.append(PictureError(picture.where, f"cannot be read ({error})", remedy))
 
     def add(self, other: Findings) -> None:
         """Take in what was found elsewhere."""

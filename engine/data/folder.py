@@ -28,6 +28,7 @@ _ANNOTATIONS = "val_annotations.txt"
 _CLASS_IDS = "wnids.txt"
 _CLASS_WORDS = "words.txt"
 _STRAY = "pictures outside of the folders of classes"
+_WITH_ITS_LINE = f"replace it, or remove it with its line in {_ANNOTATIONS}"
 
 Classes = dict[str, list[str]]
 """Paths of the pictures by class, both in `byte_order`; the names of the classes as `readable` gives them."""
@@ -65,10 +66,13 @@ def find_folder(root: Path) -> Found:
     names, names_from = _names(described, train)
     _rest_of_root(root, folder, described, leavings)
     files = tuple(path for classes in splits.values() for paths in classes.values() for path in paths)
+    usual = Picture.remedy
+    remedy = _WITH_ITS_LINE if folder is not None and _is_annotated(folder) else usual
+    parts = {split: (classes, remedy if classes is validation else usual) for split, classes in splits.items()}
     return Found(
         root=str(root),
         files=files + tuple(map(str, described)),
-        load=lambda: Loaded(names, {split: _part(classes) for split, classes in splits.items()}),
+        load=lambda: Loaded(names, {split: _part(*part) for split, part in parts.items()}),
         num_pictures=len(files),
         survey=Survey(
             layout="folders of pictures",
@@ -136,10 +140,14 @@ def _validation_folder(root: Path) -> Path | None:
     return folders[0] if folders else None
 
 
+def _is_annotated(folder: Path) -> bool:
+    return (folder / _ANNOTATIONS).is_file() and Walk(Leavings(folder)).entries(str(folder))[0] == ["images"]
+
+
 def _validation(folder: Path, train: Classes, leavings: Leavings) -> Classes:
-    folders, pictures = Walk(Leavings(folder)).entries(str(folder))
-    if (folder / _ANNOTATIONS).is_file() and folders == ["images"]:
+    if _is_annotated(folder):
         return _match(folder, _annotated(folder, leavings), train)
+    folders, pictures = Walk(Leavings(folder)).entries(str(folder))
     if pictures and not folders:
         raise DataError(
             f"{folder} is flat: its pictures carry no class. Expected {folder.name}/CLASS/PICTURE, as in train. "
@@ -190,7 +198,7 @@ def _annotated(folder: Path, leavings: Leavings) -> Classes:
         name, label = readable(columns[0]), readable(columns[1].strip())
         if name not in by_name:
             path = printable(str(folder / "images" / name), None)
-            raise DataError(f"{listed} line {number} names {path}, which is missing: the copy is incomplete")
+            raise DataError(f"{listed} line {number} names {path}, which is missing: bring it back, or remove the line")
         if name in lines:
             raise DataError(
                 f"{listed} line {number} names {printable(name)}, as line {lines[name]} does: remove one of the lines"
@@ -236,11 +244,11 @@ def _rest_of_root(root: Path, validation: Path | None, described: list[Path], le
             leavings.add("files and folders beside the splits", root / name)
 
 
-def _part(classes: Classes) -> EncodedPart:
+def _part(classes: Classes, remedy: str) -> EncodedPart:
     paths = [path for pictures in classes.values() for path in pictures]
     counts = [len(pictures) for pictures in classes.values()]
     return EncodedPart(
         labels=np.repeat(np.arange(len(counts), dtype=np.int64), counts),
-        pictures=lambda: (Picture(path) for path in paths),
-        picture=lambda position: Picture(paths[position]),
+        pictures=lambda: (Picture(path, remedy=remedy) for path in paths),
+        picture=lambda position: Picture(paths[position], remedy=remedy),
     )

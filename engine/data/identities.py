@@ -117,7 +117,9 @@ def _numbered(
         assert isinstance(largest, int)
         if smallest < JUNK or largest >= limit:
             wrong = smallest if smallest < JUNK else largest
-            raise DataError(f"{place}: found the number {wrong} among the {what}, expected {JUNK} to {limit - 1:,}")
+            raise DataError(
+                f"{place}: found the number {wrong} among the {what}, expected {JUNK} to {limit - 1:,}; renumber them"
+            )
         return np.array(values, dtype=np.int64)
     names = sorted(set(values) - {apart})
     places = {value: first + number for number, value in enumerate(names)}
@@ -204,7 +206,7 @@ def _unmatched(place: str, appearances: Appearances, names: Sequence[Value]) -> 
     if len(lost) == len(queries):
         raise DataError(
             f"{place}: none of the {len(queries):,} queries has another picture of its identity in the gallery (of "
-            f"another camera, where cameras are known): {named}; are identities and cameras what they should be?"
+            f"another camera, where cameras are known): {named}; correct identities and cameras, or add such pictures"
         )
     return [f"{len(lost):,} queries have no match in the gallery and are not scored: {named}"]
 

@@ -8,7 +8,6 @@ names. Pictures of a split `test` are query and gallery in turn.
 
 from __future__ import annotations
 
-import csv
 import functools
 import re
 from collections.abc import Callable, Iterator
@@ -27,9 +26,9 @@ from engine.data.inventory import Leavings, Survey
 from engine.data.market1501 import picture_part
 from engine.data.parquet import source_files, stream_pictures
 from engine.data.parquet_files import described, open_shard, read_values
-from engine.data.parts import EncodedPart, Found, Loaded, Picture
+from engine.data.parts import WITH_ITS_ROW, EncodedPart, Found, Loaded, Picture
 from engine.data.shards import Shards, find_shards
-from engine.data.text_lines import text_lines
+from engine.data.text_lines import csv_rows
 from engine.data.walking import count_unnamed
 from engine.errors import DataError
 
@@ -160,7 +159,7 @@ def _check_splits(root: Path, rows: dict[str, np.ndarray]) -> None:
 
 
 def _csv_table(path: Path, identity: str, image: str) -> _Table:
-    lines = list(csv.reader(text_lines(path, _CSV_BYTES)))
+    lines = csv_rows(path, _CSV_BYTES)
     header, body = lines[0] if lines else [], [line for line in lines[1:] if line]
     columns = [name.strip() for name in header]
     _check_columns(path, columns, needed=(image, identity, SPLIT))
@@ -177,7 +176,8 @@ def _csv_table(path: Path, identity: str, image: str) -> _Table:
     if missing:
         raise DataError(
             f"{path}: {len(missing):,} pictures are not there, the first in row {missing[0] + 1}: "
-            f"{printable(values[image][missing[0]], None)}, expected paths relative to {path.parent}"
+            f"{printable(values[image][missing[0]], None)}, expected paths relative to {path.parent}; correct them, "
+            "bring back the pictures, or remove the rows"
         )
     _check_words(path, values[SPLIT])
     return _Table(
@@ -185,7 +185,7 @@ def _csv_table(path: Path, identity: str, image: str) -> _Table:
         cameras=_numbers_or_text(values[CAMERA]) if CAMERA in values else None,
         splits=values[SPLIT],
         image=image,
-        part=lambda rows, labels: picture_part([paths[at] for at in rows], labels),
+        part=lambda rows, labels: picture_part([paths[at] for at in rows], labels, WITH_ITS_ROW),
         files=(str(path), *paths),
         layout="a table of identities in CSV",
         passed_over=tuple(name for name in columns if name not in places),
@@ -257,10 +257,13 @@ def _column(path: Path, name: str) -> list[Value]:
 def _check_columns(path: Path, columns: list[str], needed: tuple[str, ...]) -> None:
     missing = [name for name in needed if columns.count(name) != 1]
     if missing:
+        fields = dict(zip(needed, ("data.image_column", "data.label_column"), strict=False))
+        absent = missing[0] not in columns
+        otherwise = f", or set {fields[missing[0]]} to another one" if absent and missing[0] in fields else ""
         raise DataError(
-            f"{path} has {'no column' if missing[0] not in columns else 'several columns'} {missing[0]}, found "
+            f"{path} has {'no column' if absent else 'several columns'} {missing[0]}, found "
             f"{', '.join(map(printable, columns)) or 'none'}; expected {', '.join(needed)} once each, and perhaps "
-            f"{CAMERA}"
+            f"{CAMERA}: correct the columns{otherwise}"
         )
 
 

@@ -103,10 +103,14 @@ def _part(pairs: Pairs, table: ClassTable) -> EncodedPart:
     pictures = list(pairs)
     return EncodedPart(
         labels=np.zeros(len(pictures), dtype=np.int64),
-        pictures=lambda: (Picture(path) for path in pictures),
-        picture=lambda position: Picture(pictures[position]),
+        pictures=lambda: map(_picture, pictures),
+        picture=lambda position: _picture(pictures[position]),
         maps=MapFiles(tuple(pairs.values()), functools.partial(read_map, table=table)),
     )
+
+
+def _picture(path: str) -> Picture:
+    return Picture(path, remedy="replace it, or remove it with its label map")
 
 
 def _paired(root: Path, folder: str, leavings: Leavings) -> Pairs:

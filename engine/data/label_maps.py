@@ -16,6 +16,11 @@ _ONE_CHANNEL = ("L", "P", "1")
 _DEPTH, _COLOUR_TYPE, _GREY = 24, 25, 0
 
 
+def encoded_map(path: str) -> Picture:
+    """Return a label map as a file to be decoded."""
+    return Picture(path, remedy="replace it, or remove it with its picture")
+
+
 def read_map(path: str, table: ClassTable) -> np.ndarray:
     """Return the classes of a label map's pixels, uint8 ``[H, W]``, 255 where a pixel has none.
 
@@ -27,7 +32,7 @@ def read_map(path: str, table: ClassTable) -> np.ndarray:
         PictureError: it is damaged, no PNG, has colours, 16 bits, fewer than 8 without a palette, or a value that is
             not in the table.
     """
-    with undecoded(Picture(path)) as image:
+    with undecoded(encoded_map(path)) as image:
         if image.format != "PNG":
             kind = image.format or "another format"
             cause = f"is a label map in {kind}, which does not keep or name its values; expected PNG"
@@ -50,7 +55,7 @@ def read_map(path: str, table: ClassTable) -> np.ndarray:
             found = np.asarray(image).astype(np.uint8)
         except Exception as error:
             cause = f"cannot be decoded ({type(error).__name__}: {first_line(error)}), so it is damaged"
-            raise PictureError(path, cause, "replace or remove it") from error
+            raise PictureError(path, cause, encoded_map(path).remedy) from error
     try:
         return table.classes_of(found)
     except ValueError as error:

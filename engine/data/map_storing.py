@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ import numpy as np
 from engine.data.cache import check_room
 from engine.data.findings import Findings
 from engine.data.fitting import Fitting
-from engine.data.label_maps import check_sizes, fit_map
+from engine.data.label_maps import check_sizes, encoded_map, fit_map
 from engine.data.parts import EncodedPart, Picture
-from engine.data.threads import groups, in_order
+from engine.data.threads import groups, in_order, num_threads
 
 _AT_ONCE = 8
 
@@ -69,14 +69,26 @@ def store_maps(
     return [int(count) for count in counts]
 
 
+def look_for_faults(part: EncodedPart, findings: Findings) -> None:
+    """Note the label maps of a split that cannot be used, where nothing is stored because others cannot be."""
+    assert part.maps is not None
+    known = frozenset(fault.where for fault in findings.faults)
+    pairs = groups(zip(part.pictures(), part.maps.paths, strict=True), _AT_ONCE)
+    with ThreadPoolExecutor(num_threads()) as pool:
+        for _, found in in_order(lambda group: _read(group, part, None, known), pairs, pool):
+            findings.add(found)
+
+
 def _read(
-    group: list[tuple[Picture, str]], part: EncodedPart, fitting: Fitting | None
+    group: list[tuple[Picture, str]], part: EncodedPart, fitting: Fitting | None, known: Collection[str] = ()
 ) -> tuple[list[np.ndarray], Findings]:
+    """Return the label maps of a group, and what is wrong with others; `known` pictures are not looked at again."""
     assert part.maps is not None
     maps, found = [], Findings()
     for picture, path in group:
-        with found.noting(Picture(path)):
+        with found.noting(encoded_map(path)):
             label_map = part.maps.read(path)
-            check_sizes(picture, path, label_map)
+            if picture.where not in known:
+                check_sizes(picture, path, label_map)
             maps.append(fit_map(label_map, fitting))
     return maps, found

@@ -97,17 +97,17 @@ def missing_market1501(root: Path) -> DataError:
     return missing_set("set in Market-1501's layout", root, [", ".join(f"{name}/" for name in _FOLDERS)], False)
 
 
-def picture_part(paths: list[str], labels: object) -> EncodedPart:
-    """Return a split of pictures in files, with labels int64 [N]."""
+def picture_part(paths: list[str], labels: object, remedy: str = Picture.remedy) -> EncodedPart:
+    """Return a split of pictures in files, with labels int64 [N]; `remedy` is what can be done about a damaged one."""
     return EncodedPart(
         labels=labels,  # type: ignore[arg-type]
-        pictures=lambda: map(Picture, paths),
-        picture=functools.partial(_picture, paths),
+        pictures=lambda: (Picture(path, remedy=remedy) for path in paths),
+        picture=functools.partial(_picture, paths, remedy),
     )
 
 
-def _picture(paths: list[str], position: int) -> Picture:
-    return Picture(paths[position])
+def _picture(paths: list[str], remedy: str, position: int) -> Picture:
+    return Picture(paths[position], remedy=remedy)
 
 
 def _place(root: Path) -> Path | None:

@@ -36,14 +36,14 @@ def pack(found: Found, loaded: Loaded, folder: Path, progress: Progress) -> dict
         with (folder / f"{split}.pictures").open("wb") as file:
             for picture in part.pictures():
                 if position == number:
-                    raise DataError(f"the {split} split has {number:,} labels but more images; the files are damaged")
+                    raise DataError(f"the {split} split has {number:,} labels but more images; fetch the files again")
                 content = encoded(picture)
                 offsets[position + 1] = offsets[position] + file.write(content)
                 checksums[position] = zlib.crc32(content)
                 position += 1
                 progress(f"collecting the {split} images", position / number)
         if position < number:
-            raise DataError(f"the {split} split has {number:,} labels but {position:,} images; the files are damaged")
+            raise DataError(f"the {split} split has {number:,} labels but {position:,} images; fetch the files again")
         np.save(folder / f"{split}.offsets.npy", offsets)
         np.save(folder / f"{split}.checksums.npy", checksums)
         np.save(folder / f"{split}.labels.npy", part.labels)

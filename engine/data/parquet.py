@@ -18,7 +18,7 @@ from engine.data.completeness import missing_set
 from engine.data.inventory import Leavings, Survey
 from engine.data.label_values import Classes, read_classes
 from engine.data.parquet_files import all_different, described, open_shard
-from engine.data.parts import EncodedPart, Found, Loaded, Picture
+from engine.data.parts import WITH_ITS_ROW, EncodedPart, Found, Loaded, Picture
 from engine.data.shards import Shards, find_shards
 from engine.data.walking import count_unnamed
 from engine.errors import DataError
@@ -123,7 +123,9 @@ def _check_same_columns(path: Path, first: Path, columns: Columns, expected: pya
     """Refuse a shard without the column of pictures, or with several of labels."""
     schema = open_shard(path).schema_arrow
     if len(schema.get_all_field_indices(columns.image)) != 1:
-        raise DataError(f"{path} has no column {columns.image}, which holds the pictures in {first}")
+        raise DataError(
+            f"{path} has no column {columns.image}, which holds the pictures in {first}; write both files with one"
+        )
     found, wanted = schema.field(columns.image).type, expected.field(columns.image).type
     if columns.image not in picture_columns(schema) or pyarrow.types.is_struct(found) != pyarrow.types.is_struct(
         wanted
@@ -165,7 +167,7 @@ def _picture(shard: Path, row: int, value: bytes | dict[str, bytes | str | None]
     if isinstance(content, bytes):
         return Picture(where, content)
     if isinstance(path, str) and "\0" not in path and os.path.isfile(shard.parent / path):
-        return Picture(str(shard.parent / path))
+        return Picture(str(shard.parent / path), remedy=WITH_ITS_ROW)
     outside = f"names {path!r}, which is not there" if path else "is empty"
     raise DataError(f"{where} {outside}, expected an encoded picture or a path relative to the shard")
 

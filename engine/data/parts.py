@@ -13,6 +13,9 @@ from engine.data.inventory import AS_PUBLISHED, Survey
 Progress = Callable[[str, float | None], None]
 """Called with what is being done and the fraction that is done; with None for a remark about the set, to be kept."""
 
+WITH_ITS_ROW = "replace it, or remove it with its row"
+"""What can be done about a damaged picture that a table names."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -23,6 +26,9 @@ class Picture:
 
     content: bytes | None = None
     """The encoded bytes; None when they are the content of the file `where`."""
+
+    remedy: str = "replace or remove it"
+    """What can be done where it is damaged, in words: what belongs to it may have to go with it."""
 
 
 @dataclass(frozen=True)

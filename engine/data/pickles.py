@@ -89,7 +89,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
                 raise DataError(f"it makes more than {_MOST_OPERATIONS:,} objects, more than any file of CIFAR")
         found = _ArraysOnly(io.BytesIO(content), encoding="latin1").load()
     except DataError as error:
-        raise DataError(f"{path} was not loaded: {error}") from error
+        raise DataError(f"{path} was not loaded: {error}; fetch the file again") from error
     except Exception as error:
         # Damaged bytes are executed as other pickle instructions, which fail in any way.
         raise DataError(

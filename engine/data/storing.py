@@ -24,7 +24,7 @@ from engine.data.decoding import decoded, num_pixels
 from engine.data.entries import Entry
 from engine.data.findings import Findings
 from engine.data.fitting import Fitting, fit, fit_block, pixels
-from engine.data.map_storing import store_maps
+from engine.data.map_storing import look_for_faults, store_maps
 from engine.data.normalisation import statistics, value_sums
 from engine.data.parts import EncodedPart, Loaded, Picture, PixelPart, Progress
 from engine.data.picture_limits import pixel_limit
@@ -126,7 +126,7 @@ def _store_part(
         first = next(blocks, None)
         if first is None:
             if findings.faults:
-                return {}
+                return _unstored(part, findings)
             raise DataError(f"the {split} split holds no images, expected at least one")
         shape = (number, *first.shape[1:])
         total = int(np.prod(shape, dtype=np.int64)) if pixels is None else int(shape[1]) * sum(pixels)
@@ -160,9 +160,9 @@ def _store_part(
                 refuse_above(used)
                 report(min(1.0, len(sizes) / number))
     if findings.faults:
-        return {}
+        return _unstored(part, findings)
     if len(sizes) != number:
-        raise DataError(f"the {split} split has {number:,} labels but {len(sizes):,} images; the files are damaged")
+        raise DataError(f"the {split} split has {number:,} labels but {len(sizes):,} images; fetch the files again")
     varied = len(set(sizes)) > 1
     largest = [max(lengths) for lengths in zip(*sizes, strict=True)]
     made: dict[str, Any] = {"shape": [number, int(shape[1]), *map(int, largest)]}
@@ -183,6 +183,13 @@ def _store_part(
     if split == "train":
         made["mean"], made["std"] = statistics(sums)
     return made
+
+
+def _unstored(part: EncodedPart | PixelPart, findings: Findings) -> dict[str, Any]:
+    """Look at the label maps, too, so that all files that cannot be used are named at once; return no manifest."""
+    if isinstance(part, EncodedPart) and part.maps is not None:
+        look_for_faults(part, findings)
+    return {}
 
 
 def _decoded_blocks(

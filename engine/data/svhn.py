@@ -68,9 +68,14 @@ def _read(path: Path, most: int) -> tuple[np.ndarray, np.ndarray]:
             "fetch it again"
         ) from error
     if images.dtype != np.uint8 or images.shape != (32, 32, 3, len(labels)):
-        raise DataError(f"{path}: X is {images.dtype} {images.shape}, expected uint8 (32, 32, 3, {len(labels)})")
+        raise DataError(
+            f"{path}: X is {images.dtype} {images.shape}, expected uint8 (32, 32, 3, {len(labels)}); fetch it again"
+        )
     if len(labels) and labels.min() < 1:
-        raise DataError(f"{path}: found the label {labels.min()}, expected 1 to 10; the file is not the published one")
+        raise DataError(
+            f"{path}: found the label {labels.min()}, expected 1 to 10; the file is not the published one: "
+            "fetch it again"
+        )
     return images, np.where(labels == 10, 0, labels)
 
 

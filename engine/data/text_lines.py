@@ -1,8 +1,9 @@
-"""Text files of names or numbers, in any encoding they may have."""
+"""Text files of names or numbers, and tables in CSV, in any encoding they may have."""
 
 from __future__ import annotations
 
 import codecs
+import csv
 from pathlib import Path
 
 from engine.errors import DataError
@@ -24,3 +25,23 @@ def text_lines(path: Path, limit: int = JSON_BYTES) -> list[str]:
         utf16 = content.startswith(_UTF16)
         text = content.decode("utf-16") if utf16 else content.decode("utf-8-sig", "surrogateescape")
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def csv_rows(path: Path, limit: int = JSON_BYTES) -> list[list[str]]:
+    """Return the rows of a table in CSV, cell by cell; empty ones are empty lists.
+
+    Raises:
+        DataError: as `text_lines`, or a cell is longer than any should be.
+    """
+    reader = csv.reader(text_lines(path, limit))
+    rows: list[list[str]] = []
+    begins = 1
+    try:
+        for row in reader:
+            rows.append(row)
+            begins = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            f"{path} line {begins}: {error}, as where a quotation mark is never closed; correct the quotation marks"
+        ) from error
+    return rows

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from engine.recipes.settings import left_out_unless_given, settings
 
@@ -33,6 +33,13 @@ def _one_number_for_squares(size: int | tuple[int, int]) -> int | tuple[int, int
 CropSide = Annotated[int, Field(ge=8, le=8192)]
 Factor = Annotated[float, Field(gt=0.0, le=8.0)]
 OnlyTrue = Annotated[bool | None, AfterValidator(lambda given: given or None)]
+
+ClassName = Annotated[str, Field(min_length=1)]
+
+
+def _names(value: Any) -> Any:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
 
 ImageSize = Annotated[Side | tuple[Side, Side], AfterValidator(_one_number_for_squares)]
 
@@ -192,7 +199,7 @@ class Data:
     """Parquet column with the class, as whole numbers, text, truth values or categories; `label`, then `fine_label`,
     then the only column that can hold classes, unless given. Of `identities`, the column with the identity."""
 
-    class_names: tuple[Annotated[str, Field(min_length=1)], ...] | None = None
+    class_names: Annotated[tuple[ClassName, ...] | None, BeforeValidator(_names)] = None
     """Names of the values 0, 1, 2, ... of `label_maps`, where no table of classes lies beside the pictures."""
 
     num_classes: Annotated[int, Field(ge=2)] | None = None

@@ -132,7 +132,7 @@ def break_format(root: Path) -> None:
         ),
         (
             lambda root: (root / "classes.txt").unlink(),
-            r"holds no table of classes: give classes\.csv or classes\.txt .*, or data\.class_names",
+            r"holds no table of classes: give classes\.txt, .*, or classes\.csv .*, or data\.class_names",
         ),
         (
             lambda root: (root / "classes.csv").write_text("value,name\n"),
