@@ -118,7 +118,9 @@ def recipes_and_plan(words: Sequence[str], on: str | None, address: str | None) 
     if len(recipes) < 2:
         raise RecipeError(f"found {len(recipes)} recipe, expected 2 or more, the baseline first")
     if address and plan.executor != "ray":
-        raise PlanError(f"--address {address} means a Ray cluster, but --on {plan.executor} uses no Ray")
+        raise PlanError(
+            f"--address {address} means a Ray cluster, but --on {plan.executor} uses no Ray: leave one of the two out"
+        )
     return recipes, plan
 
 
@@ -143,7 +145,10 @@ def _split(word: str) -> tuple[str, list[str]]:
 def _label(name: str, own: Sequence[str], taken: dict[str, Recipe], word: str) -> str:
     for field in own:
         if field.startswith("plan.") or field.partition("=")[0] == "seed":
-            raise RecipeError(f"{field}: belongs to the whole comparison, not to one of its recipes")
+            raise RecipeError(
+                f"{field}: belongs to the whole comparison, not to one of its recipes: give "
+                + ("--seeds" if field.startswith("seed=") else "it as a word of its own")
+            )
     label = f"{name}:{','.join(own)}" if own else name
     # Two files may hold recipes of the same name.
     label = label if label not in taken else word

@@ -52,6 +52,10 @@ def run(options: argparse.Namespace) -> Outcome:
         if "=" not in word:
             raise InputError(f"{word}: one word too many, or a field without a value: expected FIELD=VALUE")
     opened = load(options.run)
+    # First, because it is a matter of seconds, and what is refused of it shall not cost a whole evaluation.
+    maps = None
+    if options.draw_maps is not None:
+        maps = draw_predictions([opened, *map(load, options.beside)], options.draw_maps, options.data_root)
     metrics = evaluate(opened, options.data_root, options.changes, options.save_features, options.draw_queries)
     step, headline = opened.checkpoint.step, headline_of(opened.recipe)
     values = {
@@ -64,10 +68,7 @@ def run(options: argparse.Namespace) -> Outcome:
     lines = _score_lines(metrics, headline) + [
         f"  {label}: {reason}" for label, reason in diverged_rows(opened.diverged)
     ]
-    written = {"features": options.save_features, "queries": options.draw_queries}
-    if options.draw_maps is not None:
-        runs = [opened, *map(load, options.beside)]
-        written["label maps"] = draw_predictions(runs, options.draw_maps, options.data_root)
+    written = {"features": options.save_features, "queries": options.draw_queries, "label maps": maps}
     lines += [f"{name}: {path}" for name, path in written.items() if path is not None]
     return Outcome([*opened.checkpoint.skipped, f"{opened.path} after step {step:,}:", *lines], values)
 

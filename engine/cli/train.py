@@ -74,7 +74,10 @@ def _recipe_and_plan(options: argparse.Namespace) -> tuple[Recipe, Plan]:
     recipe, plan = apply_overrides(load_recipe(options.recipe), Plan(), words)
     recipe = with_absolute_paths(recipe)
     if options.address and plan.executor != "ray":
-        raise PlanError(f"--address {options.address} means a Ray cluster, but --on {plan.executor} uses no Ray")
+        raise PlanError(
+            f"--address {options.address} means a Ray cluster, but --on {plan.executor} uses no Ray: leave one of the "
+            "two out"
+        )
     return recipe, plan
 
 

@@ -35,6 +35,7 @@ from engine.methods.registry import method_of
 from engine.reading import checked, naming, parse_json, read_json
 from engine.recipes import Backbone, Distillation, OwnTask, Recipe, load_recipe, recipe_to_dict
 from engine.recipes.own_files import is_own
+from engine.tasks import task_of
 
 _CODE_FIELDS = ("name", "teacher_backbone", "kind")
 
@@ -132,10 +133,12 @@ def _from_file(path: Path, recipe: Recipe, facts: Facts) -> nn.Sequential:
     known = checked(values, _METADATA, "metadata", RecipeError)
     _check_images(known["num_classes"], known["image_shape"], known["mean"], known["std"], facts)
     if header.metadata.get(OUTPUT_NAME, "").startswith(OUTPUT_OF_EXTRACTOR):
+        # Of a run folder the task has to be the same, too.
+        compares = task_of(recipe, facts).scored == "features"
+        remedy = "give the teacher's run folder as method.teacher" if compares else "give a teacher of the same task"
         raise RecipeError(
             "holds a network without its classifier, as `local-learning export` writes it for a task that compares "
-            "features, such as task.kind=retrieval, but a student learns from predicted classes; give the teacher's "
-            "run folder as method.teacher"
+            f"features, such as task.kind=retrieval, but a student learns from predicted classes; {remedy}"
         )
     # Whatever the training started from is not needed.
     settings = known["backbone_settings"].without_weights()
@@ -172,10 +175,16 @@ def _check_images(
     expected = {"classes": facts.num_classes, "image shape": facts.image_shape, "mean": facts.mean, "std": facts.std}
     for what, value in expected.items():
         if known[what] != value:
+            # What the images are is given; how they are normalised can be chosen.
+            own = f", or set data.mean={_written(mean)} and data.std={_written(std)}" if what in ("mean", "std") else ""
             raise RecipeError(
                 f"was trained for {what} {known[what]}, but the images here have {value}; give a teacher that was "
-                "trained on such images, or set data.mean and data.std to the teacher's"
+                f"trained on such images{own}"
             )
+
+
+def _written(values: tuple[float, ...]) -> str:
+    return ",".join(map(repr, values))
 
 
 def _check_code(values: Any, recipe: Recipe) -> None:

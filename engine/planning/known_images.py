@@ -75,7 +75,7 @@ def known_facts(recipe: Recipe) -> tuple[Facts, str]:
         if data.class_names is None:
             raise RecipeError(
                 f"data.class_names is not given, and there is no table of classes at data.root={data.root}: give the "
-                "names, or data.root=DIR"
+                'names, as in data.class_names=["sky","road"], or data.root=DIR'
             )
         known = _Published(size, len(data.class_names), _CAMVID_IMAGES, data.class_names, True)
         return _facts(data, known, data.num_classes), f"no images at data.root={data.root}: as many as in CamVid"

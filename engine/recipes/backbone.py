@@ -77,7 +77,10 @@ class Backbone:
     @model_validator(mode="after")
     def _check_weights(self) -> Backbone:
         if self.weights_without is not None and self.weights is None:
-            raise ValueError("weights_without says what of the weights is left out, but weights is not given")
+            raise ValueError(
+                "weights_without says what of the weights is left out, but weights is not given: give it, or set "
+                "weights_without=null"
+            )
         return self
 
     def without_weights(self) -> Backbone:

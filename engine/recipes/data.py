@@ -96,14 +96,21 @@ class Augmentation:
     def _crops_of_label_maps(self) -> Augmentation:
         if self.crop is None and (self.scale is not None or self.largest_class_share is not None):
             given = "scale" if self.scale is not None else "largest_class_share"
-            raise ValueError(f"{given} is about random crops: give their height and width as crop, or leave it out")
+            raise ValueError(
+                f"{given} is about random crops: give their height and width as crop, or leave {given} out"
+            )
         if self.scale is not None and self.scale[0] > self.scale[1]:
-            raise ValueError(f"scale is the smallest and the largest factor, found {self.scale}")
+            smallest, largest = sorted(self.scale)
+            raise ValueError(
+                f"scale is the smallest and the largest factor, found {self.scale}; set scale={smallest},{largest}"
+            )
         others = "crop_padding" if self.crop_padding else "random_resized_crop" if self.random_resized_crop else None
         if self.crop is not None and others:
             raise ValueError(f"crop and {others} are two ways to crop: leave one of them out")
         if self.photometric_distortion and self.color_jitter:
-            raise ValueError("photometric_distortion and color_jitter are two ways to change colours: leave one out")
+            raise ValueError(
+                "photometric_distortion and color_jitter are two ways to change colours: leave one of them out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -236,12 +243,16 @@ class Data:
         if self.std is not None and min(self.std) <= 0:
             raise ValueError(f"std must be positive in every channel, found {self.std}")
         if self.classes_per_batch is not None and self.batch_size % self.classes_per_batch:
+            multiple = -(-self.batch_size // self.classes_per_batch) * self.classes_per_batch
             raise ValueError(
                 f"classes_per_batch={self.classes_per_batch} does not divide batch_size={self.batch_size}: each class "
-                "has as many images in a batch as any other"
+                f"has as many images in a batch as any other; set batch_size={multiple}"
             )
         if self.classes_per_batch is not None and self.label_kind == "label_maps":
-            raise ValueError(f"classes_per_batch draws images by their class, but those of {self.name} have label maps")
+            raise ValueError(
+                f"classes_per_batch draws images by their class, but those of {self.name} have label maps: set "
+                "classes_per_batch=null"
+            )
         labelled = "labelled_fraction" if self.labelled_fraction is not None else "labelled_indices"
         if self.classes_per_batch is not None and self.unlabelled == "use" and getattr(self, labelled) is not None:
             raise ValueError(

@@ -26,9 +26,10 @@ def own_settings(kind: str) -> type[MethodSettings]:
     found = own_class(kind, "method.kind")
     file = str(absolute(kind.rpartition(":")[0], "method.kind", RecipeError).resolve())
     if found.__module__ not in sys.modules or sys.modules[found.__module__].__file__ != file:
+        defined = getattr(sys.modules.get(found.__module__), "__file__", None) or found.__module__
         raise RecipeError(
-            f"method.kind={kind}: {found.__name__} is defined in {found.__module__}, not in this file; name the file "
-            "that defines it"
+            f"method.kind={kind}: {found.__name__} is defined in {defined}, not in this file; name the file that "
+            "defines it"
         )
     return _checked_class(found, kind)
 

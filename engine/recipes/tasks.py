@@ -86,7 +86,11 @@ class Segmentation(TaskSettings):
     @model_validator(mode="after")
     def _scales_differ(self) -> Segmentation:
         if len(set(self.evaluation_scales)) < len(self.evaluation_scales):
-            raise ValueError(f"evaluation_scales must differ from one another, found {list(self.evaluation_scales)}")
+            different = ",".join(map(str, dict.fromkeys(self.evaluation_scales)))
+            raise ValueError(
+                f"evaluation_scales must differ from one another, found {list(self.evaluation_scales)}; set "
+                f"evaluation_scales={different}"
+            )
         return self
 
 

@@ -42,7 +42,7 @@ LINEAGE = "lineage.json"
 LINEAGE_VERSION = 1
 """Of the form of a lineage.json: raised when an engine that knows the one before would misread it."""
 
-_ADVICE = "without it, what came before this run is not known"
+_ADVICE = "bring back a whole copy of it: without it, what came before this run is not known"
 _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}(-[0-9a-f]{64})*$")]
 
 
@@ -127,7 +127,8 @@ def stages_of(run_dir: str | Path) -> list[dict[str, Any]]:
     if not os.path.lexists(path):
         return []
     values = read_json(path, RunError, follow_links=False, advice=_ADVICE)
-    lineage = checked(without_version(values, LINEAGE_VERSION, path, RunError), _LINEAGE, path, RunError)
+    values = without_version(values, LINEAGE_VERSION, path, RunError)
+    lineage = checked(values, _LINEAGE, path, RunError, advice=_ADVICE)
     stages: list[dict[str, Any]] = [dict(stage) for stage in lineage["stages"]]
     for place, stage in enumerate(stages):
         try:

@@ -17,6 +17,7 @@ from engine.errors import RunError
 from engine.objectives import enlarged
 from engine.paths import absolute
 from engine.tracking.label_map_pictures import draw_label_maps
+from engine.training.features import check_target
 from engine.training.runs import Run
 
 SHOWN = 4
@@ -39,7 +40,7 @@ def draw_predictions(runs: Sequence[Run], target: str | Path, data_root: str | N
         DataError: the images are missing.
     """
     path = absolute(target, "--draw-maps", RunError)
-    _check_target(path)
+    check_target(path, ".png", "--draw-maps")
     for run in runs:
         if not run.facts.label_maps:
             raise RunError(
@@ -49,7 +50,8 @@ def draw_predictions(runs: Sequence[Run], target: str | Path, data_root: str | N
     with _opened(runs[0], data_root) as source:
         different = next((run for run in runs if run.facts.fingerprint != source.facts.fingerprint), None)
         if different is not None:
-            raise RunError(f"{different.path}: was trained on other images than these; give data.root of the run's own")
+            remedy = "give those as --data-root" if different is runs[0] else "leave it out of --beside"
+            raise RunError(f"{different.path}: was trained on other images than these: {remedy}")
         images, labels = _some(source)
         predicted = {
             name: [_predicted(run, network, image) for image in images]
@@ -61,13 +63,6 @@ def draw_predictions(runs: Sequence[Run], target: str | Path, data_root: str | N
         except OSError as error:
             raise write_error(path, error) from error
     return path
-
-
-def _check_target(path: Path) -> None:
-    if path.suffix != ".png":
-        raise RunError(f"--draw-maps {path}: ends with {path.suffix or 'no suffix'!r}; give a name with .png")
-    if not path.parent.is_dir():
-        raise RunError(f"--draw-maps {path}: there is no folder {path.parent}; make it first")
 
 
 @contextmanager

@@ -91,7 +91,9 @@ def load(run_dir: str | Path) -> Run:
         try:
             os.lstat(path / "recipe.json")
         except (FileNotFoundError, NotADirectoryError):
-            raise RunError(f"{path}: is no run folder: there is no recipe.json in it") from None
+            raise RunError(
+                f"{path}: is no run folder: there is no recipe.json in it; give the folder of a training"
+            ) from None
     recipe = load_recipe(path / "recipe.json")
     checkpoint = require_checkpoint(path / "checkpoints")
     return Run(path, recipe, checkpoint, Facts.from_json(checkpoint.values["facts"]))
@@ -125,9 +127,10 @@ def evaluate(
     saved, drawn = _targets(run, save_features, draw_queries)
     recipe, plan = apply_overrides(run.recipe, Plan(), changes)
     if weights_identity(recipe) != weights_identity(run.recipe) or plan != Plan():
+        also = " or task.evaluation_flip" if hasattr(run.recipe.task, "evaluation_flip") else ""
         raise RecipeError(
             f"{' '.join(changes)}: an evaluation takes only fields that have no influence on the weights, such as "
-            "data.evaluation_batch_size or task.evaluation_flip: train anew for other ones"
+            f"data.evaluation_batch_size{also}: train anew for other ones"
         )
     # Wherever it was trained, it can be scored on what is here.
     numerics = dataclasses.replace(run.recipe.numerics, device="auto")

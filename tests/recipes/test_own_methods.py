@@ -125,7 +125,7 @@ def test_a_recipe_json_names_only_code_outside_of_its_folder(file: Path, tmp_pat
         (["method.kind=own.py:Other"], "Other is no subclass of MethodSettings"),
         (["method.kind=own.py:Bare"], "Bare is not decorated"),
         (["method.kind=own.py:Shipped"], "Shipped has a field `kind`"),
-        (["method.kind=own.py:MethodSettings"], "is defined in engine.recipes.method_settings, not in this file"),
+        (["method.kind=own.py:MethodSettings"], "engine/recipes/method_settings.py, not in this file"),
         (["method=own.py:Own"], "expected method.kind=own.py:Own"),
         (["method.kind=own.py:Own", "method.wieght=1"], "method.wieght: there is no such field; did you mean"),
         (["method.kind=own.py:Own", "method.head=softmax"], "method.head: there is no such field; there is weight"),

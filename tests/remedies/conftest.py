@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from engine.data import open_source
-from engine.errors import InputError
+from engine.errors import EngineError, InputError
 from engine.methods import method_of
 from engine.recipes import Plan, Recipe, apply_overrides
 from engine.runtimes import open_runtime
@@ -23,7 +23,7 @@ Words = list[str]
 Take = Callable[[Words], None]
 
 _FIRST_REMEDY = re.compile(r"\b(set|choose|give|use|expected|as in|leave)\b", re.IGNORECASE)
-_ASSIGNMENT = re.compile(r"(?<![\w.=/])[a-z_]+(?:\.\w+)*=[^\s;:]+")
+_ASSIGNMENT = re.compile(r"(?<![\w.=/])[a-z_]+(?:\.\w+)*=(?:[^\s;:]|:(?=\S))+")
 _LEFT_OUT = re.compile(r"\bleave (it|them|the field|the fields) out", re.IGNORECASE)
 
 
@@ -93,6 +93,20 @@ def follow() -> Callable[..., None]:
                 take(changed)
             except InputError as error:
                 raise AssertionError(f"{message}\nwas followed to {changed}, which is refused: {error}") from error
+
+    return run
+
+
+@pytest.fixture
+def refused() -> Callable[..., re.Match[str]]:
+    """A function: see a call refused with words that match, and return the match."""
+
+    def run(words: str, call: Callable[[], object]) -> re.Match[str]:
+        with pytest.raises(EngineError) as found:
+            call()
+        match = re.search(words, str(found.value), re.DOTALL)
+        assert match, f"the message no longer says {words!r}: {found.value}"
+        return match
 
     return run
 
@@ -194,10 +208,16 @@ def _changed(words: Words, remedy: Words) -> Words:
     """Return the words with those of a remedy, without what they replace; a field without value is left out."""
     fields = {word.partition("=")[0] for word in remedy}
     given = {word: word.partition("=")[0] for word in words}
-    kept = [word for word, name in given.items() if not any(f"{field}.".startswith(f"{name}.") for field in fields)]
+    kept = [
+        word for word, name in given.items() if not any(_holds(name, field) or _holds(field, name) for field in fields)
+    ]
     for word in remedy:
         name, _, _ = word.partition("=")
         if name.endswith("kind"):
             # Fields of another kind of method go with it.
             kept = [other for other in kept if not other.startswith(f"{name.removesuffix('kind')}")]
     return [*kept, *(word for word in remedy if "=" in word)]
+
+
+def _holds(name: str, other: str) -> bool:
+    return f"{other}.".startswith(f"{name}.")

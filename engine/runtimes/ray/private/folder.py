@@ -108,6 +108,9 @@ class PrivateFolder:
             self.code.mkdir()
             self.ray.mkdir()
             (self.code / "engine").symlink_to(Path(engine.__file__).resolve().parent)
+        except PlanError:
+            self.remove()
+            raise
         except OSError as error:
             self.remove()
             raise PlanError(
