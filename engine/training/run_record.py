@@ -14,7 +14,7 @@ from typing import Any
 from engine.atomic import write_error
 from engine.errors import EngineError, RunError
 from engine.tasks import Metric
-from engine.tracking import Console, MetricsLog, Record
+from engine.tracking import Console, MetricsLog, Record, read_metrics
 from engine.tracking.metrics import JSONL_NAME
 from engine.training.absences import Absences
 from engine.training.by_products import ByProducts
@@ -59,15 +59,25 @@ class RunRecord:
         self._presence = Presence(folder.path)
         self._metrics: MetricsLog | None = None
 
-    def begin(self, step: int) -> None:
-        """Begin to record what comes after ``step``; what was recorded of later steps is forgotten."""
+    def begin(self, step: int, is_scored: bool = True) -> None:
+        """Begin to record what comes after ``step``; what was recorded of later steps is forgotten.
+
+        Args:
+            step: of the whole run.
+            is_scored: False where what was recorded of the scores after ``step`` is forgotten, too: all are made again.
+        """
         self.reached = step
         self.absences.go_on_from(step)
         if self._metrics is not None:
             # What an earlier team has left there before the disk took no more.
             self.wait_for_metrics(lambda: False)
-        self._metrics = MetricsLog(self.folder.path, step or None)
-        self.by_products.open(step or None)
+        self._metrics = MetricsLog(self.folder.path, step or None, is_scored)
+        if is_scored:
+            self.by_products.open(step or None)
+        else:
+            # TensorBoard forgets whole steps only, so what stays of this one is told it again.
+            self.by_products.open(step - 1)
+            self.by_products.write([each for each in read_metrics(self.folder.path) if each.step == step])
         if self.faults.found:
             self.show_faults()
 
