@@ -110,10 +110,12 @@ class RunRecord:
 
     def show_faults(self) -> None:
         """Show the faults so far, in TensorBoard alone: the record of a run is that of one without faults."""
-        found = self.faults.found
-        self.by_products.write([Record(time.time(), 0, self.reached, None, "train", "faults", len(found))])
-        lines = [f"{n}. after step {each.step:,}: {each.cause}" for n, each in enumerate(found, start=1)]
-        self.by_products.write_text("team/train/faults", "\n".join(lines), self.reached)
+        number = len(self.faults.found)
+        self.by_products.write([Record(time.time(), 0, self.reached, None, "train", "faults", number)])
+        self._show_causes()
+
+    def _show_causes(self) -> None:
+        self.by_products.write_text("team/train/faults", "\n".join(self.faults.describe()), self.reached)
 
     def say(self, text: str) -> None:
         """Tell the console and the log."""
@@ -131,6 +133,11 @@ class RunRecord:
     def finish(self, title: str, choices: Mapping[str, Any] | None, scores: Mapping[str, float]) -> None:
         """Make what is made at the end; as `ByProducts.finish`."""
         assert self._metrics is not None
+        if self.faults.found:
+            # By now it is known what the last one has cost.
+            self._show_causes()
+            for line in self.faults.describe():
+                self.folder.log(f"fault {line}")
         self.by_products.finish(self._metrics, title, choices, scores)
 
     def end(self) -> None:
