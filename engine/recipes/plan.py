@@ -45,8 +45,8 @@ class Recovery:
 
     stall_seconds: Annotated[float, Field(gt=0.0)] | None = None
     """How long a learner may neither compute nor wait for others before it is ended and counts as lost; ten times the
-    longest that one has taken so far for one thing, and at least a minute, unless given. As long may a process of a
-    private Ray be stopped, a minute unless given."""
+    longest that one has taken so far for one thing, and at least a minute, unless given. Ten times as long it may take
+    for one thing that it computes. As long may a process of a private Ray be stopped, a minute unless given."""
 
 
 @settings

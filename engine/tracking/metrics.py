@@ -53,17 +53,23 @@ class MetricsLog:
         folder: the run's folder; made if it does not exist.
         resume_step: the step that the run goes on from. Records of later steps are dropped, so that a resumed run
             has each step once. None starts from nothing: records of an earlier attempt are dropped.
+        is_scored: False where the scores after that step are dropped, too, because they are made again.
 
     Raises:
         RunError: an earlier metrics.jsonl is damaged elsewhere than in a torn last line.
     """
 
-    def __init__(self, folder: Path, resume_step: int | None) -> None:
+    def __init__(self, folder: Path, resume_step: int | None, is_scored: bool = True) -> None:
         self._jsonl = folder / JSONL_NAME
         self._parquet = folder / PARQUET_NAME
         with replacing(self._jsonl) as temporary, temporary.open("wb") as kept:
             if resume_step is not None and self._jsonl.exists():
-                kept.writelines(_line(record) for record in _records(self._jsonl) if record.step <= resume_step)
+                kept.writelines(
+                    _line(record)
+                    for record in _records(self._jsonl)
+                    if record.step < resume_step
+                    or (record.step == resume_step and (is_scored or record.split == "train"))
+                )
         # It would disagree with metrics.jsonl from the next record on.
         self._parquet.unlink(missing_ok=True)
         self._file = AppendedFile(self._jsonl.open("ab", buffering=0))

@@ -45,7 +45,7 @@ class TensorBoardLog:
         first_step = 0 if resume_step is None else resume_step + 1
         self._tags: set[str] = set()
         # Names begin with the second, because TensorBoard reads event files in the order of their names.
-        name = f"{int(time.time()):010d}.{_printable(socket.gethostname())}.{os.getpid()}.{next(_opened)}"
+        name = f"{int(time.time()):010d}.{_printable(socket.gethostname())}.{os.getpid()}.{next(_opened):06d}"
         self._file = (folder / f"events.out.tfevents.{name}").open("wb")
         self._records = RecordWriter(self._file)
         self._add(Event(file_version=_FORMAT), time.time())

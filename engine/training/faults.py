@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 
+from engine.tracking import format_seconds
 from engine.training.result import Fault
 
 
@@ -31,6 +32,15 @@ class Faults:
         self.settle()
         self.found.append(Fault(cause, step, max(0, step - checkpoint), 0.0))
         self._since = time.monotonic()
+
+    def describe(self) -> list[str]:
+        """Return each in words, with what it has cost if that is known yet."""
+        lines = []
+        for number, each in enumerate(self.found, start=1):
+            is_over = self._since is None or number < len(self.found)
+            cost = f"{each.repeated_steps:,} steps repeated, {format_seconds(each.seconds_lost)} lost"
+            lines.append(f"{number}. after step {each.step:,}: {each.cause}" + (f" ({cost})" if is_over else ""))
+        return lines
 
     def reached(self, step: int) -> None:
         """Take note that training has come as far as a step."""

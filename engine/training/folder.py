@@ -137,6 +137,12 @@ class RunFolder:
             raise write_error(path, error) from error
         self._lock: IO[str] = hold(path, "training")
         try:
+            if self.checkpoints.is_symlink():
+                # Old ones are removed there, which may be somebody else's.
+                raise RunError(
+                    f"{self.checkpoints}: is a symbolic link; expected a folder of the run's own; remove it, and give "
+                    "a --run-dir on the disk where checkpoints should be"
+                )
             replace_file(path / "recipe.json", recipe_to_json(recipe).encode())
             replace_file(path / "plan.json", plan_to_json(plan).encode())
             self.write_json("environment.json", environment)

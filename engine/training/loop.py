@@ -75,7 +75,7 @@ class Training:
             remove_unfinished(self._folder.path)
             step = self._resume()
             self.first_step = step
-            self._record.begin(step)
+            self._record.begin(step, self._is_evaluated)
             for learner, place in self._runtime.describe().items():
                 self._folder.log(f"{learner} lives in {place}")
             with ray_log(self._folder.path), self._interruption as interruption:

@@ -14,7 +14,7 @@ from typing import Any
 from engine.atomic import write_error
 from engine.errors import EngineError, RunError
 from engine.tasks import Metric
-from engine.tracking import Console, MetricsLog, Record
+from engine.tracking import Console, MetricsLog, Record, read_metrics
 from engine.tracking.metrics import JSONL_NAME
 from engine.training.absences import Absences
 from engine.training.by_products import ByProducts
@@ -59,15 +59,25 @@ class RunRecord:
         self._presence = Presence(folder.path)
         self._metrics: MetricsLog | None = None
 
-    def begin(self, step: int) -> None:
-        """Begin to record what comes after ``step``; what was recorded of later steps is forgotten."""
+    def begin(self, step: int, is_scored: bool = True) -> None:
+        """Begin to record what comes after ``step``; what was recorded of later steps is forgotten.
+
+        Args:
+            step: of the whole run.
+            is_scored: False where what was recorded of the scores after ``step`` is forgotten, too: all are made again.
+        """
         self.reached = step
         self.absences.go_on_from(step)
         if self._metrics is not None:
             # What an earlier team has left there before the disk took no more.
             self.wait_for_metrics(lambda: False)
-        self._metrics = MetricsLog(self.folder.path, step or None)
-        self.by_products.open(step or None)
+        self._metrics = MetricsLog(self.folder.path, step or None, is_scored)
+        if is_scored:
+            self.by_products.open(step or None)
+        else:
+            # TensorBoard forgets whole steps only, so what stays of this one is told it again.
+            self.by_products.open(step - 1)
+            self.by_products.write([each for each in read_metrics(self.folder.path) if each.step == step])
         if self.faults.found:
             self.show_faults()
 
@@ -100,10 +110,12 @@ class RunRecord:
 
     def show_faults(self) -> None:
         """Show the faults so far, in TensorBoard alone: the record of a run is that of one without faults."""
-        found = self.faults.found
-        self.by_products.write([Record(time.time(), 0, self.reached, None, "train", "faults", len(found))])
-        lines = [f"{n}. after step {each.step:,}: {each.cause}" for n, each in enumerate(found, start=1)]
-        self.by_products.write_text("team/train/faults", "\n".join(lines), self.reached)
+        number = len(self.faults.found)
+        self.by_products.write([Record(time.time(), 0, self.reached, None, "train", "faults", number)])
+        self._show_causes()
+
+    def _show_causes(self) -> None:
+        self.by_products.write_text("team/train/faults", "\n".join(self.faults.describe()), self.reached)
 
     def say(self, text: str) -> None:
         """Tell the console and the log."""
@@ -121,6 +133,11 @@ class RunRecord:
     def finish(self, title: str, choices: Mapping[str, Any] | None, scores: Mapping[str, float]) -> None:
         """Make what is made at the end; as `ByProducts.finish`."""
         assert self._metrics is not None
+        if self.faults.found:
+            # By now it is known what the last one has cost.
+            self._show_causes()
+            for line in self.faults.describe():
+                self.folder.log(f"fault {line}")
         self.by_products.finish(self._metrics, title, choices, scores)
 
     def end(self) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import ray.exceptions
@@ -17,6 +17,8 @@ from engine.runtimes.ray.actors import LearnerActors
 from engine.runtimes.ray.comeback import ComeBack
 from engine.runtimes.ray.fetching import Fetching
 from engine.runtimes.ray.history import Asked, Given, History
+from engine.runtimes.ray.object_store import ObjectStoreRuntime
+from engine.runtimes.ray.submitted import SubmittedQuestion
 from engine.runtimes.ray.waiting import waiting_for_ray
 
 NAMES = ("a", "b", "c")
@@ -372,3 +374,30 @@ def test_what_another_fails_with_is_told_while_one_catches_up(monkeypatch: pytes
     culprits: Any = SimpleNamespace(blame=lambda learner, *_: LearnerError(learner, "loss is not finite"))
     with pytest.raises(LearnerError, match="learner c: loss is not finite"):
         Fetching(culprits).settle(["catches up"], others_wait=True, of_others={"done": "b", "failed": "c"})
+
+
+def test_a_state_that_came_before_its_learner_left_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It returns with an older one, after which it is noted to have been away: a checkpoint says the same."""
+    monkeypatch.setattr("engine.runtimes.ray.object_store.is_there", lambda given: given.reference != "lost")
+    runtime = ObjectStoreRuntime(cast(LearnerActors, Others()), 2, "")
+    state, metrics, score = (
+        SubmittedQuestion(question, {"a": Given("there"), "b": Given(of_b)}, None, lambda _: {})
+        for question, of_b in (("state", "there"), ("metrics", "there"), ("score", "lost"))
+    )
+    runtime._unheard += [state, metrics, score]
+    runtime.go_without({"b"}, History(1000, {}))
+    assert [question.given["b"].is_gone for question in (state, metrics, score)] == [True, False, True]
+    assert not any(question.given["a"].is_gone for question in (state, metrics, score))
+
+
+class Others:
+    """Stands for the actors that are left."""
+
+    def settle(self, references: Sequence[Any]) -> None:
+        assert list(references) == []
+
+    def resume(self, names: Sequence[str]) -> Mapping[str, int]:
+        return dict.fromkeys(names, 7)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter("a")

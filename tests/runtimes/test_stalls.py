@@ -55,11 +55,11 @@ class Machine:
             raise ray.exceptions.GetTimeoutError("no answer")
         return Sign(sign.count, sign.doing, sign.processor_seconds, "thread learner" if with_stacks else "")
 
-    def pass_by(self, seconds: float, processor_share: float = 0.0) -> None:
+    def pass_by(self, seconds: float, processor_share: float = 0.0, only: str | None = None) -> None:
         for _ in range(round(seconds)):
             self.now += 1.0
             for name, sign in self.signs.items():
-                if sign is not None:
+                if sign is not None and only in (None, name):
                     self.signs[name] = Sign(sign.count, sign.doing, sign.processor_seconds + processor_share)
             self.stalls.look()
 
@@ -70,11 +70,28 @@ def test_learners_that_wait_are_well(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not machine.ended
 
 
-def test_a_learner_that_computes_is_well_however_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_learner_that_computes_has_ten_times_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, 20.0)
     machine.signs["segment0"] = Sign(2, "forward of step 3 of epoch 1", 0.0)
-    machine.pass_by(1000, processor_share=0.5)
+    machine.pass_by(195, processor_share=0.5)
+    # What ends is no endless loop, however often it comes.
+    for count in range(4, 20, 2):
+        machine.signs["segment0"] = Sign(count, "forward of step 3 of epoch 1", 1e3)
+        machine.pass_by(195, processor_share=0.5)
     assert not machine.ended
+    with pytest.raises(LearnerLost, match=r"no progress for 2\d\d s in forward of step 3 of epoch 1, and") as caught:
+        machine.pass_by(30, processor_share=0.5)
+    assert caught.value.details == "thread learner"
+
+
+def test_one_that_waits_inside_of_its_work_is_not_blamed_for_one_that_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, 20.0)
+    for name in machine.signs:
+        machine.signs[name] = Sign(2, "update of step 3 of epoch 1", 0.0)
+    machine.pass_by(190, processor_share=0.5, only="segment1")
+    assert not machine.ended
+    with pytest.raises(LearnerLost, match="learner segment1: its process 11 made no progress"):
+        machine.pass_by(30, processor_share=0.5, only="segment1")
 
 
 def test_a_learner_that_does_nothing_in_its_work_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,7 +194,7 @@ def test_a_process_at_its_end_is_told_from_one_that_works() -> None:
     assert holding._is_ending(process.pid)
 
 
-def test_a_lock_that_is_a_link_is_refused_and_its_target_left_alone(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
+def test_a_link_out_of_the_folder_is_refused_and_its_target_left_alone(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
     thesis = tmp_path / "thesis.tex"
     thesis.write_text("years of work")
     thesis.chmod(0o600)
@@ -205,6 +205,12 @@ def test_a_lock_that_is_a_link_is_refused_and_its_target_left_alone(tmp_path: Pa
         with pytest.raises(engine.RunError, match=name):
             engine.train(tiny_recipe(), IN_PROCESS, folder)
         (folder / name).unlink()
+    (folder / "checkpoints").rmdir()
+    (folder / "checkpoints").symlink_to(tmp_path / "another_run", target_is_directory=True)
+    (tmp_path / "another_run" / "step-000001").mkdir(parents=True)
+    with pytest.raises(engine.RunError, match=r"checkpoints: is a symbolic link; expected a folder of the run's own"):
+        engine.train(tiny_recipe(), IN_PROCESS, folder)
+    assert [each.name for each in (tmp_path / "another_run").iterdir()] == ["step-000001"]
     assert thesis.read_text() == "years of work"
     assert thesis.stat().st_mode & 0o777 == 0o600
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import engine
 from engine.data import Batch
@@ -211,6 +212,21 @@ def test_an_evaluation_that_was_not_waited_for_is_made_up_for(
         stopped = engine.train(recipe, IN_PROCESS, tmp_path / "resumed")
     assert (stopped.status, stopped.steps) == ("interrupted", 4 * evaluation)
     assert f"scores all after step {4 * evaluation}" in (tmp_path / "resumed" / "log.txt").read_text()
+    # Of two crashes that come when all was scored, and before a checkpoint says so, each has scored anew.
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr("engine.training.loop.save_checkpoint", _fail)
+            with pytest.raises(engine.RunError, match="the power went out"):
+                engine.train(recipe, IN_PROCESS, tmp_path / "resumed")
+        assert any(each.step == 4 * evaluation and each.split == "test" for each in read_metrics(tmp_path / "resumed"))
     resumed = engine.train(recipe, IN_PROCESS, tmp_path / "resumed")
     assert (resumed.status, resumed.metrics) == ("finished", straight.metrics)
     assert_same_run(tmp_path / "straight", tmp_path / "resumed")
+    shown = [EventAccumulator(str(tmp_path / name)).Reload() for name in ("straight", "resumed")]
+    for tag in shown[0].Tags()["scalars"]:
+        first, second = ([each.step for each in events.Scalars(tag)] for events in shown)
+        assert first == second, tag
+
+
+def _fail(*arguments: Any) -> None:
+    raise OSError("the power went out")

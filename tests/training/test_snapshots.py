@@ -19,6 +19,7 @@ from engine.planning import estimate_team
 from engine.reading import read_json
 from engine.recipes import MKF, InfoPro, Recipe, Recovery, plan_cautions
 from engine.runtimes.process import ProcessRuntime
+from engine.tracking import format_seconds
 from engine.training import recovery
 from engine.training.result import Result
 from engine.training.session import Session
@@ -117,10 +118,12 @@ def test_faults_of_a_run_are_those_of_all_its_commands(
     events.Reload()
     assert [event.value for event in events.Scalars("team/train/faults")] == [1, 1, 2]
     text = events.Tensors("team/train/faults/text_summary")[-1].tensor_proto.string_val[0].decode()
-    assert text == "\n".join(
-        f"{number}. after step {step}: learner segment0: its process 7 died: signal SIGKILL"
-        for number, step in ((1, 4), (2, 10))
-    )
+    log = (tmp_path / "log.txt").read_text().splitlines()
+    for line, fault in zip(text.splitlines(), finished.faults, strict=True):
+        cost = f"({fault.repeated_steps} steps repeated, {format_seconds(fault.seconds_lost)} lost)"
+        number = finished.faults.index(fault) + 1
+        assert line == f"{number}. after step {fault.step}: {fault.cause} {cost}"
+        assert log[-1 - len(finished.faults) + number].endswith(f" fault {line}")
 
 
 def test_a_fault_of_the_first_start_is_one_of_the_run(

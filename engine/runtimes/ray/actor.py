@@ -202,7 +202,7 @@ class LearnerActor:
             with self._failing_for_good():
                 self._linked.walk(steps, keep_since)
                 seconds = time.perf_counter() - started
-                return Answered(seconds, [self._learner.ask(question) for question in questions])
+                return Answered(seconds, [self._answer(question) for question in questions])
 
         return self._order.do_in_turn(number, run)
 
@@ -211,9 +211,13 @@ class LearnerActor:
 
         def answer() -> Any:
             self.check()
-            return self._learner.ask(question)
+            return self._answer(question)
 
         return self._order.do_in_turn(number, answer)
+
+    def _answer(self, question: str) -> Any:
+        with self._doing.while_in(f"its answer to {question!r}"):
+            return self._learner.ask(question)
 
     def resume(self) -> int:
         """Forget that another learner's end has stopped this one; returns the number of the first call not yet made.

@@ -183,7 +183,8 @@ class ObjectStoreRuntime:
                 given.is_gone = True
         for answer in self._unheard:
             for given in (given for name, given in answer.given.items() if name in away):
-                given.is_gone = not is_there(given)
+                # Who returns with an older state has that one in all that is kept meanwhile, too.
+                given.is_gone = answer.question == STATE or not is_there(given)
         return self._actors.resume(list(self._actors))
 
     def _is_in_flight(self, asked: Asked) -> bool:

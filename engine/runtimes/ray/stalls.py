@@ -1,7 +1,8 @@
 """Stalls: a learner that has what it takes, and makes no progress.
 
 Learners are asked now and then while the driver waits for them. One that only waits for work or for a partner is well,
-and so is one that uses its processor. One that does neither for long enough is ended, and counts as dead.
+and so is one that uses its processor, unless it takes far longer for one thing than any has taken: an endless loop
+computes, too. One that does neither for long enough is ended, and counts as dead.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ import ray
 
 from engine.errors import GOES_ON, LearnerLost
 from engine.runtimes.ray.doing import Sign
+from engine.runtimes.ray.waiting import SLICE_SECONDS
 
 _LOOK_SECONDS = 5.0
 _FEWEST_SECONDS = 60.0
 # Of the longest that a learner has taken for one thing so far, where no time is given.
 _TIMES_THE_LONGEST = 10.0
+# Of the patience with one that does nothing: whether what it computes has an end, nobody can tell.
+_TIMES_WHILE_COMPUTING = 10.0
 _STACK_SECONDS = 5.0
 # In which Ray tells a node that cannot be reached from one that can, from ray_config_def.h: after a first delay of 5 s,
 # five times 3 s between questions and 10 s for the answer; and some more.
@@ -40,12 +44,14 @@ class _Seen:
         at: when that came.
         begun: when its count last changed.
         progress: when it last did something, or had nothing to do.
+        computes: whether it was at work then, and used its processor.
     """
 
     sign: Sign | None
     at: float
     begun: float
     progress: float
+    computes: bool = False
 
 
 class Stalls:
@@ -55,7 +61,7 @@ class Stalls:
         handles: the actors, by learner.
         places: where they live, as `LearnerActor.build` says.
         seconds: without progress after which a learner counts as hanging; ten times the longest that one has taken so
-            far for one thing unless given, but at least a minute.
+            far for one thing unless given, but at least a minute. One that computes has ten times as long.
     """
 
     def __init__(
@@ -87,19 +93,28 @@ class Stalls:
             return
         self._looked = now
         self._take_answers(now)
-        if pause > self.patience / 2:
+        if pause > max(self.patience / 2, 2 * SLICE_SECONDS):
             # Nobody was waiting meanwhile, or this process itself was stopped.
             for seen in self._seen.values():
-                seen.progress = now
-        late = [name for name, seen in self._seen.items() if now - seen.progress > self.patience]
+                seen.progress = seen.begun = now
         # Whoever answers may wait for one whose node is gone, and is not to blame.
-        if late and not any(self._may_be_unreachable(name, now) for name in self._asked):
-            # One that answers may wait inside of its work for another replica, which does not.
-            name = min(late, key=lambda each: each not in self._asked)
-            raise self._ended(name, now - self._seen[name].progress)
+        if not any(self._may_be_unreachable(name, now) for name in self._asked):
+            self._end_culprit(now)
         for name, handle in self._handles.items():
             if name not in self._asked:
                 self._asked[name] = handle.sign.remote()
+
+    def _end_culprit(self, now: float) -> None:
+        """Raise LearnerLost if a learner hangs: the one for which others wait, if several seem to."""
+        found = self._seen.items()
+        idle = {name: now - seen.progress for name, seen in found if now - seen.progress > self.patience}
+        silent = {name: seconds for name, seconds in idle.items() if name in self._asked}
+        most = _TIMES_WHILE_COMPUTING * self.patience
+        endless = {name: now - seen.begun for name, seen in found if seen.computes and now - seen.begun > most}
+        # One that answers may wait inside of its work for another replica, which does not answer, or still computes.
+        waiting = {} if any(seen.computes for _, seen in found) else idle
+        for name, seconds in (silent or endless or waiting).items():
+            raise self._ended(name, seconds)
 
     def _may_be_unreachable(self, name: str, now: float) -> bool:
         """Return whether Ray has had too little time to say that a silent learner's node is dead."""
@@ -122,10 +137,11 @@ class Stalls:
     def _note(self, seen: _Seen, sign: Sign, now: float) -> None:
         before = seen.sign
         used = sign.processor_seconds - before.processor_seconds if before is not None else 0.0
+        seen.computes = bool(sign.doing) and used > _IDLE_SHARE * (now - seen.at)
         if before is None or sign.count != before.count:
             self._longest = max(self._longest, now - seen.begun if before is not None and before.doing else 0.0)
             seen.begun = seen.progress = now
-        elif not sign.doing or used > _IDLE_SHARE * (now - seen.at):
+        elif not sign.doing or seen.computes:
             seen.progress = now
         seen.sign, seen.at = sign, now
 
