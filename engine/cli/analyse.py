@@ -65,7 +65,9 @@ def run(options: argparse.Namespace) -> Outcome:
     if options.probe_epochs is not None and options.probe_epochs < 1:
         raise InputError(f"--probe-epochs {options.probe_epochs}: expected 1 or more")
     if options.address and options.on == "process":
-        raise PlanError(f"--address {options.address} means a Ray cluster, but --on process uses no Ray")
+        raise PlanError(
+            f"--address {options.address} means a Ray cluster, but --on process uses no Ray; leave one of them out"
+        )
     from engine.analysis import REPORT, Settings, analyse, write_report
     from engine.tracking import open_console
 
