@@ -78,8 +78,10 @@ class Analysis(ABC):
         task = opened.run.recipe.task
         if opened.run.facts.label_maps and self.of_pixels:
             return None
-        if opened.task.num_classes is None or opened.task.scored != "output":
+        if opened.task.num_classes is None:
             return f"task.kind={task.kind} gives no class probabilities for an image"
+        if opened.task.scored != "output" and opened.settings.split != "train":
+            return f"task.kind={task.kind} predicts classes of training images only; give --split train"
         return None
 
     def refusal_together(self, runs: Sequence[OpenedRun]) -> str | None:

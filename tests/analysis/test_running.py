@@ -16,7 +16,7 @@ from engine.analysis import ANALYSES, OpenedRun, Settings, analyse, running
 from engine.analysis.parts import Part
 from engine.analysis.posterior import Posterior
 from engine.errors import InputError, RunError
-from engine.recipes import Plan
+from engine.recipes import Plan, Retrieval
 from tests.analysis.conftest import tiny
 
 FILES = {"numbers.parquet", "numbers.json", "table.md", "picture.png", "parts"}
@@ -176,14 +176,19 @@ def test_runs_of_other_images_are_not_compared(run_of: Any, tmp_path: Path) -> N
         analyse([run_of("end_to_end"), other], ["posterior"], FEW)
 
 
-def test_a_task_without_probabilities_is_refused_by_name(run_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = run_of("end_to_end")
+def test_a_task_that_predicts_classes_of_training_images_only(tmp_path: Path) -> None:
+    recipe = tiny("dml", task=Retrieval())
+    run = engine.train(recipe, Plan(executor="process"), tmp_path / "run").run_dir
+    names = ["posterior", "similarity", "cam", "embedding"]
     with OpenedRun(run, FEW) as opened:
-        monkeypatch.setattr(type(opened.task), "scored", "features")
         for analysis in map(ANALYSES.__getitem__, ON_IMAGES):
-            assert "task.kind=classification gives no class probabilities" in str(analysis.refusal(opened))
-    with pytest.raises(InputError, match=f"--of posterior has no meaning for {run}: task.kind"):
+            assert "predicts classes of training images only" in str(analysis.refusal(opened))
+    with pytest.raises(
+        InputError, match=f"--of posterior has no meaning for {run}: task.kind=retrieval .* --split train;"
+    ):
         analyse([run], ["posterior", "topmass"], FEW)
+    findings = analyse([run], names, Settings(split="train", images=8))
+    assert [finding.analysis for finding in findings] == names
 
 
 def test_the_command_prints_the_table_and_the_folders(
