@@ -53,6 +53,17 @@ PICTURES: list[tuple[str, str, list[Remedy]]] = [
         "cp -r val test",
         [(r"^(data\.validation_fraction)=.* set it to (0)", "{0}={1}", 8)],
     ),
+    (
+        "data.root=file://{root}",
+        "rm val/dog/*",
+        [
+            (
+                r"both need .* is a copy of data\.root=file://(\S+): mend it there",
+                "cp {0}/.whole.png {0}/val/dog/0.png",
+                8,
+            )
+        ],
+    ),
     ("data.root=null", "true", [(r"give it as (data\.root)=DIR", "{0}={root}", 8)]),
     (
         "LOCAL_LEARNING_PICTURE_PIXELS=0",
