@@ -55,6 +55,9 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "no_picture": whole.drop(["image"]),
         "two_labels": whole.append_column("label", whole["label"]),
         "outside": table([0, 1, 7, 1], ["cat", "dog"]),
+        "as_text": table(["cat", "dog", "cat", "dog"]),
+        "alike": table(["cat", "dog", "Cat", "dog"]),
+        "differing": table(["cat", "dog", "lynx", "dog"]),
         "no_names": table([0, 1, 0, 1], []),
     }
     for name, content in made.items():
@@ -84,6 +87,20 @@ def test_a_shard_without_rows(shards: Path, repair: Callable[..., None]) -> None
     before = "cp test.parquet validation.parquet; cp .nothing.parquet test.parquet"
     remedies = [("give it some", "cp .whole.parquet test.parquet", 8), ("leave its files out", "rm test.parquet", 8)]
     repair(shards, "data.name=parquet", before, remedies)
+
+
+def test_names_that_look_alike(shards: Path, repair: Callable[..., None]) -> None:
+    before = "for one in *.parquet; do cp .alike.parquet $one; done"
+    remedies = [
+        ("write them alike", "for one in *.parquet; do cp .as_text.parquet $one; done", 8),
+        ("or give them names that differ in more", "for one in *.parquet; do cp .differing.parquet $one; done", 8),
+    ]
+    repair(shards, "data.name=parquet", before, remedies)
+
+
+def test_a_link_to_a_shard_that_is_not_there(shards: Path, repair: Callable[..., None]) -> None:
+    before = f"rm {SECOND}; ln -s elsewhere.file {SECOND}"
+    repair(shards, "data.name=parquet", before, [("bring back the file", "cp .whole.parquet elsewhere.file", 8)])
 
 
 def test_a_folder_of_parts(shards: Path, repair: Callable[..., None]) -> None:

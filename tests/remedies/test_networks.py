@@ -61,6 +61,18 @@ CASES: list[tuple[str, Prose]] = [
     (f"backbone.name=FILE:scaled {BRANCHED}", [("or choose another backbone", ANOTHER)]),
     (f"backbone.name=FILE:residual {BRANCHED}", [("or choose another backbone", ANOTHER)]),
     (
+        "backbone.name=FILE:conv backbone.widths=null method.kind=stochastic_depth",
+        [
+            ("choose a ResNet", ANOTHER),
+            ("a wide ResNet", "backbone.name=wrn_16_1"),
+            ("or set bypassable = True on such blocks", "backbone.name=FILE:ended"),
+        ],
+    ),
+    (
+        "method.cuts=published",
+        [(r"balanced_layers, (\w+) or", "method.cuts={0}"), (r" or (balanced_time)\.", "method.cuts={0}")],
+    ),
+    (
         "backbone.name=FILE:pooled backbone.widths=null method.kind=dhm",
         [("let the last child pool and flatten what it gets", "backbone.name=FILE:pooled_last")],
     ),

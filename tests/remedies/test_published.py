@@ -19,7 +19,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from engine.errors import DataError
+from engine.errors import DataError, InputError
 
 Remedy = tuple[str, str, int]
 """What the message says, a command of the shell or words that do it ("{0}" is its first group), training images."""
@@ -205,3 +205,12 @@ def test_a_set_that_is_not_there(
         opened(root, ["data.name=cifar10"])
     assert opened(root, ["data.name=cifar10", f"data.root={sets / 'cifar10'}"]) == 20
     assert opened(root, ["data.name=cifar10", "data.download=true"]) == 20
+
+
+def test_a_download_into_an_address(sets: Path, opened: Callable[..., int], tmp_path: Path) -> None:
+    words = ["data.name=cifar10", "data.download=true", f"data.root={(sets / 'cifar10').as_uri()}"]
+    root = tmp_path / "one" / "set"
+    with pytest.raises(InputError, match="give a folder, or set data.download=false"):
+        opened(root, words)
+    assert opened(root, [*words[:2], f"data.root={sets / 'cifar10'}"]) == 20
+    assert opened(root, [words[0], "data.download=false", words[2]]) == 20
