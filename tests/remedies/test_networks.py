@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from engine import backbones
+from engine.errors import InputError
+from engine.recipes import Backbone
 
 Words = list[str]
 Prose = list[tuple[str, str]]
@@ -247,3 +252,14 @@ def test_it_is_accepted(
 def test_blocks_whose_branch_is_scaled(file: Path, follow: Callable[..., None], train: Callable[..., None]) -> None:
     words = [f"backbone.name={file}:bypassed", "backbone.widths=null", "method.kind=stochastic_depth"]
     follow(train, words, [("Define a property branch_end of the block", f"backbone.name={file}:ended")])
+
+
+def test_a_rule_for_cuts_that_there_is_not() -> None:
+    """As code of one's own may ask for it; recipes are checked before."""
+    network = backbones.build(Backbone(name="resnet32", widths=(4, 4, 4)), 10, (3, 32, 32), 1)
+    with pytest.raises(InputError) as refused:
+        backbones.cut(network, 2, "halves", "resnet32", (3, 32, 32))
+    found = re.search(r"expected (\w+), (\w+), (\w+), or a list of block names", str(refused.value))
+    assert found, refused.value
+    for cuts in (found[1], found[2], ["layer2_0"]):
+        assert len(backbones.cut(network, 2, cuts, "resnet32", (3, 32, 32))) == 2
