@@ -108,6 +108,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(spare / "labels", {**last, "labels": {"a": 1}})
     write(spare / "shape", {**last, "data": last["data"].reshape(8, 1536)})
     write(spare / "fractions", {**last, "data": last["data"].astype(np.float64)})
+    write(spare / "many", {**last, "more": list(range(1000))})
     write(spare / "code", {**last, "labels": Path})
     write(spare / "more", batch(np.append(labels[16:], 0)))
     write(spare / "unbalanced", batch(np.zeros(4, np.int64)))
@@ -214,3 +215,9 @@ def test_a_download_into_an_address(sets: Path, opened: Callable[..., int], tmp_
         opened(root, words)
     assert opened(root, [*words[:2], f"data.root={sets / 'cifar10'}"]) == 20
     assert opened(root, [words[0], "data.download=false", words[2]]) == 20
+
+
+def test_a_file_that_makes_too_much(sets: Path, repair: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.data.pickles._MOST_OPERATIONS", 200)
+    again = ("makes more than 200 objects, .* fetch the file again", FETCHED.format(name="cifar10"), 20)
+    repair(sets, "data.name=cifar10 data.root={root}/cifar10", f"cp .spare/many cifar10/{PYTHON}/{LAST}", [again])
