@@ -23,7 +23,7 @@ def is_imagenet_stem(stem: str | None, image_shape: tuple[int, int, int]) -> boo
     if stem == "deep":
         raise RecipeError(
             "backbone.stem=deep is for networks for segmentation, such as deeplabv3_resnet18: set "
-            "backbone.stem=imagenet or cifar, or leave it out"
+            "backbone.stem=imagenet or backbone.stem=cifar, or leave it out"
         )
     return stem == "imagenet" if stem is not None else image_shape[1] >= _SMALLEST_IMAGENET_HEIGHT
 

@@ -88,8 +88,7 @@ def _table_cuts(cuts: str, name: str, num_segments: int, image_shape: tuple[int,
     tables = {"published": _PUBLISHED, "published_memory": _PUBLISHED_MEMORY}.get(cuts)
     if tables is None:
         raise RecipeError(
-            f"method.cuts={cuts}: expected balanced_layers, balanced_memory, balanced_time, published, "
-            "published_memory, or a list of block names."
+            f"method.cuts={cuts}: expected balanced_layers, published, published_memory, or a list of block names."
         )
     if cuts == "published_memory" and image_shape[1] == _STL_HEIGHT:
         tables = tables | _PUBLISHED_MEMORY_STL

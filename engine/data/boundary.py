@@ -22,13 +22,14 @@ _Answer = TypeVar("_Answer", Found, Found | None)
 @contextmanager
 def naming_files(place: Path | str) -> Iterator[None]:
     """Turn whatever reading below `place` raises into a DataError that names the file, or else `place`."""
-    with naming(place, DataError):
+    with naming(place, DataError, "fetch it again"):
         try:
             yield
-        except OSError as cause:
-            with naming(_named(cause, place), DataError):
-                raise
-        except (pyarrow.ArrowException, LookupError, TypeError, NotImplementedError, MemoryError) as cause:
+        except (OSError, pyarrow.ArrowException, LookupError, TypeError, NotImplementedError, MemoryError) as cause:
+            if isinstance(cause, OSError) and not (type(cause) is OSError and cause.errno is None):
+                with naming(_named(cause, place), DataError):
+                    raise
+            # Without a number it is not of the operating system, but what pyarrow says of damaged bytes.
             raise DataError(
                 f"{place}: is damaged, or not what its name says ({type(cause).__name__}: {first_line(cause)}); "
                 "fetch it again"

@@ -52,7 +52,8 @@ def find_files(data: Data, strict: bool, progress: Progress) -> Found:
     try:
         return _find_below(root, data, strict)
     except DataError as error:
-        raise DataError(f"{error}. {root} was fetched from data.root={without_secret(data.root)}") from error
+        where = without_secret(data.root)
+        raise DataError(f"{error}. {root} is a copy of data.root={where}: mend it there") from error
 
 
 def _find_below(root: Path, data: Data, strict: bool) -> Found:

@@ -127,7 +127,9 @@ def _store_part(
         if first is None:
             if findings.faults:
                 return _unstored(part, findings)
-            raise DataError(f"the {split} split holds no images, expected at least one")
+            raise DataError(
+                f"the {split} split holds no images, expected at least one; give it some, or leave its files out"
+            )
         shape = (number, *first.shape[1:])
         total = int(np.prod(shape, dtype=np.int64)) if pixels is None else int(shape[1]) * sum(pixels)
 

@@ -125,7 +125,7 @@ def test_cuts_by_name() -> None:
             ("method.cuts=published", "resnet14", "2 segments", "resnet32: 2, 3, 4, 8, 16", "balanced_layers"),
         ),
         (2, "published_memory", ("method.cuts=published_memory", "resnet152: 2", "method.cuts=balanced_layers")),
-        (2, "blanced", ("method.cuts=blanced", "balanced_layers, balanced_memory, balanced_time, published")),
+        (2, "blanced", ("method.cuts=blanced", "balanced_layers, published, published_memory")),
         (3, ("stem",), ("1 blocks are named", "method.num_segments=3 needs 2", "set method.num_segments=2")),
         (1, ("stem",), ("1 blocks are named", "needs 0")),
         (2, ("layer1_2",), ("cannot be cut after 'layer1_2'", "layer1_1")),

@@ -338,7 +338,7 @@ def test_a_bucket_without_permission_is_refused(store: MemoryStore, monkeypatch:
 
 def test_what_the_reader_of_a_format_misses_is_said_of_the_uri(root: Path) -> None:
     shutil.rmtree(root / "val")
-    with pytest.raises(DataError, match=rf"holds train/ only.* was fetched from data.root={root.as_uri()}$"):
+    with pytest.raises(DataError, match=rf"holds train/ only.* is a copy of data.root={root.as_uri()}: mend it there$"):
         open_source(Data(name="folder", root=root.as_uri()), 0)
 
 

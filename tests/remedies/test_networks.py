@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from engine import backbones
+from engine.errors import InputError
+from engine.recipes import Backbone
 
 Words = list[str]
 Prose = list[tuple[str, str]]
@@ -60,6 +65,23 @@ CASES: list[tuple[str, Prose]] = [
     ),
     (f"backbone.name=FILE:scaled {BRANCHED}", [("or choose another backbone", ANOTHER)]),
     (f"backbone.name=FILE:residual {BRANCHED}", [("or choose another backbone", ANOTHER)]),
+    (
+        "backbone.name=FILE:conv backbone.widths=null method.kind=stochastic_depth",
+        [
+            ("choose a ResNet", ANOTHER),
+            ("a wide ResNet", "backbone.name=wrn_16_1"),
+            ("or set bypassable = True on such blocks", "backbone.name=FILE:ended"),
+        ],
+    ),
+    (
+        "method.cuts=published",
+        [(r"balanced_layers, (\w+) or", "method.cuts={0}"), (r" or (balanced_time)\.", "method.cuts={0}")],
+    ),
+    (
+        "backbone.name=FILE:pooled backbone.widths=null method.kind=dhm",
+        [("let the last child pool and flatten what it gets", "backbone.name=FILE:pooled_last")],
+    ),
+    ("backbone.name=resnet18 backbone.stem=deep method.kind=end_to_end backbone.widths=null", []),
     (
         "backbone.widths=1000000000000000,4,4 method.kind=end_to_end",
         [("choose a smaller network", "backbone.widths=4,4,4")],
@@ -179,6 +201,35 @@ class Residual(nn.Sequential):
 
 def residual(num_classes, image_shape):
     return sequence(num_classes, block(image_shape[0]), nn.Sequential(nn.MaxPool2d(2), Residual(block(4))))
+
+def pooled(num_classes, image_shape, last=False):
+    pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    blocks = [block(image_shape[0]), *(nn.Sequential(nn.MaxPool2d(2), block(4)) for _ in range(2)), block(4)]
+    blocks += [nn.Sequential(block(4), *([] if last else pool))]
+    blocks += [nn.Sequential(*(pool if last else []), nn.Linear(4, num_classes))]
+    return nn.Sequential(OrderedDict(zip(("first", "second", "third", "more", "fifth", "end"), blocks)))
+
+
+def pooled_last(num_classes, image_shape):
+    return pooled(num_classes, image_shape, last=True)
+
+
+class Bypassed(Residual):
+    bypassable = True
+
+
+class Ended(Bypassed):
+    @property
+    def branch_end(self):
+        return self[-1]
+
+
+def bypassed(num_classes, image_shape, kind=Bypassed):
+    return sequence(num_classes, block(image_shape[0]), kind(block(4)))
+
+
+def ended(num_classes, image_shape):
+    return bypassed(num_classes, image_shape, Ended)
 """
 
 
@@ -196,3 +247,19 @@ def test_it_is_accepted(
 ) -> None:
     inside = [word.replace("FILE", str(file)) for word in words]
     follow(start, inside, [(pattern, meant.replace("FILE", str(file))) for pattern, meant in prose])
+
+
+def test_blocks_whose_branch_is_scaled(file: Path, follow: Callable[..., None], train: Callable[..., None]) -> None:
+    words = [f"backbone.name={file}:bypassed", "backbone.widths=null", "method.kind=stochastic_depth"]
+    follow(train, words, [("Define a property branch_end of the block", f"backbone.name={file}:ended")])
+
+
+def test_a_rule_for_cuts_that_there_is_not() -> None:
+    """As code of one's own may ask for it; recipes are checked before."""
+    network = backbones.build(Backbone(name="resnet32", widths=(4, 4, 4)), 10, (3, 32, 32), 1)
+    with pytest.raises(InputError) as refused:
+        backbones.cut(network, 2, "halves", "resnet32", (3, 32, 32))
+    found = re.search(r"expected (\w+), (\w+), (\w+), or a list of block names", str(refused.value))
+    assert found, refused.value
+    for cuts in (found[1], found[2], ["layer2_0"]):
+        assert len(backbones.cut(network, 2, cuts, "resnet32", (3, 32, 32))) == 2

@@ -53,6 +53,31 @@ PICTURES: list[tuple[str, str, list[Remedy]]] = [
         "cp -r val test",
         [(r"^(data\.validation_fraction)=.* set it to (0)", "{0}={1}", 8)],
     ),
+    (
+        "data.root=file://{root}",
+        "rm val/dog/*",
+        [
+            (
+                r"both need .* is a copy of data\.root=file://(\S+): mend it there",
+                "cp {0}/.whole.png {0}/val/dog/0.png",
+                8,
+            )
+        ],
+    ),
+    (
+        "data.labelled_indices={root}/list.txt data.train_limit=4",
+        "printf '0\\n1\\n' > list.txt",
+        [
+            (r"line (\d+): image 0 .* remove the line", "sed -i {0}d list.txt", 4),
+            (r"or change .* (data\.train_limit) or", "{0}=8", 8),
+            (r"or change .* or (data\.subset_seed)", "{0}=1", 4),
+        ],
+    ),
+    (
+        "data.labelled_indices={root}/list.txt data.validation_fraction=0.5",
+        "seq 0 7 > list.txt",
+        [(r"or change (data\.validation_fraction),", "{0}=0", 8)],
+    ),
     ("data.root=null", "true", [(r"give it as (data\.root)=DIR", "{0}={root}", 8)]),
     (
         "LOCAL_LEARNING_PICTURE_PIXELS=0",

@@ -6,6 +6,7 @@ Small sets stand for the published ones, whose numbers of images are not those o
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import shutil
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from engine.errors import DataError
+from engine.errors import DataError, InputError
 
 Remedy = tuple[str, str, int]
 """What the message says, a command of the shell or words that do it ("{0}" is its first group), training images."""
@@ -34,6 +35,7 @@ SETS: list[tuple[str, str, str]] = [
             ("keys", "has the keys .* fetch the file again"),
             ("labels", "labels is .* fetch the file again"),
             ("shape", "data is .* fetch the file again"),
+            ("fractions", "holds an array of .* fetch the file again"),
             ("code", "asks for .* fetch the file again"),
             ("more", "found 21 images, expected 20; .* fetch it again"),
             ("unbalanced", r"found \d to \d images per class, .* fetch it again"),
@@ -65,6 +67,10 @@ SETS: list[tuple[str, str, str]] = [
     ),
 ]
 SHARDS: list[tuple[str, list[Remedy]]] = [
+    (
+        "cp .named.parquet train.parquet; cp .named.parquet test.parquet",
+        [(r"a set of your own is read with (data\.name=parquet)", "{0}", 20)],
+    ),
     (
         "rm test.parquet",
         [(r"expected (test)\*\.parquet beside it", "cp .test.parquet {0}.parquet", 20)],
@@ -101,6 +107,8 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(spare / "keys", {"labels": last["labels"], "pixels": last["data"]})
     write(spare / "labels", {**last, "labels": {"a": 1}})
     write(spare / "shape", {**last, "data": last["data"].reshape(8, 1536)})
+    write(spare / "fractions", {**last, "data": last["data"].astype(np.float64)})
+    write(spare / "many", {**last, "more": list(range(1000))})
     write(spare / "code", {**last, "labels": Path})
     write(spare / "more", batch(np.append(labels[16:], 0)))
     write(spare / "unbalanced", batch(np.zeros(4, np.int64)))
@@ -125,12 +133,16 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def shard(path: Path, labels: np.ndarray) -> None:
-    """Write a shard of black pictures."""
+def shard(path: Path, labels: np.ndarray, names: list[str] | None = None) -> None:
+    """Write a shard of black pictures, and perhaps the names of their classes."""
     content = io.BytesIO()
     Image.new("RGB", (32, 32)).save(content, "PNG")
     pictures = [{"bytes": content.getvalue(), "path": None}] * len(labels)
-    pyarrow.parquet.write_table(pyarrow.table({"img": pictures, "label": labels}), path)
+    table = pyarrow.table({"img": pictures, "label": labels})
+    if names is not None:
+        features = {"label": {"_type": "ClassLabel", "names": names}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pyarrow.parquet.write_table(table, path)
 
 
 @pytest.fixture(autouse=True)
@@ -152,6 +164,7 @@ def test_shards(before: str, remedies: list[Remedy], sets: Path, tmp_path: Path,
     shutil.copytree(sets / "shards", root)
     shutil.copy(root / "test.parquet", root / ".test.parquet")
     shard(root / ".more.parquet", np.arange(21) % 10)
+    shard(root / ".named.parquet", np.arange(20) % 10, [f"class {number}" for number in range(10)])
     repair(root, "data.name=cifar10", before, remedies)
 
 
@@ -193,3 +206,18 @@ def test_a_set_that_is_not_there(
         opened(root, ["data.name=cifar10"])
     assert opened(root, ["data.name=cifar10", f"data.root={sets / 'cifar10'}"]) == 20
     assert opened(root, ["data.name=cifar10", "data.download=true"]) == 20
+
+
+def test_a_download_into_an_address(sets: Path, opened: Callable[..., int], tmp_path: Path) -> None:
+    words = ["data.name=cifar10", "data.download=true", f"data.root={(sets / 'cifar10').as_uri()}"]
+    root = tmp_path / "one" / "set"
+    with pytest.raises(InputError, match="give a folder, or set data.download=false"):
+        opened(root, words)
+    assert opened(root, [*words[:2], f"data.root={sets / 'cifar10'}"]) == 20
+    assert opened(root, [words[0], "data.download=false", words[2]]) == 20
+
+
+def test_a_file_that_makes_too_much(sets: Path, repair: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.data.pickles._MOST_OPERATIONS", 200)
+    again = ("makes more than 200 objects, .* fetch the file again", FETCHED.format(name="cifar10"), 20)
+    repair(sets, "data.name=cifar10 data.root={root}/cifar10", f"cp .spare/many cifar10/{PYTHON}/{LAST}", [again])

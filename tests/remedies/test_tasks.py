@@ -181,3 +181,8 @@ def test_an_objective_of_nothing() -> None:
     with pytest.raises(InputError, match=r"found: loss=0\), .* give at least one of its terms a positive weight"):
         Objective({"loss": term}, {"loss": 0})  # type: ignore[dict-item]
     assert Objective({"loss": term}, {"loss": 0.5}).weights == {"loss": 0.5}  # type: ignore[dict-item]
+
+
+def test_a_task_for_classes(label_maps: Words, follow: Callable[..., None], take: Callable[..., None]) -> None:
+    prose = [("or a data set that fits the task", "{} {}".format(*label_maps))]
+    follow(take, ["task.kind=segmentation"], prose)

@@ -40,6 +40,7 @@ CASES: list[tuple[str, Prose]] = [
     ("wide.pth", [OWN_NAMES, (r"or change these fields", "backbone.widths=8,8,8")]),
     ("cut.pth", AGAIN),
     ("cut.safetensors", AGAIN),
+    ("offsets.safetensors", AGAIN),
     ("code.pth", AGAIN),
     ("nested.pth", [("save the inner state dict alone", GIVEN)]),
     ("sparse.pth", [("save the state dict of a plain module", GIVEN)]),
@@ -71,6 +72,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.save(whole, folder / f"whole.{ending}")
     for ending in ("pth", "safetensors"):
         (folder / f"cut.{ending}").write_bytes((folder / f"whole.{ending}").read_bytes()[:3000])
+    header = (folder / "whole.safetensors").read_bytes().replace(b'"F32"', b'"F64"')
+    (folder / "offsets.safetensors").write_bytes(header)
     torch.save(Path("a folder"), folder / "code.pth")
     torch.save({"state_dict": whole}, folder / "nested.pth")
     torch.save({**whole, "fc.weight": whole["fc.weight"].to_sparse()}, folder / "sparse.pth")
