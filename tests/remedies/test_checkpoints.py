@@ -179,7 +179,21 @@ def test_a_disk_that_takes_nothing(
     assert re.search(r"goes on from .*step [24] of 8", (folder / "log.txt").read_text())
 
 
-def test_the_lineage_of_a_run(tiny_recipe: TinyRecipe, tmp_path: Path, refused: Refused) -> None:
+def failing_for(file: Path) -> Callable[..., int]:
+    """Return what opens all files but one, as on a disk of which a part cannot be read any more."""
+    opened = os.open
+
+    def fail(path: Any, *given: Any, **named: Any) -> int:
+        if str(path) == str(file):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return opened(path, *given, **named)
+
+    return fail
+
+
+def test_the_lineage_of_a_run(
+    tiny_recipe: TinyRecipe, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = tiny_recipe(epochs=1)
     engine.train(recipe, PLAN, tmp_path / "first", until_step=2)
     begin_from(tmp_path / "first", recipe, tmp_path / "second")
@@ -196,6 +210,10 @@ def test_the_lineage_of_a_run(tiny_recipe: TinyRecipe, tmp_path: Path, refused: 
         lineage.write_text(damaged)
         refused("bring back a whole copy of it", lambda: replay(tmp_path / "second", tmp_path / "again", PLAN))
         assert not (tmp_path / "again").exists()
+    lineage.write_bytes(whole)
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "open", failing_for(lineage))
+        refused("could not be read: .*bring back", lambda: replay(tmp_path / "second", tmp_path / "again", PLAN))
     (tmp_path / "whole").write_bytes(whole)
     lineage.unlink()
     lineage.symlink_to(tmp_path / "whole")

@@ -136,12 +136,10 @@ class DML(MethodSettings):
         scale = self.weight * (others if self.reduction == "sum" else min(others, 1))
         if scale <= _LARGEST_SCALE:
             return None
-        of_all = self.reduction == "sum" and self.weight <= _LARGEST_SCALE
-        smaller = (
-            "method.reduction=mean"
-            if of_all
-            else f"method.weight={math.floor(100 * _LARGEST_SCALE * self.weight / scale) / 100:g}"
-        )
+        # Rounded down, so that what is named is small enough.
+        largest = math.floor(100 * _LARGEST_SCALE * self.weight / scale) / 100
+        averaging_is_enough = self.reduction == "sum" and self.weight <= _LARGEST_SCALE
+        smaller = "method.reduction=mean" if averaging_is_enough else f"method.weight={largest:g}"
         return (
             f"mimicry has {scale:g} times the weight of the labels (method.weight, for each other peer with "
             f"reduction=sum): under SGD that acts like a learning rate {1 + scale:g} times as large, and training may "
