@@ -12,8 +12,13 @@ from typing import IO, Any
 
 from engine.errors import InputError, NotWritten
 
-FREE_SPACE = "; free some space and give the same command again: it goes on from the newest complete checkpoint"
+_AGAIN = " and give the same command again: a training goes on from its newest complete checkpoint"
+
+FREE_SPACE = f"; free some space{_AGAIN}"
 """What the user of a disk that is full can do once the command has ended."""
+
+MAKE_WRITABLE = f"; make it writable{_AGAIN}"
+"""The same, of a disk that takes nothing for another reason."""
 
 
 @contextmanager
@@ -97,7 +102,8 @@ def open_lock(path: Path, error: type[InputError]) -> IO[str]:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         descriptor = os.open(path, flags, 0o600)
     except OSError as cause:
-        raise error(f"{path}: could not be opened for writing: {cause.strerror or cause}") from cause
+        why = f"could not be opened for writing: {cause.strerror or cause}"
+        raise error(f"{path}: {why}; make it writable, or give another folder") from cause
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise error(f"{path}: is no regular file; expected an empty file, or one that says who locks it; {remedy}")
@@ -155,4 +161,4 @@ def write_error(path: Path, error: OSError) -> NotWritten:
     """Return what to tell a user whose file could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NotWritten(f"{path}: the disk is full{FREE_SPACE}")
-    return NotWritten(f"{path}: could not be written: {error.strerror or error}")
+    return NotWritten(f"{path}: could not be written: {error.strerror or error}{MAKE_WRITABLE}")

@@ -20,6 +20,12 @@ BEGINS_AGAIN = "there is no checkpoint yet; the same command begins again"
 NOTHING_TRAINED = "this command has trained nothing; the same command tries again"
 """The same, before a training has begun or gone on."""
 
+LESS_MEMORY = (
+    "set numerics.recompute=blocks, with which the run goes on to the same weights; otherwise lower data.batch_size, "
+    "or let a method that cuts the network cut it into more segments"
+)
+"""What can be done about too little memory; first, what costs no run."""
+
 
 class EngineError(Exception):
     """The root of all errors that the engine raises on purpose."""

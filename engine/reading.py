@@ -67,7 +67,9 @@ def one_line(cause: BaseException) -> str:
     return f"{type(cause).__name__}: {first_line(cause)}"
 
 
-def read_bytes(path: Path, error: type[InputError], limit: int, *, follow_links: bool = True) -> bytes:
+def read_bytes(
+    path: Path, error: type[InputError], limit: int, *, follow_links: bool = True, advice: str = ""
+) -> bytes:
     """Return what a regular file holds.
 
     Args:
@@ -75,42 +77,46 @@ def read_bytes(path: Path, error: type[InputError], limit: int, *, follow_links:
         error: what is raised.
         limit: the largest size that is read, in bytes.
         follow_links: whether a symbolic link in the file's place is followed, or refused.
+        advice: what to do, put behind the cause.
 
     Raises:
         InputError: of the class `error`: it is missing, no regular file (a pipe would be waited for), larger than the
             limit, or may not be read.
     """
-    with open_regular(path, error, follow_links=follow_links) as file:
+    with open_regular(path, error, follow_links=follow_links, advice=advice) as file:
         size = os.fstat(file.fileno()).st_size
         if size > limit:
-            raise error(f"{path}: has {size:,} bytes; expected at most {limit:,}")
+            raise error(f"{path}: has {size:,} bytes; expected at most {limit:,}{_behind(advice)}")
         content = file.read(limit + 1)
     if len(content) > limit:
-        raise error(f"{path}: has more than {limit:,} bytes")
+        raise error(f"{path}: has more than {limit:,} bytes{_behind(advice)}")
     return content
 
 
 @contextmanager
-def open_regular(path: Path, error: type[InputError], *, follow_links: bool = True) -> Iterator[IO[bytes]]:
+def open_regular(
+    path: Path, error: type[InputError], *, follow_links: bool = True, advice: str = ""
+) -> Iterator[IO[bytes]]:
     """Give a regular file to read from; what reading it raises becomes one `error` that names it, as in `naming`.
 
     Args:
         path: the file.
         error: what is raised.
         follow_links: whether a symbolic link in the file's place is followed, or refused.
+        advice: what to do, put behind the cause.
 
     Raises:
         InputError: of the class `error`: it is missing, no regular file (a pipe would be waited for), or may not be
             read.
     """
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow_links else os.O_NOFOLLOW)
-    with naming(path, error):
+    with naming(path, error, advice):
         if not follow_links and os.path.islink(path):
-            raise error(f"{path}: is a symbolic link; expected the file itself")
+            raise error(f"{path}: is a symbolic link; expected the file itself{_behind(advice)}")
         descriptor = os.open(path, flags)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise error(f"{path}: is no regular file; expected a file with data in it")
+                raise error(f"{path}: is no regular file; expected a file with data in it{_behind(advice)}")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
                 yield file
         finally:
@@ -121,7 +127,8 @@ def read_json(
     path: Path, error: type[InputError], *, limit: int = JSON_BYTES, follow_links: bool = True, advice: str = ""
 ) -> Any:
     """Return what a JSON file holds; as `read_bytes` and `parse_json`."""
-    return parse_json(read_bytes(path, error, limit, follow_links=follow_links), path, error, advice=advice)
+    content = read_bytes(path, error, limit, follow_links=follow_links, advice=advice)
+    return parse_json(content, path, error, advice=advice)
 
 
 def parse_json(content: bytes | str, place: Path | str, error: type[InputError], *, advice: str = "") -> Any:

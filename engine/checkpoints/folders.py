@@ -238,5 +238,6 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise RunError(f"{path}: is no checkpoint; expected a folder such as checkpoints/step-000123")
     found = _read_or_complain(path)
     if isinstance(found, str):
-        raise RunError(found.replace(": damaged, skipped: ", ": is damaged: ", 1))
+        damage = found.replace(": damaged, skipped: ", ": is damaged: ", 1)
+        raise RunError(f"{damage}; give another checkpoint, or the run folder, whose newest whole one is taken")
     return found

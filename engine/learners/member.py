@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engine.checkpoints import LearnerState
 from engine.data import Batch
-from engine.errors import EngineError, LearnerError
+from engine.errors import LESS_MEMORY, EngineError, LearnerError
 from engine.learners.finite import NotFinite
 from engine.learners.meters import Timeline
 from engine.phases import QUESTIONS
@@ -138,7 +138,7 @@ def explain(error: BaseException) -> str:
     """Return one line on an error, with a remedy where the kind of error tells one."""
     text = f"{type(error).__name__}: {error}".splitlines()[0]
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return f"out of memory ({text}); raise method.num_segments or lower data.batch_size"
+        return f"out of memory ({text}); {LESS_MEMORY}"
     if "InvalidCxxCompiler" in text or "No working C++ compiler" in str(error):
         return "torch.compile found no C++ compiler; install one, or set numerics.compile=false"
     return text

@@ -91,7 +91,7 @@ def append_trial(log: Path, trial: Trial) -> None:
 
 def _mended(log: Path) -> bytes:
     """Cut off what a process was writing when it was killed, so that the next line does not follow it."""
-    content = read_bytes(log, RunError, LOG_BYTES, follow_links=False)
+    content = read_bytes(log, RunError, LOG_BYTES, follow_links=False, advice=_ADVICE)
     if content and not content.endswith(b"\n"):
         whole, _, last = content.rpartition(b"\n")
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from engine.atomic import FREE_SPACE
+from engine.atomic import FREE_SPACE, MAKE_WRITABLE
 from engine.errors import NotWritten, RunError
 
 _PAUSE_SECONDS = 1.0
@@ -47,7 +47,7 @@ class DiskPatience:
                 f"{error} (none could be written for plan.recovery.checkpoint_patience_seconds={self._seconds:g})"
             ) from error
         if is_first:
-            why = str(error).replace(FREE_SPACE, "")
+            why = str(error).replace(FREE_SPACE, "").replace(MAKE_WRITABLE, "")
             self._tell(f"{why}; training goes on without, for {self._seconds:g} s at most; make it writable meanwhile")
 
     def succeeded(self, what: str) -> None:

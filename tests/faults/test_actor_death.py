@@ -284,4 +284,4 @@ def test_out_of_memory(tmp_path: Path) -> None:
     learner, _, message = done.stdout.strip().partition("|")
     assert learner in ("segment0", "segment1"), done.stderr
     assert message.startswith(f"learner {learner}: its process ")
-    assert "was ended because its node ran out of memory; raise method.num_segments or lower data.batch_size" in message
+    assert "was ended because its node ran out of memory; set numerics.recompute=blocks, with which" in message

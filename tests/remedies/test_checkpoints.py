@@ -141,9 +141,22 @@ def test_a_team_that_could_not_be_started_again(
     assert "(step 4 of 8)" in (tmp_path / "run" / "log.txt").read_text()
 
 
-@pytest.mark.parametrize("patience", [0.0, 1e-9])
-def test_a_disk_that_is_full(
+@pytest.mark.parametrize(
+    ("code", "patience", "says"),
+    [
+        (
+            errno.ENOSPC,
+            0.0,
+            "is full; free some space and give the same command again: a training goes on from its newest",
+        ),
+        (errno.EROFS, 1e-9, "make it writable and give the same command again: a training goes on from its newest"),
+    ],
+    ids=["full", "read-only"],
+)
+def test_a_disk_that_takes_nothing(
+    code: int,
     patience: float,
+    says: str,
     straight: engine.Result,
     at_step: At,
     tiny_recipe: TinyRecipe,
@@ -153,21 +166,34 @@ def test_a_disk_that_is_full(
 ) -> None:
     synced, folder = os.fsync, tmp_path / "run"
 
-    def full(descriptor: int) -> None:
+    def refusing(descriptor: int) -> None:
         if os.readlink(f"/proc/self/fd/{descriptor}").startswith(str(folder)):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise OSError(code, os.strerror(code))
         synced(descriptor)
 
     plan = dataclasses.replace(PLAN, recovery=Recovery(max_failures=0, checkpoint_patience_seconds=patience))
-    with monkeypatch.context() as crowded:
-        at_step(6, lambda: crowded.setattr(os, "fsync", full))
-        says = "disk is full; free some space and give the same command again: it goes on from the newest complete"
+    with monkeypatch.context() as bad:
+        at_step(6, lambda: bad.setattr(os, "fsync", refusing))
         refused(says, lambda: engine.train(tiny_recipe(), plan, folder))
     assert engine.train(tiny_recipe(), plan, folder).weights_sha256 == straight.weights_sha256
     assert re.search(r"goes on from .*step [24] of 8", (folder / "log.txt").read_text())
 
 
-def test_the_lineage_of_a_run(tiny_recipe: TinyRecipe, tmp_path: Path, refused: Refused) -> None:
+def failing_for(file: Path) -> Callable[..., int]:
+    """Return what opens all files but one, as on a disk of which a part cannot be read any more."""
+    opened = os.open
+
+    def fail(path: Any, *given: Any, **named: Any) -> int:
+        if str(path) == str(file):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return opened(path, *given, **named)
+
+    return fail
+
+
+def test_the_lineage_of_a_run(
+    tiny_recipe: TinyRecipe, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = tiny_recipe(epochs=1)
     engine.train(recipe, PLAN, tmp_path / "first", until_step=2)
     begin_from(tmp_path / "first", recipe, tmp_path / "second")
@@ -185,6 +211,14 @@ def test_the_lineage_of_a_run(tiny_recipe: TinyRecipe, tmp_path: Path, refused: 
         refused("bring back a whole copy of it", lambda: replay(tmp_path / "second", tmp_path / "again", PLAN))
         assert not (tmp_path / "again").exists()
     lineage.write_bytes(whole)
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "open", failing_for(lineage))
+        refused("could not be read: .*bring back", lambda: replay(tmp_path / "second", tmp_path / "again", PLAN))
+    (tmp_path / "whole").write_bytes(whole)
+    lineage.unlink()
+    lineage.symlink_to(tmp_path / "whole")
+    refused("expected the file itself", lambda: replay(tmp_path / "second", tmp_path / "again", PLAN))
+    (tmp_path / "whole").replace(lineage)
     again = replay(tmp_path / "second", tmp_path / "again", PLAN)
     assert again.weights_sha256 == engine.train(recipe, PLAN, tmp_path / "second").weights_sha256
 
@@ -197,6 +231,10 @@ def test_the_folder_of_a_checkpoint_and_of_a_run(straight: engine.Result, tmp_pa
     assert read_checkpoint(newest).step == straight.steps
     refused("give the folder of a training", lambda: engine.load(folder))
     shutil.copytree(straight.run_dir, tmp_path / "run")
+    damaged, other = sorted((tmp_path / "run" / "checkpoints").glob("step-*"), reverse=True)
+    (damaged / "state.json").write_text("{")
+    refused("give another checkpoint, or the run folder, whose newest whole", lambda: read_checkpoint(damaged))
+    assert read_checkpoint(other).step == engine.load(tmp_path / "run").checkpoint.step
     (tmp_path / "run" / "metrics.jsonl").unlink()
     run = engine.load(tmp_path / "run")
     refused("expected the folder of a run; check the name", run.metrics)
@@ -220,6 +258,11 @@ def test_knowledge_of_another_recipe(refused: Refused) -> None:
     again = store_of()
     again.load(known)
     assert torch.equal(again.recall(1, np.arange(12)), store.recall(1, np.arange(12)))
+
+
+def test_logits_of_which_no_part_can_be_kept(refused: Refused) -> None:
+    refused("method.top_k=2: .*leave it out", lambda: store_of(content="logits", top_k=2))
+    assert store_of(content="logits").bytes
 
 
 def test_a_folder_without_room_for_knowledge(tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:

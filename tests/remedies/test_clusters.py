@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import socket
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
@@ -133,6 +134,10 @@ def test_an_address_without_a_cluster(head: Head, refused: Refused) -> None:
     field = refused(says, lambda: check_answers("127.0.0.1:1"))[1]
     recipe, plan = apply_overrides(load_recipe("infopro_digits"), Plan(), ["plan.address=127.0.0.1:1"])
     assert apply_overrides(recipe, plan, [f"{field}=null"])[1].address is None
+    with socket.create_server(("127.0.0.1", 0)) as another, futures.ThreadPoolExecutor(1) as beside:
+        answered = beside.submit(lambda: another.accept()[0].close())
+        refused("is no head of a Ray cluster.*" + says, lambda: check_answers(f"127.0.0.1:{another.getsockname()[1]}"))
+        answered.result()
     # What a cluster's head says is what any server of its protocol says.
     assert check_answers(head(TOKEN))
 

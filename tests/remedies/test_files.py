@@ -92,6 +92,22 @@ RECIPES: list[tuple[str, str, list[tuple[str, str, str]]]] = [
         ],
     ),
     (
+        'sed -i \'0,/"version": [0-9]*/s//"version": -1/\' recipe.json',
+        "recipe.json",
+        [
+            (
+                r"version is -1, expected a whole number from 0 to (\d+)",
+                'sed -i \'s/"version": -1/"version": {0}/\' recipe.json',
+                "recipe.json",
+            )
+        ],
+    ),
+    (
+        "truncate -s 10G recipe.json",
+        "recipe.json",
+        [(r"expected at most [\d,]+$", "cp .whole recipe.json", "recipe.json")],
+    ),
+    (
         "rm recipe.json; mkfifo recipe.json",
         "recipe.json",
         [("expected a file with data in it", "rm recipe.json; cp .whole recipe.json", "recipe.json")],

@@ -69,3 +69,23 @@ def test_a_file_system_without_locks(tmp_path: Path, refused: Refused, monkeypat
         (tmp_path / name).mkdir()
     refused("give a --run-dir on another file system", lambda: hold(tmp_path / "network", "training"))
     release(hold(tmp_path / "other", "training"))
+
+
+def test_a_lock_that_may_not_be_opened(tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may be allowed to write everything."""
+    opened = os.open
+
+    def as_others(path: Any, *arguments: Any, **named: Any) -> int:
+        if str(path).endswith(".lock") and os.path.exists(path) and not os.stat(path).st_mode & 0o200:
+            raise PermissionError(13, os.strerror(13), str(path))
+        return opened(path, *arguments, **named)
+
+    monkeypatch.setattr(os, "open", as_others)
+    for name in ("first", "other"):
+        (tmp_path / name).mkdir()
+    lock = tmp_path / "first" / ".lock"
+    lock.touch(mode=0o400)
+    refused("make it writable, or give another folder", lambda: hold(tmp_path / "first", "training"))
+    release(hold(tmp_path / "other", "training"))
+    lock.chmod(0o600)
+    release(hold(tmp_path / "first", "training"))

@@ -17,8 +17,8 @@ from ray import tune
 import engine.search
 from engine.cli.main import main
 from engine.errors import RecipeError
-from engine.recipes import Recipe
-from engine.search import Sweep, Trial, load_sweep
+from engine.recipes import InfoPro, Plan, Recipe, with_cuts
+from engine.search import Sweep, Trial, load_sweep, measured_cuts
 from engine.search.settings import recipe_with
 from engine.search.space import check_space
 from engine.search.trial_log import append_trial, read_trials
@@ -204,3 +204,28 @@ def test_words_of_a_search(
     assert found and not begun
     main(shlex.split(f"sweep {name} {then.format(*found.groups())}"))
     assert begun, capsys.readouterr().err
+
+
+def test_the_cuts_of_a_search(
+    tiny_recipe: Callable[..., Recipe], tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Measured once, and what is chosen is no matter here.
+    monkeypatch.setattr(measured_cuts, "chosen_recipe", lambda recipe, *_: with_cuts(recipe, ("layer2_0",)))
+    base = tiny_recipe(method=InfoPro(num_segments=2, cuts="measured"))
+    definition = Sweep(name="tiny", recipe=base, space={WEIGHT: tune.choice([1.0])})
+
+    def cut(folder: Path) -> Any:
+        return measured_cuts.with_base_cuts(definition, base, folder, Plan(executor="process"), print)[1].method.cuts
+
+    folder, other = tmp_path / "search", tmp_path / "other"
+    folder.mkdir()
+    measured_cuts.keep_base_cuts(base, with_cuts(base, ("layer1_0",)), folder)
+    (file,) = folder.iterdir()
+    whole = file.read_bytes()
+    for damaged in (b"{", b'{"version": 1}', whole.replace(b"cuts", b"cut")):
+        file.write_bytes(damaged)
+        refused("bring back a whole copy of it, or give another --run-dir", lambda: cut(folder))
+        assert cut(other) == ("layer2_0",)
+        assert file.read_bytes() == damaged
+    file.write_bytes(whole)
+    assert cut(folder) == ("layer1_0",)

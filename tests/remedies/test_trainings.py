@@ -16,8 +16,9 @@ from PIL import Image
 
 import engine
 from engine.data import open_source
+from engine.planning.estimate import segment_counts, with_segments
 from engine.planning.known_images import known_facts
-from engine.recipes import InfoPro, Plan, Recipe, Retrieval, apply_overrides, has_measured_cuts, with_cuts
+from engine.recipes import EndToEnd, InfoPro, Plan, Recipe, Retrieval, apply_overrides, has_measured_cuts, with_cuts
 from engine.runtimes.ray.links import HostCopies, PlannedLink, Rendezvous, Route, rings
 from engine.runtimes.ray.links.rendezvous import SECRET_BYTES
 from engine.runtimes.ray.transport import choose_way
@@ -183,3 +184,13 @@ def test_images_that_are_not_here(
     root = make_label_maps(tmp_path / "maps", {"train": 4, "test": 2})
     known(maps.replace("/nowhere", str(root)).split())
     follow(known, f"data.name=cifar10 data.num_classes=7 {limits}".split())
+
+
+def test_segments_of_a_method_that_does_not_cut(tiny_recipe: TinyRecipe, refused: Refused) -> None:
+    facts, _ = known_facts(tiny_recipe())
+    whole = tiny_recipe(method=EndToEnd())
+    for counted in (lambda: with_segments(whole, 2, facts), lambda: segment_counts(whole, facts, [2])):
+        refused("--k 2: .*leave --k out", counted)
+    assert segment_counts(whole, facts, None) == [None]
+    found = refused("give 1 to (\\d+)", lambda: segment_counts(tiny_recipe(), facts, [99]))
+    assert segment_counts(tiny_recipe(), facts, [int(found[1])])

@@ -53,7 +53,7 @@ def test_a_dead_actor(text: str, ending: str | None, cause: str) -> None:
 
 def test_out_of_memory() -> None:
     found = as_engine_error(OutOfMemoryError("1 worker(s) were killed due to the node running low on memory."), "s", 7)
-    assert "its process 7 was ended because its node ran out of memory; raise method.num_segments" in str(found)
+    assert "its process 7 was ended because its node ran out of memory; set numerics.recompute=blocks" in str(found)
 
 
 def test_other_ends() -> None:

@@ -153,7 +153,7 @@ def test_a_block_that_fails_is_named(make_sleeping: Sleeping, monkeypatch: pytes
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Subject, "seconds", fail)
-    with pytest.raises(LearnerError, match=r"timing: block block0: out of memory \(.*raise method.num_segments"):
+    with pytest.raises(LearnerError, match=r"timing: block block0: out of memory \(.*set numerics.recompute=blocks"):
         chosen_recipe(recipe, facts_of(recipe), Plan(), lambda line: None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -135,10 +136,14 @@ class DML(MethodSettings):
         scale = self.weight * (others if self.reduction == "sum" else min(others, 1))
         if scale <= _LARGEST_SCALE:
             return None
+        # Rounded down, so that what is named is small enough.
+        largest = math.floor(100 * _LARGEST_SCALE * self.weight / scale) / 100
+        averaging_is_enough = self.reduction == "sum" and self.weight <= _LARGEST_SCALE
+        smaller = "method.reduction=mean" if averaging_is_enough else f"method.weight={largest:g}"
         return (
             f"mimicry has {scale:g} times the weight of the labels (method.weight, for each other peer with "
             f"reduction=sum): under SGD that acts like a learning rate {1 + scale:g} times as large, and training may "
-            "diverge; method.reduction=mean or a smaller learning rate avoids it"
+            f"diverge; {smaller} or a smaller learning rate avoids it"
         )
 
     @property

@@ -6,7 +6,7 @@ import re
 
 import ray.exceptions
 
-from engine.errors import GOES_ON, EngineError, LearnerError, LearnerLost, LearnerPreempted
+from engine.errors import GOES_ON, LESS_MEMORY, EngineError, LearnerError, LearnerLost, LearnerPreempted
 
 # What Ray says of an actor, from gcs_actor_manager.cc.
 _NODE_DIED = "its node has died"
@@ -53,8 +53,7 @@ def as_engine_error(
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         return LearnerLost(
             learner,
-            f"{where} was ended because its node ran out of memory; raise method.num_segments or lower "
-            f"data.batch_size ({GOES_ON})",
+            f"{where} was ended because its node ran out of memory; {LESS_MEMORY} ({GOES_ON})",
             text,
         )
     if isinstance(error, (ray.exceptions.ActorDiedError, ray.exceptions.ActorUnavailableError)):
