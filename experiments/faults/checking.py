@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from experiments.faults.fault import CUT, DRIVER, FAILING, FLIP, FULL, GCS, KILL, PAUSE, RAYLET, STOP, Fault
+from experiments.faults.fault import CUT, DRIVER, FAILING, FLIP, FULL, GCS, KILL, NODE, PAUSE, RAYLET, STOP, Fault
 from experiments.faults.training import Ended, Trained
 
 RIGHT, REFUSED, LOST, HUNG, LEFT_OVER, NOT_COME = (
@@ -100,7 +100,7 @@ def _may_end(trained: Trained, command: Ended) -> bool:
     ]
     if command.code == -9:
         return any(fault.victim == DRIVER or fault.kind in (CUT, FLIP) for fault in inside)
-    return bool(command.words) and any(fault.kind in (KILL, STOP) for fault in inside)
+    return bool(command.words) and any(fault.kind in (KILL, STOP, NODE) for fault in inside)
 
 
 def _wrong_observations(trained: Trained) -> list[str]:
@@ -112,7 +112,7 @@ def _wrong_observations(trained: Trained) -> list[str]:
     missed, expected = [], set()
     for number, came in trained.came.items():
         fault = trained.case.faults[number]
-        if fault.kind not in (KILL, STOP):
+        if fault.kind not in (KILL, STOP, NODE):
             continue
         lives.setdefault(came["starts"], []).append(number)
         if fault.victim not in (DRIVER, RAYLET, GCS):

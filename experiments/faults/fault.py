@@ -7,10 +7,11 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-KILL, STOP, PAUSE = "SIGKILL", "SIGSTOP", "SIGSTOP then SIGCONT"
+KILL, STOP, PAUSE, NODE = "SIGKILL", "SIGSTOP", "SIGSTOP then SIGCONT", "end of the node"
 CUT, FLIP = "cut off", "a flipped byte"
 FULL, FAILING = "ENOSPC", "EIO"
-KINDS = (KILL, STOP, PAUSE, CUT, FLIP, FULL, FAILING)
+KINDS = (KILL, STOP, PAUSE, NODE, CUT, FLIP, FULL, FAILING)
+_OF_PROCESSES_AND_DISKS = (KILL, STOP, PAUSE, CUT, FLIP, FULL, FAILING)
 
 DRIVER, RAYLET, GCS, DISK = "driver", "raylet", "gcs_server", "disk"
 FILES = ("MANIFEST.json", "state.json", "tensors", "knowledge")
@@ -59,7 +60,8 @@ class Fault:
 
     Attributes:
         victim: a learner, ``driver``, ``raylet``, ``gcs_server``, a class of files of a checkpoint, or ``disk``.
-        kind: what is done to it. What happens to a file is followed by the driver's SIGKILL, or nobody would read it.
+        kind: what is done to it, or to the node on which it lives. What happens to a file is followed by the driver's
+            SIGKILL, or nobody would read it.
         phase: in which it happens.
         step: of the whole run, from 1 on; 0 where the phase belongs to no step.
         at: the process that comes into this phase: a learner, or ``driver``.
@@ -107,7 +109,7 @@ class Case:
 def learner_fault(
     victim: str, kind: str, phase: str, step: int, at: str | None = None, seconds: float = _PAUSE_SECONDS
 ) -> Fault:
-    """Return a signal to a learner, sent by itself unless another process is to be in the phase."""
+    """Return a signal to a learner, sent by itself unless another process is to be in the phase; or its node's end."""
     at = at or (DRIVER if phase == CHECKPOINT else victim)
     return Fault(victim, kind, phase, step, at, seconds if kind == PAUSE else 0.0)
 
@@ -151,6 +153,9 @@ def draw_case(seed: int, index: int) -> Case:
     if any(fault.kind in (CUT, FLIP) for fault in faults) and draw.random() < 0.25:
         recipe, step = "mkf_digits", _checkpoint_near(steps[0])
         faults = [file_fault("knowledge", draw.choice([CUT, FLIP]), step)]
+    if len(LEARNERS[recipe]) > 1 and draw.random() < 0.05:
+        # On a cluster, whose other processes are not the command's.
+        faults = [learner_fault(draw.choice(LEARNERS[recipe]), NODE, draw.choice(OF_STEPS), steps[0])]
     return Case(recipe, transport, tuple(faults))
 
 
@@ -162,7 +167,7 @@ def _while_built(draw: random.Random, learner: str, phase: str) -> Fault:
 
 
 def _draw_faults(draw: random.Random, recipe: str, step: int) -> list[Fault]:
-    kind = draw.choices(KINDS, weights=(10, 2, 4, 1, 1, 1, 1))[0]
+    kind = draw.choices(_OF_PROCESSES_AND_DISKS, weights=(10, 2, 4, 1, 1, 1, 1))[0]
     if kind in (CUT, FLIP):
         return [file_fault(draw.choice(FILES[:3]), kind, _checkpoint_near(step))]
     if kind in (FULL, FAILING):

@@ -23,10 +23,13 @@ from types import ModuleType
 from typing import Any
 
 from experiments.faults import fault as faults
+from experiments.faults.disk import take_nothing
 
 VARIABLE = "INJECTED_FAULTS"
 """Environment variable: the folder that holds ``case.json``, and what happens."""
 EVENTS = "events.jsonl"
+# In which a node is taken away.
+_TAKING_SECONDS = 60.0
 
 
 class Here:
@@ -41,7 +44,6 @@ class Here:
         self.folder, self.run_dir = folder, values["run_dir"]
         self.faults = [faults.Fault(**each) for each in values["faults"]]
         self.name, self.step, self.offered = faults.DRIVER, 0, 0
-        self.bad_disk: tuple[float, str] = (0.0, "")
         self.lock = threading.Lock()
 
     def note(self, what: str, **values: Any) -> None:
@@ -75,7 +77,10 @@ class Here:
         if victim is None or not self._is_first(number, victim):
             return
         if fault.kind in (faults.FULL, faults.FAILING):
-            self.bad_disk = (time.monotonic() + fault.seconds, fault.kind)
+            take_nothing(self.run_dir, fault.kind, fault.seconds)
+        elif fault.kind == faults.NODE:
+            # Whoever watches the training takes it away, and this process with it.
+            time.sleep(_TAKING_SECONDS)
         elif fault.kind in (faults.CUT, faults.FLIP):
             assert path is not None
             damage(path, fault.victim, fault.kind)
@@ -87,6 +92,8 @@ class Here:
         """Say that a fault has come, with all that others want to know of it, unless it had come before."""
         aside = self.folder / f".fault-{number}.{os.getpid()}.{threading.get_ident()}"
         said = {"number": number, "time": time.time(), "pid": victim, "starts": len(self.happened("start"))}
+        if self.faults[number].kind == faults.NODE:
+            said["node"] = self._built(self.faults[number].victim)[-1]["node"]
         aside.write_text(json.dumps(said))
         try:
             os.link(aside, self.folder / f"fault-{number}.json")
@@ -105,7 +112,10 @@ class Here:
             return next((child.pid for child in children if child.name() == victim), None)
         if victim in (self.name, faults.DISK, *faults.FILES):
             return os.getpid()
-        return next((event["pid"] for event in reversed(self.happened("build")) if event["name"] == victim), None)
+        return next((event["pid"] for event in reversed(self._built(victim))), None)
+
+    def _built(self, learner: str) -> list[dict[str, Any]]:
+        return [event for event in self.happened("build") if event["name"] == learner]
 
 
 def happened(folder: Path, what: str) -> list[dict[str, Any]]:

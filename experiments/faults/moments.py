@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import functools
-import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -128,11 +125,12 @@ def _ends(module: Any, here: Here) -> None:
 
 def _blueprint(module: Any, here: Here) -> None:
     """A learner is built, for the first time or after a fault."""
+    import ray
 
     def build(original: Any, blueprint: Any, name: str) -> Any:
         here.name = name
         is_first = all(event["name"] != name for event in here.happened("build"))
-        here.note("build")
+        here.note("build", node=ray.get_runtime_context().get_node_id())
         here.reach(faults.BUILDING if is_first else faults.RECOVERING)
         return original(blueprint, name)
 
@@ -185,7 +183,7 @@ def _checkpoints(module: Any, here: Here) -> None:
 
 
 def _atomic(module: Any, here: Here) -> None:
-    """A checkpoint has some of its files, and the disk is asked whether it holds what was written."""
+    """A checkpoint has some of its files."""
 
     def write_synced(original: Any, path: Path, content: bytes) -> None:
         checkpoint = path.parent
@@ -193,16 +191,7 @@ def _atomic(module: Any, here: Here) -> None:
             here.reach(faults.CHECKPOINT, int(checkpoint.name.split("-")[1].split(".")[0]), checkpoint)
         original(path, content)
 
-    def fsync(original: Any, descriptor: int) -> None:
-        until, kind = here.bad_disk
-        if time.monotonic() < until and os.readlink(f"/proc/self/fd/{descriptor}").startswith(here.run_dir):
-            code = getattr(errno, kind)
-            raise OSError(code, os.strerror(code))
-        original(descriptor)
-
     around(module, "write_synced", write_synced)
-    if any(fault.victim == faults.DISK for fault in here.faults):
-        around(os, "fsync", fsync)
 
 
 MOMENTS: dict[str, Callable[[Any, Here], None]] = {

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import experiments
-from experiments.faults.fault import PAUSE, Case
+from experiments.faults import disk
+from experiments.faults.fault import DISK, PAUSE, Case
 from experiments.faults.inside import VARIABLE, happened
 from experiments.faults.leftovers import Leftovers
+from experiments.faults.nodes import Nodes, nodes_for
 
 _PAUSE_SECONDS = 0.05
 _LOOK_SECONDS = 0.25
@@ -81,8 +83,10 @@ def environment(folder: Path, temporary: Path) -> dict[str, str]:
         temporary: for temporary files.
     """
     path = [str(Path(__file__).with_name("start")), str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    library = folder / disk.LIBRARY
     return {
         **os.environ,
+        **({disk.VARIABLE: str(library)} if library.exists() else {}),
         "OMP_NUM_THREADS": "1",
         "MPLBACKEND": "Agg",
         "PYTHONPATH": os.pathsep.join(path),
@@ -112,11 +116,15 @@ def train_with_faults(case: Case, folder: Path, bound_seconds: float) -> Trained
     folder.mkdir(parents=True)
     run_dir = folder / "run"
     (folder / "case.json").write_text(json.dumps({**case.to_json(), "run_dir": str(run_dir)}, indent=1))
+    if any(fault.victim == DISK for fault in case.faults):
+        disk.make_library(folder)
     command = [sys.executable, "-m", "engine", "train", *case.words(), "--run-dir", str(run_dir)]
     commands: list[Ended] = []
-    with temporary_folder() as temporary:
+    with temporary_folder() as temporary, nodes_for(case, environment(folder, temporary), folder) as nodes:
+        if nodes is not None:
+            command.append(f"plan.address={nodes.address}")
         for _ in range(len(case.faults) + 2):
-            commands.append(_run(command, case, folder, temporary, bound_seconds))
+            commands.append(_run(command, case, folder, temporary, bound_seconds, nodes))
             if commands[-1].code in (0, None):
                 break
     summary = run_dir / "summary.json"
@@ -151,7 +159,9 @@ def undisturbed_weights(case: Case, folder: Path) -> str:
     return weights
 
 
-def _run(command: list[str], case: Case, folder: Path, temporary: Path, bound_seconds: float) -> Ended:
+def _run(
+    command: list[str], case: Case, folder: Path, temporary: Path, bound_seconds: float, nodes: Nodes | None
+) -> Ended:
     said = folder / "errors.txt"
     before = said.stat().st_size if said.exists() else 0
     started = time.time()
@@ -166,6 +176,8 @@ def _run(command: list[str], case: Case, folder: Path, temporary: Path, bound_se
     try:
         while (code := process.poll()) is None and time.monotonic() < deadline:
             go_on_after_pauses(case, folder)
+            if nodes is not None:
+                nodes.take_away(folder)
             if time.monotonic() - looked > _LOOK_SECONDS:
                 leftovers.look()
                 looked = time.monotonic()

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from experiments.faults import disk
 from experiments.faults import fault as faults
 from experiments.faults.checking import HUNG, LEFT_OVER, LOST, REFUSED, RIGHT, check
 from experiments.faults.fault import Case, disk_fault, draw_case, file_fault, learner_fault, process_fault
@@ -21,6 +22,10 @@ from experiments.faults.training import Ended, Trained, train_with_faults, undis
 
 # A limit after which a command counts as hanging.
 BOUND_SECONDS = 400.0
+PHASES = {
+    *(*faults.OF_STEPS, faults.SENDING, faults.CHECKPOINT, faults.EVALUATION),
+    *(faults.BUILDING, faults.RECOVERING),
+}
 
 CASES = {
     "two at once, in the midst of a message": Case(
@@ -39,24 +44,30 @@ CASES = {
             learner_fault("segment1", faults.STOP, faults.BETWEEN, 77),
         ),
     ),
-    "again while it recovers": Case(
+    "while it is built, and again while it recovers": Case(
         "infopro_digits",
         "direct",
         (
+            learner_fault("segment0", faults.KILL, faults.BUILDING, 0),
             learner_fault("segment1", faults.KILL, faults.AFTER_UPDATE, 55),
             learner_fault("segment1", faults.KILL, faults.RECOVERING, 0),
         ),
     ),
-    "the driver, half of a checkpoint written, and one that is cut off": Case(
+    "the driver, half of a checkpoint written, and two that are damaged": Case(
         "infopro_digits",
         "object_store",
-        (process_fault(faults.DRIVER, faults.KILL, faults.CHECKPOINT, 50), file_fault("state.json", faults.CUT, 90)),
+        (
+            process_fault(faults.DRIVER, faults.KILL, faults.CHECKPOINT, 50),
+            file_fault("tensors", faults.FLIP, 70),
+            file_fault("state.json", faults.CUT, 90),
+        ),
     ),
-    "the GCS, and a learner in the last step": Case(
+    "the GCS, a disk that fails, and a learner in the last step": Case(
         "infopro_digits",
         "direct",
         (
             process_fault(faults.GCS, faults.KILL, faults.SUBMITTING, 40),
+            disk_fault(faults.FAILING, 80),
             learner_fault("segment1", faults.KILL, faults.AFTER_UPDATE, faults.STEPS),
         ),
     ),
@@ -64,6 +75,14 @@ CASES = {
         "infopro_digits",
         "object_store",
         (disk_fault(faults.FULL, 20), learner_fault("segment0", faults.KILL, faults.EVALUATION, 80)),
+    ),
+    "the node of a learner, and the driver on its cluster": Case(
+        "infopro_digits",
+        "object_store",
+        (
+            learner_fault("segment1", faults.NODE, faults.BETWEEN, 30),
+            process_fault(faults.DRIVER, faults.KILL, faults.SUBMITTING, 75),
+        ),
     ),
 }
 
@@ -76,10 +95,18 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_training_with_faults(name: str, tmp_path: Path, undisturbed: Path) -> None:
+    if not disk.is_possible() and any(fault.victim == faults.DISK for fault in CASES[name].faults):
+        pytest.skip("a disk that takes nothing needs a C compiler here")
     trained = train_with_faults(CASES[name], tmp_path / "training", BOUND_SECONDS)
     checked = check(trained, undisturbed_weights(CASES[name], undisturbed))
     assert checked.problems == []
     assert set(checked.outcomes) == {RIGHT}
+
+
+def test_each_kind_is_among_the_cases() -> None:
+    every = [fault for case in CASES.values() for fault in case.faults]
+    assert {fault.kind for fault in every} == set(faults.KINDS)
+    assert {fault.phase for fault in every} >= PHASES
 
 
 def test_a_seed_gives_the_same_faults_again() -> None:
@@ -89,7 +116,7 @@ def test_a_seed_gives_the_same_faults_again() -> None:
     every = [fault for case in drawn for fault in case.faults]
     assert {fault.kind for fault in every} == set(faults.KINDS)
     assert {fault.victim for fault in every} >= {faults.DRIVER, faults.RAYLET, faults.GCS, faults.DISK, *faults.FILES}
-    assert {fault.phase for fault in every} >= {*faults.OF_STEPS, faults.SENDING, faults.EVALUATION, faults.RECOVERING}
+    assert {fault.phase for fault in every} >= PHASES
     again = json.loads(json.dumps(drawn[0].to_json()))
     assert tuple(faults.Fault(**each) for each in again["faults"]) == drawn[0].faults
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import ray
 
 from engine.errors import LearnerLost
 from engine.runtimes.ray import stalls
+from engine.runtimes.ray.actor import Builder, LearnerActor
 from engine.runtimes.ray.doing import Doing, Sign
 from engine.runtimes.ray.stalls import Stalls
 
@@ -170,3 +171,12 @@ def test_what_a_learner_does_is_seen_from_outside() -> None:
     after = doing.sign(with_stacks=False)
     assert (sign.doing, after.doing, after.count - sign.count) == ("forward of step 1 of epoch 1", "", 1)
     assert after.processor_seconds > 0
+
+
+def test_an_answer_is_work_like_any_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A score of one's own may loop, too."""
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    actor: Any = LearnerActor(cast(Builder, None), "segment0")
+    actor._learner = SimpleNamespace(ask=lambda _: actor.sign().doing)
+    assert actor.ask(0, "score") == "its answer to 'score'"
+    assert actor.sign().doing == ""
