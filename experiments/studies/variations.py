@@ -7,6 +7,7 @@ mimicking scatters between seeds at the learning rate of its paper.
 
 from __future__ import annotations
 
+from experiments.studies import stability
 from experiments.studies.overfitting import DIGITS, DIGITS_BUDGET, RATES
 from experiments.studies.study import Arm, Claim, Study
 
@@ -132,4 +133,5 @@ DHM_STABILITY = Study(
     budget=DIGITS_BUDGET,
     seeds=tuple(range(10, 15)),
     draws_images=True,
+    further=stability.parts,
 )

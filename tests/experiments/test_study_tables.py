@@ -13,7 +13,7 @@ from scipy import stats
 
 import engine
 from engine.comparison import ComparedRecipe
-from experiments.studies import fraction_loss, gradient_agreement, learning_curves, minima, peers
+from experiments.studies import fraction_loss, gradient_agreement, learning_curves, minima, peers, stability
 from experiments.studies.study import Arm, Claim, Study
 from experiments.studies.tables import arms_table, claims_table, verdict
 from experiments.studies.training import Trainer
@@ -166,3 +166,15 @@ def test_minima_are_measured_on_the_training_images_of_all_peers(
     assert len(rows) == 2
     assert entropy[2] == f"{statistics.fmean(row['entropy'] for row in rows):.4g}"
     assert [len(line) for line in others] == [6, 6, 6]
+
+
+def test_seeds_that_scatter_are_shown_with_what_they_have_learned(
+    results: dict[str, dict[int, engine.Result]], tmp_path: Path
+) -> None:
+    run = results["DHM"][0]
+    (_, _, line) = cells(stability.parts({"DHM": results["DHM"]}, tmp_path)["seeds"])
+    assert line[1:4] == ["-", *[f"{run.metrics['test/accuracy']:.2%}".replace("%", " %")] * 2]
+    learned = stability.training_accuracies(engine.load(run.run_dir))
+    assert list(learned) == [1, 2]
+    assert line[5] == f"{learned[2]:.2%}".replace("%", " %")
+    assert line[4] == str(next((epoch for epoch, share in learned.items() if share >= 0.9), "never"))
