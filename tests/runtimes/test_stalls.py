@@ -85,6 +85,17 @@ def test_a_learner_that_computes_has_ten_times_as_long(monkeypatch: pytest.Monke
     assert caught.value.details == "thread learner"
 
 
+def test_the_first_things_may_take_any_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, None)
+    machine.signs["segment0"] = Sign(2, "forward of step 0 of epoch 0", 0.0)
+    machine.pass_by(3000, processor_share=0.9)
+    assert not machine.ended
+    machine = Machine(monkeypatch, None)
+    machine.signs["segment0"] = Sign(200, "forward of step 30 of epoch 0", 0.0)
+    with pytest.raises(LearnerLost, match="no progress for 60"):
+        machine.pass_by(700, processor_share=0.9)
+
+
 def test_one_that_waits_inside_of_its_work_is_not_blamed_for_one_that_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, 20.0)
     for name in machine.signs:

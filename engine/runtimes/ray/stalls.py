@@ -27,6 +27,8 @@ _FEWEST_SECONDS = 60.0
 _TIMES_THE_LONGEST = 10.0
 # Of the patience with one that does nothing: whether what it computes has an end, nobody can tell.
 _TIMES_WHILE_COMPUTING = 10.0
+# How many things a learner has begun before it counts that it takes too long for one: the first ones are compiled.
+_FIRST_THINGS = 100
 _STACK_SECONDS = 5.0
 # In which Ray tells a node that cannot be reached from one that can, from ray_config_def.h: after a first delay of 5 s,
 # five times 3 s between questions and 10 s for the answer; and some more.
@@ -110,11 +112,17 @@ class Stalls:
         idle = {name: now - seen.progress for name, seen in found if now - seen.progress > self.patience}
         silent = {name: seconds for name, seconds in idle.items() if name in self._asked}
         most = _TIMES_WHILE_COMPUTING * self.patience
-        endless = {name: now - seen.begun for name, seen in found if seen.computes and now - seen.begun > most}
+        endless = {
+            name: now - seen.begun for name, seen in found if self._may_be_endless(seen) and now - seen.begun > most
+        }
         # One that answers may wait inside of its work for another replica, which does not answer, or still computes.
         waiting = {} if any(seen.computes for _, seen in found) else idle
         for name, seconds in (silent or endless or waiting).items():
             raise self._ended(name, seconds)
+
+    def _may_be_endless(self, seen: _Seen) -> bool:
+        is_new = seen.sign is None or (self._seconds is None and seen.sign.count < _FIRST_THINGS)
+        return seen.computes and not is_new
 
     def _may_be_unreachable(self, name: str, now: float) -> bool:
         """Return whether Ray has had too little time to say that a silent learner's node is dead."""
