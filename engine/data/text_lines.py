@@ -31,9 +31,10 @@ def csv_rows(path: Path, limit: int = JSON_BYTES) -> list[list[str]]:
     """Return the rows of a table in CSV, cell by cell; empty ones are empty lists.
 
     Raises:
-        DataError: as `text_lines`, or a cell is longer than any should be.
+        DataError: as `text_lines`, a cell is longer than any should be, or quotation marks are not those of CSV.
     """
-    reader = csv.reader(text_lines(path, limit))
+    # Not strict, a quotation mark that is never closed would make one cell of all rows that follow.
+    reader = csv.reader(text_lines(path, limit), strict=True)
     rows: list[list[str]] = []
     begins = 1
     try:

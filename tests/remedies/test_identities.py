@@ -139,6 +139,10 @@ TABLES: list[tuple[str, list[Remedy]]] = [
         [(r"line (\d+): .* correct the quotation marks", "sed -i {0}d people.csv", 4)],
     ),
     (
+        "sed -i '1s/$/,note/; 2,$s/$/,x/; 7s/x$/\"12 inch/' people.csv",
+        [(r"line (\d+): .* correct the quotation marks", "sed -i '{0}s/\"//' people.csv", 4)],
+    ),
+    (
         "echo x > a.png",
         [
             ("; replace it", "cp .whole/a.png .", 4),
