@@ -62,7 +62,7 @@ def follow(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         (["--of", "tsne", "--images", "3"], r"give --images (\d) or more$", ["--of", "tsne", "--images", "{0}"]),
         (
             ["--of", "topmass", *FEW, "--address", "auto", "--on", "process"],
-            "leave one of them out$",
+            "leave one of the two out$",
             ["--of", "topmass", *FEW, "--on", "process"],
         ),
         (

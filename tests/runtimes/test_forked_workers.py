@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import resource
 import signal
+import socket
 import sys
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -17,6 +22,7 @@ import ray
 import torch
 
 from engine.runtimes.ray import disconnect, start_private_ray
+from engine.runtimes.ray.private import fork_server, worker_start
 from engine.runtimes.ray.private.current import current_private_ray
 from engine.runtimes.ray.private.worker_start import VARIABLE, _is_plain
 
@@ -34,6 +40,9 @@ class Looking:
             "draws": (float(numpy.random.rand()), random.random()),
             "shared": memory.rss - memory.uss,
             "alone": memory.uss,
+            "has a group of its own": os.getpgid(0) == os.getpid(),
+            "open files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            "threads": torch.get_num_threads(),
             "children's end": signal.getsignal(signal.SIGCHLD),
         }
 
@@ -74,6 +83,9 @@ def test_workers_are_forked_and_share_what_is_imported(server: psutil.Process) -
     assert all(each["alone"] < each["shared"] / 2 for each in seen)
     assert len({each["draws"][0] for each in seen}) == 3
     assert len({each["draws"][1] for each in seen}) == 3
+    assert all(each["has a group of its own"] for each in seen)
+    assert {each["open files"] for each in seen} == {min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 65536)}
+    assert {each["threads"] for each in seen} == {int(os.environ.get("OMP_NUM_THREADS", "1"))}
     assert {each["children's end"] for each in seen} == {signal.SIG_DFL}
 
 
@@ -90,6 +102,39 @@ def test_workers_start_without_it(server: psutil.Process) -> None:
     server.kill()
     assert _first_that_is_not_forked(server, kept)["parent"] != server.pid
     assert private.lost is None
+
+
+@pytest.mark.parametrize("answer", [b"", b"+"])
+def test_a_server_that_does_not_go_on(answer: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_start, "_SECONDS", 1.0)
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "socket"))
+    assert not worker_start._is_forked(["worker.py"]), "there is no server"
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "socket"))
+        silent.listen()
+        kept = list[socket.socket]()
+
+        def say() -> None:
+            kept.append(silent.accept()[0])
+            kept[0].sendall(answer)
+
+        answering = threading.Thread(target=say)
+        answering.start()
+        assert not worker_start._is_forked(["worker.py"])
+        answering.join()
+        kept[0].close()
+
+
+def test_what_is_asked_for_in_part_leaves_no_stream_open() -> None:
+    before = os.listdir("/proc/self/fd")
+    for text in (b"{}", b"not JSON\n", b"", b"{}\n"):
+        client, server = socket.socketpair()
+        with client, server:
+            socket.send_fds(client, [text or b"x"], (0, 1))
+            client.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(ValueError), fork_server._received(server) as wanted:
+                assert wanted is None
+    assert os.listdir("/proc/self/fd") == before
 
 
 @pytest.mark.parametrize(

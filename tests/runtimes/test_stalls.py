@@ -96,6 +96,16 @@ def test_the_first_things_may_take_any_time(monkeypatch: pytest.MonkeyPatch) -> 
         machine.pass_by(700, processor_share=0.9)
 
 
+def test_one_that_hangs_beside_one_that_computes_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, None)
+    for name in machine.signs:
+        machine.signs[name] = Sign(2, "update of step 0 of epoch 0", 0.0)
+    machine.pass_by(590, processor_share=0.9, only="segment1")
+    assert not machine.ended
+    with pytest.raises(LearnerLost, match="learner segment0: its process 10 made no progress for 60"):
+        machine.pass_by(30, processor_share=0.9, only="segment1")
+
+
 def test_one_that_waits_inside_of_its_work_is_not_blamed_for_one_that_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, 20.0)
     for name in machine.signs:

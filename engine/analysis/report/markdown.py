@@ -14,7 +14,8 @@ from typing import Literal
 
 from engine.analysis.report.elements import as_text, bullets, table
 
-_CELL = re.compile(r"((?:\\.|[^|\\])*)\|")
+# Escapes, ends of cells, and what lies between: every letter is looked at once, whatever a file holds.
+_IN_ROW = re.compile(r"\\.|\||\\|[^|\\]+")
 _INLINE = re.compile(r"\\(?P<escaped>[^\w\s])|\*\*(?P<bold>.+?)\*\*|`(?P<code>[^`]+)`")
 _RULE = re.compile(r"\|(\s*:?-+:?\s*\|)+")
 
@@ -44,7 +45,7 @@ class Block:
             whole: where the others are.
         """
         if self.kind == "table":
-            header, *rows = [[_inline(cell.strip()) for cell in _CELL.findall(line[1:])] for line in self.lines]
+            header, *rows = [[_inline(cell) for cell in _cells(line)] for line in self.lines]
             more = len(rows) - most_rows
             below = f"<p>And {more:,} more rows in {as_text(whole)}.</p>\n" if more > 0 else ""
             return table(header, rows[:most_rows], label) + below
@@ -61,13 +62,26 @@ def blocks_of(text: str) -> list[Block]:
             continue
         if lines[0].startswith("# "):
             found.append(Block("heading", [lines[0].removeprefix("# ")]))
-        elif len(lines) > 1 and _CELL.search(lines[0][1:]) and _RULE.fullmatch(lines[1]):
+        elif len(lines) > 1 and _cells(lines[0]) and _RULE.fullmatch(lines[1]):
             found.append(Block("table", [lines[0], *lines[2:]]))
         elif all(line.startswith("- ") for line in lines):
             found.append(Block("list", [line.removeprefix("- ") for line in lines]))
         else:
             found.append(Block("paragraph", lines))
     return found
+
+
+def _cells(line: str) -> list[str]:
+    """Return the cells of a table's row, which stand between bars; none of another line."""
+    if not line.startswith("|"):
+        return []
+    cells = [""]
+    for part in _IN_ROW.findall(line[1:]):
+        if part == "|":
+            cells.append("")
+        else:
+            cells[-1] += part
+    return [cell.strip() for cell in cells[:-1]]
 
 
 def _inline(text: str) -> str:

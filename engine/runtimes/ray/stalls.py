@@ -116,7 +116,8 @@ class Stalls:
             name: now - seen.begun for name, seen in found if self._may_be_endless(seen) and now - seen.begun > most
         }
         # One that answers may wait inside of its work for another replica, which does not answer, or still computes.
-        waiting = {} if any(seen.computes for _, seen in found) else idle
+        patience = most if any(seen.computes for _, seen in found) else self.patience
+        waiting = {name: seconds for name, seconds in idle.items() if seconds > patience}
         for name, seconds in (silent or endless or waiting).items():
             raise self._ended(name, seconds)
 

@@ -52,9 +52,10 @@ def main() -> int:
     # Not through sys.stdin, whose buffer would hide the end of the file from select.
     wanted: dict[str, Any] = json.loads(_first_line())
     try:
-        # First of all, because its imports take longest. Nothing waits for it, and Ray goes on without it.
+        _allow_open_files()
+        # First of all, because its imports take longest. It ends with its standard input, and Ray goes on without it.
         with contextlib.suppress(OSError):
-            subprocess.Popen(wanted["fork_server"], stdin=subprocess.DEVNULL)
+            subprocess.Popen(wanted["fork_server"], stdin=subprocess.PIPE)
         _serve(wanted, answers, driver)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -118,15 +119,18 @@ def _watch_the_start(wanted: dict[str, Any], answers: int, is_over: threading.Ev
                 os._exit(0)
 
 
+def _allow_open_files() -> None:
+    """Raise the limit as ray.init does for what it starts."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _MOST_OPEN_FILES)), hard))
+
+
 def _start(wanted: dict[str, Any]) -> Any:
     from ray._private import ray_constants
     from ray._private.node import Node
     from ray._private.parameter import RayParams
 
-    # As ray.init does for what it starts.
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _MOST_OPEN_FILES)), hard))
     # Ray listens on 127.0.0.1 alone where clusters are switched off, as by default on macOS; elsewhere on every
     # interface, also when it is told that the node's address is 127.0.0.1.
     ray_constants.ENABLE_RAY_CLUSTER = False

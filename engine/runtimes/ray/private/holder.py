@@ -20,6 +20,8 @@ from engine.runtimes.ray.private.surroundings import environment_of_head
 
 REMEDY = "`local-learning doctor` tries it alone; --on process does without Ray"
 _RUN = "import runpy; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+# Workers find the engine through PYTHONPATH alone, whether they are forked or not.
+_RUN_FORK_SERVER = f"sys.path.pop(); {_RUN}"
 _HERE = Path(__file__).parent
 # A slow disk and a busy machine included; Ray itself gives up after 30 s.
 _START_SECONDS = 120.0
@@ -49,7 +51,9 @@ class Holder:
         with self._folder.log.open("ab") as log, standard_error_or(log) as words:
             wanted = {
                 **wanted,
-                "fork_server": python_command(_RUN, [str(_HERE / "fork_server.py"), str(self._folder.fork_server)]),
+                "fork_server": python_command(
+                    _RUN_FORK_SERVER, [str(_HERE / "fork_server.py"), str(self._folder.fork_server)]
+                ),
                 "worker_start": str(_HERE / "worker_start.py"),
                 "last_words": words,
                 "last_words_format": last_words.FORM,

@@ -18,8 +18,8 @@ from pathlib import Path
 VARIABLE = "LOCAL_LEARNING_FORK_SERVER"
 """Names the socket of `fork_server.py`; without it workers start as Ray does it."""
 _READY = b"+"
-# The imports of torch from a cold disk included.
-_SECONDS = 60.0
+# In all: a worker that is not there after 60 s is given up by raylet, and Ray needs some for its own way.
+_SECONDS = 15.0
 _PAUSE_SECONDS = 0.5
 _STREAMS = (0, 1, 2)
 _CONTEXT, _LANGUAGE = "--serialized-runtime-env-context=", "--language="
@@ -51,31 +51,30 @@ def _is_plain(words: list[str]) -> bool:
 
 def _is_forked(words: list[str]) -> bool:
     wanted = {"words": words, "folder": os.getcwd(), "environment": dict(os.environ)}
+    deadline = time.monotonic() + _SECONDS
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as server:
         server.settimeout(_PAUSE_SECONDS)
         server.connect(os.environ[VARIABLE])
-        if not _is_ready(server):
+        if _answer(server, deadline) != _READY:
             return False
-        server.settimeout(_SECONDS)
         text = json.dumps(wanted).encode() + b"\n"
         sent = socket.send_fds(server, [text], _STREAMS)
         server.sendall(text[sent:])
-        return server.recv(1) != b""
+        return _answer(server, deadline) != b""
     return False
 
 
-def _is_ready(server: socket.socket) -> bool:
-    """Wait until the server has its imports; not for one that is gone or stopped."""
-    deadline = time.monotonic() + _SECONDS
+def _answer(server: socket.socket, deadline: float) -> bytes:
+    """Return the next byte; none of a server that is gone or stopped, or takes too long for its imports."""
     while time.monotonic() < deadline:
         try:
-            return server.recv(1) == _READY
+            return server.recv(1)
         except TimeoutError:
             process, _, _ = struct.unpack("3i", server.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
             if state == "T":
-                return False
-    return False
+                return b""
+    return b""
 
 
 if __name__ == "__main__":
