@@ -55,7 +55,7 @@ def parts_of(
     text = arms_table(rows, {label: arm.learning_rate for label, arm in trained.items()})
     if study.claims:
         text += "\n\n" + claims_table(study.claims, rows)
-    plot_compared(rows, seeds, ACCURACY, figures / f"evidence_{study.name}.png", study.about)
+    plot_compared(rows, seeds, ACCURACY, figures / f"evidence_{study.name}.png", f"Evidence: {study.name}")
     parts = {study.name: text, f"{study.name}/how": how(study, seeds)}
     if study.further is not None:
         further = study.further({label: arm.results for label, arm in trained.items()}, figures)

@@ -18,7 +18,7 @@ from experiments.studies.tables import markdown, verdict
 
 ALONE, TOGETHER = "independent peers", "DML"
 # Noise that costs something, but leaves more than guesses.
-_NOISES = {"absolute": 0.02, "filter_normalised": 0.2}
+_NOISES = {"absolute": 0.05, "filter_normalised": 0.5}
 _IMAGES = 90
 EXPECTED = {
     "entropy of the posterior (nats)": True,
