@@ -16,6 +16,7 @@ import pytest
 from engine.recipes import Plan, apply_overrides, load_recipe
 from engine.runtimes.ray.private import folder as private_folder
 from engine.runtimes.ray.private.folder import PrivateFolder, check_is_private
+from engine.runtimes.ray.private.holder import Holder
 from engine.runtimes.ray.private.lifetime import PrivateRay
 
 Refused = Callable[..., re.Match[str]]
@@ -74,15 +75,15 @@ def test_a_folder_that_cannot_hold_a_private_ray(
 
 @pytest.mark.parametrize("end", ["no process", "an error", "silence"])
 def test_a_private_ray_that_does_not_start(end: str, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_process(ray_: PrivateRay, wanted: Any) -> Any:
+    def no_process(holder: Holder, wanted: Any) -> Any:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     if end == "no process":
-        monkeypatch.setattr(PrivateRay, "_start_head", no_process)
+        monkeypatch.setattr(Holder, "_start", no_process)
     elif end == "an error":
-        monkeypatch.setattr(PrivateRay, "_read", lambda ray_, seconds: {"error": "no port is free"})
+        monkeypatch.setattr(Holder, "read", lambda holder, seconds: {"error": "no port is free"})
     else:
-        monkeypatch.setattr("engine.runtimes.ray.private.lifetime._START_SECONDS", 0.0)
+        monkeypatch.setattr("engine.runtimes.ray.private.holder._START_SECONDS", 0.0)
     says = r"`local-learning (doctor)` tries it alone; --on (process) does without Ray"
     found = refused(says, lambda: PrivateRay(1, 0))
     assert apply_overrides(load_recipe("infopro_digits"), Plan(), [f"plan.executor={found[2]}"])[1]
