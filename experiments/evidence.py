@@ -7,7 +7,9 @@
 A study trains its arms, which are shipped recipes with another budget, with the same seeds. Runs lie in
 `runs/evidence`; interrupted, the same command goes on where it was and repeats no finished run. Where each arm has its
 own best learning rate, held-out images choose it, with seeds that are no part of the result. Parts share nothing: once
-all are trained (and their folders lie in one place), the command without --part writes the pages.
+all are trained (and their folders lie in one place), the command without --part writes the pages. Studies may run at
+once: a run that both need is trained by one, and waited for by the other. A trial with fewer seeds than a page shows is
+refused.
 """
 
 from __future__ import annotations
