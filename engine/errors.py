@@ -55,6 +55,10 @@ class RunError(InputError):
     """A run folder or checkpoint cannot be used."""
 
 
+class FolderHeld(RunError):
+    """Another process works in the folder: nothing is wrong with it, and it may be had later."""
+
+
 class NotWritten(RunError):
     """The disk did not take a file of a run; it may yet."""
 
@@ -83,6 +87,10 @@ class LearnerError(EngineError):
 
     def __str__(self) -> str:
         return f"learner {self.learner}: {self.cause}"
+
+
+class LearnerDiverged(LearnerError):
+    """A loss is no longer finite, and nobody goes on without the learner."""
 
 
 class LearnerLost(LearnerError):

@@ -7,7 +7,9 @@
 A study trains its arms, which are shipped recipes with another budget, with the same seeds. Runs lie in
 `runs/evidence`; interrupted, the same command goes on where it was and repeats no finished run. Where each arm has its
 own best learning rate, held-out images choose it, with seeds that are no part of the result. Parts share nothing: once
-all are trained (and their folders lie in one place), the command without --part writes the pages.
+all are trained (and their folders lie in one place), the command without --part writes the pages. Studies may run at
+once: a run that both need is trained by one, and waited for by the other. A trial with fewer seeds than a page shows is
+refused.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ from engine.comparison.picture import plot_compared
 from engine.errors import EXIT_INTERRUPTED, EXIT_SUCCESS, EngineError
 from engine.tasks import ACCURACY
 from experiments.studies import STUDIES
-from experiments.studies.pages import how, write_parts
+from experiments.studies.pages import how, machines_of, shown_seeds, write_parts
 from experiments.studies.study import Study
-from experiments.studies.tables import arms_table, claims_table
+from experiments.studies.tables import arms_table, claims_table, failures_list
 from experiments.studies.training import Trained, Trainer
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -46,17 +48,20 @@ def parts_of(
         figures: the folder of the pictures.
 
     Raises:
-        RunError: every run of an arm failed.
+        RunError: every run of an arm failed, or a run does not say on what machine it was trained.
     """
-    rows = []
+    rows, choices = [], {label: arm.choice for label, arm in trained.items()}
     for label, arm in trained.items():
-        recipe, _ = study.job(label, seeds[0], arm.learning_rate, root)
+        recipe, _ = study.job(label, seeds[0], arm.choice.learning_rate, root)
         rows.append(arm.compared(training_flops_per_image(recipe)))
-    text = arms_table(rows, {label: arm.learning_rate for label, arm in trained.items()})
+    tables = [arms_table(rows, {label: choice.learning_rate for label, choice in choices.items()})]
     if study.claims:
-        text += "\n\n" + claims_table(study.claims, rows)
+        tables.append(claims_table(study.claims, rows))
+    if failures := failures_list({label: arm.failures for label, arm in trained.items()}, choices):
+        tables.append(failures)
     plot_compared(rows, seeds, ACCURACY, figures / f"evidence_{study.name}.png", f"Evidence: {study.name}")
-    parts = {study.name: text, f"{study.name}/how": how(study, seeds)}
+    machines = machines_of(result.run_dir for arm in trained.values() for result in arm.results.values())
+    parts = {study.name: "\n\n".join(tables), f"{study.name}/how": how(study, seeds, choices, machines)}
     if study.further is not None:
         further = study.further({label: arm.results for label, arm in trained.items()}, figures)
         parts |= {f"{study.name}/{name}": part for name, part in further.items()}
@@ -76,7 +81,8 @@ def run(
         folder: below which the runs lie.
 
     Raises:
-        EngineError: the input cannot be used, or an arm fails with every learning rate.
+        EngineError: the input cannot be used, an arm fails with every learning rate, or a run failed otherwise than by
+            diverging.
     """
     trainer = Trainer(study, root, folder)
     return trainer.train(trainer.choose_rates(study.part(*part)), seeds)
@@ -99,6 +105,12 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.error(f"--root {options.root}: {study.name} reads no folder; leave it out")
     seeds = _seeds(parser, options.seeds) if options.seeds else study.seeds
     part = _part(parser, options.part)
+    shown = shown_seeds(PAGES, study)
+    if part[1] == 1 and not set(shown) <= set(seeds):
+        parser.error(
+            f"--seeds {_joined(seeds)}: the page of {study.name} shows seeds {_joined(shown)}, which would be lost; "
+            f"give --seeds {_joined(sorted({*seeds, *shown}))}"
+        )
     try:
         trained = run(study, seeds, options.root, part, FOLDER)
         if part[1] > 1:
@@ -113,8 +125,13 @@ def main(words: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     written = write_parts(PAGES, parts)
     for name, text in parts.items():
-        print(f"\n{text}\n\n{written.get(name, 'no page')} holds {name}")
+        held_by = ", ".join(map(str, written.get(name, []))) or "no page"
+        print(f"\n{text}\n\n{name} stands in {held_by}")
     return EXIT_SUCCESS
+
+
+def _joined(seeds: Sequence[int]) -> str:
+    return ",".join(map(str, seeds))
 
 
 def _seeds(parser: argparse.ArgumentParser, text: str) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engine.checkpoints import LearnerState
 from engine.data import Batch
-from engine.errors import LESS_MEMORY, EngineError, LearnerError
+from engine.errors import LESS_MEMORY, EngineError, LearnerDiverged, LearnerError
 from engine.learners.finite import NotFinite
 from engine.learners.meters import Timeline
 from engine.phases import QUESTIONS
@@ -73,7 +73,7 @@ class Member(ABC):
         except EngineError:
             raise
         except NotFinite as error:
-            raise LearnerError(self.name, str(error)) from None
+            raise LearnerDiverged(self.name, str(error)) from None
         except Exception as error:
             at = f" of {place_of(batch)}" if batch is not None else ""
             raise LearnerError(self.name, f"{phase}{at}: {explain(error)}", traceback.format_exc()) from error
@@ -94,7 +94,7 @@ class Member(ABC):
         try:
             return answer()
         except NotFinite as error:
-            raise LearnerError(self.name, str(error)) from None
+            raise LearnerDiverged(self.name, str(error)) from None
 
     @abstractmethod
     def ask_metrics(self) -> dict[str, float]:

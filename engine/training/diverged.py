@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from engine.errors import LearnerError
+from engine.errors import LearnerDiverged
 from engine.methods import Network
 
 
@@ -27,7 +27,7 @@ class DivergedLearners:
         """Take in what learners answered to the question ``diverged``.
 
         Raises:
-            LearnerError: nobody is left.
+            LearnerDiverged: nobody is left.
         """
         for learner, reason in answers.items():
             if reason is not None and learner not in self.reasons:
@@ -36,4 +36,4 @@ class DivergedLearners:
         left = [set(network.learners) & set(self.reasons) for network in self._networks]
         if all(left):
             learner = min(left[-1])
-            raise LearnerError(learner, f"every peer has left the cohort, this one last: {self.reasons[learner]}")
+            raise LearnerDiverged(learner, f"every peer has left the cohort, this one last: {self.reasons[learner]}")

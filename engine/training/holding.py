@@ -21,7 +21,7 @@ from typing import IO
 from pydantic import TypeAdapter
 
 from engine.atomic import open_lock
-from engine.errors import RunError
+from engine.errors import FolderHeld, RunError
 from engine.reading import checked, read_json
 
 _LOCK = ".lock"
@@ -57,7 +57,8 @@ def hold(folder: Path, doing: str) -> IO[str]:
         doing: what the process does in it, for another one's message, such as ``training``.
 
     Raises:
-        RunError: another process holds it, or the lock file cannot be used; nothing has been changed.
+        FolderHeld: another process holds it; nothing has been changed.
+        RunError: the lock file cannot be used; nor has anything then.
     """
     lock = open_lock(folder / _LOCK, RunError)
     try:
@@ -86,7 +87,7 @@ def refuse_held(folder: Path, doing: str) -> None:
     """Find out whether another process holds a folder, before anything is done that takes long; nothing is written.
 
     Raises:
-        RunError: another process holds it.
+        FolderHeld: another process holds it.
     """
     try:
         descriptor = os.open(folder / _LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -118,7 +119,7 @@ def _wait(folder: Path, lock: IO[str], kind: int, doing: str) -> None:
             patience = _DYING_SECONDS if holder.host == _host() and _is_ending(holder.pid) else 0.0
         if time.monotonic() - started > patience:
             known = f" ({holder})" if holder is not None else ""
-            raise RunError(
+            raise FolderHeld(
                 f"{folder}: another process is {doing} in this folder{known}; wait for it, or give another --run-dir"
             )
         time.sleep(_PAUSE_SECONDS)

@@ -12,7 +12,7 @@ from experiments.studies.study import Results
 
 def parts(results: Results, figures: Path) -> dict[str, str]:
     """Draw the curves; there is no further table."""
-    figure = open_figure(7, 4.2, "CIFAR-10 (JPEG copy), ResNet-32, 5000 images: thin lines are seeds")
+    figure = open_figure(7, 4.2, "ResNet-32, 5,000 images: thin lines are seeds")
     axes = figure.add_subplot()
     for index, (label, runs) in enumerate(results.items()):
         curves = [accuracies_of(engine.load(result.run_dir)) for result in runs.values()]

@@ -32,14 +32,20 @@ EXPECTED = {
 def parts(results: Results, figures: Path) -> dict[str, str]:
     """Return the table of entropies and flatness of the arms with and without mutual learning; there is no picture."""
     measured = {arm: {seed: _of_run(result) for seed, result in results[arm].items()} for arm in (ALONE, TOGETHER)}
-    return {"minima": minima_table(measured)}
+    seeds = len({seed for runs in results.values() for seed in runs})
+    rates = {arm: _rate_of(results[arm]) for arm in measured}
+    return {"minima": minima_table(measured, seeds, rates)}
 
 
-def minima_table(measured: Mapping[str, Mapping[int, Mapping[str, float]]]) -> str:
+def minima_table(
+    measured: Mapping[str, Mapping[int, Mapping[str, float]]], wanted: int, rates: Mapping[str, float]
+) -> str:
     """Return a line for each number: its mean by arm, the difference over the same seeds with its 95 % interval.
 
     Args:
         measured: by arm, seed and what was measured.
+        wanted: how many seeds there should be; of fewer there is no verdict.
+        rates: learning rates by arm. They flatten minima by themselves, so where arms differ in them the table says so.
     """
     seeds = [seed for seed in measured[ALONE] if seed in measured[TOGETHER]]
     lines = []
@@ -47,10 +53,16 @@ def minima_table(measured: Mapping[str, Mapping[int, Mapping[str, float]]]) -> s
         alone, together = ([measured[arm][seed][name] for seed in seeds] for arm in (ALONE, TOGETHER))
         differences = [ours - theirs for ours, theirs in zip(together, alone, strict=True)]
         expected = differences if is_higher else [-each for each in differences]
-        means = [f"{statistics.fmean(each):.4g}" for each in (alone, together)]
-        words = f"{'higher' if is_higher else 'lower'}: {verdict(expected)}"
+        means = [f"{statistics.fmean(each):.4g}" if each else "-" for each in (alone, together)]
+        words = f"{'higher' if is_higher else 'lower'}: {verdict(expected, wanted)}"
         lines.append([name, *means, _interval(differences), str(len(seeds)), words])
-    return markdown(["on the training images", ALONE, TOGETHER, "difference", "seeds", "the paper's sign"], lines)
+    same = len(set(rates.values())) == 1
+    arms = [arm if same else f"{arm}, rate {rates[arm]:g}" for arm in (ALONE, TOGETHER)]
+    return markdown(["on the training images", *arms, "difference", "seeds", "the paper's sign"], lines)
+
+
+def _rate_of(runs: Mapping[int, engine.Result]) -> float:
+    return engine.load(next(iter(runs.values())).run_dir).recipe.optimizer.learning_rate
 
 
 def _of_run(result: engine.Result) -> dict[str, float]:
@@ -70,6 +82,8 @@ def _mean(rows: Sequence[Row], column: str) -> float:
 
 
 def _interval(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
     mean, half_width = mean_and_half_width(values)
     if half_width is None:
         return f"{mean:+.3g}"

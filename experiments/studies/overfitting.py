@@ -76,7 +76,7 @@ DIGITS = Study(
     budget=DIGITS_BUDGET,
     seeds=tuple(range(10, 20)),
     learning_rates=RATES,
-    choosing_seeds=(0,),
+    choosing_seeds=(0, 1, 2),
     draws_images=True,
     claims=(*CLAIMS, Claim("more peers help", _DML, "DML, 4 peers", "DML")),
     further=minima.parts,
@@ -105,7 +105,7 @@ COLOUR = Study(
     seeds=tuple(range(10, 15)),
     needs_images=True,
     learning_rates=RATES,
-    choosing_seeds=(0,),
+    choosing_seeds=(0, 1, 2),
     draws_images=True,
     claims=CLAIMS,
 )

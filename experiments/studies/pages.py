@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from engine.atomic import replace_file
-from engine.training.environment import describe_environment
-from experiments.studies.study import Study
+from pydantic import TypeAdapter
 
-_PART = re.compile(r"(<!-- evidence (\S+) -->\n)(?:(?!<!-- evidence ).)*?(<!-- end -->)", re.DOTALL)
+from engine.atomic import replace_file
+from engine.errors import RunError
+from engine.reading import checked, read_json
+from experiments.studies.study import Study
+from experiments.studies.tables import rates_table
+from experiments.studies.training import Choice
+
+_PART = re.compile(r"<!-- evidence (\S+) -->\n((?:(?!<!-- evidence ).)*?)<!-- end -->", re.DOTALL)
 _WIDTH = 120
 
 
-def write_parts(folder: Path, parts: Mapping[str, str]) -> dict[str, Path]:
+def write_parts(folder: Path, parts: Mapping[str, str]) -> dict[str, list[Path]]:
     """Put parts between their marks, `<!-- evidence NAME -->` and `<!-- end -->`, in the pages of a folder.
 
     Args:
@@ -24,27 +29,39 @@ def write_parts(folder: Path, parts: Mapping[str, str]) -> dict[str, Path]:
         parts: Markdown by name; what a page marks and is not among them stays as it is.
 
     Returns:
-        by part the page that holds it; a part that no page marks is not among them.
+        by part the pages that hold it; a part that no page marks is not among them.
     """
-    written: dict[str, Path] = {}
+    written: dict[str, list[Path]] = {}
     for page in sorted(folder.glob("*.md")):
         text = page.read_text(encoding="utf-8")
-        marked = [name for _, name, _ in _PART.findall(text) if name in parts]
+        marked = [name for name, _ in _PART.findall(text) if name in parts]
         if marked:
             changed = _PART.sub(lambda found: _filled(found, parts), text)
             if changed != text:
                 replace_file(page, changed.encode())
-            written |= dict.fromkeys(marked, page)
+            for name in dict.fromkeys(marked):
+                written.setdefault(name, []).append(page)
     return written
 
 
 def _filled(found: re.Match[str], parts: Mapping[str, str]) -> str:
-    before, name, after = found.groups()
-    return f"{before}\n{parts[name].strip()}\n\n{after}" if name in parts else found[0]
+    name = found[1]
+    return f"<!-- evidence {name} -->\n\n{parts[name].strip()}\n\n<!-- end -->" if name in parts else found[0]
 
 
-def how(study: Study, seeds: Sequence[int]) -> str:
-    """Return the command, the seeds, the budget and the machine of a study as Markdown."""
+def shown_seeds(folder: Path, study: Study) -> tuple[int, ...]:
+    """Return the seeds whose numbers the pages of a study show, by the command that they name; none if not run yet."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in sorted(folder.glob("*.md")))
+    parts = [(name, part) for name, part in _PART.findall(text) if name.split("/")[0] == study.name]
+    how_name = f"{study.name}/how"
+    if not any("| --- |" in part or "|---|" in part for name, part in parts if name != how_name):
+        return ()
+    commands = re.findall(r"--seeds ([\d,]+)", "".join(part for name, part in parts if name == how_name))
+    return tuple(map(int, commands[0].split(","))) if commands else study.seeds
+
+
+def how(study: Study, seeds: Sequence[int], choices: Mapping[str, Choice], machines: Sequence[str]) -> str:
+    """Return the command, the seeds, the budget, what rates rest on and the machines of a study as Markdown."""
     words = ["python -m experiments.evidence", study.name]
     words += ["--root DIR"] if study.needs_images else []
     words += [f"--seeds {','.join(map(str, seeds))}"] if tuple(seeds) != study.seeds else []
@@ -53,9 +70,10 @@ def how(study: Study, seeds: Sequence[int]) -> str:
     if study.draws_images:
         said.append("Each seed draws training images of its own, the same for all arms.")
     if study.choosing_seeds:
+        one = " (one run for each rate, so chance may have chosen)" if len(study.choosing_seeds) == 1 else ""
         said.append(
             f"Each arm has its own best learning rate of {rates} (unless its name says otherwise), by the mean "
-            f"accuracy on held-out images with {_listed(study.choosing_seeds)}; the test images chose nothing."
+            f"accuracy on held-out images with {_listed(study.choosing_seeds)}{one}; the test images chose nothing."
         )
     listed = _listed(seeds)
     said.append(
@@ -63,16 +81,39 @@ def how(study: Study, seeds: Sequence[int]) -> str:
         "seed, with their 95 % Student-t interval."
     )
     prose = textwrap.fill(" ".join(said), _WIDTH, break_long_words=False, break_on_hyphens=False)
-    return "\n".join(["```bash", " ".join(words), "```", "", prose, "", f"*{_machine()}*"])
+    ran_on = f"*Machine{'s' if len(machines) > 1 else ''}: {'; '.join(machines)}.*"
+    blocks = ["\n".join(["```bash", " ".join(words), "```"]), prose, rates_table(choices), ran_on]
+    return "\n\n".join(block for block in blocks if block)
 
 
 def _listed(seeds: Sequence[int]) -> str:
     return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
 
 
-def _machine() -> str:
-    found = describe_environment()
-    gpus = f"{len(found['gpus'])} x {found['gpus'][0]}" if found["gpus"] else "no GPU"
-    torch, python = found["packages"]["torch"], found["python"]
-    cores = f"{found['cores']} of {os.cpu_count()} cores of {found['processor']}"
-    return f"Machine: {cores}, {gpus}, torch {torch}, Python {python}."
+@dataclass(frozen=True)
+class _Machine:
+    """What is told of the environment.json of a run."""
+
+    cores: int
+    processor: str
+    gpus: tuple[str, ...]
+    python: str
+    packages: dict[str, str | None]
+
+    def __str__(self) -> str:
+        gpus = f"{len(self.gpus)} x {self.gpus[0]}" if self.gpus else "no GPU"
+        return f"{self.cores} cores of {self.processor}, {gpus}, torch {self.packages['torch']}, Python {self.python}"
+
+
+_MACHINE = TypeAdapter(_Machine)
+
+
+def machines_of(folders: Iterable[Path]) -> list[str]:
+    """Return on what runs were trained, each machine once.
+
+    Raises:
+        RunError: a run does not say it.
+    """
+    places = [folder / "environment.json" for folder in folders]
+    found = [checked(read_json(place, RunError), _MACHINE, place, RunError) for place in places]
+    return list(dict.fromkeys(map(str, found)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +17,36 @@ from pathlib import Path
 import engine
 from engine.comparison import ComparedRecipe
 from engine.comparison.result import compared_recipe
+from engine.errors import FolderHeld, LearnerDiverged
 from engine.methods import method_of
 from engine.recipes import recipe_identity
 from engine.tasks import ACCURACY
 from engine.tracking import format_seconds, open_console
 from engine.tracking.scores import best_first, format_score
 from experiments.studies.study import Study
+
+_PAUSE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The learning rate of an arm, and what it was chosen by.
+
+    Attributes:
+        learning_rate: None for the recipe's own.
+        held_out: mean accuracy on held-out images, by learning rate; empty where there was nothing to choose.
+        failures: why others were not eligible, by learning rate.
+    """
+
+    learning_rate: float | None
+    held_out: Mapping[float, float] = field(default_factory=dict)
+    failures: Mapping[float, str] = field(default_factory=dict)
+
+    @property
+    def is_at_edge(self) -> bool:
+        """Whether it is the smallest or largest that was tried, so that a better one may lie beyond."""
+        tried = {*self.held_out, *self.failures}
+        return bool(tried) and self.learning_rate in (min(tried), max(tried))
 
 
 @dataclass
@@ -30,13 +55,13 @@ class Trained:
 
     Attributes:
         label: of the arm.
-        learning_rate: None for the recipe's own.
-        results: of finished runs, by seed.
+        choice: of its learning rate.
+        results: of finished runs that lost no peer, by seed.
         failures: why others failed, by seed.
     """
 
     label: str
-    learning_rate: float | None
+    choice: Choice
     results: dict[int, engine.Result] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
 
@@ -59,6 +84,9 @@ class Trained:
 class Trainer:
     """Trains runs of a study into folders below one folder, or returns what they came to.
 
+    A run in which learning diverges has failed, and so has one of a cohort that goes on without a peer which did:
+    the score of who is left is not the arm's. Any other error ends the study.
+
     Args:
         study: what is trained.
         root: folder with the images, where the study needs one.
@@ -68,60 +96,85 @@ class Trainer:
     def __init__(self, study: Study, root: str | None, folder: Path) -> None:
         self._study, self._root, self._folder = study, root, folder
 
-    def choose_rates(self, labels: Sequence[str]) -> dict[str, float | None]:
+    def choose_rates(self, labels: Sequence[str]) -> dict[str, Choice]:
         """Return the learning rate of each arm: that with the best mean score on held-out images.
 
         A rate with which a run fails is not taken. The test images have no say.
 
         Raises:
             RunError: an arm fails with every rate.
+            LearnerError: a run failed otherwise than by diverging.
         """
-        return {label: self._rate(label) for label in labels}
+        return {label: self._chosen(label) for label in labels}
 
-    def train(self, rates: Mapping[str, float | None], seeds: Iterable[int]) -> dict[str, Trained]:
+    def train(self, choices: Mapping[str, Choice], seeds: Iterable[int]) -> dict[str, Trained]:
         """Train arms with their learning rates, a seed of all arms before the next one.
 
         What an interruption leaves can so be compared in pairs.
+
+        Raises:
+            LearnerError: a run failed otherwise than by diverging.
         """
-        found = {label: Trained(label, rate) for label, rate in rates.items()}
+        found = {label: Trained(label, choice) for label, choice in choices.items()}
         for seed in seeds:
             for trained in found.values():
                 self._train(trained, seed)
         return found
 
-    def _rate(self, label: str) -> float | None:
+    def _chosen(self, label: str) -> Choice:
         rates = self._study.rates_of(label)
         if len(rates) < 2:
-            return rates[0] if rates else None
-        means = {}
+            return Choice(rates[0] if rates else None)
+        means, failures = dict[float, float](), dict[float, str]()
         for rate in rates:
-            trained = Trained(label, rate)
+            trained = Trained(label, Choice(rate))
             for seed in self._study.choosing_seeds:
                 self._train(trained, seed)
-            if not trained.failures:
+            if trained.failures:
+                failures[rate] = "; ".join(f"seed {seed}: {reason}" for seed, reason in trained.failures.items())
+            else:
                 means[rate] = statistics.fmean(trained.compared().validation_scores.values())
         if not means:
             raise engine.RunError(f"{label}: fails with every learning rate that is tried ({_listed(rates)})")
-        chosen = best_first(ACCURACY, means)[0]
-        _tell(f"{label}: learning rate {chosen:g} (held-out images: {_shown(means)})")
-        return chosen
+        choice = Choice(best_first(ACCURACY, means)[0], means, failures)
+        edge = ", at the edge of those tried" if choice.is_at_edge else ""
+        _tell(f"{label}: learning rate {choice.learning_rate:g}{edge} (held-out images: {_shown(means)})")
+        return choice
 
     def _train(self, trained: Trained, seed: int) -> None:
-        recipe, plan = self._study.job(trained.label, seed, trained.learning_rate, self._root)
-        name = f"{recipe.name}-{recipe_identity(recipe)[:12]}"
+        recipe, plan = self._study.job(trained.label, seed, trained.choice.learning_rate, self._root)
+        folder = self._folder / f"{recipe.name}-{recipe_identity(recipe)[:12]}"
         what = f"{trained.label}, learning rate {recipe.optimizer.learning_rate:g}, seed {seed}"
         try:
-            # What it has to say stands in its log.txt.
-            result = engine.train(recipe, plan, self._folder / name, console=open_console(None, quiet=True))
-        except engine.LearnerError as error:
+            result = _result(recipe, plan, folder, what)
+        except LearnerDiverged as error:
             trained.failures[seed] = str(error).splitlines()[0]
+        else:
+            if result.status != "finished":
+                raise KeyboardInterrupt
+            if result.diverged:
+                left = [f"{learner} has left the cohort: {reason}" for learner, reason in result.diverged.items()]
+                trained.failures[seed] = "; ".join(left).splitlines()[0]
+        if seed in trained.failures:
             _tell(f"{what} failed: {trained.failures[seed]}")
             return
-        if result.status != "finished":
-            raise KeyboardInterrupt
         trained.results[seed] = result
         score = "no score" if result.test_score is None else format_score(ACCURACY, result.test_score)
         _tell(f"{what}: {score}, {format_seconds(result.seconds)}")
+
+
+def _result(recipe: engine.Recipe, plan: engine.Plan, folder: Path, what: str) -> engine.Result:
+    """Train a run, or return what it came to; one that another study has in hand is waited for."""
+    waits = False
+    while True:
+        try:
+            # What it has to say stands in its log.txt.
+            return engine.train(recipe, plan, folder, console=open_console(None, quiet=True))
+        except FolderHeld:
+            if not waits:
+                _tell(f"{what}: waits for another process, which trains it ({folder})")
+            waits = True
+            time.sleep(_PAUSE_SECONDS)
 
 
 def _tell(line: str) -> None:

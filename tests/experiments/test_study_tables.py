@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import statistics
 from collections.abc import Sequence
@@ -15,8 +16,8 @@ import engine
 from engine.comparison import ComparedRecipe
 from experiments.studies import fraction_loss, gradient_agreement, learning_curves, minima, peers, stability
 from experiments.studies.study import Arm, Claim, Study
-from experiments.studies.tables import arms_table, claims_table, verdict
-from experiments.studies.training import Trainer
+from experiments.studies.tables import arms_table, claims_table, failures_list, rates_table, verdict
+from experiments.studies.training import Choice, Trainer
 
 PLAIN = (0.80, 0.84, 0.79, 0.86, 0.81)
 BETTER = (0.84, 0.85, 0.85, 0.88, 0.83)
@@ -49,7 +50,50 @@ def test_only_seeds_that_both_have_finished_are_compared() -> None:
     rows = [row("plain", PLAIN), row("better", BETTER[:2])]
     _, _, _, better = cells(arms_table(rows, {"plain": None, "better": None}))
     assert better[2].startswith("+2.50 [")
+    assert better[2].endswith(", 2 of 5 seeds")
     assert better[3] == "2"
+
+
+@pytest.mark.parametrize("loser", ["plain", "better"])
+def test_a_seed_that_failed_leaves_no_verdict_and_its_reason(loser: str) -> None:
+    rows = [row("plain", (0.8, 0.8, 0.8, 0.8)), row("better", (0.9, 0.91, 0.92, 0.9))]
+    claims = [Claim("it gains", "Who 2000", "better", "plain")]
+    assert cells(claims_table(claims, rows))[2][-1] == "**seen**"
+    failed = [
+        dataclasses.replace(each, test_scores={10: each.test_scores[10]}, failures={11: "diverged"})
+        if each.label == loser
+        else each
+        for each in rows
+    ]
+    assert cells(claims_table(claims, failed))[2][-2:] == ["1", "none: 1 of 4 seeds"]
+    # With which both failed is a seed, too.
+    both = [dataclasses.replace(each, failures={9: "diverged"}) for each in rows]
+    assert cells(claims_table(claims, both))[2][-2:] == ["4", "none: 4 of 5 seeds"]
+    said = failures_list(
+        {each.label: each.failures for each in failed}, {"plain": Choice(0.1, {0.1: 0.5}, {0.2: "NaN"})}
+    )
+    assert said.splitlines()[2:] == [
+        "- plain, learning rate 0.2, not eligible: NaN",
+        f"- {loser}, seed 11: diverged",
+    ]
+
+
+def test_a_choice_shows_what_it_rests_on_and_whether_it_is_at_the_edge() -> None:
+    choices = {
+        "plain": Choice(0.1, {0.05: 0.8, 0.1: 0.9, 0.2: 0.7}),
+        "large": Choice(0.2, {0.1: 0.8, 0.2: 0.9}, {0.05: "diverged"}),
+        "bounded": Choice(0.1, {0.05: 0.8, 0.1: 0.9}, {0.2: "diverged"}),
+        "as shipped": Choice(None),
+        "one": Choice(0.05),
+    }
+    assert cells(rates_table(choices)) == [
+        ["held-out accuracy by rate", "0.05", "0.1", "0.2", "chosen"],
+        ["---"] * 5,
+        ["plain", "80.00 %", "90.00 %", "70.00 %", "0.1"],
+        ["large", "failed", "80.00 %", "90.00 %", "0.2, at the edge"],
+        ["bounded", "80.00 %", "90.00 %", "failed", "0.1"],
+    ]
+    assert rates_table({"one": Choice(0.05)}) == ""
 
 
 @pytest.mark.parametrize("shift", [-0.05, -0.02, 0.0, 0.01, 0.03])
@@ -57,18 +101,23 @@ def test_a_verdict_is_that_of_the_paired_t_test(shift: float) -> None:
     gains = np.array([0.01, -0.02, 0.0, 0.03, -0.01]) + shift
     tested = stats.ttest_1samp(gains, 0)
     expected = "not seen" if tested.pvalue > 0.05 else "**seen**" if tested.statistic > 0 else "**the other way round**"
-    assert verdict(list(gains)) == expected
+    assert verdict(list(gains), 5) == expected
 
 
 def test_one_seed_is_too_few_for_a_verdict() -> None:
-    assert verdict([0.3]) == "too few seeds"
+    assert verdict([0.3], 1) == "too few seeds"
 
 
 def test_differences_of_minima_have_the_interval_of_the_paired_t_test() -> None:
     names = list(minima.EXPECTED)
     alone = {seed: dict.fromkeys(names, 1.0 + 0.1 * seed) for seed in range(5)}
     together = {seed: dict.fromkeys(names, 2.0 + 0.07 * seed**2) for seed in range(1, 5)}
-    _, _, *lines = cells(minima.minima_table({minima.ALONE: alone, minima.TOGETHER: together}))
+    measured, rates = {minima.ALONE: alone, minima.TOGETHER: together}, {minima.ALONE: 0.2, minima.TOGETHER: 0.1}
+    header, _, *lines = cells(minima.minima_table(measured, 4, rates))
+    assert header[1:3] == ["independent peers, rate 0.2", "DML, rate 0.1"]
+    assert {line[-1].split(": ", 1)[1] for line in cells(minima.minima_table(measured, 5, rates))[2:]} == {
+        "none: 4 of 5 seeds"
+    }
     differences = np.array([together[seed][names[0]] - alone[seed][names[0]] for seed in range(1, 5)])
     low, high = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
     assert [line[0] for line in lines] == names
@@ -145,6 +194,22 @@ def test_peers_and_ensembles_are_set_side_by_side(results: dict[str, dict[int, e
     ]
     assert together[2] == f"{statistics.fmean(gains):.2f} ± {statistics.stdev(gains):.2f}"
     assert (tmp_path / "mutual_learning_small_budget.png").stat().st_size > 1000
+
+
+def test_peers_are_paired_by_seed(results: dict[str, dict[int, engine.Result]], tmp_path: Path) -> None:
+    def scored(first: float, second: float) -> engine.Result:
+        known = results["dml"][0]
+        return dataclasses.replace(
+            known, metrics={**known.metrics, "peer0/test/accuracy": first, "peer1/test/accuracy": second}
+        )
+
+    cohorts = {
+        "independent": {0: scored(0.1, 0.2), 1: scored(0.3, 0.4)},
+        "dml": {1: scored(0.33, 0.45), 2: scored(0.5, 0.5), 3: scored(0.6, 0.6)},
+        "other": {2: scored(0.5, 0.5)},
+    }
+    _, _, alone, together, apart = cells(peers.parts(cohorts, tmp_path)["peers"])
+    assert [alone[2], together[2], apart[2]] == ["", "4.00 ± 1.41, 1 of 4 seeds", "-, 0 of 4 seeds"]
 
 
 def test_learning_curves_have_every_evaluation(results: dict[str, dict[int, engine.Result]], tmp_path: Path) -> None:
