@@ -79,6 +79,7 @@ def test_words(
     follow([run, *refused], pattern, [run, *accepted])
 
 
+@pytest.mark.slow
 def test_runs(run_of: RunOf, follow: Callable[..., str], tmp_path: Path) -> None:
     run, other, own = run_of("end_to_end"), run_of("infopro"), run_of("own")
     topmass = ["--of", "topmass", *FEW]

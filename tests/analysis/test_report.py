@@ -87,6 +87,7 @@ def test_a_run_is_told_with_all_that_was_analysed(run_of: Any, curves: Any, monk
     assert write_report([run]).read_bytes() == again
 
 
+@pytest.mark.slow
 def test_several_runs_come_after_what_was_found_of_them_together(run_of: Any, tmp_path: Path) -> None:
     places = [run_of("end_to_end"), run_of("infopro")]
     analyse(places, ["posterior"], FEW)

@@ -76,6 +76,7 @@ def test_the_same_command_measures_nothing_twice(run_of: Any, monkeypatch: pytes
     assert len(list((run / "analysis" / "posterior" / "parts").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_every_analysis_finds_the_same_in_what_it_kept(run_of: Any) -> None:
     run, settings = run_of("infopro"), Settings(images=12, probe_epochs=1)
 
@@ -143,6 +144,7 @@ def test_a_checkpoint_has_a_folder_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.slow
 def test_names_of_any_length_leave_room_for_the_picture(run_of: Any) -> None:
     run = run_of("end_to_end", "a/run")
     runs = [run, run_of("end_to_end", "b/run"), run_of("infopro", "x" * 150)]

@@ -219,6 +219,7 @@ def test_an_arm_that_always_fails_is_told(recipe: str, tmp_path: Path) -> None:
         Trainer(hopeless, None, tmp_path).choose_rates(["plain"])
 
 
+@pytest.mark.slow
 def test_the_command_writes_its_page_and_trains_nothing_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,7 @@ def _first_that_is_not_forked(server: psutil.Process, kept: list[Any]) -> dict[s
     raise AssertionError("all actors took forked workers")
 
 
+@pytest.mark.slow
 def test_workers_are_forked_and_share_what_is_imported(server: psutil.Process) -> None:
     actors = [_start() for _ in range(3)]
     seen = ray.get([actor.look.remote() for actor in actors])
