@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import signal
 import tempfile
@@ -139,3 +140,32 @@ def _labels_of(drawn: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
 def label_map_set() -> Callable[..., Path]:
     """Give a test `make_label_maps`."""
     return make_label_maps
+
+
+@pytest.fixture
+def head() -> Iterator[Callable[[str | None], str]]:
+    """A function: start what answers as the head of a cluster that demands this token, or none; gives its HOST:PORT."""
+    grpc = pytest.importorskip("grpc")
+    servers = []
+
+    def start(token: str | None) -> str:
+        def answer(_: bytes, context: Any) -> bytes:
+            said = dict(context.invocation_metadata()).get("authorization")
+            if token is not None and said != f"Bearer {token}":
+                context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken")
+            return b""
+
+        class Handler(grpc.GenericRpcHandler):  # type: ignore[name-defined]
+            def service(self, handler_call_details: Any) -> Any:
+                assert handler_call_details.method.startswith("/ray.rpc.NodeInfoGcsService/")
+                return grpc.unary_unary_rpc_method_handler(answer)
+
+        server = grpc.server(concurrent.futures.ThreadPoolExecutor(1), handlers=[Handler()])
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        servers.append(server)
+        return f"127.0.0.1:{port}"
+
+    yield start
+    for server in servers:
+        server.stop(None)

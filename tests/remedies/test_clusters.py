@@ -22,38 +22,10 @@ from engine.runtimes.ray.building import Building
 from engine.runtimes.ray.placement import Placement
 from engine.runtimes.ray.tokens import use_token
 
-grpc = pytest.importorskip("grpc")
-
 TOKEN, OTHER = "0123456789abcdef" * 4, "f" * 64
 Refused = Callable[..., re.Match[str]]
 Head = Callable[[str | None], str]
 Surround = Callable[[dict[str, str]], None]
-
-
-@pytest.fixture
-def head() -> Iterator[Head]:
-    """A function: start what answers as the head of a cluster that demands this token, or none; gives HOST:PORT."""
-    servers = []
-
-    def start(token: str | None) -> str:
-        def answer(_: bytes, context: Any) -> bytes:
-            if token is not None and dict(context.invocation_metadata()).get("authorization") != f"Bearer {token}":
-                context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken")
-            return b""
-
-        class Handler(grpc.GenericRpcHandler):  # type: ignore[name-defined]
-            def service(self, handler_call_details: Any) -> Any:
-                return grpc.unary_unary_rpc_method_handler(answer)
-
-        server = grpc.server(futures.ThreadPoolExecutor(1), handlers=[Handler()])
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        servers.append(server)
-        return f"127.0.0.1:{port}"
-
-    yield start
-    for server in servers:
-        server.stop(None)
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import pytest
 
 import engine
 from engine.data import Source, open_source
-from engine.errors import EngineError
 from engine.recipes import GKT, Distillation, Recipe
 from engine.search import begin_from
 from engine.training.export import export_network
@@ -34,20 +33,6 @@ PLAN = engine.Plan(executor="process", checkpoint_every_steps=2)
 def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out curves.png, which takes longer than the training."""
     monkeypatch.setattr("engine.training.by_products.plot_curves", lambda *_: None)
-
-
-@pytest.fixture
-def refused() -> Refused:
-    """A function: see a call refused with words that match, and return the match."""
-
-    def run(words: str, call: Callable[[], Any]) -> re.Match[str]:
-        with pytest.raises(EngineError) as found:
-            call()
-        match = re.search(words, str(found.value), re.DOTALL)
-        assert match, f"the message no longer says {words!r}: {found.value}"
-        return match
-
-    return run
 
 
 @pytest.fixture

@@ -6,11 +6,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent import futures
 from pathlib import Path
-from typing import Any
 
-import grpc
 import pytest
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
@@ -19,34 +16,6 @@ from engine.runtimes.ray.tokens import use_token
 
 TOKEN = "0123456789abcdef" * 4
 Head = Callable[[str | None], str]
-
-
-@pytest.fixture
-def head() -> Iterator[Head]:
-    """Start what answers as the head of a cluster that demands this token, or none; gives its HOST:PORT."""
-    servers = []
-
-    def start(token: str | None) -> str:
-        def answer(_: bytes, context: Any) -> bytes:
-            said = dict(context.invocation_metadata()).get("authorization")
-            if token is not None and said != f"Bearer {token}":
-                context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken")
-            return b""
-
-        class Handler(grpc.GenericRpcHandler):
-            def service(self, handler_call_details: Any) -> Any:
-                assert handler_call_details.method.startswith("/ray.rpc.NodeInfoGcsService/")
-                return grpc.unary_unary_rpc_method_handler(answer)
-
-        server = grpc.server(futures.ThreadPoolExecutor(1), handlers=[Handler()])
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        servers.append(server)
-        return f"127.0.0.1:{port}"
-
-    yield start
-    for server in servers:
-        server.stop(None)
 
 
 @pytest.fixture

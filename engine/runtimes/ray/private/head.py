@@ -53,10 +53,9 @@ def main() -> int:
     wanted: dict[str, Any] = json.loads(_first_line())
     try:
         _allow_open_files()
-        # First of all, because its imports take longest. It ends with its standard input, and Ray goes on without it.
-        with contextlib.suppress(OSError):
-            subprocess.Popen(wanted["fork_server"], stdin=subprocess.PIPE)
-        _serve(wanted, answers, driver)
+        # First of all, because its imports take longest.
+        with _fork_server(wanted["fork_server"]):
+            _serve(wanted, answers, driver)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _end_descendants()
@@ -72,6 +71,17 @@ def _first_line() -> bytes:
             sys.exit(0)
         text += piece
     return text
+
+
+@contextlib.contextmanager
+def _fork_server(command: list[str]) -> Iterator[None]:
+    """Have workers forked inside the block, by a process that ends with its standard input; Ray goes on without it."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            process = subprocess.Popen(command, stdin=subprocess.PIPE)
+            assert process.stdin is not None
+            held.callback(process.stdin.close)
+        yield
 
 
 def _serve(wanted: dict[str, Any], answers: int, driver: int) -> None:
