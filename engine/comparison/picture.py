@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,8 @@ def plot_compared(
     """Draw recipes one below the other into a PNG file, the baseline first.
 
     Left: test score with every seed, mean and standard deviation. Middle: gain over the baseline on the same seed,
-    with its mean and 95 % interval. Right: parameters, compute, time and memory as multiples of the baseline's.
+    with its mean and 95 % interval. Right: parameters, compute, time and memory as multiples of the baseline's, as far
+    as they are known.
     """
     best = best_on_validation(rows, seeds, headline)
     labels = [_wrapped(row.label) + ("\n(best on validation)" if row.label == best else "") for row in rows]
@@ -46,21 +47,23 @@ def plot_compared(
     unit = "points over" if headline.is_share else "better than"
     dress(gain, "gain: mean, 95 % interval, every seed", f"{unit} the baseline on the same seed")
     dress(cost, "training, relative to the baseline", "times the baseline")
+    relative = [relative_costs(row, rows[0]) for row in rows]
+    known = [name for name in COSTS if any(costs[name] is not None for costs in relative)]
     for axes in (score, gain, cost):
         axes.grid(False, axis="y")
         for edge in edges[1:-1]:
             axes.axhline(edge, color="#d0d0d0", linewidth=0.6)
     gain.axvline(0, color=FAINT, linewidth=1.0)
     cost.axvline(1, color=FAINT, linewidth=1.0)
-    for row, middle in zip(rows, middles, strict=True):
+    for row, costs, middle in zip(rows, relative, middles, strict=True):
         _draw_score(score, row, headline, middle)
         _draw_gain(gain, row, rows[0], headline, middle)
-        _draw_costs(cost, row, rows[0], middle)
+        _draw_costs(cost, {name: costs[name] for name in known}, middle, has_words=row is not rows[0])
     for axes in (score, gain, cost):
         # Room for words as wide as a third of the panel around the outermost mean.
         axes.margins(x=0.24)
         axes.tick_params(axis="y", length=0)
-    _explain(cost)
+    _explain(cost, known)
     score.set_yticks(middles, labels, fontsize=TEXT_SIZE, parse_math=False)
     for label, row in zip(score.get_yticklabels(), rows, strict=True):
         label.set_fontweight("bold" if row.label == best else "normal")
@@ -110,15 +113,15 @@ def _draw_spread(
     )
 
 
-def _draw_costs(axes: Axes, row: ComparedRecipe, baseline: ComparedRecipe, middle: float) -> None:
-    costs, shades = relative_costs(row, baseline), colours(COSTS)
-    for index, name in enumerate(COSTS):
-        ratio, place = costs[name], middle + 0.2 * (index - (len(COSTS) - 1) / 2)
+def _draw_costs(axes: Axes, costs: Mapping[str, float | None], middle: float, has_words: bool) -> None:
+    shades = colours(COSTS)
+    for index, (name, ratio) in enumerate(costs.items()):
+        place = middle + 0.2 * (index - (len(costs) - 1) / 2)
         if ratio is None:
             continue
         axes.plot([1, ratio], [place, place], color=shades[name], linewidth=1.6)
         axes.plot([ratio], [place], _MARKS[name], color=shades[name], markersize=6)
-        if row is not baseline:
+        if has_words:
             axes.annotate(
                 format_ratio(ratio),
                 (ratio, place),
@@ -131,12 +134,12 @@ def _draw_costs(axes: Axes, row: ComparedRecipe, baseline: ComparedRecipe, middl
             )
 
 
-def _explain(axes: Axes) -> None:
+def _explain(axes: Axes, known: Sequence[str]) -> None:
     """Name the marks below the panel, where nothing is drawn."""
     shades = colours(COSTS)
-    handles = [axes.plot([], [], _MARKS[name], color=shades[name], markersize=6, label=name)[0] for name in COSTS]
+    handles = [axes.plot([], [], _MARKS[name], color=shades[name], markersize=6, label=name)[0] for name in known]
     axes.figure.legend(
-        handles=handles, loc="outside lower right", ncols=len(COSTS), frameon=False, fontsize=TEXT_SIZE - 0.5
+        handles=handles, loc="outside lower right", ncols=max(1, len(known)), frameon=False, fontsize=TEXT_SIZE - 0.5
     )
 
 

@@ -17,7 +17,7 @@ from engine.data.datasets import STORED_LIMIT_BYTES, BeforeDecoding, Opened, ope
 from engine.data.facts import Facts
 from engine.data.images import Images
 from engine.data.inventory import Inventory
-from engine.data.labels import choose_labelled, known_labels, refuse_for_label_maps
+from engine.data.labels import choose_labelled, known_labels, refuse_for_label_maps, saying_what_removal_moves
 from engine.data.mapped_images import MappedImages
 from engine.data.normalisation import choose_statistics
 from engine.data.paired_images import choose_paired_images, refuse_with_class_batches
@@ -224,7 +224,8 @@ def open_source(
         elif progress is not None:
             progress(text, fraction)
 
-    opened = open_images(data, seed, tell, strict_counts, stored_limit_bytes, before_decoding)
+    with saying_what_removal_moves(data):
+        opened = open_images(data, seed, tell, strict_counts, stored_limit_bytes, before_decoding)
     num_classes = len(opened.class_names)
     if data.num_classes is not None and data.num_classes != num_classes:
         raise DataError(f"data.num_classes={data.num_classes}, but {data.name} has {num_classes} classes: leave it out")
@@ -252,7 +253,8 @@ def open_source(
     )
     images = opened.images if "validation" in opened.images else opened.images | {"validation": opened.images["train"]}
     if check:
-        check_pictures(images, chosen, facts.fingerprint, tell)
+        with saying_what_removal_moves(data):
+            check_pictures(images, chosen, facts.fingerprint, tell)
     inventory = opened.inventory().with_notes(remarks)
     return Source(facts, inventory, data, seed, images, chosen, labelled, paired_images)
 

@@ -26,6 +26,7 @@ from engine.data.opened import Opened
 from engine.data.parts import EncodedPart, Found, Loaded, Picture, PixelPart, Progress
 from engine.data.storing import content_hash, open_stored, store
 from engine.data.synthetic import DEFAULT_SIDE, SyntheticImages
+from engine.data.uris import without_secret
 from engine.errors import DataError, RecipeError
 from engine.recipes.data import Data
 
@@ -113,6 +114,11 @@ def _survey(found: Found) -> Survey:
 
 
 def _check_fields(data: Data) -> None:
+    if data.root is not None and data.name in ("digits", "synthetic"):
+        raise RecipeError(
+            f"data.root={without_secret(data.root)}, but the images of data.name={data.name} come with the engine and "
+            "nothing is read from there: leave it out, or give the data.name of what lies there, such as folder"
+        )
     for field in ("image_column", "label_column"):
         if getattr(data, field) is not None and data.name not in ("parquet", "identities"):
             raise RecipeError(

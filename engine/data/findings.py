@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from engine.data.entries import DamagedEntry
 from engine.data.parts import Picture, Progress
-from engine.data.picture_limits import PictureError
+from engine.data.picture_limits import PictureError, UnusablePicturesError
 from engine.errors import DataError
 
 _NAMED = 100
@@ -46,7 +46,7 @@ class Findings:
         self.faults.extend(other.faults)
 
     def refuse(self, number: int) -> None:
-        """Raise one DataError that names the pictures that cannot be used, if there are any.
+        """Raise one UnusablePicturesError that names the pictures that cannot be used, if there are any.
 
         Args:
             number: how many pictures there are in all.
@@ -62,7 +62,9 @@ class Findings:
         more = len(self.faults) - _NAMED
         listed = named + (f"; and {more:,} more" if more > 0 else "")
         remedies = "; or ".join(dict.fromkeys(fault.remedy for fault in self.faults))
-        raise DataError(f"{len(self.faults):,} of {number:,} pictures cannot be used: {listed}. For each: {remedies}")
+        raise UnusablePicturesError(
+            f"{len(self.faults):,} of {number:,} pictures cannot be used: {listed}. For each: {remedies}"
+        )
 
     def tell(self, progress: Progress) -> None:
         """Say how many pictures are transparent, if any are."""

@@ -7,10 +7,13 @@ network and a cohort on the labelled images with a cohort that also learns from 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
 from engine.data.class_names import printable
+from engine.data.picture_limits import UnusablePicturesError
 from engine.data.splits import Chosen, draw_stratified
 from engine.data.text_lines import text_lines
 from engine.errors import DataError, RecipeError
@@ -58,6 +61,24 @@ def choose_labelled(data: Data, chosen: Chosen, labels: np.ndarray, num_classes:
             f"{len(within):,} training images: give a batch size of at most that, or label more images"
         )
     return chosen | {"train": labelled}, labelled
+
+
+@contextmanager
+def saying_what_removal_moves(data: Data) -> Iterator[None]:
+    """Say beside pictures that cannot be used that `data.labelled_indices`, if given, names others once they are gone.
+
+    Raises:
+        UnusablePicturesError: that of the block.
+    """
+    try:
+        yield
+    except UnusablePicturesError as error:
+        if data.labelled_indices is None:
+            raise
+        raise UnusablePicturesError(
+            f"{error}. data.labelled_indices={data.labelled_indices} counts pictures: once one is removed, those "
+            "behind it have other indices, so replace it, or write the list anew"
+        ) from error
 
 
 def known_labels(labels: np.ndarray, labelled: np.ndarray) -> np.ndarray:

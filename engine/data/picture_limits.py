@@ -19,7 +19,11 @@ AVIF, whose readers take more for each. With what the readers need besides, they
 _AS_IT_IS = Fraction(1)
 
 
-class PictureError(DataError):
+class UnusablePicturesError(DataError):
+    """Pictures cannot be used; the message says which, why and what to do."""
+
+
+class PictureError(UnusablePicturesError):
     """One picture cannot be used.
 
     Attributes:

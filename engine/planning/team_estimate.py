@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.planning.sizes import LearnerSize
 from engine.program import BATCH
-from engine.runtimes.keeping import MOST_BYTES_ON_LINKS, steps_before_full
+from engine.runtimes.keeping import bytes_kept_on_links
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,7 @@ class TeamEstimate:
         Batches in the driver's memory, messages in that of the learners; none where the team comes back instead,
         because the steps in flight have no room.
         """
-        step = self.batch + sum(self.messages.values())
-        return MOST_BYTES_ON_LINKS if steps_before_full(MOST_BYTES_ON_LINKS, step) >= self.window else 0
+        return bytes_kept_on_links(self.batch + sum(self.messages.values()), self.window)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""

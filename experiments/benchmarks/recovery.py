@@ -61,6 +61,7 @@ class Killer:
         self._learner = learner
         self.runtime: Any = None
         self.killed_at = self.noticed_at = 0.0
+        self.came_back_alone = False
 
     def open(self, *arguments: Any) -> Runtime:
         self.runtime = open_runtime(*arguments)
@@ -77,6 +78,7 @@ class Killer:
     def message(self, text: str) -> None:
         if self.killed_at and not self.noticed_at:
             self.noticed_at = time.monotonic()
+            self.came_back_alone = "it alone is started again" in text
 
 
 def recipe_of(segments: int) -> Recipe:
@@ -99,7 +101,7 @@ def cost(recipe: Recipe, way: str, weights: str, transport: Transport) -> Cost:
     plan = engine.Plan(transport=transport, report_every_steps=1, evaluate_every_epochs=2, recovery=recovery)
     nothing: list[Any] = [
         patch("engine.runtimes.ray.launch.history_bytes", lambda *_: 0),
-        patch("engine.runtimes.ray.stream.MOST_BYTES_ON_LINKS", 1),
+        patch("engine.runtimes.ray.stream.bytes_kept_on_links", lambda *_: 0),
     ]
     kept = [] if way == "alone" else nothing
     with tempfile.TemporaryDirectory() as folder, patch("engine.training.session.open_runtime", killer.open):
@@ -112,6 +114,8 @@ def cost(recipe: Recipe, way: str, weights: str, transport: Transport) -> Cost:
                 each.stop()
     if result.weights_sha256 != weights or len(result.faults) != 1:
         sys.exit(f"{way}: other weights than undisturbed, or {len(result.faults)} faults instead of one")
+    if killer.came_back_alone != (way == "alone"):
+        sys.exit(f"{way}: {'came' if killer.came_back_alone else 'did not come'} back alone")
     (fault,) = result.faults
     return Cost(killer.noticed_at - killer.killed_at, fault.seconds_lost, fault.repeated_steps)
 

@@ -67,6 +67,18 @@ def test_one_damaged_picture_is_named_and_many_are_counted(
 
 
 @pytest.mark.parametrize("limit", [STORED, AHEAD], ids=["stored", "decoded ahead"])
+def test_a_list_of_labelled_pictures_is_said_to_count_those_that_are_removed(
+    root: Path, limit: int, tmp_path: Path
+) -> None:
+    cut(root / "train" / "cat" / "cat_0.png")
+    listed = tmp_path / "labelled.txt"
+    listed.write_text("".join(f"{place}\n" for place in range(12)))
+    moved = rf"remove it\. data\.labelled_indices={listed} counts pictures: .* replace it, or write the list anew$"
+    with pytest.raises(DataError, match=moved):
+        open_folder(root, limit, labelled_indices=str(listed))
+
+
+@pytest.mark.parametrize("limit", [STORED, AHEAD], ids=["stored", "decoded ahead"])
 @pytest.mark.parametrize("remedy", ["replace", "remove"])
 def test_the_remedy_for_a_damaged_picture_works(root: Path, limit: int, remedy: str) -> None:
     path = root / "train" / "dog" / "dog_1.png"

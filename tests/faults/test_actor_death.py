@@ -174,7 +174,7 @@ def test_the_team_comes_back_by_itself(
     undisturbed: dict[str, Any],
 ) -> None:
     monkeypatch.setattr("engine.training.by_products.plot_curves", lambda *_: None)
-    monkeypatch.setattr("engine.runtimes.ray.stream.MOST_BYTES_ON_LINKS", 1)  # nobody comes back alone
+    monkeypatch.setattr("engine.runtimes.ray.stream.bytes_kept_on_links", lambda *_: 0)  # nobody comes back alone
     recipe = tiny_recipe(epochs=EPOCHS)
     if "result" not in undisturbed:
         undisturbed["result"] = engine.train(recipe, _plan("process"), undisturbed["folder"])
@@ -216,7 +216,7 @@ def test_a_learner_that_dies_again_and_again_ends_the_run(
             super().update(step + 20, epoch, records)
             self.deaths += self.died_at != before
 
-    monkeypatch.setattr("engine.runtimes.ray.stream.MOST_BYTES_ON_LINKS", 1)  # nobody comes back alone
+    monkeypatch.setattr("engine.runtimes.ray.stream.bytes_kept_on_links", lambda *_: 0)  # nobody comes back alone
     fate: Any = Always("segment1", "SIGKILL", monkeypatch)
     # Nothing is kept between.
     plan = dataclasses.replace(_plan(max_failures=2), checkpoint_every_steps=1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -148,6 +149,27 @@ def test_a_lost_segment_comes_back_while_the_others_wait(
 
 
 @pytest.mark.slow
+def test_an_evaluation_that_gives_more_than_is_kept_hinders_nobody_in_training(
+    tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe(epochs=EPOCHS)
+    recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, evaluation_batch_size=512))
+    expected = _undisturbed({"folder": tmp_path / "undisturbed"}, recipe)
+
+    def just_enough(step_bytes: int, steps_in_flight: int) -> int:
+        return 4 * step_bytes * steps_in_flight
+
+    monkeypatch.setattr("engine.runtimes.ray.stream.bytes_kept_on_links", just_enough)
+    # Evaluations are after steps 16, 32 and 48.
+    killer = Killer({16: ["segment0"], 25: ["segment2"], 32: ["segment1"]}, monkeypatch)
+    result, log = _trained(recipe, _plan(transport="direct"), tmp_path / "run", killer)
+    _check_equal(result, tmp_path / "run", *expected)
+    assert not killer.deaths and len(result.faults) == 3
+    alone = [line for line in log.splitlines() if "it alone is started again" in line]
+    assert any("learner segment2" in line for line in alone)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", ["object_store", "direct"])
 def test_a_peer_of_a_cohort_comes_back_alone(
     transport: str, tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
@@ -165,7 +187,7 @@ def test_a_peer_of_a_cohort_comes_back_alone(
     ("why", "transport", "words"),
     [
         ("no room", "object_store", "the object store has no room for messages beside those in flight"),
-        ("no room", "direct", "what a few steps give is more than the 0 MiB that are kept"),
+        ("no room", "direct", "what a few steps give is more than the 2,048 MiB that are kept at most"),
         ("process groups", "direct", "what segment0 gives segment1 travels with NCCL"),
         ("it does not start again", "object_store", None),
         ("it does not start again", "direct", None),
@@ -182,7 +204,7 @@ def test_where_it_cannot_the_team_is_started_again(
 ) -> None:
     if why == "no room":
         monkeypatch.setattr("engine.runtimes.ray.launch.history_bytes", lambda *_: 0)
-        monkeypatch.setattr("engine.runtimes.ray.stream.MOST_BYTES_ON_LINKS", 1)
+        monkeypatch.setattr("engine.runtimes.ray.stream.bytes_kept_on_links", lambda *_: 0)
     if why == "process groups":
         monkeypatch.setattr("engine.runtimes.ray.launch.choose_way", lambda *_: "nccl")
     if why == "it does not start again":

@@ -80,8 +80,10 @@ def test_what_links_keep_is_bounded_and_nothing_where_the_steps_in_flight_have_n
     assert team.kept_bytes == 256 * 2**20
     # A quarter is in flight at most.
     step = team.in_flight_bytes // team.window
-    assert dataclasses.replace(team, batch=2**26 // team.window - step + team.batch).kept_bytes == 256 * 2**20
-    assert dataclasses.replace(team, batch=2**26 // team.window - step + team.batch + 1).kept_bytes == 0
+    enough = 2**28 + 16 * team.window
+    for quarter, more, kept in ((2**26, 0, 2**28), (2**26, 4, enough), (2**29, 0, 2**31), (2**29, 1, 0)):
+        batch = quarter // team.window - step + team.batch + more
+        assert dataclasses.replace(team, batch=batch).kept_bytes == kept
 
 
 def test_the_three_balances_conflict() -> None:

@@ -16,7 +16,7 @@ from engine.errors import EngineError, LearnerLost
 from engine.methods import Team
 from engine.program import Program, is_evaluation
 from engine.recipes.plan import default_window
-from engine.runtimes.keeping import MOST_BYTES_ON_LINKS, steps_before_full
+from engine.runtimes.keeping import MOST_BYTES_ON_LINKS, bytes_kept_on_links, steps_before_full
 from engine.runtimes.ray.actors import LearnerActors
 from engine.runtimes.ray.chunks import STATE, Chunk
 from engine.runtimes.ray.comeback import ComeBack
@@ -67,7 +67,7 @@ class StreamRuntime:
     ) -> None:
         self._actors, self._reason = actors, reason
         self._window, self._fewest = window, default_window(len(team.names))
-        self._step_bytes = max(program.bytes_per_step for program in team.programs.values())
+        self._step_bytes = max(program.bytes_per_step for program in team.training)
         # Two chunks are in flight at least: one that is walked, and one that is there when it ends.
         self._most_steps = _MOST_STEPS if window is None else max(1, window // 2)
         self._steps = 1
@@ -186,11 +186,11 @@ class StreamRuntime:
         why_not = self._links.why_not_lasting()
         if why_not is not None:
             return why_not
-        room = steps_before_full(MOST_BYTES_ON_LINKS, self._step_bytes)
-        if room < (self._window or self._fewest):
-            return f"what a few steps give is more than the {MOST_BYTES_ON_LINKS // 2**20} MiB that are kept"
-        self._most_steps = min(self._most_steps, max(1, room // 2))
-        self._come_back.keep(losses, MOST_BYTES_ON_LINKS)
+        kept = bytes_kept_on_links(self._step_bytes, self._window or self._fewest)
+        if not kept:
+            return f"what a few steps give is more than the {MOST_BYTES_ON_LINKS // 2**20:,} MiB that are kept at most"
+        self._most_steps = min(self._most_steps, max(1, steps_before_full(kept, self._step_bytes) // 2))
+        self._come_back.keep(losses, kept)
         return None
 
     @property

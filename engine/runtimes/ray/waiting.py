@@ -18,7 +18,9 @@ from engine.runtimes.ray.private.current import current_private_ray
 
 SLICE_SECONDS = 1.0
 _PAUSE_SECONDS = 0.05
-# Until it is known how the processes of Ray are, when an actor is gone.
+# Until it is known how the processes of Ray are, when an actor is gone: where the system tells, and elsewhere. They may
+# end after the actor, where somebody ends all of them.
+_MOMENT_SECONDS = 0.25
 _DYING_SECONDS = 2.0
 
 _waits = 0
@@ -95,5 +97,6 @@ def check_after(error: BaseException) -> bool:
     """Raise RayEnded if an actor is gone because its private Ray is; return whether an actor is gone at all."""
     is_death = not isinstance(error, ray.exceptions.RayTaskError)
     if is_death:
-        check_alive(_DYING_SECONDS)
+        private = current_private_ray()
+        check_alive(_MOMENT_SECONDS if private is not None and private.is_lost_at_once else _DYING_SECONDS)
     return is_death

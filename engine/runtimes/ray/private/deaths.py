@@ -21,17 +21,22 @@ class Deaths:
         # Not select.select, which takes no descriptors from 1,024 on.
         self._poll = select.poll()
         self._descriptors: list[int] = []
-        self._is_one_gone = False
+        self._is_one_gone, self._sees_all = False, True
         for process in processes:
             try:
                 descriptor = os.pidfd_open(process)
             except ProcessLookupError:
                 self._is_one_gone = True
             except (OSError, AttributeError):
-                continue
+                self._sees_all = False
             else:
                 self._descriptors.append(descriptor)
                 self._poll.register(descriptor, select.POLLIN)
+
+    @property
+    def see_all(self) -> bool:
+        """Whether the system tells at once of each of them."""
+        return self._sees_all
 
     def seen(self) -> bool:
         """Return whether one of them has ended; takes microseconds."""

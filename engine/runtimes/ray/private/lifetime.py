@@ -145,6 +145,11 @@ class PrivateRay:
             return self._lost or "one of Ray's processes ended"
         return self._lost
 
+    @property
+    def is_lost_at_once(self) -> bool:
+        """Whether `lost` tells of a process in the moment in which it has ended, and not some time later."""
+        return self._deaths is not None and self._deaths.see_all
+
     def _end_process(self) -> None:
         """End this process, as Ray would, but not without a word."""
         # The sockets of a process are closed a moment before it has ended.
