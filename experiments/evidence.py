@@ -40,6 +40,8 @@ def parts_of(
 ) -> dict[str, str]:
     """Return what a study found as Markdown by the name of the part, and draw its pictures.
 
+    An arm of which every run failed has no line, but its failures are listed, and there is no verdict on its claims.
+
     Args:
         study: whose arms were trained.
         trained: all of them.
@@ -48,20 +50,23 @@ def parts_of(
         figures: the folder of the pictures.
 
     Raises:
-        RunError: every run of an arm failed, or a run does not say on what machine it was trained.
+        RunError: every run of the baseline failed, or of an arm that a further part needs, or a run does not say on
+            what machine it was trained.
     """
     rows, choices = [], {label: arm.choice for label, arm in trained.items()}
     for label, arm in trained.items():
+        if not arm.results and label != study.baseline and study.further is None:
+            continue
         recipe, _ = study.job(label, seeds[0], arm.choice.learning_rate, root)
         rows.append(arm.compared(training_flops_per_image(recipe)))
     tables = [arms_table(rows, {label: choice.learning_rate for label, choice in choices.items()})]
-    if study.claims:
-        tables.append(claims_table(study.claims, rows))
     if failures := failures_list({label: arm.failures for label, arm in trained.items()}, choices):
         tables.append(failures)
     plot_compared(rows, seeds, ACCURACY, figures / f"evidence_{study.name}.png", f"Evidence: {study.name}")
     machines = machines_of(result.run_dir for arm in trained.values() for result in arm.results.values())
     parts = {study.name: "\n\n".join(tables), f"{study.name}/how": how(study, seeds, choices, machines)}
+    if study.claims:
+        parts[f"{study.name}/claims"] = claims_table(study.claims, rows)
     if study.further is not None:
         further = study.further({label: arm.results for label, arm in trained.items()}, figures)
         parts |= {f"{study.name}/{name}": part for name, part in further.items()}

@@ -116,8 +116,7 @@ def _survey(found: Found) -> Survey:
 def _check_fields(data: Data) -> None:
     if data.root is not None and data.name in ("digits", "synthetic"):
         raise RecipeError(
-            f"data.root={without_secret(data.root)}, but the images of data.name={data.name} come with the engine and "
-            "nothing is read from there: leave it out, or give the data.name of what lies there, such as folder"
+            f"data.root={without_secret(data.root)}, but data.name={data.name} comes with the engine: leave it out"
         )
     for field in ("image_column", "label_column"):
         if getattr(data, field) is not None and data.name not in ("parquet", "identities"):

@@ -143,6 +143,11 @@ class Budget:
         self._count += 1
         return self._most < 0 or self._count <= self._most
 
+    @property
+    def is_first(self) -> bool:
+        """Whether the last one was the first since training came further."""
+        return self._count == 1
+
     def describe(self) -> str:
         """Return how many there were, in words."""
         field = f"plan.recovery.max_{self._kind.replace(' ', '_')}s"

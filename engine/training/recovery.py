@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from engine.errors import (
@@ -82,7 +83,18 @@ def train_on(session: Session, record: RunRecord, until_step: int | None = None)
             kind = "snapshot" if snapshots.step > training.saved else "checkpoint"
             whence = f"the {kind} of step {newest:,}" if newest else "the first step"
             record.say(f"{cause}; the team is started again, from {whence} ({budget.describe()})")
-            _start(session, record, cause, GOES_ON if training.saved else BEGINS_AGAIN)
+            with _lasting_ray(is_wanted=isinstance(error, LearnerLost) and budget.is_first):
+                _start(session, record, cause, GOES_ON if training.saved else BEGINS_AGAIN)
+
+
+def _lasting_ray(*, is_wanted: bool) -> AbstractContextManager[None]:
+    """Keep a private Ray over a start of the team, unless it may be what the team was lost by."""
+    if not is_wanted:
+        return nullcontext()
+    # Not imported where nothing runs on Ray.
+    from engine.runtimes.ray import lasting_private_ray
+
+    return lasting_private_ray()
 
 
 @dataclass

@@ -3,7 +3,7 @@
     python -m experiments.benchmarks.recovery [--segments 2 4 8] [--rounds 3] [--transport object_store]
 
 InfoPro with K segments of ResNet-32 trains on Ray through the object store, or on direct links, with made pictures of
-32 x 32, 32 in a batch, for 100 steps. The process of its middle learner is ended with SIGKILL soon after step 90, 40
+32 x 32, 32 in a batch, for 100 steps. The process of its middle learner is ended with SIGKILL soon after step 75, 25
 steps after an epoch's checkpoint; snapshots are taken as often as they are by themselves. The three ways follow one
 another in every round, and a figure is the median of all rounds. A command for one K, one transport and one round takes
 minutes; several of them add up to the table. Every run is compared with one in this process that nobody disturbs: other
@@ -35,7 +35,7 @@ from experiments.benchmarks.side_by_side import in_turn
 
 WAYS = ("alone", "team, from a snapshot", "team, from a checkpoint")
 Transport = Literal["object_store", "direct"]
-STEPS_PER_EPOCH, DEATH_AT = 50, 90
+STEPS_PER_EPOCH, DEATH_AT = 50, 75
 _NEVER = 1_000_000
 
 

@@ -80,13 +80,22 @@ def verdict(gains: Sequence[float], seeds: int) -> str:
 
 
 def claims_table(claims: Sequence[Claim], rows: Sequence[ComparedRecipe]) -> str:
-    """Return a line for each claim: the gain over the same seeds with its 95 % interval, and whether it is seen."""
+    """Return a line for each claim: the gain over the same seeds with its 95 % interval, and whether it is seen.
+
+    Args:
+        claims: of a study.
+        rows: by arm; one of which every run failed is not among them.
+    """
     by_label = {row.label: row for row in rows}
     lines = []
     for claim in claims:
-        gains, wanted = paired(by_label[claim.arm], by_label[claim.over])
         tested = f"{claim.arm} over {claim.over}"
         words = f"{claim.words} ({claim.source})"
+        failed = [label for label in (claim.arm, claim.over) if label not in by_label]
+        if failed:
+            lines.append([words, tested, "-", "0", f"none: every run of {' and of '.join(failed)} failed"])
+            continue
+        gains, wanted = paired(by_label[claim.arm], by_label[claim.over])
         lines.append([words, tested, format_gain(ACCURACY, gains), str(len(gains)), verdict(gains, wanted)])
     return markdown(["claim", "tested as", "gain (points)", "seeds", "verdict"], lines)
 

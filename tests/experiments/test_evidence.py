@@ -108,6 +108,7 @@ def test_every_study_has_its_place_in_the_pages(name: str) -> None:
     marked = set(re.findall(r"<!-- evidence (\S+) -->", pages))
     assert f"{name}/how" in marked
     assert any(part.split("/")[0] == name for part in marked - {f"{name}/how"})
+    assert (f"{name}/claims" in marked) == bool(evidence.STUDIES[name].claims)
 
 
 def test_the_command_on_a_page_is_the_one_that_was_run() -> None:
@@ -227,7 +228,10 @@ def test_the_command_writes_its_page_and_trains_nothing_twice(
     for name in ("PAGES", "FIGURES", "FOLDER"):
         monkeypatch.setattr(evidence, name, tmp_path)
     page = tmp_path / "page.md"
-    page.write_text(before := "<!-- evidence tiny -->\n<!-- end -->\n\n<!-- evidence tiny/how -->\nold\n<!-- end -->\n")
+    page.write_text(
+        before := "<!-- evidence tiny -->\n<!-- end -->\n\n<!-- evidence tiny/claims -->\n<!-- end -->\n\n"
+        "<!-- evidence tiny/how -->\nold\n<!-- end -->\n"
+    )
     assert evidence.main(["tiny", "--part", "1/2"]) == 0
     said = capsys.readouterr()
     assert "part 1/2 is trained" in said.out

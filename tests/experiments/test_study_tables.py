@@ -66,6 +66,8 @@ def test_a_seed_that_failed_leaves_no_verdict_and_its_reason(loser: str) -> None
         for each in rows
     ]
     assert cells(claims_table(claims, failed))[2][-2:] == ["1", "none: 1 of 4 seeds"]
+    (_, _, (*_, number, said)) = cells(claims_table(claims, [each for each in rows if each.label != loser]))
+    assert (number, said) == ("0", f"none: every run of {loser} failed")
     # With which both failed is a seed, too.
     both = [dataclasses.replace(each, failures={9: "diverged"}) for each in rows]
     assert cells(claims_table(claims, both))[2][-2:] == ["4", "none: 4 of 5 seeds"]

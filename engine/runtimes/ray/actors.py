@@ -20,7 +20,7 @@ from engine.runtimes.ray.culprits import Culprits
 from engine.runtimes.ray.drains import Drains, drains_of
 from engine.runtimes.ray.fetching import Fetching
 from engine.runtimes.ray.placement import Placement
-from engine.runtimes.ray.private.current import current_private_ray
+from engine.runtimes.ray.private.current import current_private_ray, leave_private_ray
 from engine.runtimes.ray.processes import WatchedProcess
 from engine.runtimes.ray.stalls import Stalls
 from engine.runtimes.ray.waiting import SLICE_SECONDS, is_waiting_for_ray
@@ -225,10 +225,13 @@ class LearnerActors:
             private.kill()
 
     def close(self) -> None:
-        """End the actors, give back what they reserved, and stop a Ray that was started for this run."""
+        """End the actors, give back what they reserved, and stop a Ray that was started for this run.
+
+        It may be left to the next team; see `lasting_private_ray`.
+        """
         for watched in self._watched.values():
             watched.close()
-        if self._owns_ray:
+        if self._owns_ray and not leave_private_ray():
             # All ends with it, also where it is too far gone to be asked for anything.
             self._handles.clear()
             disconnect()

@@ -18,7 +18,7 @@ from engine.runtimes.ray.address import START_ONE, check_answers
 from engine.runtimes.ray.drains import draining_nodes
 from engine.runtimes.ray.placement import check_store_bytes, choose_store
 from engine.runtimes.ray.private import last_exit
-from engine.runtimes.ray.private.current import close_private_ray, open_private_ray
+from engine.runtimes.ray.private.current import close_private_ray, open_private_ray, take_over_private_ray
 from engine.runtimes.ray.private.folder import check_token_of_clusters
 from engine.runtimes.ray.private.surroundings import connecting, keep_output_clean, safe_job
 from engine.runtimes.ray.tokens import use_token
@@ -59,7 +59,7 @@ def disconnect() -> None:
 def connect(plan: Plan, needed_store_bytes: int, transport: Literal["direct", "object_store"] = "object_store") -> bool:
     """Make sure that this process is connected to a Ray with a large enough object store.
 
-    A Ray to which the process is connected already is used as it is.
+    A Ray to which the process is connected already is used as it is, also a private one that an earlier team has left.
 
     Args:
         plan: says which Ray.
@@ -67,14 +67,14 @@ def connect(plan: Plan, needed_store_bytes: int, transport: Literal["direct", "o
         transport: how messages travel; on direct links little is in a private Ray's store, which then may be slow.
 
     Returns:
-        whether this process was connected, and has to be disconnected by the caller, with `disconnect`.
+        whether this process has to be disconnected by the caller, with `disconnect`.
 
     Raises:
         PlanError: the cluster cannot be reached or demands no token, or the object store is too small.
     """
     if ray.is_initialized():
         check_store_bytes(needed_store_bytes, smallest_store())
-        return False
+        return take_over_private_ray()
     if plan.address is None:
         store = choose_store(plan, needed_store_bytes, shared_memory().free, transport)
         if store.caution:

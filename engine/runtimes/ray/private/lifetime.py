@@ -171,6 +171,11 @@ class PrivateRay:
         return hang
 
     @property
+    def is_well(self) -> bool:
+        """Whether it serves: none of its processes has ended or hung, and it was not closed."""
+        return not self._closed and self.lost is None and self._hang is None
+
+    @property
     def has_ended(self) -> bool:
         """Whether it was closed, or ended because this process has disconnected from it."""
         return self._closed
