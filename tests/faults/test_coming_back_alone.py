@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import engine
+from engine.methods import Team
 from engine.recipes import DML, Peer, Recipe, Recovery
 from engine.runtimes import Runtime, open_runtime
 from engine.runtimes.ray.actors import LearnerActors
@@ -149,8 +150,9 @@ def test_a_lost_segment_comes_back_while_the_others_wait(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("transport", ["object_store", "direct"])
 def test_an_evaluation_that_gives_more_than_is_kept_hinders_nobody_in_training(
-    tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+    transport: str, tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = tiny_recipe(epochs=EPOCHS)
     recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, evaluation_batch_size=512))
@@ -159,10 +161,16 @@ def test_an_evaluation_that_gives_more_than_is_kept_hinders_nobody_in_training(
     def just_enough(step_bytes: int, steps_in_flight: int) -> int:
         return 4 * step_bytes * steps_in_flight
 
+    def just_enough_in_store(team: Team, plan: engine.Plan, _: int) -> int:
+        step = max(program.bytes_per_step for program in team.training)
+        assert team.evaluation.bytes_per_step > 30 * step
+        return just_enough(step, plan.steps_in_flight(len(team.names)))
+
     monkeypatch.setattr("engine.runtimes.ray.stream.bytes_kept_on_links", just_enough)
+    monkeypatch.setattr("engine.runtimes.ray.launch.history_bytes", just_enough_in_store)
     # Evaluations are after steps 16, 32 and 48.
     killer = Killer({16: ["segment0"], 25: ["segment2"], 32: ["segment1"]}, monkeypatch)
-    result, log = _trained(recipe, _plan(transport="direct"), tmp_path / "run", killer)
+    result, log = _trained(recipe, _plan(transport=transport), tmp_path / "run", killer)
     _check_equal(result, tmp_path / "run", *expected)
     assert not killer.deaths and len(result.faults) == 3
     alone = [line for line in log.splitlines() if "it alone is started again" in line]

@@ -24,13 +24,15 @@ _SHARE = 0.5
 def history_bytes(team: Team, plan: Plan, spare_bytes: int) -> int:
     """Return how many bytes of messages are kept; 0 where states would have to be asked for all the time.
 
+    What an evaluation gives may be more, and is then let go before it is over.
+
     Args:
         team: whose messages.
         plan: how many steps are in flight.
         spare_bytes: of the object store, beside what the steps in flight need.
     """
     kept = int(_SHARE * max(0, spare_bytes))
-    step = max(program.bytes_per_step for program in team.programs.values())
+    step = max(program.bytes_per_step for program in team.training)
     return kept if steps_before_full(kept, step) >= plan.steps_in_flight(len(team.names)) else 0
 
 
