@@ -8,7 +8,8 @@ from engine.checkpoints import KNOWLEDGE_FOLLOWS, LearnerState
 from engine.methods import Team
 from engine.program import BATCH, NEXT, SOURCE, Call, Message, Program
 from engine.recipes import Plan
-from engine.runtimes.ray.history import Asked, Given, History, history_bytes
+from engine.runtimes.ray.history import Asked, Given, History, history_bytes, store_bytes_for_history
+from engine.runtimes.ray.placement import choose_store
 
 STATES = {"segment0": LearnerState({"weight": torch.ones(2)}, {})}
 
@@ -110,3 +111,7 @@ def test_room_of_some_windows_or_none() -> None:
     assert history_bytes(team, plan, 8000) == 4000
     assert history_bytes(team, plan, 7990) == 0
     assert history_bytes(team, plan, -5) == 0
+    assert store_bytes_for_history(team, plan) == 8000
+    store = choose_store(plan, 0, 2**40, "object_store", 2**31)
+    assert store.bytes == choose_store(plan, 0, 2**40, "object_store").bytes + 2**31 - 2**29
+    assert choose_store(plan, 0, 2**30, "object_store", 2**31).bytes == 2**30, "as much as there is"

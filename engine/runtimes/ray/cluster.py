@@ -56,7 +56,12 @@ def disconnect() -> None:
     close_private_ray()
 
 
-def connect(plan: Plan, needed_store_bytes: int, transport: Literal["direct", "object_store"] = "object_store") -> bool:
+def connect(
+    plan: Plan,
+    needed_store_bytes: int,
+    transport: Literal["direct", "object_store"] = "object_store",
+    history_bytes: int = 0,
+) -> bool:
     """Make sure that this process is connected to a Ray with a large enough object store.
 
     A Ray to which the process is connected already is used as it is, also a private one that an earlier team has left.
@@ -65,6 +70,7 @@ def connect(plan: Plan, needed_store_bytes: int, transport: Literal["direct", "o
         plan: says which Ray.
         needed_store_bytes: that the object store has to have at least.
         transport: how messages travel; on direct links little is in a private Ray's store, which then may be slow.
+        history_bytes: as of `choose_store`.
 
     Returns:
         whether this process has to be disconnected by the caller, with `disconnect`.
@@ -76,7 +82,7 @@ def connect(plan: Plan, needed_store_bytes: int, transport: Literal["direct", "o
         check_store_bytes(needed_store_bytes, smallest_store())
         return take_over_private_ray()
     if plan.address is None:
-        store = choose_store(plan, needed_store_bytes, shared_memory().free, transport)
+        store = choose_store(plan, needed_store_bytes, shared_memory().free, transport, history_bytes)
         if store.caution:
             logging.getLogger(__name__).warning(store.caution)
         hanging_seconds = plan.recovery.stall_seconds or STOPPED_SECONDS

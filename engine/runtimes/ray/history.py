@@ -7,6 +7,7 @@ while the others wait with what they know.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,12 @@ def history_bytes(team: Team, plan: Plan, spare_bytes: int) -> int:
     kept = int(_SHARE * max(0, spare_bytes))
     step = max(program.bytes_per_step for program in team.training)
     return kept if steps_before_full(kept, step) >= plan.steps_in_flight(len(team.names)) else 0
+
+
+def store_bytes_for_history(team: Team, plan: Plan) -> int:
+    """Return how many spare bytes of an object store are enough for `history_bytes` not to be 0."""
+    step = max(program.bytes_per_step for program in team.training)
+    return math.ceil(plan.steps_in_flight(len(team.names)) * step / WINDOW_SHARE / _SHARE)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from engine.runtimes.ray.actors import LearnerActors, nodes_of
 from engine.runtimes.ray.blueprint import Blueprint
 from engine.runtimes.ray.cluster import connect, disconnect, node_resources, private_node, smallest_store
 from engine.runtimes.ray.fewer_devices import choose_placement_again
-from engine.runtimes.ray.history import history_bytes
+from engine.runtimes.ray.history import history_bytes, store_bytes_for_history
 from engine.runtimes.ray.object_store import ObjectStoreRuntime
 from engine.runtimes.ray.placement import Placement, choose_placement, store_bytes_needed
 from engine.runtimes.ray.replica_rendezvous import join_replicas
@@ -44,7 +44,9 @@ def open_on_ray(
         choose_placement(plan, recipe, len(team.names), [private_node()])
     nodes = 1 if one_node else len(node_resources()) if ray.is_initialized() else 2
     expected = choose_transport(plan, nodes, on_gpus=False)
-    owns_ray = connect(plan, store_bytes_needed(team, plan, expected.kind), expected.kind)
+    owns_ray = connect(
+        plan, store_bytes_needed(team, plan, expected.kind), expected.kind, store_bytes_for_history(team, plan)
+    )
     try:
         earlier = reservations or Reservations()
         # This machine has what it had, and a trial of a search what it has reserved.

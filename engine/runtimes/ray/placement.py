@@ -17,7 +17,7 @@ from engine.recipes import Plan, Recipe
 # What Ray needs beside the messages: its own records, a checkpoint's copies of the weights, and slack.
 _STORE_SLACK = 256 * 2**20
 _SMALLEST_STORE = 128 * 2**20
-# For messages that a lost learner is told again; shared memory is only used up as it is filled.
+# For messages that a lost learner is told again, at least; shared memory is only used up as it is filled.
 _HISTORY = 512 * 2**20
 # From ray_constants.OBJECT_STORE_MINIMUM_MEMORY_BYTES: with less Ray does not start.
 _RAY_LEAST_STORE = 75 * 2**20
@@ -216,7 +216,11 @@ class Store:
 
 
 def choose_store(
-    plan: Plan, needed: int, shared_memory_free: int, transport: Literal["direct", "object_store"]
+    plan: Plan,
+    needed: int,
+    shared_memory_free: int,
+    transport: Literal["direct", "object_store"],
+    history: int = 0,
 ) -> Store:
     """Return the object store of a private Ray: with room to spare, or a smaller one, or one on disk if it has to be.
 
@@ -225,6 +229,7 @@ def choose_store(
         needed: bytes that it has to have at least.
         shared_memory_free: bytes that shared memory has.
         transport: how messages travel; on direct links hardly anything waits for the store, which then may be slow.
+        history: bytes beside the needed ones with which a lost learner can come back alone, where there is room.
 
     Raises:
         PlanError: the messages in flight do not fit into what the plan gives or shared memory has.
@@ -235,7 +240,7 @@ def choose_store(
             f"plan.object_store_bytes is {stated:,}, but the messages of plan.window steps and a checkpoint need "
             f"{needed:,} bytes; raise it, or lower plan.window or data.batch_size"
         )
-    kept = _HISTORY if transport == "object_store" and plan.recovery.max_failures else 0
+    kept = max(_HISTORY, history) if transport == "object_store" and plan.recovery.max_failures else 0
     wanted = stated or max(needed + _STORE_SLACK + kept, _SMALLEST_STORE)
     if wanted <= shared_memory_free:
         return Store(wanted)
