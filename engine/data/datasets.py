@@ -114,10 +114,9 @@ def _survey(found: Found) -> Survey:
 
 
 def _check_fields(data: Data) -> None:
-    if data.root is not None and data.name in ("digits", "synthetic"):
-        raise RecipeError(
-            f"data.root={without_secret(data.root)}, but data.name={data.name} comes with the engine: leave it out"
-        )
+    # Made-up images stand in for those at the root; who wants others than digits may have forgotten the name.
+    if data.root is not None and data.name == "digits":
+        raise RecipeError(f"data.root={without_secret(data.root)}, but data.name=digits reads no files: leave it out")
     for field in ("image_column", "label_column"):
         if getattr(data, field) is not None and data.name not in ("parquet", "identities"):
             raise RecipeError(

@@ -58,7 +58,6 @@ CASES: list[tuple[str, Prose]] = [
     ("data.label_column=fine", []),
     ("data.download=true", []),
     ("data.root=/nowhere", []),
-    ("data.root=/nowhere data.name=synthetic data.num_classes=10", []),
     ("data.resize_size=40 data.name=synthetic data.num_classes=10 data.image_size=32", []),
     ("data.resize_size=40 data.image_size=[32,24]", []),
     ("data.resize_size=40", [("give both", "data.image_size=32")]),
