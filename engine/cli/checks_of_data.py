@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,8 @@ def data_checks(root: Path) -> list[Check]:
     try:
         with naming_files(place):
             there = is_folder(place)
+            if there:
+                os.scandir(place).close()
     except DataError as error:
         return [Check("warning", "data", str(error), "change its mode or owner, or give another folder")]
     if not there:
@@ -61,7 +64,10 @@ def data_checks(root: Path) -> list[Check]:
 
 def _try(name: str, root: Path, find: Callable[[Path], Found | None]) -> Check | None:
     try:
-        found = find(absolute(root, "--data-root", DataError))
+        place = absolute(root, "--data-root", DataError)
+        # Some look for a file before they begin to find anything.
+        with naming_files(place):
+            found = find(place)
         if found is None:
             return None
         loaded = found.load()
