@@ -162,6 +162,13 @@ def test_shared_memory_that_is_too_small(stated: int | None, free: int, smaller:
     assert choose_store(plan, bytes_of_messages, larger, "object_store").bytes <= larger
 
 
+def test_fewer_messages_are_no_remedy_where_the_smallest_store_of_ray_is_too_large() -> None:
+    words = r"free; set (plan.transport=direct), which needs little of it, or give this machine .*--shm-size=(\d+)g"
+    for plan in (Plan(), Plan(object_store_bytes=10**9)):
+        found = refused(words, lambda given=plan: choose_store(given, 10**6, 6 * 10**7, "object_store"))
+        assert choose_store(plan, 10**6, int(found[2]) * 10**9, "object_store").bytes <= int(found[2]) * 10**9
+
+
 def test_a_device_that_is_not_here(monkeypatch: pytest.MonkeyPatch, tiny_recipe: Callable[..., Recipe]) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for asked, words in (

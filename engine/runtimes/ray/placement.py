@@ -254,14 +254,17 @@ def choose_store(
             "file on disk; on direct links little passes through it",
         )
     gigabytes = -(-(wanted + wanted // 10) // 10**9)
-    # Fewer messages change nothing while the plan says the size.
-    smaller = "lower plan.window or data.batch_size"
-    if stated is not None:
-        smaller = f"leave plan.object_store_bytes out{'' if least <= shared_memory_free else f' and {smaller}'}"
+    remedies = ["set plan.transport=direct, which needs little of it"]
+    # Fewer messages change nothing while the plan says the size, or where Ray's least store is too large.
+    if stated is not None and least <= shared_memory_free:
+        remedies.append("leave plan.object_store_bytes out")
+    elif needed > _RAY_LEAST_STORE:
+        without = "" if stated is None else "leave plan.object_store_bytes out and "
+        remedies.append(f"{without}lower plan.window or data.batch_size")
+    remedies.append(f"give this machine or container more shared memory (docker run --shm-size={gigabytes}g)")
     raise PlanError(
         f"the object store needs {wanted if stated is not None else least:,} bytes, but shared memory has "
-        f"{shared_memory_free:,} free; set plan.transport=direct, which needs little of it, {smaller}, or give this "
-        f"machine or container more shared memory (docker run --shm-size={gigabytes}g)"
+        f"{shared_memory_free:,} free; {', '.join(remedies[:-1])}, or {remedies[-1]}"
     )
 
 
