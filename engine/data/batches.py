@@ -22,8 +22,9 @@ from engine.data.mapped_images import MappedImages
 from engine.data.normalisation import choose_statistics
 from engine.data.paired_images import choose_paired_images, refuse_with_class_batches
 from engine.data.splits import Chosen, choose, epoch_order, num_steps
+from engine.data.uris import without_secret
 from engine.data.varied_sizes import of_one_size
-from engine.errors import DataError
+from engine.errors import DataError, RecipeError
 from engine.recipes import PairedImages
 from engine.recipes.data import Data
 
@@ -224,6 +225,9 @@ def open_source(
         elif progress is not None:
             progress(text, fraction)
 
+    # Made-up images stand in for those at the root; who wants others than digits may have forgotten the name.
+    if check and data.root is not None and data.name == "digits":
+        raise RecipeError(f"data.root={without_secret(data.root)}, but data.name=digits reads no files: leave it out")
     with saying_what_removal_moves(data):
         opened = open_images(data, seed, tell, strict_counts, stored_limit_bytes, before_decoding)
     num_classes = len(opened.class_names)

@@ -26,7 +26,6 @@ from engine.data.opened import Opened
 from engine.data.parts import EncodedPart, Found, Loaded, Picture, PixelPart, Progress
 from engine.data.storing import content_hash, open_stored, store
 from engine.data.synthetic import DEFAULT_SIDE, SyntheticImages
-from engine.data.uris import without_secret
 from engine.errors import DataError, RecipeError
 from engine.recipes.data import Data
 
@@ -114,9 +113,6 @@ def _survey(found: Found) -> Survey:
 
 
 def _check_fields(data: Data) -> None:
-    # Made-up images stand in for those at the root; who wants others than digits may have forgotten the name.
-    if data.root is not None and data.name == "digits":
-        raise RecipeError(f"data.root={without_secret(data.root)}, but data.name=digits reads no files: leave it out")
     for field in ("image_column", "label_column"):
         if getattr(data, field) is not None and data.name not in ("parquet", "identities"):
             raise RecipeError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -83,6 +84,8 @@ def train_on(session: Session, record: RunRecord, until_step: int | None = None)
             kind = "snapshot" if snapshots.step > training.saved else "checkpoint"
             whence = f"the {kind} of step {newest:,}" if newest else "the first step"
             record.say(f"{cause}; the team is started again, from {whence} ({budget.describe()})")
+            # Its frames hold the messages of the team that is gone.
+            traceback.clear_frames(error.__traceback__)
             with _lasting_ray(is_wanted=isinstance(error, LearnerLost) and budget.is_first):
                 _start(session, record, cause, GOES_ON if training.saved else BEGINS_AGAIN)
 

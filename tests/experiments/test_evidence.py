@@ -57,7 +57,7 @@ def test_all_arms_of_a_study_have_one_budget(study: Study) -> None:
     jobs = {label: study.job(label, 7, None, root) for label in study.arms}
     recipes = {label: recipe for label, (recipe, _) in jobs.items()}
     if study is LABELS:
-        assert {_steps(recipe) for recipe in recipes.values()} == {300}
+        assert {_steps(recipe) for recipe in recipes.values()} == {600}
     else:
         assert budget_warnings(recipes) == ()
     assert {recipe.seed for recipe in recipes.values()} == {7}

@@ -11,7 +11,7 @@ import ray
 import torch
 
 from engine.errors import PlanError
-from engine.machine import shared_memory
+from engine.machine import main_memory, shared_memory
 from engine.reading import first_line
 from engine.recipes import Plan
 from engine.runtimes.ray.address import START_ONE, check_answers
@@ -70,7 +70,7 @@ def connect(
         plan: says which Ray.
         needed_store_bytes: that the object store has to have at least.
         transport: how messages travel; on direct links little is in a private Ray's store, which then may be slow.
-        history_bytes: as of `choose_store`.
+        history_bytes: as of `choose_store`; left out where they would take more than half of the memory that is free.
 
     Returns:
         whether this process has to be disconnected by the caller, with `disconnect`.
@@ -79,10 +79,17 @@ def connect(
         PlanError: the cluster cannot be reached or demands no token, or the object store is too small.
     """
     if ray.is_initialized():
-        check_store_bytes(needed_store_bytes, smallest_store())
-        return take_over_private_ray()
+        is_own = take_over_private_ray()
+        try:
+            check_store_bytes(needed_store_bytes, smallest_store())
+        except PlanError:
+            if is_own:
+                disconnect()
+            raise
+        return is_own
     if plan.address is None:
-        store = choose_store(plan, needed_store_bytes, shared_memory().free, transport, history_bytes)
+        history = history_bytes if needed_store_bytes + history_bytes <= main_memory().free // 2 else 0
+        store = choose_store(plan, needed_store_bytes, shared_memory().free, transport, history)
         if store.caution:
             logging.getLogger(__name__).warning(store.caution)
         hanging_seconds = plan.recovery.stall_seconds or STOPPED_SECONDS

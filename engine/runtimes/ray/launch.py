@@ -44,9 +44,9 @@ def open_on_ray(
         choose_placement(plan, recipe, len(team.names), [private_node()])
     nodes = 1 if one_node else len(node_resources()) if ray.is_initialized() else 2
     expected = choose_transport(plan, nodes, on_gpus=False)
-    owns_ray = connect(
-        plan, store_bytes_needed(team, plan, expected.kind), expected.kind, store_bytes_for_history(team, plan)
-    )
+    # Of replicas no learner comes back alone.
+    history = store_bytes_for_history(team, plan) if plan.replicas == 1 else 0
+    owns_ray = connect(plan, store_bytes_needed(team, plan, expected.kind), expected.kind, history)
     try:
         earlier = reservations or Reservations()
         # This machine has what it had, and a trial of a search what it has reserved.

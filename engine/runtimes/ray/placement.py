@@ -229,7 +229,8 @@ def choose_store(
         needed: bytes that it has to have at least.
         shared_memory_free: bytes that shared memory has.
         transport: how messages travel; on direct links hardly anything waits for the store, which then may be slow.
-        history: bytes beside the needed ones with which a lost learner can come back alone, where there is room.
+        history: bytes beside the needed ones with which a lost learner can come back alone; left out where shared
+            memory would be more than half full.
 
     Raises:
         PlanError: the messages in flight do not fit into what the plan gives or shared memory has.
@@ -240,7 +241,9 @@ def choose_store(
             f"plan.object_store_bytes is {stated:,}, but the messages of plan.window steps and a checkpoint need "
             f"{needed:,} bytes; raise it, or lower plan.window or data.batch_size"
         )
-    kept = max(_HISTORY, history) if transport == "object_store" and plan.recovery.max_failures else 0
+    kept = _HISTORY if transport == "object_store" and plan.recovery.max_failures else 0
+    if kept < history and kept and needed + _STORE_SLACK + history <= shared_memory_free // 2:
+        kept = history
     wanted = stated or max(needed + _STORE_SLACK + kept, _SMALLEST_STORE)
     if wanted <= shared_memory_free:
         return Store(wanted)

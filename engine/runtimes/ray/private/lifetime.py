@@ -172,8 +172,8 @@ class PrivateRay:
 
     @property
     def is_well(self) -> bool:
-        """Whether it serves: none of its processes has ended or hung, and it was not closed."""
-        return not self._closed and self.lost is None and self._hang is None
+        """Whether it serves: none of its processes has ended, hung or is stopped, and it was not closed."""
+        return not self._closed and self.lost is None and self._hang is None and not self._is_stopped()
 
     @property
     def has_ended(self) -> bool:
