@@ -63,6 +63,9 @@ def plot_compared(
         # Room for words as wide as a third of the panel around the outermost mean.
         axes.margins(x=0.24)
         axes.tick_params(axis="y", length=0)
+    # Differences that nobody would see in a table fill no panel.
+    least, most = cost.get_xlim()
+    cost.set_xlim(min(least, 0.8), max(most, 1.2))
     _explain(cost, known)
     score.set_yticks(middles, labels, fontsize=TEXT_SIZE, parse_math=False)
     for label, row in zip(score.get_yticklabels(), rows, strict=True):
