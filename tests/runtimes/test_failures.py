@@ -15,7 +15,7 @@ from engine.runtimes.ray.failures import LostStep, as_engine_error, is_death, or
 from engine.runtimes.ray.fetching import Fetching
 from engine.runtimes.ray.history import Given
 from engine.runtimes.ray.submitted import is_there
-from engine.runtimes.ray.waiting import check_alive
+from engine.runtimes.ray.waiting import check_after, check_alive
 
 UNEXPECTED = (
     "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker "
@@ -131,12 +131,24 @@ def test_a_ray_that_is_gone_is_named_and_not_the_learner_that_went_with_it(monke
     # What came first is the word of a learner that had waited for the other.
     monkeypatch.setattr(culprits, "_check", lambda: [("segment0", ActorDiedError())])
     waited = LostStep("learner segment1: the link to segment0 ended, which had failed or died")
-    ray = SimpleNamespace(lost=None, take_hang=lambda: None)
+    ray = SimpleNamespace(lost=None, take_hang=lambda: None, is_lost_at_once=True)
     monkeypatch.setattr("engine.runtimes.ray.waiting.current_private_ray", lambda: ray)
     assert "its process 7 died" in str(culprits.blame("segment1", waited))
     ray.lost = "Ray's gcs_server ended with signal SIGKILL"
     with pytest.raises(RayEnded, match="the private Ray is gone: Ray's gcs_server ended with signal SIGKILL"):
         culprits.blame("segment1", waited)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_it_is_waited_longer_where_nobody_tells_of_the_end_of_ray(
+    at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("engine.runtimes.ray.waiting.check_alive", waited.append)
+    ray = SimpleNamespace(is_lost_at_once=at_once)
+    monkeypatch.setattr("engine.runtimes.ray.waiting.current_private_ray", lambda: ray)
+    assert check_after(ActorDiedError())
+    assert waited == [0.25 if at_once else 2.0]
 
 
 def test_a_ray_that_hung_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
