@@ -5,8 +5,7 @@ from engine.tasks.classification_score import CALIBRATION_BINS, ClassificationSc
 from engine.tasks.cohort import CohortScore
 from engine.tasks.metric import ACCURACY, MEAN_IOU, Metric
 from engine.tasks.rankings import Ranking, queries_with_match, rankings
-from engine.tasks.registry import headline_of, task_of
-from engine.tasks.scores import SCORES
+from engine.tasks.registry import SCORES, headline_of, task_of
 from engine.tasks.segmentation import SegmentationTask
 from engine.tasks.segmentation_score import CohortSegmentationScore, ConfusionMatrix, SegmentationScore
 from engine.tasks.task import CommonScore, HeadStyle, Score, Task

@@ -9,8 +9,28 @@ from engine.errors import RecipeError
 from engine.reading import first_line
 from engine.recipes import OwnTask, Recipe
 from engine.recipes.own_files import own_class
-from engine.tasks.metric import Metric
+from engine.tasks.metric import (
+    ACCURACY,
+    CALIBRATION_ERROR,
+    LOSS,
+    MEAN_CLASS_ACCURACY,
+    MEAN_IOU,
+    PIXEL_ACCURACY,
+    TOP5_ACCURACY,
+    Metric,
+)
+from engine.tasks.retrieval_score import RETRIEVAL_SCORES
 from engine.tasks.task import Task
+
+SCORES = {
+    metric.name: metric
+    for metric in (
+        *(ACCURACY, TOP5_ACCURACY, LOSS, CALIBRATION_ERROR),
+        *(MEAN_IOU, PIXEL_ACCURACY, MEAN_CLASS_ACCURACY),
+        *RETRIEVAL_SCORES,
+    )
+}
+"""What evaluations of single networks measure, of all tasks that ship with the engine, by name."""
 
 _LABELS = {
     "classes": ("one class for each image", "classification, or a data set that fits the task"),

@@ -6,7 +6,7 @@ from engine.tracking.console import Console, open_console
 from engine.tracking.curves import plot_curves
 from engine.tracking.metrics import MetricsLog, read_metrics
 from engine.tracking.output import spared
-from engine.tracking.preparation import Preparation
+from engine.tracking.progress import Preparation
 from engine.tracking.records import ENSEMBLE, Record
 from engine.tracking.scores import format_score, format_scores
 from engine.tracking.tables import (

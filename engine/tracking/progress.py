@@ -1,9 +1,10 @@
-"""What is known at this moment about a running training, whoever shows it."""
+"""Progress of a training, whoever shows it, and of reading images before there is anything to train on."""
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from engine.tracking.records import (
@@ -23,6 +24,8 @@ _SECONDS_BETWEEN_MARKS = 0.5
 _MARKS = 120  # With the spacing above the rate is that of the last minute, or of longer steps' last 120.
 _SECONDS_UNTIL_STALLED = 15.0
 _STEPS_UNTIL_STALLED = 10.0
+_PAUSE = 5.0
+_PAUSE_WITHOUT_NEWS = 60.0
 
 
 class Progress:
@@ -131,3 +134,23 @@ class Progress:
         origin = self._marks[0] if self._marks and self._marks[0] != self._latest else self._start
         seconds, steps = self._latest[0] - origin[0], self._latest[1] - origin[1]
         return steps / seconds if seconds > 0 and steps > 0 else None
+
+
+class Preparation:
+    """Says every few seconds how far something is; what is done sooner is not mentioned.
+
+    Args:
+        say: writes a line.
+        clock: a steady clock in seconds.
+    """
+
+    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._say, self._clock = say, clock
+        self._last_line, self._last_at = "", clock()
+
+    def __call__(self, text: str, share: float) -> None:
+        """Take in that so much of something is done, 0 to 1."""
+        line, now = f"{text} {share:.0%}", self._clock()
+        if now - self._last_at >= (_PAUSE_WITHOUT_NEWS if line == self._last_line else _PAUSE):
+            self._last_line, self._last_at = line, now
+            self._say(line)

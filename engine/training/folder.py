@@ -27,6 +27,7 @@ from engine.recipes import (
     with_cuts_of,
 )
 from engine.recipes.overrides import dotted_fields
+from engine.training.environment import ENVIRONMENT
 from engine.training.holding import hold, release
 from engine.training.result import Result
 
@@ -145,7 +146,7 @@ class RunFolder:
                 )
             replace_file(path / "recipe.json", recipe_to_json(recipe).encode())
             replace_file(path / "plan.json", plan_to_json(plan).encode())
-            self.write_json("environment.json", environment)
+            self.write_json(ENVIRONMENT, environment)
             self.checkpoints.mkdir(exist_ok=True)
             self._log = AppendedFile(open_appending(path / "log.txt"))
         except (OSError, RunError) as error:

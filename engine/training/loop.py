@@ -16,7 +16,6 @@ from engine.tasks import task_of
 from engine.training.diverged import DivergedLearners
 from engine.training.interruption import Interruption
 from engine.training.ray_log import ray_log
-from engine.training.recalibration import recalibrate
 from engine.training.reports import Progress, Questions, mean_score
 from engine.training.result import Result, Status
 from engine.training.resuming import newest_of_run
@@ -42,7 +41,7 @@ class Training:
     def __init__(
         self, session: Session, record: RunRecord, snapshots: Snapshots, until_step: int | None = None
     ) -> None:
-        self._recipe, self._plan = session.recipe, session.plan
+        self._session, self._recipe, self._plan = session, session.recipe, session.plan
         self._source, self._team, self._runtime = session.source, session.team, session.runtime
         self._record, self._folder, self._snapshots = record, record.folder, snapshots
         self._steps_per_epoch = self._source.steps_per_epoch()
@@ -188,7 +187,7 @@ class Training:
             self._is_evaluated = True
 
     def _ask_for_scores(self, epoch: int, step: int) -> None:
-        recalibrate(self._runtime, self._team, self._source)
+        self._session.recalibrate()
         task = task_of(self._recipe, self._source.facts)
         for split in task.evaluation_splits if self._plan.evaluate_test else ("validation",):
             if self._source.facts.sizes.get(split):

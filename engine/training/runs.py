@@ -20,7 +20,6 @@ from engine.recipes import Plan, Recipe, apply_overrides, load_recipe, weights_i
 from engine.tasks import task_of
 from engine.tracking import Record, read_metrics
 from engine.training.features import Features, check_target, draw_queries_of, write_features
-from engine.training.recalibration import recalibrate
 from engine.training.reports import score_name, scores_by_network
 from engine.training.session import Session
 
@@ -153,7 +152,7 @@ def evaluate(
         runtime.restore({n: dataclasses.replace(s, knowledge={}) for n, s in run.checkpoint.states.items()})
         scores: dict[str, float] = {}
         features: Features = {}
-        recalibrate(runtime, team, source)
+        session.recalibrate()
         task = task_of(recipe, source.facts)
         for split in task.evaluation_splits:
             if not source.facts.sizes.get(split):

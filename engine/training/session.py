@@ -7,12 +7,11 @@ import functools
 from collections.abc import Callable
 from types import TracebackType
 
-from engine.data import Source, open_source
+from engine.data import Facts, Source, open_source
 from engine.methods import Team, method_of
-from engine.recipes import Plan, Recipe
+from engine.recipes import Plan, Recipe, Segmented, with_modelled_cuts
 from engine.runtimes import Reservations, Runtime, open_runtime
 from engine.timing import chosen_recipe
-from engine.training.foresight import network_check
 from engine.training.matches import check_matches
 
 
@@ -62,7 +61,7 @@ class Session:
             self.recipe.seed,
             self._progress,
             paired_images=self.recipe.method.paired_images,
-            before_decoding=network_check(self.recipe),
+            before_decoding=_network_check(self.recipe),
             check=self._check,
         )
         self._opened.callback(self.source.close)
@@ -129,3 +128,42 @@ class Session:
         )
         self._started.callback(self._runtime.close)
         return self._runtime
+
+    def recalibrate(self) -> None:
+        """Measure batch-norm statistics anew, for methods whose training leaves others behind.
+
+        Always from the same training images, so that the same weights get the same statistics however often and
+        whenever they are scored; training itself uses the statistics of each batch.
+        """
+        if self.team.recalibration is not None:
+            for batch in self.source.recalibration_batches(self.team.recalibration_images):
+                self.runtime.submit(self.team.recalibration, batch)
+
+
+def _network_check(recipe: Recipe) -> Callable[[tuple[str, ...], tuple[int, int, int]], None]:
+    """Return what builds and cuts a recipe's network, to be called when classes and image shape are known.
+
+    To decode a large set takes minutes, after which a cut that cannot be would have been found. Only methods that cut
+    are looked at, since only what they refuse depends on neither the pixels nor the number of images.
+    """
+    inside = recipe.method.inside
+    recipe = with_modelled_cuts(recipe)
+
+    def check(class_names: tuple[str, ...], image_shape: tuple[int, int, int]) -> None:
+        if not isinstance(inside, Segmented):
+            return
+        channels = image_shape[0]
+        facts = Facts(
+            name=recipe.data.name,
+            num_classes=len(class_names),
+            class_names=class_names,
+            image_shape=image_shape,
+            # Not known yet, and without influence on what is built and cut.
+            mean=(0.0,) * channels,
+            std=(1.0,) * channels,
+            sizes={"train": recipe.data.batch_size},
+            fingerprint="",
+        )
+        method_of(recipe).team(recipe, facts)
+
+    return check

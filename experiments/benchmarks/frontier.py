@@ -192,7 +192,8 @@ def draw(found: dict[str, Sequence[Point]], path: Path) -> None:
     handles += [
         panels[0].plot([], [], mark, color=FAINT, label=place)[0] for place, mark in MARKS.items() if len(places) > 1
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=TEXT_SIZE)
+    columns = min(len(handles), 3 * len(panels))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=TEXT_SIZE)
     write_figure(figure, path)
 
 

@@ -16,6 +16,7 @@ TWO = ("end_to_end_digits", "greedy_digits")
 DIVERGES = "greedy_digits:optimizer.learning_rate=1e30"
 
 
+@pytest.mark.slow
 def test_two_recipes_and_one_that_fails(command: Any) -> None:
     words = ("compare", *TWO, DIVERGES, *TINY, "--seeds", "4,", "--run-dir", "c")
     answer = command(*words)

@@ -169,6 +169,7 @@ def test_a_ray_that_does_not_start_is_a_problem(monkeypatch: pytest.MonkeyPatch)
     assert "--on process" in check.remedy
 
 
+@pytest.mark.slow
 def test_a_ray_that_hangs_is_ended_with_all_it_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     noted = tmp_path / "pids"
     code = (

@@ -28,6 +28,7 @@ from engine.tracking import (
 from engine.tracking.scores import score_in_words, words_of
 from engine.tracking.tables import format_rate
 from engine.training import Result
+from engine.training.environment import ENVIRONMENT
 from engine.training.folder import SUMMARY
 
 _MAIN_FIELDS = (
@@ -36,7 +37,6 @@ _MAIN_FIELDS = (
     *("seed", "numerics.precision"),
 )
 _NO_SUMMARY = f"not ended: there is no {SUMMARY}, which is written when a training ends or is interrupted"
-_ENVIRONMENT = "environment.json"
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ def _recipe(run: ReportedRun) -> str:
 
 
 def _environment(run: ReportedRun, warnings: list[str]) -> str:
-    path = run.path / _ENVIRONMENT
+    path = run.path / ENVIRONMENT
     if not os.path.lexists(path):
         return ""
     try:
