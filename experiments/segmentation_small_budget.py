@@ -7,18 +7,20 @@ random weights, output stride 16, batch 8) with another budget: pictures of 90 x
 steps, one thread. The arms of a seed start from the same weights and see the same pictures in the same order.
 Interrupted, it goes on where it was.
 
-Memory is that of each learner as `local-learning estimate` computes it, from the sizes of the tensors of a step. The
-picture shows some test pictures of the first seed, their labels, and what each arm predicts.
+Memory is that of each learner as `local-learning estimate` computes it, from the sizes of the tensors of a step.
+Speed is not compared: several of these commands may run at once, with seeds of their own. Of the two pictures one shows
+scores and memory, the other some test pictures of the first seed, their labels, and what each arm predicts.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import math
 import sys
 from pathlib import Path
 
 import engine
+from engine.comparison import ComparisonRow, plot_comparison
 from engine.planning.estimate import estimate_team
 from engine.tasks import SCORES
 from engine.tracking import format_scores, open_console
@@ -43,11 +45,11 @@ def train(arm: str, seed: int, root: str) -> engine.Result:
     return result
 
 
-def memory(result: engine.Result) -> str:
-    """Return what each learner of a run needs, in MiB, as the planner computes it."""
+def memory(result: engine.Result) -> dict[str, int]:
+    """Return what each learner of a run needs, in bytes, as the planner computes it."""
     run = engine.load(result.run_dir)
     team = estimate_team(run.recipe, run.facts, PLAN)
-    return ", ".join(f"{size.peak / 2**20:.0f}" for size in team.sizes)
+    return {size.name: size.peak for size in team.sizes}
 
 
 def main() -> None:
@@ -60,11 +62,17 @@ def main() -> None:
     for seed in map(int, arguments.seeds.split(",")):
         for arm, found in results.items():
             found.append(train(arm, seed, arguments.root))
-    print("| arm | mIoU | pixel accuracy | MiB of each learner | seconds |\n|---|---|---|---|---|")
+    print("| arm | mIoU | pixel accuracy | MiB of each learner |\n|---|---|---|---|")
+    rows = []
     for arm, found in results.items():
-        scores = [format_scores(SCORES[name], [each.metrics[f"test/{name}"] for each in found]) for name in _SHOWN]
-        seconds = statistics.median(result.seconds for result in found)
-        print(f"| {arm} | {' | '.join(scores)} | {memory(found[0])} | {seconds:.0f} |")
+        scores = [[each.metrics[f"test/{name}"] for each in found] for name in _SHOWN]
+        rows.append(ComparisonRow(arm, tuple(scores[0]), memory(found[0]), math.nan))
+        cells = [format_scores(SCORES[name], values) for name, values in zip(_SHOWN, scores, strict=True)]
+        sizes = ", ".join(f"{size / 2**20:.0f}" for size in rows[-1].memory_bytes.values())
+        print(f"| {arm} | {' | '.join(cells)} | {sizes} |")
+    title = f"CamVid at 120 x 90, DeepLabV3 on ResNet-18, 8 epochs, seeds {arguments.seeds}"
+    plot_comparison(rows, FOLDER / "comparison.png", title, SCORES["mean_iou"])
+    print(f"picture: {FOLDER / 'comparison.png'}")
     runs = [engine.load(found[0].run_dir) for found in results.values()]
     print(f"picture: {draw_predictions(runs, FOLDER / 'predictions.png')}")
 

@@ -28,7 +28,7 @@ class ComparisonRow:
         label: what readers know the method by.
         scores: final headline score on the test images, one per seed; shares in [0, 1].
         memory_bytes: peak memory by learner.
-        images_per_second: training speed of the whole team.
+        images_per_second: training speed of the whole team; not a number where it was not measured.
     """
 
     label: str
@@ -48,7 +48,10 @@ def comparison_table(rows: Sequence[ComparisonRow], headline: Metric) -> str:
 
 
 def plot_comparison(rows: Sequence[ComparisonRow], path: Path, title: str, headline: Metric) -> None:
-    """Draw methods one below the other into a PNG file: score with every seed, peak memory by learner, speed."""
+    """Draw methods one below the other into a PNG file: score with every seed, peak memory by learner, speed.
+
+    Nothing is drawn of the speed where it was measured of none.
+    """
     heights = [max(1.0, _HEIGHT_OF_LEARNER * len(row.memory_bytes) + 0.3) for row in rows]
     figure = open_figure(12.0, 1.6 + 0.62 * sum(heights), title)
     if not rows:
@@ -56,20 +59,22 @@ def plot_comparison(rows: Sequence[ComparisonRow], path: Path, title: str, headl
         write_figure(figure, path)
         return
     middles = [sum(heights[:index]) + height / 2 for index, height in enumerate(heights)]
-    score, memory, speed = figure.subplots(1, 3, sharey=True, width_ratios=(1.25, 1.25, 0.8))
+    is_timed = any(math.isfinite(row.images_per_second) for row in rows)
+    widths = (1.25, 1.25, 0.8) if is_timed else (1.25, 1.25)
+    panels = figure.subplots(1, len(widths), sharey=True, width_ratios=widths)
+    score, memory = panels[:2]
     dress(score, f"test {words_of(headline)}: mean, standard deviation, every seed", axis_label(headline, "test"))
-    dress(speed, "training speed", "images/s")
-    for axes in (score, memory, speed):
+    for axes in panels:
         for edge in range(1, len(rows)):
             axes.axhline(sum(heights[:edge]), color="#d0d0d0", linewidth=0.6)
     for row, middle in zip(rows, middles, strict=True):
         _draw_score(score, row, headline, middle)
-        _draw_speed(speed, row, middle)
     _draw_memory(memory, rows, middles, heights)
-    for axes in (score, memory, speed):
+    if is_timed:
+        _draw_speeds(panels[2], rows, middles)
+    for axes in panels:
         axes.grid(False, axis="y")
     score.margins(x=0.3)
-    speed.set_xlim(0, 1.3 * max([row.images_per_second for row in rows if row.images_per_second > 0], default=1.0))
     score.set_yticks(middles, [row.label for row in rows], fontsize=TEXT_SIZE + 0.5, parse_math=False)
     score.set_ylim(sum(heights), 0)
     write_figure(figure, path)
@@ -87,12 +92,15 @@ def _draw_score(axes: Axes, row: ComparisonRow, headline: Metric, middle: float)
     _write_beside(axes, max([*drawn, mean + (deviation or 0.0)]), middle, format_scores(headline, row.scores))
 
 
-def _draw_speed(axes: Axes, row: ComparisonRow, middle: float) -> None:
-    if not math.isfinite(row.images_per_second):
-        _draw_nothing(axes, middle)
-        return
-    axes.barh(middle, row.images_per_second, height=0.4, color=STRONG)
-    _write_beside(axes, row.images_per_second, middle, format_rate(row.images_per_second))
+def _draw_speeds(axes: Axes, rows: Sequence[ComparisonRow], middles: Sequence[float]) -> None:
+    dress(axes, "training speed", "images/s")
+    for row, middle in zip(rows, middles, strict=True):
+        if not math.isfinite(row.images_per_second):
+            _draw_nothing(axes, middle)
+            continue
+        axes.barh(middle, row.images_per_second, height=0.4, color=STRONG)
+        _write_beside(axes, row.images_per_second, middle, format_rate(row.images_per_second))
+    axes.set_xlim(0, 1.3 * max([row.images_per_second for row in rows if row.images_per_second > 0], default=1.0))
 
 
 def _draw_memory(axes: Axes, rows: Sequence[ComparisonRow], middles: Sequence[float], heights: Sequence[float]) -> None:
