@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 import engine
+from engine.data.class_names import printable
 from engine.errors import RunError
 from engine.reading import read_json
 from engine.recipes import Recipe, recipe_to_dict
@@ -69,7 +70,7 @@ def changes(folder: Path, recipe: Recipe, now: Mapping[str, Any] | None = None) 
         Nothing where no checkpoint is left of that command.
     """
     path = folder / ENVIRONMENT
-    if not path.exists() or not any((folder / "checkpoints").glob("step-*")):
+    if not os.path.exists(path) or not any((folder / "checkpoints").glob("step-*")):
         return []
     try:
         then = _mapping(read_json(path, RunError))
@@ -91,7 +92,8 @@ def _mapping(values: Any) -> Mapping[str, Any]:
 
 
 def _words(value: Any) -> str:
-    return (", ".join(map(str, value)) if isinstance(value, list) else str(value or "")) or "none"
+    # A run folder may be somebody else's.
+    return printable(", ".join(map(str, value)) if isinstance(value, list) else str(value or "")) or "none"
 
 
 def _processor() -> str:

@@ -71,7 +71,7 @@ def test_a_file_of_ones_own_that_has_changed(train: Callable[..., list[str]], tm
 @pytest.mark.parametrize(
     ("then", "said"),
     [
-        ({"processor": "another one", "gpus": []}, r"processor was another one and is "),
+        ({"processor": "an\x1b[31mother", "gpus": []}, r"processor was an\\x1b\[31mother and is "),
         ({"packages": {"torch": "2.9.1", "ray": None}}, r"left torch was 2\.9\.1 and is [\d.+a-z]+: "),
         ({"cores": 9000, "git_revision": "x", "own_files": 3, "packages": [], "engine": None}, None),
         ("{", r"environment\.json: .*what has changed since is not known"),
