@@ -8,7 +8,6 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -80,21 +79,19 @@ def with_absolute_path(text: str, field: str) -> str:
     return f"{absolute(file, field, RecipeError)}:{name}"
 
 
-def own_files(values: Any, field: str = "") -> Iterator[tuple[str, Path, str]]:
-    """Yield the field, the file and its SHA-256, of every file of the user's own that a recipe names and that is there.
+def own_files(values: Any) -> dict[str, str]:
+    """Return the SHA-256 of every file of the user's own that a recipe names and that is there, by its path.
 
     Args:
         values: of the recipe, as `engine.recipes.recipe_to_dict` gives them, or a part of them.
-        field: dotted name of the part.
     """
     if isinstance(values, str) and re.match(OWN_PATTERN, values):
         # Whoever needs a file that is gone says so; a run that is finished does not.
         with contextlib.suppress(RecipeError):
-            path = absolute(_split(values, field, "class")[0], field, RecipeError)
-            yield field, path, hashlib.sha256(read_bytes(path, RecipeError, _CODE_BYTES)).hexdigest()
-    elif isinstance(values, dict | list | tuple):
-        for name, value in values.items() if isinstance(values, dict) else enumerate(values):
-            yield from own_files(value, f"{field}.{name}" if field else str(name))
+            path = absolute(_split(values, "file", "class")[0], "file", RecipeError)
+            return {str(path): hashlib.sha256(read_bytes(path, RecipeError, _CODE_BYTES)).hexdigest()}
+    parts = values.values() if isinstance(values, dict) else values if isinstance(values, list | tuple) else ()
+    return {path: digest for part in parts for path, digest in own_files(part).items()}
 
 
 def _split(text: str, field: str, wanted: str) -> tuple[str, str]:

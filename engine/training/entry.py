@@ -19,7 +19,7 @@ from engine.recipes import (
 )
 from engine.tasks import headline_of
 from engine.tracking import Console, Preparation, open_console
-from engine.training.environment import changes, describe_environment
+from engine.training.environment import describe_environment, files_changed_since
 from engine.training.finished import earlier_faults, finished_result
 from engine.training.folder import Resume, RunFolder, choose_folder, read_recipe, with_stored_cuts
 from engine.training.holding import refuse_held
@@ -82,7 +82,7 @@ def train(
                 newest_of_run(folder_path / "checkpoints", recipe, facts, learners, console.message)
         if mirror is not None and (warning := mirror.finish(finished.steps)) is not None:
             console.message(warning)
-        since = "".join(f"; since then {change}" for change in changes(folder_path, recipe))
+        since = "".join(f"; since then {change}" for change in files_changed_since(folder_path, recipe))
         console.message(f"{folder_path} is finished already; --resume never starts a new run beside it{since}")
         return finished
     check_writable(folder_path, "--run-dir", RunError)
@@ -98,9 +98,7 @@ def train(
             # There is no run folder yet whose log could keep them.
             console.message(error.details)
             raise
-        environment = describe_environment(recipe)
-        changed = changes(folder_path, recipe, environment)
-        folder = RunFolder(folder_path, recipe, plan, environment)
+        folder = RunFolder(folder_path, recipe, plan, describe_environment(recipe))
         opened.callback(folder.close)
         for line in [*told, *first.told]:
             folder.log(line)
@@ -115,10 +113,6 @@ def train(
         try:
             for caution in [*cautions(recipe), *plan_cautions(plan)]:
                 record.say(caution)
-            if changed:
-                record.say(
-                    f"since the run was left {'; '.join(changed)}: what comes now may differ from a run in one piece"
-                )
             result = train_on(session, record, until_step)
         except BaseException:
             record.by_products.mirror_the_end()

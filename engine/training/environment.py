@@ -9,6 +9,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def describe_environment(recipe: Recipe) -> dict[str, Any]:
     """Return versions, hardware and digests of files as JSON values.
 
     Args:
-        recipe: that is trained; of each field that names a file of the user's own, the file's SHA-256 is kept.
+        recipe: that is trained; of each file of the user's own that it names, the SHA-256 is kept.
     """
     packages: dict[str, str | None] = {}
     for name in _PACKAGES:
@@ -54,46 +55,55 @@ def describe_environment(recipe: Recipe) -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "gpus": gpus,
         "packages": packages,
-        _FILES: {field: digest for field, _, digest in own_files(recipe_to_dict(recipe))},
+        _FILES: own_files(recipe_to_dict(recipe)),
     }
 
 
-def changes(folder: Path, recipe: Recipe, now: Mapping[str, Any] | None = None) -> list[str]:
-    """Return what has changed since the newest command that trained in a run folder, each in words.
+def changes(then: object, now: Mapping[str, Any]) -> list[str]:
+    """Return, each in words, what has changed on which numbers may depend.
 
     Args:
-        folder: the run folder.
-        recipe: of the run.
-        now: what `describe_environment` says; the files alone are compared unless given.
-
-    Returns:
-        Nothing where no checkpoint is left of that command.
+        then: what `describe_environment` said when a checkpoint was written, as it was read from there; None where it
+            was not kept yet.
+        now: what it says now.
     """
-    path = folder / ENVIRONMENT
-    if not os.path.exists(path) or not any((folder / "checkpoints").glob("step-*")):
-        return []
-    try:
-        then = _mapping(read_json(path, RunError))
-    except RunError as error:
-        return [f"{error}; what has changed since is not known"]
-    digests = _mapping(then.get(_FILES))
-    files = own_files(recipe_to_dict(recipe))
-    found = [f"{file} ({field}) has changed" for field, file, digest in files if digests.get(field, digest) != digest]
-    if now is None:
-        return found
-    before = {**{name: then.get(name) for name in _COMPARED}, **_mapping(then.get("packages"))}
+    earlier = _mapping(then)
+    before = {**{name: earlier.get(name) for name in _COMPARED}, **_mapping(earlier.get("packages"))}
     after = {**{name: now[name] for name in _COMPARED}, **now["packages"]}
     names = [name for name, value in after.items() if before.get(name) is not None and before[name] != value]
-    return [*found, *(f"{name} was {_words(before[name])} and is {_words(after[name])}" for name in names)]
+    told = [f"{name} was {_words(before[name])} and is {_words(after[name])}" for name in names]
+    return [*_changed_files(earlier, now[_FILES]), *told]
 
 
-def _mapping(values: Any) -> Mapping[str, Any]:
+def files_changed_since(folder: Path, recipe: Recipe) -> list[str]:
+    """Return, in words, which of the user's own files have changed since a finished run was trained with them.
+
+    Args:
+        folder: of the run.
+        recipe: of the run.
+    """
+    try:
+        then = _mapping(read_json(folder / ENVIRONMENT, RunError, follow_links=False))
+    except RunError:
+        # Whoever looks at a run that is finished needs it for nothing else.
+        return []
+    return _changed_files(then, own_files(recipe_to_dict(recipe)))
+
+
+def _changed_files(then: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
+    digests = _mapping(then.get(_FILES))
+    return [f"{path} has changed" for path, digest in now.items() if digests.get(path, digest) != digest]
+
+
+def _mapping(values: object) -> Mapping[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _words(value: Any) -> str:
+def _words(value: object) -> str:
+    if isinstance(value, list):
+        value = ", ".join(f"{number} x {name}" for name, number in Counter(map(str, value)).items())
     # A run folder may be somebody else's.
-    return printable(", ".join(map(str, value)) if isinstance(value, list) else str(value or "")) or "none"
+    return printable(str(value or "none"), None)
 
 
 def _processor() -> str:

@@ -125,12 +125,18 @@ def _differences(earlier: Recipe, now: Recipe) -> str:
 class RunFolder:
     """A run folder that this process alone writes to.
 
+    Args:
+        path: of the folder.
+        recipe: of the run.
+        plan: where it runs.
+        environment: what `engine.training.environment.describe_environment` says of it.
+
     Raises:
         RunError: another process is training in it, or it cannot be made.
     """
 
     def __init__(self, path: Path, recipe: Recipe, plan: Plan, environment: Mapping[str, Any]) -> None:
-        self.path = path
+        self.path, self.environment = path, environment
         self.checkpoints = path / "checkpoints"
         try:
             path.mkdir(parents=True, exist_ok=True)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.atomic import remove_unfinished, write_error
-from engine.checkpoints import LearnerState, save_checkpoint
+from engine.checkpoints import Checkpoint, LearnerState, save_checkpoint
 from engine.errors import BEGINS_AGAIN, GOES_ON, EngineError, LearnersAway, RunError
 from engine.methods import networks_sha256
 from engine.recipes import recipe_identity, recipe_to_dict
 from engine.tasks import task_of
 from engine.training.diverged import DivergedLearners
+from engine.training.environment import changes
 from engine.training.interruption import Interruption
 from engine.training.ray_log import ray_log
 from engine.training.reports import Progress, Questions, mean_score
@@ -124,6 +125,7 @@ class Training:
             states, step, latest = checkpoint.states, checkpoint.step, checkpoint.values["latest"]
             whence = str(checkpoint.path)
             self._is_evaluated = checkpoint.values.get("is_evaluated", True)
+            self._say_what_has_changed(checkpoint)
             # A run folder is one run's, so an earlier command's are this run's.
             self._record.absences.load(checkpoint.values.get("absences", []))
         snapshots.begin(step)
@@ -133,6 +135,13 @@ class Training:
             self._states = states
             self._record.say(f"goes on from {whence} (step {step} of {self._total})")
         return step
+
+    def _say_what_has_changed(self, checkpoint: Checkpoint) -> None:
+        if changed := changes(checkpoint.values.get("environment"), self._folder.environment):
+            what = "; ".join(changed)
+            self._record.say(
+                f"since {checkpoint.path} was written {what}: what comes now may differ from a run in one piece"
+            )
 
     def _steps(self, step: int, interruption: Interruption) -> int:
         """Run steps from ``step`` on; returns how many are finished."""
@@ -208,6 +217,7 @@ class Training:
                 "latest": dict(self._progress.latest),
                 "absences": self._record.absences.to_json(step),
                 "is_evaluated": is_evaluated,
+                "environment": self._folder.environment,
             }
 
             def write() -> None:

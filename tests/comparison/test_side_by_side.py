@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from engine.comparison import ComparisonRow, comparison_table, plot_comparison
+from engine.comparison import ComparisonRow, comparison_table, plot_comparison, side_by_side
 from engine.tasks import ACCURACY
 
 GIB = 2**30
@@ -32,6 +34,17 @@ def test_any_rows_are_drawn(tmp_path: Path, rows: list[ComparisonRow]) -> None:
     (width, height), shades = size_and_colours(tmp_path / "comparison.png")
     assert width == 1800 and height >= 240 and shades > 10
     assert [found.name for found in tmp_path.iterdir()] == ["comparison.png"]
+
+
+@pytest.mark.parametrize(("speed", "panels"), [(2000.0, 3), (math.nan, 2)])
+def test_a_speed_that_nobody_measured_has_no_panel(
+    tmp_path: Path, speed: float, panels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(side_by_side, "write_figure", lambda figure, path: drawn.append(figure))
+    rows = [WHOLE, CUT, EMPTY]
+    plot_comparison([replace(row, images_per_second=speed) for row in rows], tmp_path / "x.png", "title", ACCURACY)
+    assert len(drawn[0].axes) == panels
 
 
 def test_more_methods_and_more_learners_need_more_room(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from engine.errors import RecipeError
-from engine.recipes.own_files import is_own, own_class, with_absolute_path
+from engine.recipes.own_files import is_own, own_class, own_files, with_absolute_path
 
 
 @pytest.fixture
@@ -36,6 +37,15 @@ def test_a_relative_path_starts_at_the_current_folder(file: Path, monkeypatch: p
 def test_what_names_no_file_stays_as_it_is() -> None:
     assert [is_own(name) for name in ("classification", "a.py:B", "a.py", "a:B")] == [False, True, True, False]
     assert with_absolute_path("classification", "task.kind") == "classification"
+
+
+def test_files_are_found_wherever_a_recipe_names_them(file: Path, tmp_path: Path) -> None:
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    own = f"{file}:Mine"
+    peers = [{"backbone": {"name": own}}, {"backbone": {"name": "resnet32"}}]
+    for values in ({"task": {"kind": own}}, {"method": {"kind": own, "peers": peers}}, {"method": {"peers": peers}}):
+        assert own_files({"name": "x.py", "epochs": 3, **values}) == {str(file): digest}
+    assert own_files({"task": {"kind": f"{tmp_path}/gone.py:Mine"}, "data": {"root": str(tmp_path)}}) == {}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
@@ -19,16 +18,17 @@ Refused = Callable[..., re.Match[str]]
 
 KEY = "AKIASTANDIN"
 FILES = {"set/train/a.bin": b"first", "set/val/b.bin": b"second, and longer"}
-OTHERS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_SESSION_TOKEN")
+OTHERS = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"),
+    *("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "GOOGLE_APPLICATION_CREDENTIALS"),
+)
 
 
 class Cloud(BaseHTTPRequestHandler):
     """As much of the protocols of S3 and of Google's storage as reading a folder needs; it holds one bucket.
 
-    The bucket is open to whoever signs with the key, or to all where it is public.
+    Under S3 it is open to whoever signs with the key, under Google's to whoever does not sign at all.
     """
-
-    public: ClassVar[bool] = False
 
     def do_HEAD(self) -> None:
         self._answer()
@@ -42,7 +42,7 @@ class Cloud(BaseHTTPRequestHandler):
         path = unquote(parts.path)
         if path.startswith("/storage/v1/b/"):
             return self._google(path.removeprefix("/storage/v1/b/"), asked)
-        if not self.public and f"Credential={KEY}/" not in self.headers.get("Authorization", ""):
+        if f"Credential={KEY}/" not in self.headers.get("Authorization", ""):
             return self._send(403, b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>")
         bucket, _, name = path.strip("/").partition("/")
         if bucket != "pictures":
@@ -61,6 +61,8 @@ class Cloud(BaseHTTPRequestHandler):
         return self._send(200, f"<ListBucketResult>{found}</ListBucketResult>".encode())
 
     def _google(self, path: str, asked: dict[str, str]) -> None:
+        if "Authorization" in self.headers:
+            return self._send(401, b'{"error": {"code": 401, "message": "no"}}')
         bucket, _, name = path.partition("/o")
         name = name.strip("/")
         if bucket != "pictures" or (name and name not in FILES):
@@ -104,7 +106,6 @@ def cloud(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("LOCAL_LEARNING_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setattr(Cloud, "public", False)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Cloud)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield f"endpoint_override=127.0.0.1:{server.server_address[1]}&scheme=http"
