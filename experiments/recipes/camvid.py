@@ -7,8 +7,8 @@ the values 0 to 10 of the names below, and 255 where there is none. Pictures of 
 CamVid is for non-commercial use; the engine ships none of it.
 
 Budget: 20 epochs of 46 steps, batch 8, crops of 120 x 160, from random weights; these settings are ours and no paper's
-(there is no Table to compare with), and were not searched for. With pictures half as large
-and 8 epochs they were run: docs/results/camvid.md.
+(there is no Table to compare with), and were not searched for. We have measured none of it;
+with pictures half as large and 8 epochs they were run: docs/results/camvid.md.
 
 Names are METHOD_camvid_resnet18, with _k4 for four segments; without it K = 2.
 """

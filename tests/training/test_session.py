@@ -18,6 +18,7 @@ from engine.data import Batch
 from engine.recipes import Recipe
 from engine.tasks import ACCURACY
 from engine.tracking import open_console
+from engine.training.environment import describe_environment
 from engine.training.folder import RunFolder
 from engine.training.loop import Training
 from engine.training.run_record import RunRecord
@@ -33,7 +34,8 @@ FAILS_AT = 6
 
 @contextlib.contextmanager
 def recording(folder: Path, recipe: Recipe, plan: engine.Plan) -> Iterator[RunRecord]:
-    with contextlib.closing(RunFolder(folder, recipe, plan, {})) as opened, open(os.devnull, "w") as nowhere:
+    environment = describe_environment(recipe)
+    with contextlib.closing(RunFolder(folder, recipe, plan, environment)) as opened, open(os.devnull, "w") as nowhere:
         yield RunRecord(opened, open_console(nowhere, quiet=True), None, ACCURACY, time.monotonic())
 
 
