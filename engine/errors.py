@@ -17,6 +17,9 @@ GOES_ON = "the newest checkpoint is whole; the same command goes on from it"
 BEGINS_AGAIN = "there is no checkpoint yet; the same command begins again"
 """The same, before there is a checkpoint."""
 
+GOES_ON_IF_ANY = "the same command goes on from the newest checkpoint, if there is one"
+"""The same, from somebody who knows of no checkpoint."""
+
 NOTHING_TRAINED = "this command has trained nothing; the same command tries again"
 """The same, before a training has begun or gone on."""
 

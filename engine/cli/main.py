@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import engine
+from engine import last_words
 from engine.cli import standard_streams
 from engine.cli.outcome import Outcome, strict_json
 from engine.cli.signals import interruptible
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(words: Sequence[str]) -> int:
     as_json = "--json" in words
     try:
-        with interruptible(as_json):
+        with last_words.said_as_object(as_json), interruptible():
             outcome = _run(words)
     except EngineError as error:
         return _fail(str(error), error.exit_code, as_json)

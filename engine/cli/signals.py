@@ -9,7 +9,6 @@ the process has started ends with it: a private Ray is held by a process that wa
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import signal
@@ -18,15 +17,13 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-from engine.cli.words import PROGRAM
+from engine import last_words
 from engine.errors import EXIT_INTERRUPTED, Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_STDOUT, _STDERR = 1, 2
 # Of the ten seconds within which everybody shall be gone: for one signal, and from the second one of a training on.
 _SECONDS = 8.0
 _SECONDS_OF_A_SECOND = 5.5
-_SECONDS_TO_SAY_IT = 1.0
 # As in a training: a terminal that is closed, or a scheduler, says it twice.
 _ONE_EVENT_SECONDS = 0.5
 
@@ -47,14 +44,11 @@ def whole_at_any_moment() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def interruptible(as_json: bool = False) -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Let a signal inside the block raise Interrupted, and end the process if that does not end it in seconds.
 
     Signals can be handled in the main thread only; elsewhere nothing is changed. A signal that the process was started
     to ignore, as with nohup, stays ignored.
-
-    Args:
-        as_json: whether a process that the clock ends prints an object with its exit code as the last line of stdout.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -65,8 +59,7 @@ def interruptible(as_json: bool = False) -> Iterator[None]:
     watched = {int(number) for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
     woken = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     left = threading.Event()
-    words = (reading, watched, left, as_json)
-    threading.Thread(target=_watch, args=words, name="clock of interruptions", daemon=True).start()
+    threading.Thread(target=_watch, args=(reading, watched, left), name="clock of interruptions", daemon=True).start()
     for number in watched:
         signal.signal(number, _interrupt)
     try:
@@ -85,7 +78,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise Interrupted
 
 
-def _watch(reading: int, watched: set[int], left: threading.Event, as_json: bool) -> None:
+def _watch(reading: int, watched: set[int], left: threading.Event) -> None:
     """Wait for signals, which arrive here also while the main thread is deaf, and then for the end of the block."""
     seen, patience, latest = 0, _SECONDS, -math.inf
     try:
@@ -101,30 +94,18 @@ def _watch(reading: int, watched: set[int], left: threading.Event, as_json: bool
                     patience = _SECONDS_OF_A_SECOND
                     continue
                 if _is_whole.is_set() and seen > 1:
-                    _end(as_json)
-                threading.Thread(target=_end_later, args=(left, patience, as_json), daemon=True).start()
+                    _end()
+                threading.Thread(target=_end_later, args=(left, patience), daemon=True).start()
     finally:
         os.close(reading)
 
 
-def _end_later(left: threading.Event, seconds: float, as_json: bool) -> None:
+def _end_later(left: threading.Event, seconds: float) -> None:
     if not left.wait(seconds):
-        _end(as_json)
+        _end()
 
 
-def _end(as_json: bool) -> None:
-    # Apart, because nobody may read what is said, and then it is waited for without an end.
-    saying = threading.Thread(target=_say, args=(as_json,), daemon=True)
-    saying.start()
-    saying.join(_SECONDS_TO_SAY_IT)
+def _end() -> None:
+    last_words.say("interrupted, while something did not answer", EXIT_INTERRUPTED)
     # Nothing else ends a thread that waits outside of Python.
     os._exit(EXIT_INTERRUPTED)
-
-
-def _say(as_json: bool) -> None:
-    text = "interrupted, while something did not answer"
-    with contextlib.suppress(OSError):
-        os.write(_STDERR, f"{PROGRAM}: error: {text}\n".encode())
-    if as_json:
-        with contextlib.suppress(OSError):
-            os.write(_STDOUT, (json.dumps({"error": text, "exit_code": EXIT_INTERRUPTED}) + "\n").encode())

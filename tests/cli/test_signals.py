@@ -34,12 +34,13 @@ def test_what_shall_outlive_its_terminal_does() -> None:
 
 COMMAND = """
 import ctypes, os, signal, sys, time
+from engine import last_words
 from engine.cli import signals
 from engine.errors import Interrupted
 
 signals._SECONDS = signals._SECONDS_OF_A_SECOND = float(sys.argv[1])
 try:
-    with signals.interruptible(as_json=True):
+    with last_words.said_as_object(True), signals.interruptible():
         {work}
 except Interrupted:
     print("ended in order")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -24,12 +25,14 @@ GONE_WITHIN_SECONDS = 30.0
 TRAIN = """
 import sys
 import engine
+from engine import last_words
 
 words = ["data.train_limit=44", "data.test_limit=20", "data.batch_size=12", "epochs=100000",
          "plan.report_every_steps=1", "plan.evaluate_every_epochs=100000", "plan.checkpoint_every_steps=5",
          "plan.recovery.max_failures=0"]
 recipe, plan = engine.apply_overrides(engine.load_recipe("infopro_digits"), engine.Plan(), words)
-result = engine.train(recipe, plan, sys.argv[1])
+with last_words.said_as_object(True):
+    result = engine.train(recipe, plan, sys.argv[1])
 print(result.status, result.steps, flush=True)
 """
 
@@ -130,8 +133,11 @@ def test_the_raylet_dies(tmp_path: Path) -> None:
     """What counts is that it ends with a word, and that the checkpoints are whole."""
     with _training(tmp_path) as (process, started):
         next(child for child in started if child.name() == "raylet").kill()
-        _, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=60)
         assert process.returncode != 0
-        assert "the private Ray is gone: Ray's raylet ended with signal SIGKILL" in errors
+        said = "the private Ray is gone: Ray's raylet ended with signal SIGKILL"
+        assert said in errors
+        # Where Ray ends the process; an error that reaches the command is made an object there.
+        assert "Traceback" in errors or said in json.loads(output)["error"]
         _assert_gone(started, with_agents=False)
     assert engine.load(tmp_path).checkpoint.step >= 5

@@ -3,10 +3,10 @@
     cli -> benchmarking -> search, comparison, planning, analysis -> training -> runtimes, tracking, timing -> methods
         -> partition -> learners -> tasks, checkpoints -> objectives, knowledge -> backbones, data -> recipes
 
-Every room may use errors.py, streams.py, atomic.py, machine.py, paths.py and reading.py. phases.py, which says what
-there is to do in a program, is known to learners and to all that know program.py. program.py is known to methods and
-runtimes, and to planning, which foretells what a program costs; of all others only training/preview.py names it, to
-show a program before it runs: the rest get programs through a Team.
+Every room may use errors.py, streams.py, atomic.py, machine.py, paths.py, reading.py and last_words.py. phases.py,
+which says what there is to do in a program, is known to learners and to all that know program.py. program.py is known
+to methods and runtimes, and to planning, which foretells what a program costs; of all others only training/preview.py
+names it, to show a program before it runs: the rest get programs through a Team.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LAYERS = (
     {"cli"},
 )
 RANKS = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
-EVERYWHERE = {"atomic", "errors", "machine", "paths", "reading", "streams"}
+EVERYWHERE = {"atomic", "errors", "last_words", "machine", "paths", "reading", "streams"}
 PROGRAM_ROOMS = {"methods", "runtimes", "planning"}
 PROGRAM_FILES = {"training/preview.py"}
 RAY_PLACES = ("runtimes/ray/", "search/", "cli/")
@@ -52,6 +52,7 @@ TOP_FILES = {
     "__main__.py": {"cli"},
     "atomic.py": {"errors"},
     "errors.py": set(),
+    "last_words.py": set(),
     "machine.py": set(),
     "paths.py": {"errors"},
     "reading.py": {"errors"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,27 +16,30 @@ from engine.runtimes.ray.private.deaths import Deaths
 PROGRAM = """
 import ctypes, os, threading
 from ray import _raylet
+from engine import last_words
 from engine.runtimes.ray.private import last_exit
 
-def end():
-    os.write(2, b"a word of ours")
-    os._exit(3)
-
 if {ours}:
-    assert last_exit.take_over(os.abort) and last_exit.take_over(end)
+    assert last_exit.take_over(os.abort) and last_exit.take_over(last_exit.end_with_cluster)
 quick_exit = getattr(ctypes.CDLL(_raylet.__file__), "_ZN3ray4core26CoreWorkerShutdownExecutor9QuickExitEv")
-thread = threading.Thread(target=quick_exit, args=[0])
-thread.start()
-thread.join()
+with last_words.said_as_object({as_object}):
+    thread = threading.Thread(target=quick_exit, args=[0])
+    thread.start()
+    thread.join()
 os._exit(7)
 """
 
 
-@pytest.mark.parametrize(("ours", "code", "words"), [(False, 1, ""), (True, 3, "a word of ours")])
-def test_where_ray_ends_a_process_a_function_of_ours_does(ours: bool, code: int, words: str) -> None:
-    answer = subprocess.run([sys.executable, "-c", PROGRAM.format(ours=ours)], capture_output=True, text=True)
-    assert (answer.returncode, "a word of ours" in answer.stderr) == (code, bool(words)), answer.stderr
-    assert answer.stderr.endswith(words)  # Behind Ray's own.
+@pytest.mark.parametrize(("ours", "as_object", "code"), [(False, True, 1), (True, False, 3), (True, True, 3)])
+def test_where_ray_ends_a_process_a_function_of_ours_does(ours: bool, as_object: bool, code: int) -> None:
+    program = PROGRAM.format(ours=ours, as_object=as_object)
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert answer.returncode == code, answer.stderr
+    last = answer.stderr.splitlines()[-1:]  # Behind Ray's own.
+    assert bool(last and last[0].startswith("local-learning: error: the raylet of this node is gone")) is ours
+    assert bool(answer.stdout) is (ours and as_object)
+    if answer.stdout:
+        assert json.loads(answer.stdout) == {"error": last[0].partition("error: ")[2], "exit_code": 3}
 
 
 def test_who_was_to_end_it_does_not_once_that_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:

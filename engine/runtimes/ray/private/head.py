@@ -104,10 +104,10 @@ def _serve(wanted: dict[str, Any], answers: int, driver: int) -> None:
     if over == "gone" and (told := told or dict(_ended(node))):
         # Where a driver waits for an object store that is gone, Ray ends it at once and without a word.
         name, how = next(iter(told.items()))
-        with contextlib.suppress(OSError):
-            os.write(
-                wanted["last_words"], wanted["last_words_format"].format(f"Ray's {name} ended with {how}").encode()
-            )
+        for descriptor, form in wanted["last_words"]:
+            with contextlib.suppress(OSError):
+                # Not format(): an object of JSON has braces of its own.
+                os.write(descriptor, form.replace("{}", f"Ray's {name} ended with {how}").encode())
 
 
 def _watch_the_start(wanted: dict[str, Any], answers: int, is_over: threading.Event) -> None:

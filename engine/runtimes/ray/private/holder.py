@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from engine.errors import PlanError
+from engine.errors import GOES_ON_IF_ANY, PlanError
+from engine.last_words import forms
 from engine.runtimes.child import python_command, tell
-from engine.runtimes.ray.private import last_words
 from engine.runtimes.ray.private.folder import PrivateFolder
-from engine.runtimes.ray.private.last_words import standard_error_or
 from engine.runtimes.ray.private.surroundings import environment_of_head
 
 REMEDY = "`local-learning doctor` tries it alone; --on process does without Ray"
+GONE = f"the private Ray is gone: {{}} ({GOES_ON_IF_ANY})"
 _RUN = "import runpy; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
 # Workers find the engine through PYTHONPATH alone, whether they are forked or not.
 _RUN_FORK_SERVER = f"sys.path.pop(); {_RUN}"
@@ -48,7 +49,7 @@ class Holder:
         self.process = self._start({**wanted, "folder": str(folder.path), "ray_folder": str(folder.ray)})
 
     def _start(self, wanted: Mapping[str, Any]) -> subprocess.Popen[bytes]:
-        with self._folder.log.open("ab") as log, standard_error_or(log) as words:
+        with self._folder.log.open("ab") as log, _last_words(log) as words:
             wanted = {
                 **wanted,
                 "fork_server": python_command(
@@ -56,7 +57,6 @@ class Holder:
                 ),
                 "worker_start": str(_HERE / "worker_start.py"),
                 "last_words": words,
-                "last_words_format": last_words.FORM,
             }
             process = subprocess.Popen(
                 python_command(_RUN, [str(_HERE / "head.py")]),
@@ -66,7 +66,7 @@ class Holder:
                 cwd=self._folder.path,
                 env=environment_of_head(self._folder),
                 start_new_session=True,
-                pass_fds=[words],
+                pass_fds=[descriptor for descriptor, _ in words],
             )
         tell(process, wanted)
         return process
@@ -103,3 +103,21 @@ class Holder:
         line, _, self._unread = self._unread.partition(b"\n")
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+
+@contextlib.contextmanager
+def _last_words(log: IO[bytes]) -> Iterator[list[tuple[int, str]]]:
+    """Give what a driver says that Ray ends, and descriptors for it that a child can take over.
+
+    They are those of this process, or of a file where one is closed.
+    """
+    with contextlib.ExitStack() as held:
+        words = []
+        for stream, form in forms(GONE):
+            try:
+                descriptor = os.dup(stream)
+            except OSError:
+                descriptor = os.dup(log.fileno())
+            held.callback(os.close, descriptor)
+            words.append((descriptor, form))
+        yield words

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 
 from ray import _raylet
 
-from engine.errors import EXIT_LEARNER_FAILED
-from engine.runtimes.ray.private import last_words
+from engine import last_words
+from engine.errors import EXIT_LEARNER_FAILED, GOES_ON_IF_ANY
 
 _SYMBOL = b"_Exit\0"
 # From dlfcn.h and elf.h, for 64 bits.
@@ -43,7 +43,9 @@ class _LinkMap(ctypes.Structure):
 
 def end_with_cluster() -> None:
     """End this process, whose cluster has no raylet on this node any more."""
-    last_words.say(last_words.OF_A_CLUSTER)
+    last_words.say(
+        f"the raylet of this node is gone, without which no driver goes on ({GOES_ON_IF_ANY})", EXIT_LEARNER_FAILED
+    )
     os._exit(EXIT_LEARNER_FAILED)
 
 

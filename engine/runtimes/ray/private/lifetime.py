@@ -18,13 +18,14 @@ from typing import Any
 import psutil
 import ray
 
+from engine import last_words
 from engine.errors import EXIT_LEARNER_FAILED, PlanError
 from engine.reading import first_line
-from engine.runtimes.ray.private import last_exit, last_words
+from engine.runtimes.ray.private import last_exit
 from engine.runtimes.ray.private.deaths import Deaths
 from engine.runtimes.ray.private.folder import PrivateFolder
 from engine.runtimes.ray.private.hanging import Hanging, processes_of, processes_of_session
-from engine.runtimes.ray.private.holder import REMEDY, Holder
+from engine.runtimes.ray.private.holder import GONE, REMEDY, Holder
 from engine.runtimes.ray.private.surroundings import (
     TokenOf,
     connecting,
@@ -157,7 +158,7 @@ class PrivateRay:
         what = self._lost or "Ray wants this process to end"
         # Otherwise the process that holds it would have the last word.
         self.kill()
-        last_words.say(last_words.FORM.format(what))
+        last_words.say(GONE.format(what), EXIT_LEARNER_FAILED)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_HOLDER_SECONDS)
         os._exit(EXIT_LEARNER_FAILED)
