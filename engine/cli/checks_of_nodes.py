@@ -25,6 +25,7 @@ _TIMEOUT_SECONDS = 60.0
 _ABSENT = "absent"
 _NO_ANSWER = "no answer"
 _PACKAGES = ("torch", "ray")
+_Seen = tuple[dict[str, str], int | None]
 _COPY = "`ray up` with the cluster's file copies this folder to every node and installs it"
 
 
@@ -38,6 +39,7 @@ class Node:
         versions: version by name: python, torch, ray, engine, and ``source``, a digest of the engine's files.
         cpus: CPUs that Ray offers there; None for this process, which is no node.
         gpus: GPUs that Ray offers there; None for this process.
+        niceness: of learners there; None for this process, and where it is not known.
     """
 
     name: str
@@ -45,11 +47,13 @@ class Node:
     versions: Mapping[str, str]
     cpus: float | None = None
     gpus: float | None = None
+    niceness: int | None = None
 
 
 def look_here() -> Node:
     """Return what this process works with."""
-    return Node("here", socket.gethostname(), _looker()())
+    versions, _ = _looker()()
+    return Node("here", socket.gethostname(), versions)
 
 
 def look_at_nodes(address: str, timeout_seconds: float = _TIMEOUT_SECONDS) -> list[Node]:
@@ -90,35 +94,37 @@ def look_at_nodes(address: str, timeout_seconds: float = _TIMEOUT_SECONDS) -> li
             versions=versions,
             cpus=node["Resources"].get("CPU", 0.0),
             gpus=node["Resources"].get("GPU", 0.0),
+            niceness=niceness,
         )
-        for node, versions in zip(alive, found, strict=True)
+        for node, (versions, niceness) in zip(alive, found, strict=True)
     ]
 
 
-def _answer(reference: Any) -> dict[str, str]:
+def _answer(reference: Any) -> _Seen:
     import ray
 
     try:
-        versions: dict[str, str] = ray.get(reference)
+        seen: _Seen = ray.get(reference)
     except Exception as error:  # whatever a node's own packages raise
         logging.getLogger(__name__).info("a node could not be asked", exc_info=error)
         return _nothing(f"failed: {type(error).__name__}")
-    return versions
+    return seen
 
 
-def _nothing(why: str) -> dict[str, str]:
-    return dict.fromkeys(("python", *_PACKAGES, "engine", "source"), why)
+def _nothing(why: str) -> _Seen:
+    return dict.fromkeys(("python", *_PACKAGES, "engine", "source"), why), None
 
 
-def _looker() -> Callable[[], dict[str, str]]:
-    """Return a function that says which versions there are, without this engine.
+def _looker() -> Callable[[], _Seen]:
+    """Return a function that says which versions there are and how nice a process is, without this engine.
 
     It is defined here, inside, so that Ray sends its code: a function of a module would be looked for in the node's own
     engine, which may be older or missing, and that is what it is to find out.
     """
     packages, absent = _PACKAGES, _ABSENT
 
-    def look() -> dict[str, str]:
+    def look() -> _Seen:
+        import os
         import re
 
         found = {"python": platform.python_version()}
@@ -129,13 +135,13 @@ def _looker() -> Callable[[], dict[str, str]]:
                 found[package] = absent
         spec = importlib.util.find_spec("engine")
         if spec is None or spec.origin is None:
-            return {**found, "engine": absent, "source": absent}
+            return {**found, "engine": absent, "source": absent}, os.nice(0)
         folder = Path(spec.origin).parent
         stated = re.search(r'^__version__ = "(.+)"$', Path(spec.origin).read_text(encoding="utf-8"), re.MULTILINE)
         digest = hashlib.sha256()
         for path in sorted(folder.rglob("*.py"), key=lambda path: path.relative_to(folder).as_posix()):
             digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-        return {**found, "engine": stated[1] if stated else absent, "source": digest.hexdigest()[:12]}
+        return {**found, "engine": stated[1] if stated else absent, "source": digest.hexdigest()[:12]}, os.nice(0)
 
     return look
 
@@ -155,6 +161,12 @@ def node_checks(here: Node, nodes: Sequence[Node]) -> Iterator[Check]:
         if not wrong:
             cpus, gpus = f"{node.cpus or 0:g} CPUs", f"{node.gpus or 0:g} GPUs"
             yield Check("ok", subject, f"as here; {cpus}, {gpus}")
+        if node.niceness:
+            found = (
+                f"learners run with niceness {node.niceness}: whatever else is busy there leaves them next to nothing"
+            )
+            remedy = "on a machine that is theirs alone nothing; otherwise RAY_worker_niceness=0 ray start ... there"
+            yield Check("warning", subject, found, remedy)
 
 
 def _spoken(name: str) -> str:

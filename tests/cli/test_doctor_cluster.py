@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import socket
 from collections.abc import Iterator
@@ -74,6 +75,15 @@ def test_what_is_different_is_a_problem_with_node_package_and_remedy(name: str, 
     assert remedy in wrong.remedy
 
 
+def test_learners_that_give_way_to_others_are_a_warning() -> None:
+    right, nice = node_like_here("10.0.0.2"), dataclasses.replace(node_like_here(), niceness=15)
+    first, second, warning = node_checks(HERE, [dataclasses.replace(right, niceness=0), nice])
+    assert (first.status, second.status) == ("ok", "ok")
+    assert (warning.status, warning.subject) == ("warning", "node 10.0.0.3")
+    assert "niceness 15" in warning.found
+    assert "RAY_worker_niceness=0 ray start" in warning.remedy
+
+
 def test_a_node_that_does_not_answer_is_one_problem() -> None:
     silent = Node("10.0.0.3", "lab3", dict.fromkeys(HERE.versions, "no answer"))
     (check,) = node_checks(HERE, [silent])
@@ -108,13 +118,13 @@ def test_without_an_address_no_cluster_is_asked(command: Any, monkeypatch: pytes
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster of two nodes, of which the second has another copy of the engine."""
+    """A cluster of two nodes, of which the second has another copy of the engine, and learners that are not nice."""
     folder = tmp_path_factory.mktemp("other_copy")
     shutil.copytree(ENGINE, folder / "engine", ignore=shutil.ignore_patterns("__pycache__"))
     with (folder / "engine/errors.py").open("a") as file:
         file.write("# another version\n")
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    made.add_node(num_cpus=2, env_vars={"PYTHONPATH": str(folder)})
+    made.add_node(num_cpus=2, env_vars={"PYTHONPATH": str(folder), "RAY_worker_niceness": "0"})
     yield made
     made.shutdown()
 
@@ -129,6 +139,7 @@ def test_every_node_of_a_real_cluster_is_asked(cluster: Cluster, command: Any) -
     first, second = sorted(nodes, key=lambda node: node["cpus"])
     assert first["versions"] == HERE.versions
     assert {name for name, version in second["versions"].items() if version != HERE.versions[name]} == {"source"}
+    assert (first["niceness"], second["niceness"]) == (15, 0)
     (problem,) = (check for check in answer.json["checks"] if check["status"] == "problem")
     assert problem["subject"] == f"node {second['name']}"
     assert not ray.is_initialized()

@@ -125,11 +125,12 @@ def test_what_ray_refuses_would_be_seen(path: Path, wrong: dict[str, Any], named
 
 
 @pytest.mark.parametrize("path", LAUNCHED, ids=lambda path: path.name)
-def test_tokens_are_demanded_and_the_dashboard_is_on_loopback(path: Path) -> None:
+def test_tokens_are_demanded_the_dashboard_is_on_loopback_and_learners_are_not_nice(path: Path) -> None:
     config = yaml.safe_load(path.read_text())
     commands = start_commands(config)
     assert len(commands) == 2
     assert all("RAY_AUTH_MODE=token " in command for command in commands)
+    assert all("RAY_worker_niceness=0 " in command for command in commands)
     assert sum("--head" in command for command in commands) == 1
     for command in commands:
         words = shlex.split(command)

@@ -9,6 +9,7 @@ code 0 where all went as it should, and with 77, the usual one for a skipped tes
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -29,7 +30,7 @@ INSIDE = "--inside"
 BIN = Path(sys.executable).parent
 # Long enough to be cut off in its middle, two logins after its second checkpoint.
 TRAIN = (
-    "cd && local-learning train infopro_digits method.num_segments=2 epochs=60 plan.placement=SPREAD "
+    "local-learning train infopro_digits method.num_segments=2 epochs=60 plan.placement=SPREAD "
     "plan.checkpoint_every_steps=20 plan.evaluate_every_epochs=60 plan.cpus_per_learner=1 --address auto"
 )
 PROFILE = f"""export PATH={BIN}:/usr/sbin:/usr/bin:/sbin:/bin RAY_AUTH_MODE=token
@@ -144,7 +145,7 @@ def weights(head: Host, run: str) -> str:
 
 
 def train(laptop: Laptop, head: Host) -> str:
-    laptop.run("ray", "exec", str(laptop.config), f"{TRAIN} --run-dir runs/undisturbed")
+    laptop.run("ray", "exec", str(laptop.config), f"cd && {TRAIN} --run-dir runs/undisturbed")
     digest = weights(head, "runs/undisturbed")
     laptop.say(f"a training over both hosts is finished; its weights have digest {digest[:12]}")
     return digest
@@ -170,7 +171,7 @@ def train_through_a_failure(laptop: Laptop, head: Host, worker: Host, expected: 
         "ray",
         "exec",
         str(laptop.config),
-        f"{TRAIN} plan.recovery.max_failures=0 --run-dir runs/disturbed; echo ended with $?",
+        f"cd && {TRAIN} plan.recovery.max_failures=0 --run-dir runs/disturbed; echo ended with $?",
     ]
     training = subprocess.Popen(
         words, cwd=PROJECT, env=laptop.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -192,9 +193,34 @@ def train_through_a_failure(laptop: Laptop, head: Host, worker: Host, expected: 
     laptop.say("the worker is on again")
     wait_until(lambda: nodes_that_answer(head) == 2, "the worker to join again", 240)
     laptop.say("the autoscaler has started Ray on it")
-    output = laptop.run("ray", "exec", str(laptop.config), f"{TRAIN} --run-dir runs/disturbed")
+    output = laptop.run("ray", "exec", str(laptop.config), f"cd && {TRAIN} --run-dir runs/disturbed")
     check(weights(head, "runs/disturbed") == expected, f"other weights than undisturbed:\n{output}")
     laptop.say("the same command went on from there and gave the same weights, bit for bit")
+
+
+def go_on_as_a_job(laptop: Laptop, head: Host, expected: str) -> None:
+    """A job whose driver is killed, and that is submitted once more, as by whoever restarts jobs."""
+    if importlib.util.find_spec("aiohttp") is None:
+        laptop.say("jobs are left out: ray[default] is not installed here")
+        return
+    submit = "RAY_ADDRESS=http://127.0.0.1:8265 ray job submit --submission-id"
+    entrypoint = f"-- {TRAIN} --run-dir $HOME/runs/job"
+    laptop.run("ray", "exec", str(laptop.config), f"{submit} first --no-wait {entrypoint}")
+    run = head.folder / "home/runs/job"
+    wait_until(lambda: len(list(run.glob("checkpoints/step-*/MANIFEST.json"))) >= 2, "two checkpoints of a job", 180)
+    head.run("pkill -KILL -f [l]ocal-learning.train")
+    steps = sorted(path.parent.name for path in run.glob("checkpoints/step-*/MANIFEST.json"))
+    laptop.say(f"the driver of a job is killed, its newest checkpoint is {steps[-1]}")
+
+    def has_failed() -> bool:
+        status = head.run("RAY_ADDRESS=http://127.0.0.1:8265 ray job status first", check=False)
+        return "FAILED" in status.stdout + status.stderr
+
+    wait_until(has_failed, "the job to have failed", 60)
+    check(not (run / "summary.json").exists() or weights(head, "runs/job") != expected, "it was cut off")
+    output = laptop.run("ray", "exec", str(laptop.config), f"{submit} second {entrypoint}")
+    check(weights(head, "runs/job") == expected, f"other weights than undisturbed:\n{output}")
+    laptop.say("the same job, submitted once more, went on from there to the same weights, bit for bit")
 
 
 def fetch(laptop: Laptop, expected: str) -> None:
@@ -230,6 +256,7 @@ def inside(folder: Path) -> None:
             digest = train(laptop, head)
             search(laptop, head)
             train_through_a_failure(laptop, head, worker, digest)
+            go_on_as_a_job(laptop, head, digest)
             fetch(laptop, digest)
             take_down(laptop, machines)
         except (Failure, RuntimeError, subprocess.SubprocessError):

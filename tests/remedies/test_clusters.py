@@ -160,7 +160,10 @@ def test_nodes_without_room(
 
 
 def test_a_learner_that_starts_too_slowly(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time is that of a clock of its own, in which a learner takes a minute."""
+    """The time is that of a clock of its own, in which a learner takes a minute.
+
+    That a Ray that is started as is said has learners that are not nice, `tests/cli/test_doctor_cluster.py` tries.
+    """
 
     class Slow:
         build = None
@@ -185,6 +188,9 @@ def test_a_learner_that_starts_too_slowly(refused: Refused, monkeypatch: pytest.
     slow = Plan(start_timeout_seconds=30)
     field = refused(r"within (plan\.start_timeout_seconds)=30; raise it", lambda: build(slow))[1]
     assert build(apply_overrides(load_recipe("infopro_digits"), slow, [f"{field}=90"])[1])
+    refused(r"unless its Ray is started with RAY_worker_niceness=0", lambda: build(slow))
+    monkeypatch.setattr("engine.runtimes.ray.building.current_private_ray", lambda: "one")
+    refused(r"raise it if this machine is slow$", lambda: build(slow))
 
 
 def test_a_head_that_lets_nobody_in(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import ray
 from engine.errors import LearnerError
 from engine.runtimes.ray.actor import Builder
 from engine.runtimes.ray.bundles import Bundles
+from engine.runtimes.ray.private.current import current_private_ray
 from engine.runtimes.ray.waiting import check_alive, waiting_for_ray
 
 
@@ -55,6 +56,15 @@ class Building:
             name = next(name for name, reference in self.answers.items() if reference in late)
             raise LearnerError(
                 name,
-                f"did not start within plan.start_timeout_seconds={self._timeout:g}; raise it if the node is slow",
+                f"did not start within plan.start_timeout_seconds={self._timeout:g}; {_remedy()}",
             )
         return not late
+
+
+def _remedy() -> str:
+    if current_private_ray() is not None:
+        return "raise it if this machine is slow"
+    return (
+        "raise it if the node is slow; if it is busy with other work, Ray's processes there give way to that (niceness "
+        "15), unless its Ray is started with RAY_worker_niceness=0, as in RAY_worker_niceness=0 ray start ..."
+    )
