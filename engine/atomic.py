@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import re
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,12 +23,23 @@ FREE_SPACE = f"; free some space{_AGAIN}"
 MAKE_WRITABLE = f"; make it writable{_AGAIN}"
 """The same, of a disk that takes nothing for another reason."""
 
+_LEFT = re.compile(r"\..+\.(\d{1,10})\.tmp", re.ASCII | re.DOTALL)
+
+# Of the times of processes, which Linux counts from its start in hundredths of a second, and of those of files.
+_COARSE_SECONDS = 2.0
+
+UNLOCKED_SECONDS = 3600.0
+"""For `remove_unfinished` where no lock keeps processes of other machines out: no file takes so long to be written."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name to write to; it takes the place of `path` when the block ends without an error.
 
     After an error `path` is what it was before, and the temporary file is gone.
+
+    Raises:
+        OSError: as the operating system raises it, for by-products and for what is written elsewhere than into a run.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -38,15 +52,47 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        # A disk that has become read-only refuses this, too, and would hide why.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what a process that was killed inside of `replacing` left in a folder that only this process writes to."""
-    for left in folder.glob(".*.*.tmp"):
-        if left.name.split(".")[-2].isdigit() and not left.is_dir():
-            left.unlink(missing_ok=True)
+def remove_unfinished(folder: Path, seconds: float = 0.0) -> None:
+    """Remove what processes that were killed inside of `replacing` left in a folder, as far as that is possible.
+
+    What a process that lives may still be writing stays.
+
+    Args:
+        folder: need not exist.
+        seconds: for how long nothing was written to what is removed; `UNLOCKED_SECONDS` where the folder is not this
+            process's own, because a process of another machine may be at it, and nothing is known of that.
+    """
+    # Nobody wants what is left, so nothing ends because it stays.
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = os.listdir(folder)
+    for found in filter(None, map(_LEFT.fullmatch, names)):
+        left = folder / found[0]
+        with contextlib.suppress(OSError):
+            written = left.lstat().st_mtime
+            # A folder of such a name is none of ours, and stays because it cannot be unlinked.
+            if time.time() - written >= seconds and not _may_write(int(found[1]), written):
+                left.unlink()
+
+
+def _may_write(number: int, written: float) -> bool:
+    """Tell whether a process of this machine lives that can have written a file at a time, in unix seconds."""
+    import psutil
+
+    try:
+        process = psutil.Process(number)
+        # The number of one that was killed may be another's by now, in a container that starts again nearly always.
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= written + _COARSE_SECONDS
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True
 
 
 def sync_folder(folder: Path) -> None:
@@ -65,20 +111,33 @@ def write_synced(path: Path, content: bytes) -> None:
         NotWritten: the disk is full or the file cannot be written; what was written of it is removed.
     """
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(path, flags, 0o666), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        _write(path, content)
     except OSError as error:
-        path.unlink(missing_ok=True)
+        # A disk that has become read-only refuses this, too, and would hide why.
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
         raise write_error(path, error) from error
 
 
+def _write(path: Path, content: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o666), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file aside and rename it into place."""
-    with replacing(path) as aside:
-        write_synced(aside, content)
+    """Write a file aside and rename it into place; the folder is made if it does not exist.
+
+    Raises:
+        NotWritten: the disk is full or the file, or its folder, cannot be written; `path` is what it was before.
+    """
+    try:
+        with replacing(path) as aside:
+            _write(aside, content)
+    except OSError as error:
+        raise write_error(path, error) from error
 
 
 def open_lock(path: Path, error: type[InputError]) -> IO[str]:

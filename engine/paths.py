@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from engine.errors import InputError
+
+# Of one name in a path, on every file system that Linux and macOS know.
+_LONGEST_NAME_BYTES = 255
 
 
 def absolute(path: str | Path, field: str, error: type[InputError] = InputError) -> Path:
@@ -54,15 +60,75 @@ def check_writable(folder: Path, field: str, error: type[InputError] = InputErro
         InputError: of the class `error`: it, or the nearest folder above that exists, is no folder or cannot be written
             to.
     """
+    _check_names(folder, field, error)
     existing = folder
     while not os.path.lexists(existing) and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
         raise error(f"{field}={folder}: {existing} is no folder; give the name of one that is, or can be made")
+    _try(existing, f"{field}={folder}", error)
+
+
+def kind_of(path: Path, field: str, error: type[InputError] = InputError) -> Literal["folder", "file", "other"] | None:
+    """Return what is at a path, links followed; None if nothing is.
+
+    Args:
+        path: an absolute one.
+        field: the option, field, variable or argument that holds it, for the message.
+        error: what is raised.
+
+    Raises:
+        InputError: of the class `error`: this cannot be told, because a folder above it is closed or its name is too
+            long.
+    """
+    _check_names(path, field, error)
     try:
-        with tempfile.TemporaryFile(dir=existing):
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as cause:
+        raise error(
+            f"{field}={path}: cannot be looked at ({cause.strerror or cause}); give a path whose folders may be entered"
+        ) from cause
+    return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
+
+
+def check_target(target: Path, field: str, suffixes: Sequence[str], error: type[InputError] = InputError) -> None:
+    """Refuse a file that could not be written once everything is computed.
+
+    Args:
+        target: an absolute path.
+        field: the option or argument that holds it, for the message.
+        suffixes: with which its name may end.
+        error: what is raised.
+
+    Raises:
+        InputError: of the class `error`: it has another suffix, is something else than a file, or its folder is not
+            there or cannot be written to.
+    """
+    if target.suffix not in suffixes:
+        expected = " or ".join(suffixes)
+        raise error(f"{field}={target}: ends with {target.suffix or 'no suffix'!r}; give a name with {expected}")
+    if kind_of(target.parent, field, error) != "folder":
+        raise error(f"{field}={target}: there is no folder {target.parent}; make it first")
+    if kind_of(target, field, error) not in (None, "file"):
+        raise error(f"{field}={target}: is no file and is left alone; give another name")
+    _try(target.parent, f"{field}={target}", error)
+
+
+def _try(folder: Path, said: str, error: type[InputError]) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as cause:
         raise error(
-            f"{field}={folder}: {existing} cannot be written to ({cause.strerror or cause}); give another folder"
+            f"{said}: {folder} cannot be written to ({cause.strerror or cause}); give another folder"
         ) from cause
+
+
+def _check_names(path: Path, field: str, error: type[InputError]) -> None:
+    for name in path.parts:
+        if (length := len(os.fsencode(name))) > _LONGEST_NAME_BYTES:
+            raise error(
+                f"{field}: {name[:32]}... is a name of {length} bytes; give one of {_LONGEST_NAME_BYTES} bytes at most"
+            )

@@ -3,9 +3,8 @@
     python -m experiments.segmentation_small_budget --root DIR [--seeds 0,1,2]
 
 DIR holds CamVid as `experiments/recipes/camvid.py` says. The recipes are the shipped ones (DeepLabV3 on ResNet-18 with
-random weights, output stride 16, batch 8) with another budget: pictures of 90 x 120, crops of 72 x 96, 8 epochs of 46
-steps, one thread. The arms of a seed start from the same weights and see the same pictures in the same order.
-Interrupted, it goes on where it was.
+random weights, output stride 16, batch 8, 8 epochs of 46 steps), with one thread. The arms of a seed start from the
+same weights and see the same pictures in the same order. Interrupted, it goes on where it was.
 
 Memory is that of each learner as `local-learning estimate` computes it, from the sizes of the tensors of a step.
 Speed is not compared: several of these commands may run at once, with seeds of their own. Of the two pictures one shows
@@ -27,7 +26,6 @@ from engine.tracking import format_scores, open_console
 from engine.training import draw_predictions
 
 ARMS = ("end_to_end", "greedy", "dgl", "infopro", "greedy_k4", "dgl_k4", "infopro_k4")
-BUDGET = ("data.image_size=90,120", "data.augmentation.crop=72,96", "epochs=8")
 PLAN = engine.Plan(executor="process", evaluate_every_epochs=8)
 FOLDER = Path("runs") / "segmentation_small_budget"
 _SHOWN = ("mean_iou", "pixel_accuracy")
@@ -36,7 +34,7 @@ _SHOWN = ("mean_iou", "pixel_accuracy")
 def train(arm: str, seed: int, root: str) -> engine.Result:
     """Train one arm with one seed, or return what it came to."""
     method, ending = (arm.removesuffix("_k4"), "_k4") if arm.endswith("_k4") else (arm, "")
-    words = [*BUDGET, f"data.root={root}", f"seed={seed}"]
+    words = [f"data.root={root}", f"seed={seed}"]
     recipe, plan = engine.apply_overrides(engine.load_recipe(f"{method}_camvid_resnet18{ending}"), PLAN, words)
     with open_console(sys.stderr, quiet=False) as console:
         result = engine.train(recipe, plan, FOLDER / f"{arm}_seed{seed}", console=console)

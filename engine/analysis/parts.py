@@ -14,12 +14,13 @@ import safetensors.numpy
 import engine
 from engine.analysis.analysis import Analysis, Arrays
 from engine.analysis.opened import OpenedRun
-from engine.atomic import replace_file, write_error
+from engine.atomic import UNLOCKED_SECONDS, remove_unfinished, replace_file
 from engine.errors import RunError
 from engine.reading import read_bytes
 
 _LARGEST = 8 * 2**30
 _FOLDER, _ENDING = "parts", ".safetensors"
+_SHA256 = "sha256"
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,13 @@ class KeptParts:
     def get(self, network: str, part: str) -> Part | None:
         """Return what was measured of a part, wherever; None where nothing, or nothing whole, is there."""
         for path in sorted(self._folder.glob(f"{self._digest(network, part)}.*{_ENDING}")):
-            # Whatever else it is, it is measured again.
-            with contextlib.suppress(RunError, safetensors.SafetensorError):
-                found: dict[str, np.ndarray] = safetensors.numpy.load(read_bytes(path, RunError, _LARGEST))
-                self._used.add(path.name)
-                return Part(found, path.name.split(".")[1])
+            # Nothing is lost by measuring again, so that is what anything wrong with a file means: a damaged header
+            # alone ends in errors of many kinds.
+            with contextlib.suppress(Exception):
+                arrays = _whole(path.name, read_bytes(path, RunError, _LARGEST, follow_links=False))
+                if arrays is not None:
+                    self._used.add(path.name)
+                    return Part(arrays, path.name.split(".")[1])
         return None
 
     def put(self, network: str, part: str, measured: Part) -> None:
@@ -78,10 +81,8 @@ class KeptParts:
         path = self._folder / f"{self._digest(network, part)}.{measured.device}{_ENDING}"
         # Not numpy.ascontiguousarray, which makes a row of a single number.
         contiguous = {name: np.asarray(each, order="C") for name, each in measured.arrays.items()}
-        try:
-            replace_file(path, safetensors.numpy.save(contiguous))
-        except OSError as error:
-            raise write_error(path, error) from error
+        about = {_SHA256: _sha256(path.name, contiguous)}
+        replace_file(path, safetensors.numpy.save(contiguous, about))
         self._used.add(path.name)
 
     def remove_others(self) -> None:
@@ -90,3 +91,25 @@ class KeptParts:
             if path.name not in self._used:
                 with contextlib.suppress(OSError):
                     path.unlink()
+        remove_unfinished(self._folder, UNLOCKED_SECONDS)
+
+
+def _whole(name: str, content: bytes) -> Arrays | None:
+    """Return what a file of this name holds; None where it is not what was measured, or nobody has said what that was.
+
+    Raises:
+        Exception: of many kinds: it is no such file.
+    """
+    arrays: dict[str, np.ndarray] = safetensors.numpy.load(content)
+    # Begins with the size of the header, of which the library that reads the arrays does not give the rest.
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return arrays if header["__metadata__"][_SHA256] == _sha256(name, arrays) else None
+
+
+def _sha256(name: str, arrays: Arrays) -> str:
+    """Return the digest of arrays, and of the name that says what they were measured of: those of another would fit."""
+    digest = hashlib.sha256(name.encode())
+    for key, array in sorted(arrays.items()):
+        digest.update(f"\n{key} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -15,7 +15,7 @@ import pyarrow.parquet
 
 from engine.analysis.analysis import Analysis, Measured, Row
 from engine.analysis.drawing import caption_below
-from engine.atomic import replace_file, replacing, write_error
+from engine.atomic import UNLOCKED_SECONDS, remove_unfinished, replace_file, replacing, write_error
 from engine.errors import RunError
 from engine.reading import read_json
 from engine.tracking.figures import write_figure
@@ -72,6 +72,7 @@ def write_finding(analysis: Analysis, found: Sequence[Measured], folder: Path, a
         "columns": columns,
         "rows": [{name: _strict(value) for name, value in row.items()} for row in rows],
     }
+    remove_unfinished(folder, UNLOCKED_SECONDS)
     try:
         figure = analysis.draw(found, analysis.title)
         caption_below(figure, f"{caption}. {analysis.reading}".rstrip(". "))
@@ -79,18 +80,17 @@ def write_finding(analysis: Analysis, found: Sequence[Measured], folder: Path, a
         table = pyarrow.Table.from_pylist(list(rows)).replace_schema_metadata({"about": json.dumps(dict(about))})
         with replacing(folder / NUMBERS_PARQUET) as aside:
             pyarrow.parquet.write_table(table, aside)
-        replace_file(folder / TABLE, _markdown(analysis, rows, columns, caption).encode())
-        replace_file(folder / NUMBERS_JSON, (json.dumps(document, indent=2) + "\n").encode())
     except OSError as error:
         raise write_error(folder, error) from error
+    replace_file(folder / TABLE, _markdown(analysis, rows, columns, caption).encode())
+    replace_file(folder / NUMBERS_JSON, (json.dumps(document, indent=2) + "\n").encode())
     return Finding(analysis.name, folder, caption, rows)
 
 
 def earlier_caption(folder: Path) -> str | None:
     """Return the caption of the finding that lies in a folder; None where there is none that can be read."""
     with contextlib.suppress(RunError, LookupError, TypeError):
-        if (folder / NUMBERS_JSON).exists():
-            return str(read_json(folder / NUMBERS_JSON, RunError)["caption"])
+        return str(read_json(folder / NUMBERS_JSON, RunError)["caption"])
     return None
 
 

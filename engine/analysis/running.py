@@ -80,7 +80,8 @@ def analyse(
         _check(chosen, runs)
         beside = folder_together(runs[0].folder, len(runs), to)
         for folder in {opened.folder for opened in runs} | {beside}:
-            check_writable(folder, "--to" if to is not None and folder == beside else "RUN")
+            for analysis in chosen:
+                check_writable(folder / analysis.name, "--to" if to is not None and folder == beside else "RUN")
         for opened in runs:
             for line in opened.run.checkpoint.skipped:
                 tell(line)

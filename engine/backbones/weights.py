@@ -13,6 +13,7 @@ from engine.backbones.safetensors_files import Header, read_header, read_tensors
 from engine.backbones.segmentation import is_for_segmentation, of_segmentation
 from engine.backbones.torch_files import read_torch_file
 from engine.errors import RecipeError, VersionError
+from engine.paths import kind_of
 
 _SUFFIXES = (".safetensors", ".pth", ".pt")
 # Of the network's own size: weights in float64, of many more classes, and what else a file may hold beside them.
@@ -43,7 +44,7 @@ def load_weights(network: nn.Sequential, name: str, path: str, without: str | No
             f"backbone.weights={path}: found a file of type {place.suffix or '(none)'}. "
             f"Expected {', '.join(_SUFFIXES)}."
         )
-    if not place.exists():
+    if kind_of(place, "backbone.weights", RecipeError) is None:
         raise RecipeError(
             f"backbone.weights={path}: there is no such file (looked for {place.absolute()}); "
             "give the path of one that is there, or leave it out."

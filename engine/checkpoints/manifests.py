@@ -15,9 +15,12 @@ from pydantic import Field, TypeAdapter
 from typing_extensions import NotRequired, TypedDict
 
 from engine.errors import RunError
-from engine.reading import checked, read_bytes, read_json
+from engine.reading import checked, open_regular, read_bytes, read_json
 
 MANIFEST = "MANIFEST.json"
+
+_UNCOMPARED_BYTES = 64 * 2**20
+_READ_AT_ONCE = 1 << 20
 
 PlainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_length=200)]
 """Of a file or a learner: nothing that could lead to another folder."""
@@ -58,6 +61,9 @@ def read_manifest(checkpoint: Path) -> Manifest:
 def read_listed(checkpoint: Path, name: str, entry: Entry) -> bytes:
     """Return what a file of a checkpoint holds.
 
+    The manifest alone bounds a file's size, and may state any. So a large file is compared with its sha256 block by
+    block before memory is taken for it, and what was read once more then.
+
     Raises:
         RunError: it is missing, no regular file, or has not the size and sha256 that the manifest says.
     """
@@ -67,7 +73,17 @@ def read_listed(checkpoint: Path, name: str, entry: Entry) -> bytes:
     size = os.lstat(path).st_size
     if size != entry["bytes"]:
         raise RunError(f"{path} has {size:,} bytes, expected {entry['bytes']:,}")
+    if size > _UNCOMPARED_BYTES and _digest(path) != entry["sha256"]:
+        raise RunError(f"{path} does not match its sha256")
     content = read_bytes(path, RunError, limit=entry["bytes"], follow_links=False)
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise RunError(f"{path} does not match its sha256")
     return content
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open_regular(path, RunError, follow_links=False) as file:
+        while block := file.read(_READ_AT_ONCE):
+            digest.update(block)
+    return digest.hexdigest()

@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engine.cli.outcome import Outcome, aligned
-from engine.cli.words import PROGRAM
+from engine.cli.words import PROGRAM, whole_numbers
 from engine.errors import InputError, PlanError
 
 if TYPE_CHECKING:
     from engine.analysis import Executor, Finding
 
 _MOST_ROWS = 40
+# Beyond that of any data set.
+_LAST_POSITION = 2**31 - 1
 
 EPILOG = f"""examples:
   {PROGRAM} analyse runs/infopro_digits-01234567 --of posterior
@@ -97,10 +99,8 @@ def positions_of(text: str | None) -> tuple[int, ...] | None:
     """
     if text is None:
         return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() for part in parts):
-        raise InputError(f"--positions {text}: expected positions of images in the split, such as --positions 3,17")
-    return tuple(map(int, parts))
+    expected = f"positions of images in the split, such as --positions 3,17, and at most {_LAST_POSITION:,}"
+    return whole_numbers(text, "--positions", 0, _LAST_POSITION, expected)
 
 
 def _lines(findings: Sequence[Finding]) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from engine.cli.outcome import Outcome, aligned
-from engine.cli.words import PROGRAM
+from engine.cli.words import PROGRAM, whole_number, whole_numbers
 from engine.errors import EXIT_INTERRUPTED, EXIT_LEARNER_FAILED, EXIT_SUCCESS, PlanError, RecipeError
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ images is held out unless there are validation images; they say which recipe is 
 written as comparison.md, .csv and .png. Interrupted, the same command goes on and repeats no finished run; it also
 tries runs again that failed, in which case it ends with exit code 3. On Ray the runs come one after another."""
 
+_MOST_SEEDS = 10_000
+_LARGEST_SEED = 2**31 - 1
 _FIELD = re.compile(r"[A-Za-z_][\w.]*=")
 
 
@@ -72,13 +74,15 @@ def seeds_of(text: str) -> tuple[int, ...]:
     Raises:
         RecipeError: it is neither.
     """
-    parts = [part.strip() for part in text.split(",")]
-    listed = len(parts) > 1
-    if listed and not parts[-1]:
-        parts.pop()  # As in "4,", the list of one seed.
-    if not all(part.isascii() and part.isdigit() for part in parts) or not (listed or int(parts[0])):
-        raise RecipeError(f"--seeds {text}: expected a number of seeds such as 3, or a list of seeds such as 4,7")
-    return tuple(map(int, parts)) if listed else tuple(range(int(parts[0])))
+    expected = (
+        f"a number of seeds such as 3 (at most {_MOST_SEEDS:,}), or a list of seeds such as 4,7 (each at most "
+        f"{_LARGEST_SEED:,})"
+    )
+    if "," not in text:
+        return tuple(range(whole_number(text, "--seeds", 1, _MOST_SEEDS, expected, RecipeError)))
+    # As in "4,", the list of one seed.
+    listed = text.rstrip().removesuffix(",") or text
+    return whole_numbers(listed, "--seeds", 0, _LARGEST_SEED, expected, RecipeError)
 
 
 def recipes_and_plan(words: Sequence[str], on: str | None, address: str | None) -> tuple[dict[str, Recipe], Plan]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.cli.outcome import Outcome
-from engine.cli.words import PROGRAM
+from engine.cli.words import PROGRAM, shown, whole_number, whole_numbers
 from engine.errors import PlanError
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ of the recipe as method.cuts=BLOCK,BLOCK."""
 
 _POWERS = " KMGT"
 _MOST = 1 << 16
+_EXPECTED = f"a whole number from 1 to {_MOST:,}, such as"
+# More than any device will have, and few enough for every count of bytes that is derived from it.
+_MOST_BYTES = 10**18
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +54,9 @@ def run(options: argparse.Namespace) -> Outcome:
     """Estimate, and say what was assumed."""
     counts = _counts(options.k)
     memory = _bytes(options.gpu_memory)
-    devices = _positive("--gpus", options.gpus) if options.gpus is not None else None
+    devices = None
+    if options.gpus is not None:
+        devices = whole_number(options.gpus, "--gpus", 1, _MOST, f"{_EXPECTED} --gpus 4", PlanError)
     from engine.recipes import Plan, apply_overrides, load_recipe, with_absolute_paths
 
     recipe, plan = apply_overrides(load_recipe(options.recipe), Plan(), options.fields)
@@ -151,21 +156,21 @@ def _cuts(recipe: Recipe, facts: Facts, plan: Plan, teams: Sequence[TeamEstimate
     return [cut for count in counts for cut in compare_cuts(recipe, facts, count, measured_cut(subject, blocks, count))]
 
 
-def _counts(text: str | None) -> list[int] | None:
-    return None if text is None else [_positive("--k", part.strip()) for part in text.split(",")]
-
-
-def _positive(flag: str, text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= _MOST:
-        raise PlanError(f"{flag} {text}: expected a whole number from 1 to {_MOST:,}, such as {flag} 4")
-    return int(text)
+def _counts(text: str | None) -> Sequence[int] | None:
+    return None if text is None else whole_numbers(text, "--k", 1, _MOST, f"{_EXPECTED} --k 4", PlanError)
 
 
 def _bytes(text: str | None) -> int | None:
     if text is None:
         return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT])(i?)B?", text.strip(), re.IGNORECASE)
-    if not found or not float(found[1]):
-        raise PlanError(f"--gpu-memory {text}: expected bytes with a unit, such as 16GB or 24GiB")
-    base = 1024 if found[3] else 1000
-    return int(float(found[1]) * base ** _POWERS.index(found[2].upper()))
+    # Not more digits than a float takes without becoming infinite.
+    found = re.fullmatch(r"(\d{1,30}(?:\.\d{1,30})?)\s*([KMGT])(i?)B?", text.strip(), re.IGNORECASE | re.ASCII)
+    size = 0.0
+    if found:
+        size = float(found[1]) * (1024 if found[3] else 1000) ** _POWERS.index(found[2].upper())
+    if not 0 < size <= _MOST_BYTES:
+        raise PlanError(
+            f"--gpu-memory {shown(text)}: expected bytes with a unit, such as 16GB or 24GiB, and at most "
+            f"{_MOST_BYTES // 10**12:,}TB"
+        )
+    return int(size)

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 
 from engine.atomic import write_error
 from engine.cli.outcome import Outcome, aligned
-from engine.cli.words import PROGRAM
+from engine.cli.words import PROGRAM, whole_numbers
 from engine.errors import RecipeError
 from engine.paths import absolute, check_writable
 
 if TYPE_CHECKING:
     from engine.benchmarking import Measurement
 
+# No network has as many blocks.
+_MOST = 1 << 16
+_EXPECTED = f"numbers of segments, such as --k 1,2,4, and at most {_MOST:,}"
 _BASELINES = "gpipe,1f1b,interleaved,zero_bubble,ddp,fsdp,checkpoint"
 
 EPILOG = f"""examples:
@@ -61,12 +64,14 @@ def run(options: argparse.Namespace) -> Outcome:
     recipe, plan = apply_overrides(load_recipe(options.recipe), Plan(), options.fields)
     recipe = with_absolute_paths(recipe)
     from engine.benchmarking import measure, write_measurement
+    from engine.benchmarking.result_files import check_measurement_folder
     from engine.tracking import open_console
     from engine.training.folder import free_folder
 
     folder = absolute(options.out or free_folder(Path("runs") / f"measure-{recipe.name}"), "--out")
     # Before minutes of measuring: a folder that cannot be written would lose them.
     check_writable(folder, "--out")
+    check_measurement_folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -92,10 +97,7 @@ def numbers_of_segments(text: str | None) -> tuple[int, ...] | None:
     """
     if text is None:
         return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() for part in parts):
-        raise RecipeError(f"--k {text}: expected numbers of segments, such as --k 1,2,4")
-    return tuple(map(int, parts))
+    return whole_numbers(text, "--k", 0, _MOST, _EXPECTED, RecipeError)
 
 
 def _lines(found: Measurement, folder: Path, files: list[str]) -> list[str]:

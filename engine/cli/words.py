@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 PROGRAM = "local-learning"
 
+_SHOWN = 40
+
 
 class Parser(argparse.ArgumentParser):
     """Reads the words after a command; mistakes are raised, so that they can be told as JSON, too.
@@ -58,3 +60,45 @@ class Parser(argparse.ArgumentParser):
         from engine.recipes import nearest
 
         return f"there is no such option{nearest(word.partition('=')[0], flags)}"
+
+
+def whole_number(
+    text: str, option: str, least: int, most: int, expected: str, error: type[InputError] = InputError
+) -> int:
+    """Return the whole number that a word is, as `whole_numbers` does for a word that is no list."""
+    return _number(text, text, option, least, most, expected, error)
+
+
+def whole_numbers(
+    text: str, option: str, least: int, most: int, expected: str, error: type[InputError] = InputError
+) -> tuple[int, ...]:
+    """Return the whole numbers in a word such as ``1,2,4``.
+
+    Args:
+        text: the word.
+        option: to which it was given, such as ``--k``, for the message.
+        least: the smallest number that is taken.
+        most: the largest.
+        expected: what the message says of the right word.
+        error: what is raised.
+
+    Raises:
+        InputError: of the class `error`: a part of the word is no number, or one that is not taken.
+    """
+    return tuple(_number(part, text, option, least, most, expected, error) for part in text.split(","))
+
+
+def _number(part: str, text: str, option: str, least: int, most: int, expected: str, error: type[InputError]) -> int:
+    digits = part.strip()
+    # Counted first: Python makes no number of more than 4,300 digits, and says so with an error of its own.
+    if digits.isascii() and digits.isdigit() and len(digits.lstrip("0")) <= len(str(most)):
+        number = int(digits.lstrip("0") or "0")
+        if least <= number <= most:
+            return number
+    raise error(f"{option} {shown(text)}: expected {expected}")
+
+
+def shown(text: str) -> str:
+    """Return a word that was given as a message shows it: in one line, and not longer than that."""
+    plain = text if text.isprintable() else ascii(text)
+    return plain if len(plain) <= _SHOWN else f"{plain[:_SHOWN]}... ({len(text):,} characters)"

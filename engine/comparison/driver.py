@@ -23,14 +23,14 @@ from engine.comparison.tables import compared_csv, compared_markdown
 from engine.data import Facts
 from engine.errors import DataError, InputError, PlanError, RecipeError, RunError
 from engine.methods import method_of
-from engine.paths import absolute
+from engine.paths import absolute, check_writable
 from engine.recipes import Plan, Recipe, with_absolute_paths
 from engine.tasks import Metric, headline_of
 from engine.timing import chosen_recipe
 from engine.tracking import Console, format_score, format_seconds, open_console, spared
 from engine.tracking.scores import words_of
 from engine.training.finished import finished_result
-from engine.training.folder import Resume, choose_folder
+from engine.training.folder import Resume, choose_folder, free_folder
 from engine.training.held_out import with_validation
 from engine.training.holding import refuse_held
 from engine.training.preview import preview
@@ -70,17 +70,20 @@ def compare(
     console = console or open_console(sys.stderr, quiet=True)
     _check(recipes, seeds, plan, max_concurrent)
     headline = _headline(recipes)
+    wanted = absolute(run_dir, "--run-dir", RunError) if run_dir is not None else None
+    _check_place(wanted, resume)
     given, facts = _prepare(recipes, seeds[0], console)
     warnings = budget_warnings(given)
     for warning in warnings:
         console.message(warning)
-    wanted = absolute(run_dir, "--run-dir", RunError) if run_dir is not None else None
     path = choose_comparison_folder(comparison_content(given, seeds), wanted, resume)
     refuse_held(path, "comparing")
     prepared = _with_cuts(with_compared_cuts(given, path), facts, plan, console)
     teams = {label: method_of(recipe).team(recipe, facts[label]) for label, recipe in prepared.items()}
     content = comparison_content(given, seeds, prepared)
-    slots = free_slots(list(prepared.values()), plan, max_concurrent)
+    # More at once than there are would have nothing to do.
+    most = max_concurrent and min(max_concurrent, len(prepared) * len(seeds))
+    slots = free_slots(list(prepared.values()), plan, most)
     folder = ComparisonFolder(path, content)
     try:
         costs = _costs(prepared, seeds[0], folder, console)
@@ -129,6 +132,14 @@ def _check(recipes: Mapping[str, Recipe], seeds: Sequence[int], plan: Plan, max_
             f"max_concurrent={max_concurrent}, but on Ray, where a run has all devices, runs come one after another; "
             "leave it out, or set plan.executor=process"
         )
+
+
+def _check_place(wanted: Path | None, resume: Resume) -> None:
+    """Refuse a folder that could not be written once all images are opened and cuts measured."""
+    place = absolute("runs", "--run-dir", RunError) if wanted is None else wanted
+    check_writable(place, "--run-dir", RunError)
+    if wanted is not None and resume == "never":
+        check_writable(free_folder(wanted), "--run-dir", RunError)
 
 
 def _headline(recipes: Mapping[str, Recipe]) -> Metric:

@@ -14,7 +14,7 @@ from typing import IO, Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from engine.atomic import replace_file, write_error
+from engine.atomic import remove_unfinished, replace_file, write_error
 from engine.errors import RunError
 from engine.reading import checked, read_json, without_version
 from engine.recipes import (
@@ -145,6 +145,7 @@ class ComparisonFolder:
             raise write_error(path, error) from error
         self._lock: IO[str] = hold(path, "comparing")
         try:
+            remove_unfinished(path)
             self.write(_CONTENT, json.dumps({"version": COMPARISON_VERSION, **content}, indent=2) + "\n")
         except BaseException:
             release(self._lock)
@@ -156,10 +157,7 @@ class ComparisonFolder:
 
     def write(self, name: str, text: str) -> Path:
         """Write a text file into the folder, replacing an earlier one whole; returns its path."""
-        try:
-            replace_file(self.path / name, text.encode())
-        except OSError as error:
-            raise write_error(self.path / name, error) from error
+        replace_file(self.path / name, text.encode())
         return self.path / name
 
     def read_costs(self, tell: Callable[[str], None]) -> dict[str, float | None]:

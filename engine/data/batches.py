@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -53,6 +53,13 @@ class Batch:
     epoch: int
     step: int
     """Inside the epoch, from 0."""
+
+    def read_only(self) -> Batch:
+        """Return the same batch in the same memory, with arrays that cannot be written to, as an object store's are."""
+        views = {"images": self.images.view(), "labels": self.labels.view(), "indices": self.indices.view()}
+        for view in views.values():
+            view.flags.writeable = False
+        return replace(self, **views)
 
 
 class Source:

@@ -221,11 +221,11 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _remove_abandoned(root: Path) -> None:
+def _remove_abandoned(root: Path, names: str = f"{_UNFINISHED}*") -> None:
     """Remove what killed runs left behind; a day is longer than any build takes."""
-    for path in root.glob(f"{_UNFINISHED}*"):
-        # Another process may remove it at the same time.
-        with suppress(FileNotFoundError):
+    for path in root.glob(names):
+        # Another process may remove it at the same time, and nothing fails because it stays.
+        with suppress(OSError):
             if time.time() - path.lstat().st_mtime > _ABANDONED_SECONDS:
                 remove(path)
 
@@ -249,9 +249,25 @@ def read_note(path: Path) -> dict[str, Any] | None:
 
 def write_note(path: Path, content: dict[str, Any]) -> None:
     """Write plain JSON values so that the file appears whole or not at all. Raises OSError."""
+    write_whole(path, json.dumps(content, indent=1).encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it appears whole or not at all; what killed runs left of others beside it is removed.
+
+    Raises:
+        OSError: it cannot be written; nothing of it is left.
+    """
+    _remove_abandoned(path.parent, ".*-*-*")
+    # Several threads may write the same file.
     temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
-    temporary.write_text(json.dumps(content, indent=1))
-    _flush(temporary)
-    if path.is_dir():
-        remove(path)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(content)
+        _flush(temporary)
+        if path.is_dir():
+            remove(path)
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise

@@ -49,8 +49,16 @@ def encoded(picture: Picture) -> bytes:
     """Return the encoded bytes of a picture. Raises DataError: the file is missing, too large, or no regular file."""
     if picture.content is not None:
         return picture.content
-    # No picture needs more than its pixels do as they are.
-    return read_bytes(Path(picture.where), DataError, 4 * pixel_limit() + _OVERHEAD_BYTES)
+    return read_bytes(Path(picture.where), DataError, encoded_limit())
+
+
+def encoded_limit() -> int:
+    """Return the most encoded bytes that a picture may have: none needs more than its pixels do as they are.
+
+    Raises:
+        DataError: as `pixel_limit`.
+    """
+    return 4 * pixel_limit() + _OVERHEAD_BYTES
 
 
 @contextmanager

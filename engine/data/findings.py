@@ -32,7 +32,8 @@ class Findings:
         try:
             yield
         except PictureError as error:
-            self.faults.append(error)
+            # The error that was raised holds the picture's bytes, in the frames that it came through.
+            self.faults.append(PictureError(error.where, error.cause, error.remedy))
         except DamagedEntry:
             # A copy is damaged and not the picture; it is made again.
             raise

@@ -25,7 +25,7 @@ from engine.data.identities import JUNK_WORD, Seen, Value, label
 from engine.data.inventory import Leavings, Survey
 from engine.data.market1501 import picture_part
 from engine.data.parquet import source_files, stream_pictures
-from engine.data.parquet_files import described, open_shard, read_values
+from engine.data.parquet_files import check_rows, described, open_shard, read_values
 from engine.data.parts import WITH_ITS_ROW, EncodedPart, Found, Loaded, Picture
 from engine.data.shards import Shards, find_shards
 from engine.data.text_lines import csv_rows
@@ -195,6 +195,7 @@ def _csv_table(path: Path, identity: str, image: str) -> _Table:
 def _parquet_table(shards: Shards, identity: str, image_column: str | None) -> _Table:
     by_name = "" not in shards
     paths = tuple(path for split in shards.values() for path in split)
+    check_rows(paths)
     schema = open_shard(paths[0]).schema_arrow
     image = choose_image(paths[0], schema, image_column, described(paths[0], schema))
     has_camera = CAMERA in schema.names

@@ -27,7 +27,9 @@ NO_LABEL = -1
 # Longer numbers do not fit int64.
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
 _LONGEST_SHOWN = 40
-_MOST_BYTES = 1 << 30
+# In UTF-16 a line of 20 characters has 40 bytes; a few may be empty or hold a title that is told of.
+_BYTES_OF_ONE = 64
+_BYTES_BESIDE = 1 << 20
 
 
 def choose_labelled(data: Data, chosen: Chosen, labels: np.ndarray, num_classes: int) -> tuple[Chosen, np.ndarray]:
@@ -120,7 +122,8 @@ def _listed(file: str, within: np.ndarray, number: int) -> np.ndarray:
     """Read training indices from a text file, one a line; lines without a character are skipped."""
     field = f"data.labelled_indices={file}"
     try:
-        lines = text_lines(absolute(file, "data.labelled_indices", DataError), _MOST_BYTES)
+        limit = _BYTES_BESIDE + _BYTES_OF_ONE * number
+        lines = text_lines(absolute(file, "data.labelled_indices", DataError), limit)
     except DataError as error:
         raise DataError(
             f"data.labelled_indices={error}; expected a text file with one training index a line"

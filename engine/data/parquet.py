@@ -15,17 +15,19 @@ import pyarrow.parquet
 from engine.data.boundary import finder, naming_files
 from engine.data.columns import Columns, choose_columns, picture_columns
 from engine.data.completeness import missing_set
+from engine.data.decoding import encoded_limit
 from engine.data.inventory import Leavings, Survey
 from engine.data.label_values import Classes, read_classes
-from engine.data.parquet_files import all_different, described, open_shard
+from engine.data.parquet_files import all_different, check_rows, described, open_shard
 from engine.data.parts import WITH_ITS_ROW, EncodedPart, Found, Loaded, Picture
+from engine.data.picture_limits import PIXELS_VARIABLE, pixel_limit
 from engine.data.shards import Shards, find_shards
 from engine.data.walking import count_unnamed
 from engine.errors import DataError
 from engine.reading import first_line
 
-_ROWS_AT_ONCE = 256
-_BYTES_AT_ONCE = 64 * 2**20
+_PATHS_AT_ONCE = 65_536
+_PATH_BYTES_AT_ONCE = 256 * 2**20
 
 
 @finder
@@ -106,8 +108,10 @@ def read_columns(
         published: the classes of a published set, in label order.
 
     Raises:
-        DataError: the shards can be understood in several ways, contradict one another, or are damaged.
+        DataError: the shards can be understood in several ways, contradict one another, have too many rows, or are
+            damaged.
     """
+    check_rows([path for paths in shards.values() for path in paths])
     first = shards["train"][0]
     schema = open_shard(first).schema_arrow
     columns = choose_columns(
@@ -138,14 +142,16 @@ def _check_same_columns(path: Path, first: Path, columns: Columns, expected: pya
 
 
 def stream_pictures(shards: tuple[Path, ...], column: str) -> Iterator[Picture]:
-    """Yield the pictures of all rows in order, a few hundred rows in memory at a time. Raises DataError."""
+    """Yield the pictures of all rows in order, one in memory at a time. Raises DataError."""
     for shard in shards:
         file = open_shard(shard)
         row = 0
         try:
-            for rows in file.iter_batches(batch_size=_rows_at_once(file, shard), columns=[column], use_threads=False):
+            # A picture may be there once and stand in every row, so what a few rows take cannot be told from the size
+            # of the file. One after the other, rows take 15 microseconds more each than hundreds at a time.
+            for rows in file.iter_batches(batch_size=1, columns=[column], use_threads=False):
                 for value in rows.column(0):
-                    yield _picture(shard, row, value.as_py())
+                    yield _picture(shard, row, value)
                     row += 1
         except (pyarrow.ArrowException, OSError, ValueError, LookupError) as error:
             raise DataError(
@@ -153,14 +159,12 @@ def stream_pictures(shards: tuple[Path, ...], column: str) -> Iterator[Picture]:
             ) from error
 
 
-def _rows_at_once(file: pyarrow.parquet.ParquetFile, shard: Path) -> int:
-    """Return how many rows keep within the memory for encoded pictures, if they are alike."""
-    average = shard.stat().st_size // max(1, file.metadata.num_rows)
-    return max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // max(1, average)))
-
-
-def _picture(shard: Path, row: int, value: bytes | dict[str, bytes | str | None] | None) -> Picture:
+def _picture(shard: Path, row: int, found: pyarrow.Scalar) -> Picture:
     where = f"{shard} row {row}"
+    held = found["bytes"] if isinstance(found, pyarrow.StructScalar) and found.is_valid else found
+    if isinstance(held, pyarrow.BinaryScalar) and held.is_valid:
+        _check_size(where, held.as_buffer().size)
+    value: bytes | dict[str, bytes | str | None] | None = found.as_py()
     if isinstance(value, bytes):
         return Picture(where, value)
     content, path = (value.get("bytes"), value.get("path")) if value else (None, None)
@@ -170,6 +174,16 @@ def _picture(shard: Path, row: int, value: bytes | dict[str, bytes | str | None]
         return Picture(str(shard.parent / path), remedy=WITH_ITS_ROW)
     outside = f"names {path!r}, which is not there" if path else "is empty"
     raise DataError(f"{where} {outside}, expected an encoded picture or a path relative to the shard")
+
+
+def _check_size(where: str, size: int) -> None:
+    limit = encoded_limit()
+    if size > limit:
+        raise DataError(
+            f"{where} holds a picture of {size:,} bytes, more than the {limit:,} that are read, and takes "
+            f"{PIXELS_VARIABLE}={pixel_limit() + -(-(size - limit) // 4)}; set this environment variable so high, "
+            f"or {WITH_ITS_ROW}"
+        )
 
 
 def _outside_files(shard: Path, column: str) -> list[str]:
@@ -186,7 +200,7 @@ def _named_outside(shard: Path, column: str) -> list[str]:
     # Paths are often kept beside the bytes. What a file says of its empty values is not asked: damaged, it would end
     # the process inside of pyarrow.
     listed: dict[Path, set[str]] = {}
-    for path in pyarrow.compute.unique(_paths(file, column)).to_pylist():
+    for path in _paths(file, column):
         if not isinstance(path, str) or "\0" in path:
             continue
         folder, name = (shard.parent / path).parent, os.path.basename(path)
@@ -200,8 +214,15 @@ def _named_outside(shard: Path, column: str) -> list[str]:
     return []
 
 
-def _paths(file: pyarrow.parquet.ParquetFile, column: str) -> pyarrow.ChunkedArray:
-    return pyarrow.compute.struct_field(file.read(columns=[f"{column}.path"], use_threads=False).column(0), "path")
+def _paths(file: pyarrow.parquet.ParquetFile, column: str) -> Iterator[str | None]:
+    """Yield the paths beside the pictures, each once among those that are read together."""
+    name, groups = f"{column}.path", range(file.num_row_groups)
+    place = [file.schema.column(number).path for number in range(len(file.schema))].index(name)
+    # No path has more bytes than all of its row group, and a row group may name one path in every row.
+    longest = max((file.metadata.row_group(group).column(place).total_uncompressed_size for group in groups), default=1)
+    at_once = max(1, min(_PATHS_AT_ONCE, _PATH_BYTES_AT_ONCE // max(1, longest)))
+    for rows in file.iter_batches(batch_size=at_once, columns=[name], use_threads=False):
+        yield from pyarrow.compute.unique(pyarrow.compute.struct_field(rows.column(0), "path")).to_pylist()
 
 
 def encoded_part(

@@ -41,6 +41,8 @@ Images = np.ndarray | VariedImages
 _PICTURES_AT_ONCE = 128
 _BYTES_AT_ONCE = 32 << 20
 _BYTES_AHEAD = 512 << 20
+_ENCODED_AT_ONCE = 8 << 20
+_ENCODED_AHEAD = 256 << 20
 
 
 def content_hash(shape: tuple[int, ...], blocks: Iterable[np.ndarray], labels: np.ndarray) -> str:
@@ -215,9 +217,18 @@ def _decoded_blocks(
     expected: list[tuple[Shape, str]] = []
     seen = 0
     at_once, bytes_of_one = _pictures_at_once(part, fitting, most_pixels)
-    pictures = groups(part.pictures(), at_once)
+    # Encoded pictures may have any number of bytes for each pixel that becomes of them.
+    pictures = groups(part.pictures(), at_once, _encoded_bytes, _ENCODED_AT_ONCE)
     ahead = max(1, _BYTES_AHEAD // (at_once * bytes_of_one))
-    for block, found in in_order(lambda group: _decode_block(group, fitting), pictures, pool, ahead):
+    decoded_ahead = in_order(
+        lambda group: _decode_block(group, fitting),
+        pictures,
+        pool,
+        ahead,
+        lambda group: sum(map(_encoded_bytes, group)),
+        _ENCODED_AHEAD,
+    )
+    for block, found in decoded_ahead:
         findings.add(found)
         seen += len(block) + len(found.faults)
         if findings.faults:
@@ -234,6 +245,10 @@ def _decoded_blocks(
                 )
         for _, alike in itertools.groupby((image for image, _ in block), lambda image: image.shape):
             yield np.stack(list(alike))
+
+
+def _encoded_bytes(picture: Picture) -> int:
+    return len(picture.content or b"")
 
 
 def _pixels(part: EncodedPart, pool: ThreadPoolExecutor) -> list[int]:

@@ -6,8 +6,7 @@ import contextlib
 import functools
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -21,7 +20,6 @@ from engine.errors import InputError
 
 # Each read or write of an object store may be a request of its own.
 _BLOCK_BYTES = 16 << 20
-_FETCHED_AT_ONCE = 8
 # In silence, Google's client tries for 15 minutes unless told otherwise, and Amazon's ten times, for 100 seconds.
 _RETRY_SECONDS = 20
 _ATTEMPTS = 4
@@ -47,6 +45,10 @@ _REMEDIES = {
 _SAME_AS = {"gcs": "gs", "abfss": "abfs", "viewfs": "hdfs"}
 
 
+class FileTooLargeError(OSError):
+    """A file has more bytes than are read of it."""
+
+
 @dataclass(frozen=True)
 class Place:
     """A folder in one of pyarrow's file systems."""
@@ -68,9 +70,18 @@ class Place:
         found = answered(lambda: self.filesystem.get_file_info(selector), _LISTING_SECONDS)
         return [info.base_name for info in found]
 
-    def read(self, name: str) -> bytes:
-        """Return what is in a file."""
-        return b"".join(self.blocks(name))
+    def read(self, name: str, limit: int) -> bytes:
+        """Return what is in a file.
+
+        Raises:
+            FileTooLargeError: it has more than `limit` bytes; no more than a block beyond them is read.
+        """
+        content = bytearray()
+        for block in self.blocks(name):
+            content += block
+            if len(content) > limit:
+                raise FileTooLargeError(f"{name} has more than {limit:,} bytes, and no more are read of it")
+        return bytes(content)
 
     def blocks(self, name: str, stop: threading.Event | None = None) -> Iterator[bytes]:
         """Yield what is in a file, piece by piece.
@@ -240,45 +251,3 @@ def _name_below(folder: str, path: str) -> str | None:
     if not path.startswith(start) or not parts or any(part.startswith(".") or "\0" in part for part in parts):
         return None
     return "/".join(parts)
-
-
-def download(place: Place, files: Sequence[RemoteFile], folder: Path, progress: Callable[[float], None]) -> None:
-    """Copy files of `place` into a local folder, several at once.
-
-    Args:
-        place: where they are.
-        files: as `list_files` gave them.
-        folder: where their copies go; made if it does not exist.
-        progress: told the share of the bytes that is there, at most a hundred times.
-
-    Raises:
-        OSError, pyarrow.ArrowException: a file cannot be read or written, or has another size than was listed.
-    """
-    stop = threading.Event()
-
-    def fetch(file: RemoteFile) -> int:
-        target = folder / file.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        written = 0
-        with target.open("xb") as copy:
-            for block in place.blocks(file.name, stop):
-                written += copy.write(block)
-                if written > file.size:
-                    break
-        if written != file.size:
-            found = f"more than {file.size:,}" if written > file.size else f"{written:,}"
-            raise OSError(f"{file.name} has {found} bytes, but was listed with {file.size:,}: it has just changed")
-        return written
-
-    total, done, told = sum(file.size for file in files), 0, 0
-    with ThreadPoolExecutor(_FETCHED_AT_ONCE) as pool:
-        try:
-            for size in pool.map(fetch, files):
-                done += size
-                if total and 100 * done // total > told:
-                    told = 100 * done // total
-                    progress(done / total)
-        except BaseException:
-            # Those that are under way end at once.
-            stop.set()
-            raise

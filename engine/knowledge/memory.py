@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.errors import RecipeError
+from engine.paths import kind_of
 
 Layout = Mapping[str, tuple[tuple[int, ...], np.dtype]]
 """Shape and dtype of each array, by its name."""
@@ -44,8 +45,9 @@ def allocate(layout: Layout, folder: Path | None) -> dict[str, np.ndarray]:
 
 
 def _check_room(folder: Path, needed: int) -> None:
-    if not folder.is_dir():
-        found = "is no folder" if folder.exists() else "there is no such folder"
+    kind = kind_of(folder, "method.knowledge_folder", RecipeError)
+    if kind != "folder":
+        found = "there is no such folder" if kind is None else "is no folder"
         raise RecipeError(f"method.knowledge_folder={folder}: {found}; {_REMEDY}")
     free = shutil.disk_usage(folder).free
     if free < needed:

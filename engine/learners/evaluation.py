@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from engine.data import Batch
+from engine.data import Batch, on_device
 from engine.learners.hooks import POOLED, OutputHooks
 from engine.learners.inputs import Inputs
 from engine.learners.meters import Meters
@@ -15,6 +15,9 @@ from engine.learners.outputs import Outputs
 from engine.learners.propagation import Propagation
 from engine.learners.recalibration import Recalibration
 from engine.tasks import Task
+
+# Where scores are counted.
+_CPU = torch.device("cpu")
 
 
 class Evaluation:
@@ -82,7 +85,7 @@ class Evaluation:
             its last linear layer; NaN once the learner has left its cohort.
         """
         scored = self._features(batch, messages) if self._task.scored == "features" else self.infer(batch, messages)[0]
-        self._score.update(scored.float().cpu(), torch.from_numpy(batch.labels))
+        self._score.update(scored.float().cpu(), on_device(batch.labels, _CPU))
         return (self._outputs.or_nothing(scored),)
 
     def _features(self, batch: Batch, messages: Mapping[str, Tensor]) -> Tensor:
@@ -96,7 +99,7 @@ class Evaluation:
         """Add what is scored of all networks of the cohort, such as logits [B, classes], to their common score."""
         assert self._together is not None, "the task has no common score"
         outputs = {name: each.float().cpu() for name, each in messages.items()}
-        self._together.update(outputs, torch.from_numpy(batch.labels))
+        self._together.update(outputs, on_device(batch.labels, _CPU))
         return ()
 
     def features(self) -> dict[str, tuple[Tensor, Tensor]]:

@@ -26,9 +26,9 @@ class LiveActivations:
     def __init__(self, own: Iterable[Tensor] | Callable[[], Iterable[Tensor]]) -> None:
         self._places: Callable[[], set[int]]
         if callable(own):
-            self._places = lambda: {_place(each) for each in own()}
+            self._places = lambda: {place_of(each) for each in own()}
         else:
-            standing = {_place(each) for each in own}
+            standing = {place_of(each) for each in own}
             self._places = lambda: standing
         self._holders: dict[int, int] = {}
         self._bytes: dict[int, int] = {}
@@ -54,7 +54,7 @@ class LiveActivations:
 
     def follow(self, tensor: Tensor) -> Kept | None:
         """Return what holds a tensor, which counts until that is dropped; None for one that does not count."""
-        place = _place(tensor)
+        place = place_of(tensor)
         if isinstance(tensor, nn.Parameter) or place in self._places():
             return None
         self._holders[place] = self._holders.get(place, 0) + 1
@@ -73,13 +73,13 @@ class Kept:
 
     def __init__(self, tensor: Tensor, let_go: Callable[[int], None]) -> None:
         self.tensor = tensor
-        self._let_go, self._place = let_go, _place(tensor)
+        self._let_go, self._place = let_go, place_of(tensor)
 
     def __del__(self) -> None:
         self._let_go(self._place)
 
 
-def _place(tensor: Tensor) -> int:
+def place_of(tensor: Tensor) -> int:
     """Return what tells a storage from others; tensors of the meta device have no addresses."""
     storage = tensor.untyped_storage()
     return storage._cdata if tensor.is_meta else storage.data_ptr()

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 
-from engine.learners.live_activations import Kept, LiveActivations
+from engine.learners.live_activations import Kept, LiveActivations, place_of
 from engine.recipes import Numerics
 
 
 class SavedActivations:
-    """Counts the bytes that autograd keeps for the backward pass.
+    """Counts the bytes that autograd keeps for the backward pass, in a learner or on the meta device.
 
     Storages are counted once each, because an in-place ReLU's output, its input and the next convolution's input
     are one storage. The learner's input is counted.
@@ -23,17 +24,22 @@ class SavedActivations:
     """
 
     def __init__(self, own: Iterable[torch.Tensor]) -> None:
-        self._own = {tensor.untyped_storage().data_ptr() for tensor in own}
+        self._own = {place_of(tensor) for tensor in own}
         self._storages: dict[int, int] = {}
+        self._gone = 0
 
     @contextlib.contextmanager
     def counting(self) -> Iterator[None]:
         """Count what is saved inside the block."""
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in self._own:
-                self._storages[storage.data_ptr()] = storage.nbytes()
+            place = place_of(tensor)
+            if place not in self._own:
+                storage = tensor.untyped_storage()
+                if tensor.is_meta and place not in self._storages:
+                    # Without an address, another storage may get the place of one that is gone.
+                    weakref.finalize(storage, self._let_go, place)
+                self._storages[place] = storage.nbytes()
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -42,7 +48,14 @@ class SavedActivations:
     @property
     def bytes(self) -> int:
         """Bytes of all storages seen so far."""
-        return sum(self._storages.values())
+        return self._gone + sum(self._storages.values())
+
+    def __contains__(self, tensor: torch.Tensor) -> bool:
+        """Return whether a tensor that still exists was kept."""
+        return place_of(tensor) in self._storages
+
+    def _let_go(self, place: int) -> None:
+        self._gone += self._storages.pop(place)
 
 
 def tensor_bytes(tensors: Iterable[torch.Tensor]) -> int:

@@ -33,7 +33,7 @@ from engine.errors import InputError, RecipeError
 from engine.methods.networks import assemble
 from engine.methods.registry import method_of
 from engine.reading import checked, naming, parse_json, read_json
-from engine.recipes import Backbone, Distillation, OwnTask, Recipe, load_recipe, recipe_to_dict
+from engine.recipes import Backbone, Distillation, Recipe, load_recipe, recipe_to_dict
 from engine.recipes.own_files import is_own
 from engine.tasks import task_of
 
@@ -161,10 +161,10 @@ def _check_task(earlier: Recipe, recipe: Recipe) -> None:
             "same task"
         )
     # Only the file of a task of one's own knows what its options mean for the predictions.
-    if isinstance(then, OwnTask) and isinstance(now, OwnTask) and then.options != now.options:
+    if then.own_options != now.own_options:
         raise RecipeError(
-            f"was trained with task.options={json.dumps(then.options)}, but here they are "
-            f"task.options={json.dumps(now.options)}; give a teacher of the same options"
+            f"was trained with task.options={json.dumps(then.own_options)}, but here they are "
+            f"task.options={json.dumps(now.own_options)}; give a teacher of the same options"
         )
 
 

@@ -52,10 +52,11 @@ def _refuse_other_tasks(recipe: Recipe) -> None:
 def _refuse_further_terms(recipe: Recipe) -> None:
     fields = recipe.task.further_fields
     if fields and not recipe.method.takes_further_terms:
+        name, value = next(iter(fields.items()))
         raise RecipeError(
-            f"task.{fields[0]}={getattr(recipe.task, fields[0])}: method.kind={recipe.method.kind} has a label loss of "
-            f"its own, to which a task adds nothing: set task.{fields[0]}=0, or choose end_to_end, dml, a method that "
-            "cuts, or one with branches in one learner"
+            f"task.{name}={value}: method.kind={recipe.method.kind} has a label loss of its own, to which a task adds "
+            f"nothing: set task.{name}=0, or choose end_to_end, dml, a method that cuts, or one with branches in one "
+            "learner"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.partition.balancing import Cost, balance
-from engine.partition.cost_counter import CostCounter, SavedStorages, in_precision, layer_macs
+from engine.partition.cost_counter import CostCounter, in_precision, layer_macs
 from engine.partition.cuts import Findings, segments_of, whole_network
 from engine.partition.recomputed_costs import RecomputedCosts
 from engine.partition.segment import Origin, Segment, SegmentObjective, segment_of
@@ -17,7 +17,6 @@ __all__ = [
     "CostCounter",
     "Origin",
     "RecomputedCosts",
-    "SavedStorages",
     "Segment",
     "SegmentObjective",
     "balance",

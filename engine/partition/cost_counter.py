@@ -1,4 +1,4 @@
-"""Counters of the bytes that autograd keeps and of the work of operations, without a byte allocated.
+"""A counter of the work of operations and of what they would allocate, without a byte allocated.
 
 Everything here runs on meta tensors, which have shapes and no values.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -39,44 +39,6 @@ _LOWERED = (
     torch.bmm,
     torch.einsum,
 )
-
-
-class SavedStorages:
-    """Counts the bytes that autograd keeps for the backward pass, each storage once.
-
-    What `engine.learners.memory.SavedActivations` counts by address, here by the storage itself: meta tensors have no
-    addresses.
-
-    Args:
-        own: tensors that exist anyway and are left out: parameters and buffers.
-    """
-
-    def __init__(self, own: Iterable[Tensor] = ()) -> None:
-        self._own = {_key(tensor) for tensor in own}
-        self._kept: set[int] = set()
-        self.bytes = 0
-        """Of all storages seen so far."""
-
-    @contextlib.contextmanager
-    def counting(self) -> Iterator[None]:
-        """Count what is saved inside the block."""
-
-        def keep(tensor: Tensor) -> Tensor:
-            key = _key(tensor)
-            if key not in self._own and key not in self._kept:
-                storage = tensor.untyped_storage()
-                self._kept.add(key)
-                self.bytes += storage.nbytes()
-                # Another storage may get the place of one that is gone.
-                weakref.finalize(storage, self._kept.discard, key)
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            yield
-
-    def __contains__(self, tensor: Tensor) -> bool:
-        """Return whether a tensor that still exists was kept."""
-        return _key(tensor) in self._kept
 
 
 class CostCounter(TorchDispatchMode):

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from engine.backbones import feature_shapes
 from engine.backbones.shapes import meta_copy
 from engine.data import Facts
+from engine.learners.memory import SavedActivations
 from engine.learners.numerics import DTYPES
 from engine.objectives import Context, Objective
-from engine.partition.cost_counter import CostCounter, SavedStorages, in_precision
+from engine.partition.cost_counter import CostCounter, in_precision
 from engine.partition.segment import SegmentObjective, segment_of
 from engine.recipes import Recipe
 from engine.tasks import task_of
@@ -170,7 +171,7 @@ class CostProfile:
 
     def _look_at(self, blocks: list[nn.Module], features: Tensor) -> Unit:
         own = [tensor for block in blocks for tensor in (*block.parameters(), *block.buffers())]
-        kept, counter = SavedStorages(own), CostCounter()
+        kept, counter = SavedActivations(own), CostCounter()
         with counter, kept.counting(), in_precision(DTYPES[self._recipe.numerics.precision]):
             output = features
             for block in blocks:
@@ -207,7 +208,7 @@ class CostProfile:
         seen += hooks.values() if hooked_saved else ()
         pixels = torch.empty(rows, *self._facts.image_shape, device="meta") if objective.needs_pixels else None
         labels = task_of(self._recipe, self._facts).zero_labels(rows, torch.device("meta"))
-        kept, counter = SavedStorages([*objective.parameters(), *objective.buffers(), *seen]), CostCounter()
+        kept, counter = SavedActivations([*objective.parameters(), *objective.buffers(), *seen]), CostCounter()
         with counter, kept.counting(), in_precision(DTYPES[self._recipe.numerics.precision]):
             objective(output, Context(labels, pixels, hooked=hooks, step=1)).total.backward()
         return Auxiliary(kept.bytes, modelled_seconds(counter.macs, counter.moved))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from engine.data import Facts, open_source
 from engine.data.cifar import EXPECTED as CIFAR_IMAGES
@@ -14,6 +13,7 @@ from engine.data.stl10 import EXPECTED as STL10_IMAGES
 from engine.data.svhn import EXPECTED as SVHN_IMAGES
 from engine.data.uris import is_uri
 from engine.errors import RecipeError
+from engine.paths import absolute, kind_of
 from engine.recipes import Data, Recipe
 
 
@@ -55,10 +55,12 @@ def known_facts(recipe: Recipe) -> tuple[Facts, str]:
     data = recipe.data
     if data.name in _SETS:
         return _facts(data, _SETS[data.name], data.num_classes), ""
-    here = data.root is not None and Path(data.root).expanduser().is_dir()
+    here = False
     if data.root is not None and is_uri(data.root):
         # To look at what lies elsewhere would fetch all of it.
         here = data.image_size is None or data.num_classes is None
+    elif data.root is not None:
+        here = kind_of(absolute(data.root, "data.root", RecipeError), "data.root", RecipeError) == "folder"
     if here or data.name in ("digits", "synthetic"):
         source = open_source(data, recipe.seed, check=False)
         try:

@@ -20,7 +20,7 @@ from torch import Tensor
 from engine.data import Batch, Facts
 from engine.learners import Learner, Role, SideBranch, Trunk
 from engine.learners.finite import ImmediateCheck
-from engine.learners.memory import MemoryMeter, tensor_bytes
+from engine.learners.memory import MemoryMeter, SavedActivations, tensor_bytes
 from engine.learners.numerics import DTYPES
 from engine.learners.propagation import Propagation
 from engine.learners.self_distillation.last_batch import LastBatch
@@ -31,7 +31,7 @@ from engine.methods.segments import build_network
 from engine.methods.team import LearnerSummary
 from engine.methods.whole_network import Training, WholeNetwork
 from engine.objectives import Context
-from engine.partition import CostCounter, SavedStorages, in_precision, layer_macs, modelled_seconds
+from engine.partition import CostCounter, in_precision, layer_macs, modelled_seconds
 from engine.program import BATCH, Message
 from engine.recipes import Recipe, without_files
 from engine.tasks import task_of
@@ -179,7 +179,7 @@ class _Step:
         memory = MemoryMeter(own, numerics)
         propagation = _Propagation(role, body, objective, numerics, _META, memory, check)
         propagation.precision = DTYPES[recipe.numerics.precision]
-        kept = memory.live or SavedStorages(own)
+        kept = memory.live or SavedActivations(own)
         # Not step 0, in which some methods measure more.
         batch = Batch(np.empty(0), np.empty(0), np.empty(0), "train", 0, 1)
         features = [message for message in _messages(team, learner.name, "forward") if message.name != BATCH]

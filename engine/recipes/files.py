@@ -37,14 +37,23 @@ def import_file(path: Path) -> ModuleType:
     """Return the module of a Python file, imported once for as long as it does not change.
 
     Raises:
-        RecipeError: says where it fails.
+        RecipeError: says where it fails; the file has more than 16 MiB, is no regular one, or may not be read.
     """
     if path.suffix != ".py":
         raise RecipeError(f"{path}: is not a Python file; expected one whose name ends in .py")
+    content = _code(path)
     try:
-        return import_once(path.absolute(), path.read_bytes())
+        return import_once(path.absolute(), content)
     except (Exception, SystemExit) as error:
         raise file_error(path, "could not be imported", error) from error
+
+
+def _code(path: Path) -> bytes:
+    with open_regular(path, RecipeError) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > _CODE_BYTES:
+            raise RecipeError(f"{path}: has {size:,} bytes; expected at most {_CODE_BYTES:,} of Python")
+        return file.read(size)
 
 
 def file_error(path: Path, what: str, error: BaseException) -> RecipeError:
@@ -125,10 +134,7 @@ def load_recipe(which: str | Path) -> Recipe:
 
 
 def _from_python(path: Path) -> Recipe:
-    with open_regular(path, RecipeError) as file:
-        size = os.fstat(file.fileno()).st_size
-    if size > _CODE_BYTES:
-        raise RecipeError(f"{path}: has {size:,} bytes; expected at most {_CODE_BYTES:,} of Python")
+    _code(path)  # said of the path as it was given
     module = import_file(path.resolve())
     function = getattr(module, "recipe", None)
     if not callable(function):

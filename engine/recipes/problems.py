@@ -23,17 +23,34 @@ class OpenChoice(Protocol):
         """Return the class that joins by this ``kind``; None if it is none of that sort."""
 
 
+def near_names(wrong: str, right: Iterable[str], *, most: int = 1, likeness: float = 0.6) -> list[str]:
+    """Return the names that are like a wrong one, the nearest first.
+
+    Args:
+        wrong: what was given, of which the beginning is compared.
+        right: the names that there are.
+        most: how many are returned at most.
+        likeness: from 0 for any name to 1 for the same one.
+    """
+    return difflib.get_close_matches(wrong[:_MOST_SHOWN], list(right), n=most, cutoff=likeness)
+
+
 def three_nearest(wrong: str, right: Iterable[str]) -> str:
     """Return the three names most like a wrong one, the nearest first."""
-    return ", ".join(difflib.get_close_matches(wrong[:_MOST_SHOWN], list(right), n=3, cutoff=0.0))
+    return ", ".join(near_names(wrong, right, most=3, likeness=0.0))
+
+
+def did_you_mean(wrong: str, right: Iterable[str]) -> str:
+    """Return a hint such as ``; did you mean 'epochs'?``, empty if nothing is near."""
+    close = near_names(wrong, right)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def nearest(wrong: str, right: Iterable[str]) -> str:
-    """Return a hint such as ``; did you mean 'epochs'?``, or what there is if nothing is near."""
+    """Return a hint as `did_you_mean`, or what there is if nothing is near."""
     candidates = sorted(set(right))
-    close = difflib.get_close_matches(wrong[:_MOST_SHOWN], candidates, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean {close[0]!r}?"
+    if hint := did_you_mean(wrong, candidates):
+        return hint
     listed = ", ".join(candidates[:_MOST_LISTED])
     more = f" and {len(candidates) - _MOST_LISTED} more" if len(candidates) > _MOST_LISTED else ""
     return f"; there is {listed}{more}" if candidates else ""
@@ -107,7 +124,7 @@ def suggest_field(wrong: str, known: Sequence[str]) -> str:
     elsewhere = [name for name in leaves if name.rpartition(".")[2] == last and name != wrong]
     # Short for the words of a name, such as lr for learning_rate.
     initials = [name for name in leaves if "".join(w[:1] for w in name.rpartition(".")[2].split("_")) == last]
-    close = difflib.get_close_matches(wrong[:_MOST_SHOWN], [name for name in leaves if name != wrong], n=1, cutoff=0.75)
+    close = near_names(wrong, (name for name in leaves if name != wrong), likeness=0.75)
     found = [*elsewhere, *initials, *close]
     if found:
         return f"; did you mean {found[0]!r}?"
@@ -180,9 +197,7 @@ def describe_problems(error: ValidationError, root: type, known: Sequence[str], 
             lines.append(f"{name}.kind: found {_shown(context['tag'])}{nearest(str(context['tag']), tags)}")
         elif problem["type"] == "literal_error" and isinstance(found, str):
             choices = [part.strip("' ") for part in str(context["expected"]).replace(" or ", ", ").split(",")]
-            lines.append(
-                f"{name}: found {_shown(found)}, expected {context['expected']}{_close_choice(found, choices)}"
-            )
+            lines.append(f"{name}: found {_shown(found)}, expected {context['expected']}{did_you_mean(found, choices)}")
         elif problem["type"] == "value_error":
             lines.append(f"{name}: {_in_full(str(context['error']), name, known)}" if name else str(context["error"]))
         else:
@@ -202,8 +217,3 @@ def _shown(value: Any) -> str:
     except (ValueError, RecursionError):  # an integer of too many digits, lists in lists without end
         return f"a {type(value).__name__} that is too long to show"
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}... ({len(text):,} characters)"
-
-
-def _close_choice(found: str, choices: Sequence[str]) -> str:
-    close = difflib.get_close_matches(found[:_MOST_SHOWN], choices, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""

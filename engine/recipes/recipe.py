@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 from collections.abc import Collection, Mapping
@@ -17,6 +16,7 @@ from engine.recipes.backbone import Backbone
 from engine.recipes.data import Data
 from engine.recipes.methods import Method
 from engine.recipes.optimizer import SGD, Cosine, Optimizer, Schedule
+from engine.recipes.problems import did_you_mean
 from engine.recipes.settings import settings
 from engine.recipes.tasks import Classification, Task
 
@@ -26,8 +26,7 @@ _MOST_BLOCKS = 4096
 def _recompute(value: Any) -> Any:
     if value in ("none", "blocks") or (type(value) is int and 1 <= value <= _MOST_BLOCKS):
         return value
-    near = difflib.get_close_matches(str(value).lower()[:_MOST_BLOCKS], ("none", "blocks"), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ", such as 4"
+    hint = did_you_mean(str(value).lower(), ("none", "blocks")) or ", such as 4"
     shown = repr(value) if len(repr(value)) < 100 else f"a {type(value).__name__}"
     raise ValueError(f"found {shown}, expected 'none', 'blocks', or a number of blocks from 1 to {_MOST_BLOCKS}{hint}")
 
@@ -121,9 +120,6 @@ _NOT_IDENTITY: Any = {
     "numerics": {"recompute": True},
 }
 
-# Fields that only an evaluation reads: scores follow from them, weights do not.
-_OF_EVALUATION: dict[str, tuple[str, ...]] = {"task": ("evaluation_scales", "evaluation_flip")}
-
 # Fields that earlier versions had not, or not in the digest, with the values that mean what was done then: with these
 # they leave the digest as it was.
 _ADDED_LATER: dict[str, dict[str, Any]] = {
@@ -150,7 +146,7 @@ def recipe_identity(recipe: Recipe) -> str:
 
 def weights_identity(recipe: Recipe) -> str:
     """Return a digest of all that decides the weights: as `recipe_identity`, but however they are evaluated."""
-    return _digest(recipe, _OF_EVALUATION)
+    return _digest(recipe, {"task": recipe.task.evaluation_fields})
 
 
 def _digest(recipe: Recipe, without: Mapping[str, Collection[str]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -27,6 +28,12 @@ class TaskSettings:
     takes_labels: ClassVar[tuple[LabelKind, ...]]
     """The kinds of labels that its data may have."""
 
+    needs_matches: ClassVar[bool] = False
+    """Whether it is scored by which other pictures of its class an image finds, so that there has to be one."""
+
+    evaluation_fields: ClassVar[tuple[str, ...]] = ()
+    """The fields that only an evaluation reads: scores follow from them, weights do not."""
+
     @property
     def kind(self) -> str:
         """The word for it in a recipe; each task has a field of this name."""
@@ -38,9 +45,14 @@ class TaskSettings:
         return self.kind
 
     @property
-    def further_fields(self) -> tuple[str, ...]:
-        """The fields that ask for more than the label loss."""
-        return ()
+    def further_fields(self) -> dict[str, float]:
+        """The fields that ask for more than the label loss, with their values."""
+        return {}
+
+    @property
+    def own_options(self) -> Mapping[str, Option]:
+        """What a class of one's own may read, by names whose meaning only its file knows."""
+        return {}
 
     def with_absolute_paths(self) -> Self:
         """Return the same with the paths that it names made absolute.
@@ -65,6 +77,7 @@ class Segmentation(TaskSettings):
     """Predict the class of each pixel; scored by the mean of intersection over union (mIoU)."""
 
     takes_labels: ClassVar[tuple[LabelKind, ...]] = ("label_maps",)
+    evaluation_fields: ClassVar[tuple[str, ...]] = ("evaluation_flip", "evaluation_scales")
 
     kind: Literal["segmentation"] = "segmentation"
 
@@ -99,6 +112,7 @@ class Retrieval(TaskSettings):
     """Find other pictures of an identity; learned as classification, scored by mean average precision."""
 
     takes_labels: ClassVar[tuple[LabelKind, ...]] = ("classes", "identities")
+    needs_matches: ClassVar[bool] = True
 
     kind: Literal["retrieval"] = "retrieval"
 
@@ -117,9 +131,10 @@ class Retrieval(TaskSettings):
         return "classification"
 
     @property
-    def further_fields(self) -> tuple[str, ...]:
-        """The fields that ask for more than the label loss of classification."""
-        return tuple(name for name in ("label_smoothing", "triplet_weight") if getattr(self, name))
+    def further_fields(self) -> dict[str, float]:
+        """The fields that ask for more than the label loss of classification, with their values."""
+        given = {"label_smoothing": self.label_smoothing, "triplet_weight": self.triplet_weight}
+        return {name: value for name, value in given.items() if value}
 
 
 @settings
@@ -133,6 +148,11 @@ class OwnTask(TaskSettings):
 
     options: dict[str, Option] = Field(default_factory=dict)
     """What the class may read as ``settings.options``."""
+
+    @property
+    def own_options(self) -> Mapping[str, Option]:
+        """Those of the recipe."""
+        return self.options
 
     def with_absolute_paths(self) -> OwnTask:
         """Return the same with the path of the file made absolute; as `TaskSettings.with_absolute_paths`."""

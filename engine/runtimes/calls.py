@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
@@ -12,6 +13,9 @@ from engine.learners import Member
 from engine.phases import PHASES
 from engine.program import Message
 
+# Nobody may write to a batch or a message, and arrays say so, which torch cannot express.
+warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
+
 
 def make_call(
     learner: Member, phase: str, batch: Batch | None, taken: Mapping[str, Tensor], gives: Sequence[Message]
@@ -21,9 +25,10 @@ def make_call(
     Args:
         learner: whose phase it is.
         phase: its name.
-        batch: the batch, where the call takes it.
+        batch: the batch, where the call takes it; read-only.
         taken: the other messages that the call takes, by name and in its order.
-        gives: the messages that the call gives; what the phase offers beyond them is left out.
+        gives: the messages that the call gives; what the phase offers beyond them is left out, because nobody takes
+            it: what a network predicts in a step without an exchange, or is scored by where it has no cohort.
 
     Returns:
         one tensor for each message that the call gives.

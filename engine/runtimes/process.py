@@ -42,7 +42,11 @@ class ProcessRuntime:
         }
 
     def submit(self, program: Program, batch: Batch) -> None:
-        """Run the calls of a program one after another; messages are dropped after their last taker."""
+        """Run the calls of a program one after another; messages are dropped after their last taker.
+
+        The batch is given read-only, as from an object store: a phase that writes to it fails in every runtime.
+        """
+        batch = batch.read_only()
         messages: dict[str, torch.Tensor] = {}
         for place, call in enumerate(program.calls):
             if call.learner == SOURCE:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.errors import RecipeError
-from engine.paths import absolute
+from engine.paths import absolute, kind_of
 from engine.recipes import Recipe, load_recipe, nearest
 from engine.recipes.files import file_error, import_file
 from engine.tasks import SCORES, Metric, headline_of
@@ -186,7 +186,7 @@ def load_sweep(which: str) -> Sweep:
             raise RecipeError(f"sweep {which!r} does not exist{nearest(which, known)}")
         return known[which]()
     path = absolute(which, "SWEEP", RecipeError)
-    if not path.is_file():
+    if kind_of(path, "SWEEP", RecipeError) != "file":
         raise RecipeError(f"{path}: there is no such file")
     path = path.resolve()
     function = getattr(import_file(path), "sweep", None)

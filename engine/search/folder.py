@@ -15,15 +15,15 @@ from typing import IO, Any
 from pydantic import ConfigDict, TypeAdapter, with_config
 from typing_extensions import NotRequired, TypedDict
 
-from engine.atomic import replace_file, replacing, write_error
+from engine.atomic import remove_unfinished, replace_file, replacing, write_error
 from engine.errors import RunError
-from engine.paths import absolute
-from engine.reading import checked, read_json, without_version
+from engine.paths import absolute, kind_of
+from engine.reading import checked, naming, read_json, without_version
 from engine.recipes import Recipe, recipe_identity
 from engine.search.definition import Sweep
 from engine.search.trial import Trial
 from engine.search.trial_log import append_trial, read_trials
-from engine.training.folder import Resume, free_folder
+from engine.training.folder import Resume, free_folder, names_in
 from engine.training.holding import hold, release
 
 _CONTENT, _LOG, _TRIALS, _SCRATCH = "sweep.json", "trials.jsonl", "trials", ".tune"
@@ -68,7 +68,7 @@ def folder_of(sweep: Sweep, base: Recipe, run_dir: Path | None, resume: Resume) 
     digest = hashlib.sha256(json.dumps(_content(sweep, base), sort_keys=True).encode()).hexdigest()[:8]
     usual = Path("runs") / f"sweep-{sweep.name}-{digest}"
     path = absolute(run_dir if run_dir is not None else usual, "--run-dir", RunError)
-    if path.exists() and not path.is_dir():
+    if kind_of(path, "--run-dir", RunError) not in (None, "folder"):
         raise RunError(f"{path}: is a file; give the name of a folder")
     return free_folder(path) if resume == "never" else path
 
@@ -91,7 +91,7 @@ class SweepFolder:
         content = _content(sweep, base)
         self.path = folder_of(sweep, base, run_dir, resume)
         is_new = not os.path.lexists(self.path / _CONTENT)
-        if is_new and self.path.is_dir() and any(not each.name.startswith(".") for each in self.path.iterdir()):
+        if is_new and any(not name.startswith(".") for name in names_in(self.path)):
             raise RunError(f"{self.path}: holds files but no {_CONTENT}, so it is no search; give another --run-dir")
         if not is_new:
             self._check_same(content)
@@ -102,6 +102,7 @@ class SweepFolder:
         self._lock: IO[str] = hold(self.path, "searching")
         try:
             self._check_no_links()
+            remove_unfinished(self.path)
             versioned = {"version": SWEEP_VERSION, **content}
             replace_file(self.path / _CONTENT, (json.dumps(versioned, indent=2) + "\n").encode())
             self.trials = read_trials(self.path / _LOG, sweep)
@@ -128,7 +129,7 @@ class SweepFolder:
         trials = self.path / _TRIALS
         if not os.path.lexists(trials):
             return
-        with os.scandir(trials) as entries:
+        with naming(trials, RunError, "remove it, or give another --run-dir"), os.scandir(trials) as entries:
             names = [each for each in entries if re.fullmatch(r"trial-\d+(-from-epoch-\d+)?", each.name)]
             wrong = next((each.path for each in names if not each.is_dir(follow_symlinks=False)), None)
         if trials.is_symlink() or wrong is not None:

@@ -28,7 +28,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from engine.atomic import replace_file, write_error
+from engine.atomic import replace_file
 from engine.checkpoints import KNOWLEDGE_FOLLOWS, LearnerState, newest_checkpoint, save_checkpoint
 from engine.errors import RunError
 from engine.methods import networks_sha256
@@ -97,13 +97,9 @@ def begin_from(donor: str | Path, recipe: Recipe, run_dir: str | Path) -> None:
         "manifest_sha256": hashlib.sha256((checkpoint.path / "MANIFEST.json").read_bytes()).hexdigest(),
     }
     lineage = {"version": LINEAGE_VERSION, "stages": [*stages_of(run.path), stage], "checkpoint": copied}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # The recipe first: with it the folder is a run folder, whatever follows.
-        replace_file(folder / "recipe.json", recipe_to_json(recipe).encode())
-        replace_file(folder / LINEAGE, (json.dumps(lineage, indent=2) + "\n").encode())
-    except OSError as error:
-        raise write_error(folder, error) from error
+    # The recipe first: with it the folder is a run folder, whatever follows.
+    replace_file(folder / "recipe.json", recipe_to_json(recipe).encode())
+    replace_file(folder / LINEAGE, (json.dumps(lineage, indent=2) + "\n").encode())
     states = {name: _alone(state) for name, state in checkpoint.states.items()}
     values = {**checkpoint.values, "recipe": recipe_identity(recipe)}
     save_checkpoint(folder / "checkpoints", checkpoint.step, states, values, keep=1)

@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
-from engine.atomic import replace_file, write_error
+from engine.atomic import replace_file
 from engine.errors import RunError
 from engine.reading import checked, read_json, without_version
 from engine.recipes import MEASURED, Plan, Recipe, has_measured_cuts, recipe_identity, segmented, with_modelled_cuts
@@ -93,10 +93,7 @@ def keep_base_cuts(base: Recipe, chosen: Recipe, folder: Path) -> None:
     if not has_measured_cuts(base) or inside is None or has_measured_cuts(chosen):
         return
     values = {"version": CUTS_VERSION, "recipe": recipe_identity(base), "cuts": list(inside.cuts)}
-    try:
-        replace_file(folder / CUTS, (json.dumps(values, indent=2) + "\n").encode())
-    except OSError as error:
-        raise write_error(folder / CUTS, error) from error
+    replace_file(folder / CUTS, (json.dumps(values, indent=2) + "\n").encode())
 
 
 def _may_change_cuts(name: str) -> bool:

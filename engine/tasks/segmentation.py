@@ -65,6 +65,10 @@ class SegmentationTask(Task):
         """Return ``(C, h, w)``: peers compare their distributions at the positions of their logits."""
         return self.output_shape_of(features, image_shape)
 
+    def output_in_words(self) -> str:
+        """Return that they are logits at each position of the features: how many follows from the size of the image."""
+        return "logits, float32 [B, num_classes, h, w], to be enlarged bilinearly to the size of the image"
+
     def final_term(self) -> Term:
         """Return cross-entropy of the network's logits."""
         return PixelClassification(None, self._settings.final_mean)

@@ -9,7 +9,8 @@ from typing import ClassVar, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from engine.data import NO_LABEL, Augmenter, Batch, Facts
+from engine.backbones.safetensors_files import OUTPUT_OF_EXTRACTOR
+from engine.data import NO_LABEL, Augmenter, Batch, Facts, on_device
 from engine.errors import RecipeError
 from engine.objectives import Term, decoder_for, dgl_head, head_for, linear_head
 from engine.recipes import TaskSettings
@@ -119,6 +120,21 @@ class Task(ABC):
         """Return `prediction_shape` where it depends on the shape of the features behind a segment."""
         return self.prediction_shape(image_shape)
 
+    @property
+    def takes_any_size(self) -> bool:
+        """Whether networks take whole images of any size, not only of that of training: where labels are maps."""
+        return bool(self.label_shape(self.facts.image_shape))
+
+    def output_in_words(self) -> str:
+        """Return what a deployed network gives for B images, in words: what it means, dtype and shape."""
+        if self.scored == "features":
+            return f"{OUTPUT_OF_EXTRACTOR}; compare them after division by their Euclidean length"
+        if self.num_classes is not None:
+            return "logits, float32 [B, num_classes]"
+        _, height, width = self.facts.image_shape
+        images = f" for images of {height} x {width}" if self.takes_any_size else ""
+        return f"float32 [B, {', '.join(map(str, self.output_shape(self.facts.image_shape)))}]{images}"
+
     @abstractmethod
     def final_term(self) -> Term:
         """Return the loss on the network's own output ``[B, *output_shape]``; draws weights, if it has any."""
@@ -188,7 +204,7 @@ class Task(ABC):
 
         Label maps must go where the pixels go: ``augmenter.moved_labels(batch, self.no_label)``.
         """
-        return torch.from_numpy(batch.labels)
+        return on_device(batch.labels, torch.device("cpu"))
 
     @property
     def evaluated_shape(self) -> tuple[int, int, int]:

@@ -119,8 +119,11 @@ def mend_parquet(folder: Path) -> str | None:
         return None
     import pyarrow.parquet
 
+    from engine.data.parquet_files import check_footer
+
     try:
         rows = sum(1 for _ in _records(source))
+        check_footer(path, RunError)
         with open_regular(path, RunError) as file:
             held = pyarrow.parquet.read_metadata(file).num_rows
         if held == rows:

@@ -25,10 +25,10 @@ from torch import Tensor, nn
 import engine
 from engine import backbones
 from engine.atomic import sync_folder, write_error, write_synced
-from engine.backbones.safetensors_files import EXPORT_VERSION, EXPORT_VERSION_NAME, OUTPUT_NAME, OUTPUT_OF_EXTRACTOR
+from engine.backbones.safetensors_files import EXPORT_VERSION, EXPORT_VERSION_NAME, OUTPUT_NAME
 from engine.errors import RunError
 from engine.methods import weights_sha256
-from engine.paths import absolute
+from engine.paths import absolute, check_target
 from engine.recipes import Backbone
 from engine.streams import generator
 from engine.tasks import task_of
@@ -93,12 +93,7 @@ def _scored_part(run: Run, network: nn.Sequential) -> nn.Sequential:
 
 
 def _check_target(target: Path) -> None:
-    if target.suffix not in (".safetensors", ".onnx"):
-        raise RunError(f"{target}: ends with {target.suffix or 'no suffix'!r}; give a name with .safetensors or .onnx")
-    if not target.parent.is_dir():
-        raise RunError(f"{target}: there is no folder {target.parent}; make it first")
-    if target.exists() and not target.is_file():
-        raise RunError(f"{target}: is no file and is left alone; give another name")
+    check_target(target, "--to", (".safetensors", ".onnx"), RunError)
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if target.suffix == ".onnx" and missing:
         raise RunError(
@@ -122,21 +117,9 @@ def _metadata(run: Run, settings: Backbone) -> dict[str, str]:
         "mean": json.dumps(facts.mean),
         "std": json.dumps(facts.std),
         "input": "float32 [B, C, H, W]: (value in [0, 1] - mean) / std, per channel",
-        OUTPUT_NAME: _output(run),
+        OUTPUT_NAME: task_of(run.recipe, facts).output_in_words(),
         "engine_version": engine.__version__,
     }
-
-
-def _output(run: Run) -> str:
-    task = task_of(run.recipe, run.facts)
-    if task.scored == "features":
-        return f"{OUTPUT_OF_EXTRACTOR}; compare them after division by their Euclidean length"
-    if task.num_classes is not None:
-        return "logits, float32 [B, num_classes]"
-    if task.label_shape(run.facts.image_shape):
-        # What it gives follows from the size of the image.
-        return "logits, float32 [B, num_classes, h, w], to be enlarged bilinearly to the size of the image"
-    return f"float32 [B, {', '.join(map(str, task.output_shape(run.facts.image_shape)))}]"
 
 
 def _write_safetensors(run: Run, settings: Backbone, module: nn.Sequential, path: Path) -> dict[str, Any]:
@@ -162,8 +145,7 @@ def _write_safetensors(run: Run, settings: Backbone, module: nn.Sequential, path
 
 def _write_onnx(run: Run, settings: Backbone, module: nn.Sequential, path: Path) -> dict[str, Any]:
     axes = {0: torch.export.Dim("batch")}
-    if task_of(run.recipe, run.facts).label_shape(run.facts.image_shape):
-        # Whole images of any size are taken, not only crops of that of training.
+    if task_of(run.recipe, run.facts).takes_any_size:
         axes |= {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

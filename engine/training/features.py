@@ -13,7 +13,6 @@ from torch import Tensor
 from engine.atomic import replacing, write_error
 from engine.data import Source
 from engine.data.appearances import FURTHER, GALLERY, QUERY, UNKNOWN_CAMERA, unpacked
-from engine.errors import RunError
 from engine.tasks import queries_with_match, rankings
 from engine.tracking.found_pictures import SHOWN, draw_found, spread
 
@@ -24,16 +23,6 @@ Features = dict[str, Mapping[str, Kept]]
 """By split and network."""
 
 _ROLES = {QUERY: "query", GALLERY: "gallery", QUERY | GALLERY: "query and gallery", FURTHER: "further"}
-
-
-def check_target(target: Path, suffix: str, option: str) -> None:
-    """Refuse a file that could not be written once everything is computed. Raises RunError."""
-    if target.suffix != suffix:
-        raise RunError(f"{option} {target}: ends with {target.suffix or 'no suffix'!r}; give a name with {suffix}")
-    if not target.parent.is_dir():
-        raise RunError(f"{option} {target}: there is no folder {target.parent}; make it first")
-    if target.exists() and not target.is_file():
-        raise RunError(f"{option} {target}: is no file and is left alone; give another name")
 
 
 def write_features(path: Path, features: Features) -> int:

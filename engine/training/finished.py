@@ -15,7 +15,7 @@ from pathlib import Path
 from engine.atomic import replace_file
 from engine.checkpoints import Checkpoint, newest_checkpoint
 from engine.data import Facts
-from engine.errors import InputError, RunError
+from engine.errors import InputError, NotWritten, RunError
 from engine.methods import method_of, networks_sha256
 from engine.reading import read_json
 from engine.recipes import Recipe, recipe_identity, recipe_to_json
@@ -88,8 +88,8 @@ def _mend_recipe(folder: Path, recipe: Recipe) -> str | None:
     except InputError as error:
         try:
             replace_file(folder / "recipe.json", recipe_to_json(recipe).encode())
-        except OSError as failure:
-            return f"{error}; it could not be written anew: {failure.strerror or failure}"
+        except NotWritten as failure:
+            return f"{error}; it could not be written anew: {failure}"
         return f"{error}; it was written anew"
 
 

@@ -1,4 +1,4 @@
-"""Can what retrieval evaluates be found at all? Asked before anything is trained.
+"""A check before anything is trained that what a task evaluates can be found at all.
 
 Held-out images and subsets are stratified, so that a small one of many classes may hold one image of each. Then no
 query has a right picture, and the evaluation could only fail after the training.
@@ -11,14 +11,14 @@ import numpy as np
 from engine.data import Source
 from engine.data.appearances import is_packed
 from engine.errors import DataError
-from engine.recipes import Recipe, Retrieval
+from engine.recipes import Recipe
 from engine.recipes.data import Data
 
 _EVALUATED = ("validation", "test")
 
 
 def check_matches(recipe: Recipe, source: Source) -> None:
-    """Refuse images for retrieval of which no query would have a match.
+    """Refuse images for a task that needs matches of which no query would have one.
 
     Readers of identities check query and gallery themselves; this is about images with classes, each of which is
     looked for among the others of its split.
@@ -30,7 +30,7 @@ def check_matches(recipe: Recipe, source: Source) -> None:
     Raises:
         DataError: a split that is evaluated holds at most one image of each class.
     """
-    if not isinstance(recipe.task, Retrieval) or source.facts.label_maps:
+    if not recipe.task.needs_matches or source.facts.label_maps:
         return
     for split in _EVALUATED:
         if split not in source.facts.sizes:
@@ -41,7 +41,7 @@ def check_matches(recipe: Recipe, source: Source) -> None:
         found, remedy = _cause(recipe.data, split, len(labels))
         raise DataError(
             f"{found}: at most one {split} image of each class, so that none has another to be found by. "
-            f"task.kind=retrieval needs a class with two {split} images: {remedy}"
+            f"task.kind={recipe.task.kind} needs a class with two {split} images: {remedy}"
         )
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +18,21 @@ from pathlib import Path
 import pyarrow
 from pyarrow.fs import LocalFileSystem
 
+from engine.atomic import UNLOCKED_SECONDS, remove_unfinished
 from engine.checkpoints.manifests import MANIFEST
-from engine.data.uris import Place, connect, download, first_words, is_uri, list_files, storage_errors, without_secret
+from engine.data.fetching import download, fetched_aside
+from engine.data.uris import (
+    FileTooLargeError,
+    Place,
+    connect,
+    first_words,
+    is_uri,
+    list_files,
+    storage_errors,
+    without_secret,
+)
 from engine.errors import PlanError, RecipeError, RunError, VersionError
+from engine.reading import JSON_BYTES
 from engine.recipes import Recipe, load_recipe, recipe_identity, with_cuts_of
 from engine.training.folder import Resume
 from engine.training.mirror_files import (
@@ -158,6 +169,7 @@ class Mirror:
         return None
 
     def _copy(self, step: int) -> None:
+        self._tidy()
         here, there = checkpoints_in(self._folder, step), self._checkpoints_there()
         others = self._others()
         self._send(_RECIPE)
@@ -184,6 +196,12 @@ class Mirror:
             self._place.remove_file(name)
             del self._sent[name]
 
+    def _tidy(self) -> None:
+        """Remove what processes that were killed while they wrote into a folder left there."""
+        if isinstance(self._place.filesystem, LocalFileSystem):
+            for folder, _, _ in os.walk(self._place.path):
+                remove_unfinished(Path(folder), UNLOCKED_SECONDS)
+
     def _others(self) -> list[str]:
         """Return the files of the run folder that belong to no checkpoint; of links is told once."""
         files, links = other_files(self._folder)
@@ -198,10 +216,13 @@ class Mirror:
 
     def _has(self, checkpoint: str) -> bool:
         """Tell whether the copy of a checkpoint is whole: its manifest was the last to be sent."""
+        if checkpoint in self._whole:
+            return True
         name = f"{checkpoint}/{MANIFEST}"
-        return checkpoint in self._whole or (
-            self._place.is_file(name) and self._place.read(name) == (self._folder / name).read_bytes()
-        )
+        here = (self._folder / name).read_bytes()
+        with contextlib.suppress(FileTooLargeError):
+            return self._place.is_file(name) and self._place.read(name, len(here)) == here
+        return False
 
     def _send_checkpoint(self, checkpoint: str, digests: Digests) -> None:
         held = {digest: f"{name}/{file}" for name, whole in self._whole.items() for file, digest in whole.items()}
@@ -247,10 +268,10 @@ class Mirror:
     def _check_recipe(self, recipe: Recipe) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             copy = Path(scratch) / _RECIPE
-            copy.write_bytes(self._place.read(_RECIPE))
             try:
+                copy.write_bytes(self._place.read(_RECIPE, JSON_BYTES))
                 earlier = load_recipe(copy)
-            except (RecipeError, VersionError) as error:
+            except (FileTooLargeError, RecipeError, VersionError) as error:
                 found = str(error).replace(f"{scratch}{os.sep}", "")
                 raise RunError(f"plan.mirror={self._name}: its {found}; give another plan.mirror") from error
         if recipe_identity(earlier) != recipe_identity(with_cuts_of(recipe, earlier)):
@@ -267,15 +288,12 @@ class Mirror:
         ]
         for file in files:
             refuse_links(self._place, Path(file.name))
-        aside = self._folder.with_name(f".{self._folder.name}.{os.getpid()}.fetched")
         tell(f"fetching {len(files)} files from {self._name}, which goes as far as {checkpoints[-1]}")
-        try:
+        with fetched_aside(self._folder) as aside:
             download(self._place, files, aside, lambda share: None)
             if self._folder.is_dir():
                 # What a run left that had not begun yet; see `choose_folder`.
                 for path in self._folder.iterdir():
                     path.unlink()
             aside.replace(self._folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
         self._sent = {name: signature_of(self._folder / name) for name in self._others()}

@@ -15,9 +15,8 @@ from engine.atomic import write_error
 from engine.data import Augmenter, Source, open_source
 from engine.errors import RunError
 from engine.objectives import enlarged
-from engine.paths import absolute
+from engine.paths import absolute, check_target
 from engine.tracking.label_map_pictures import draw_label_maps
-from engine.training.features import check_target
 from engine.training.runs import Run
 
 SHOWN = 4
@@ -40,7 +39,7 @@ def draw_predictions(runs: Sequence[Run], target: str | Path, data_root: str | N
         DataError: the images are missing.
     """
     path = absolute(target, "--draw-maps", RunError)
-    check_target(path, ".png", "--draw-maps")
+    check_target(path, "--draw-maps", (".png",), RunError)
     for run in runs:
         if not run.facts.label_maps:
             raise RunError(

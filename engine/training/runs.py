@@ -14,12 +14,12 @@ from engine.checkpoints import Checkpoint, require_checkpoint
 from engine.data import Facts
 from engine.errors import RecipeError, RunError
 from engine.methods import Network, assemble, method_of
-from engine.paths import absolute
+from engine.paths import absolute, check_target
 from engine.reading import naming
 from engine.recipes import Plan, Recipe, apply_overrides, load_recipe, weights_identity, with_absolute_paths
 from engine.tasks import task_of
 from engine.tracking import Record, read_metrics
-from engine.training.features import Features, check_target, draw_queries_of, write_features
+from engine.training.features import Features, draw_queries_of, write_features
 from engine.training.reports import score_name, scores_by_network
 from engine.training.session import Session
 
@@ -126,7 +126,7 @@ def evaluate(
     saved, drawn = _targets(run, save_features, draw_queries)
     recipe, plan = apply_overrides(run.recipe, Plan(), changes)
     if weights_identity(recipe) != weights_identity(run.recipe) or plan != Plan():
-        also = " or task.evaluation_flip" if hasattr(run.recipe.task, "evaluation_flip") else ""
+        also = "".join(f" or task.{name}" for name in run.recipe.task.evaluation_fields[:1])
         raise RecipeError(
             f"{' '.join(changes)}: an evaluation takes only fields that have no influence on the weights, such as "
             f"data.evaluation_batch_size{also}: train anew for other ones"
@@ -184,5 +184,5 @@ def _targets(run: Run, save: str | Path | None, draw: str | Path | None) -> tupl
                 f"leave {option} out"
             )
         found.append(absolute(given, option, RunError))
-        check_target(absolute(given, option, RunError), suffix, option)
+        check_target(absolute(given, option, RunError), option, (suffix,), RunError)
     return found[0], found[1]

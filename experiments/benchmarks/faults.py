@@ -1,4 +1,4 @@
-"""Real faults in real trainings: does each end with the weights of a training without, and is nothing left?
+"""Real faults in real trainings, each compared with a training without: its weights, and what it leaves behind.
 
     python -m experiments.benchmarks.faults --count 200 --seed 0 --out FOLDER
 

@@ -1,4 +1,4 @@
-"""How far is the cut that `method.cuts=measured` chooses from the best that trying all finds?
+"""Times of the cut that `method.cuts=measured` chooses, beside the best that trying all finds.
 
     python -m experiments.benchmarks.measured_cuts [--cases resnet32:32:2:128,resnet32:32:4:128,resnet18:64:2:16]
         [--method infopro] [--threads 1] [--rounds 5] [--around 2] [--output FILE]

@@ -1,4 +1,4 @@
-"""Which of torch's ways to step an optimizer is fastest: tensor by tensor, `foreach`, or fused?
+"""Times of torch's ways to step an optimizer: tensor by tensor, `foreach`, and fused.
 
     python -m experiments.benchmarks.optimizers [--networks resnet32,resnet110,resnet50] [--rounds 5] [--device cpu]
 

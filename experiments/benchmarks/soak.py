@@ -1,14 +1,14 @@
-"""One training that lasts, with a fault every minute: does any of its processes grow, or what they leave?
+"""One training that lasts, with a fault every minute, and whether any of its processes, or what they leave, grows.
 
     python -m experiments.benchmarks.soak --minutes 60 --every 60 --out FOLDER
 
 Digits on Ray, on direct links, trained until the time is over. In turn a learner is killed, stopped for a moment,
 stopped for good, and Ray's GCS is killed; which learner is drawn from the seed. All the while the resident memory of
-the driver, of the learners and of Ray's processes is sampled, with the driver's open files and threads, the files in
-shared memory of this machine, and what lies below the folder of its Ray. The table compares the medians of the first
-and of the last third of the time, after the first minute, in which a process still loads code. A figure is flat if
-the later median is at most 5 % above the earlier one, or above it by no more than is named beside it: a few open
-files or threads, which come and go, or some pages of a log.
+the driver, of the learners and of Ray's processes is sampled, with the driver's open files and threads, the objects of
+Ray that it refers to, the files in shared memory of this machine, and what lies below the folder of its Ray. The table
+compares the medians of the first and of the last third of the time, after the first minute, in which a process still
+loads code. A figure is flat if the later median is at most 5 % above the earlier one, or above it by no more than is
+named beside it: a few open files or threads, which come and go, or some pages of a log.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Any
 import psutil
 
 from experiments.faults.fault import FIELDS, GCS, KILL, LEARNERS, PAUSE, STOP, Case
-from experiments.faults.inside import happened
+from experiments.faults.inside import OBJECTS, happened
 from experiments.faults.leftovers import SHARED_MEMORY, Leftovers
 from experiments.faults.training import environment, temporary_folder
 
@@ -47,6 +47,7 @@ FIGURES = (
     ("resident memory of Ray's processes", "MiB", 32.0),
     ("driver's open files", "", 4.0),
     ("driver's threads", "", 4.0),
+    ("Ray's objects", "", 8.0),
     ("files in shared memory", "MiB", 4.0),
     ("folder of its Ray", "MiB", 16.0),
 )
@@ -54,15 +55,17 @@ _SAMPLE_SECONDS, _WARM_SECONDS, _END_SECONDS = 3.0, 60.0, 120.0
 _MOST_GROWTH = 1.05
 
 
-def sample(driver: psutil.Process, temporary: Path) -> list[float]:
+def sample(driver: psutil.Process, folder: Path, temporary: Path) -> list[float]:
     """Return the `FIGURES` at this moment."""
     learners, others = _resident_below(driver)
+    objects = folder / OBJECTS
     return [
         driver.memory_info().rss / _MIB,
         learners / _MIB,
         others / _MIB,
         driver.num_fds(),
         driver.num_threads(),
+        float(objects.read_text() or 0) if objects.exists() else 0.0,
         _bytes_below(SHARED_MEMORY) / _MIB,
         sum(map(_bytes_below, temporary.glob("local_learning_ray_*"))) / _MIB,
     ]
@@ -129,7 +132,7 @@ class Soak:
                 said = (self._folder / "errors.txt").read_text()[-2000:]
                 raise RuntimeError(f"the training ended with {self._process.returncode} after {now:.0f} s:\n{said}")
             self._leftovers.look()
-            self.samples.append((now, sample(driver, self._temporary)))
+            self.samples.append((now, sample(driver, self._folder, self._temporary)))
             if now >= next_fault and (what := self._hit(WAYS[len(self.faults) % len(WAYS)])) is not None:
                 next_fault = now + every
                 self.faults.append(what)

@@ -36,7 +36,7 @@ from engine.learners import PhaseFunction, UntrainedMember
 from engine.methods import LearnerSummary, Team
 from engine.program import BATCH, SOURCE, Call, Message, Program, batch_message
 from engine.runtimes.ray import ObjectStoreRuntime, StreamRuntime, start_private_ray
-from engine.runtimes.ray.actors import LearnerActors
+from engine.runtimes.ray.actor_team import LearnerActors
 from engine.runtimes.ray.placement import Placement
 from experiments.benchmarks.side_by_side import in_turn
 

@@ -12,6 +12,7 @@ import functools
 import importlib.abc
 import importlib.machinery
 import json
+import math
 import os
 import signal
 import sys
@@ -28,6 +29,8 @@ from experiments.faults.disk import take_nothing
 VARIABLE = "INJECTED_FAULTS"
 """Environment variable: the folder that holds ``case.json``, and what happens."""
 EVENTS = "events.jsonl"
+OBJECTS = "objects.txt"
+_COUNTING_SECONDS = 1.0
 # In which a node is taken away.
 _TAKING_SECONDS = 60.0
 
@@ -44,13 +47,21 @@ class Here:
         self.folder, self.run_dir = folder, values["run_dir"]
         self.faults = [faults.Fault(**each) for each in values["faults"]]
         self.name, self.step, self.offered = faults.DRIVER, 0, 0
-        self.lock = threading.Lock()
+        self.lock, self._counted = threading.Lock(), -math.inf
 
     def note(self, what: str, **values: Any) -> None:
         """Append to what has happened in the training."""
         line = json.dumps({"time": time.time(), "what": what, "name": self.name, "pid": os.getpid(), **values})
         with (self.folder / EVENTS).open("a") as file:
             file.write(line + "\n")
+
+    def count_objects(self) -> None:
+        """Say, once a second at most, how many of Ray's objects this process refers to."""
+        if time.monotonic() - self._counted > _COUNTING_SECONDS:
+            from ray._private.worker import global_worker
+
+            self._counted = time.monotonic()
+            (self.folder / OBJECTS).write_text(str(len(global_worker.core_worker.get_all_reference_counts())))
 
     def happened(self, what: str) -> list[dict[str, Any]]:
         """Return what has happened in the training of a kind, in its order."""

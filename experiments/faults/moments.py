@@ -147,6 +147,7 @@ def _submit(module: Any, here: Here) -> None:
         else:
             here.reach(faults.EVALUATION)
         original(runtime, program, batch)
+        here.count_objects()
 
     around(next(each for name, each in vars(module).items() if name.endswith("Runtime")), "submit", submit)
 
@@ -203,7 +204,7 @@ MOMENTS: dict[str, Callable[[Any, Here], None]] = {
     "engine.runtimes.ray.blueprint": _blueprint,
     "engine.runtimes.ray.stream": _submit,
     "engine.runtimes.ray.object_store": _submit,
-    "engine.runtimes.ray.actors": _actors,
+    "engine.runtimes.ray.actor_team": _actors,
     "engine.training.session": _session,
     "engine.checkpoints.folders": _checkpoints,
     "engine.atomic": _atomic,

@@ -6,13 +6,17 @@ import contextlib
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+from ray._private.state import GlobalState
+from ray._raylet import AuthenticationTokenLoader, Config, GcsClientOptions  # type: ignore[attr-defined]
 from ray.cluster_utils import Cluster
 
 from experiments.faults.fault import LEARNERS, NODE, Case
+
+_PAUSE_SECONDS = 0.5
 
 
 class Nodes:
@@ -49,6 +53,21 @@ class Nodes:
 
     def _node(self, node: str) -> object:
         return next(each for each in self._cluster.worker_nodes if each.node_id == node)
+
+    def groups_left(self, seconds: float) -> list[str]:
+        """Return in words the placement groups that a command has left; it has so many seconds to give them back."""
+        state = GlobalState()
+        state._initialize_global_state(
+            GcsClientOptions.create(self.address, None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=False)
+        )
+        deadline = time.monotonic() + seconds
+        while True:
+            table = state.placement_group_table()
+            left = [f"placement group {name}" for name, group in table.items() if group["state"] != "REMOVED"]
+            if not left or time.monotonic() > deadline:
+                state.disconnect()
+                return left
+            time.sleep(_PAUSE_SECONDS)
 
     def close(self) -> None:
         """End the cluster."""

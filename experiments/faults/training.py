@@ -184,6 +184,8 @@ def _run(
             time.sleep(_PAUSE_SECONDS)
         ended = time.time()
         left = leftovers.after(_GOING_SECONDS) if code is not None else []
+        if nodes is not None and code is not None:
+            left += nodes.groups_left(_GOING_SECONDS)
     finally:
         leftovers.end()
         process.wait()

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet
 import pytest
+import safetensors.numpy
+import safetensors.torch
+import torch
 from PIL import Image
 
 import engine
 from engine.analysis import ANALYSES, OpenedRun, Settings, analyse, running
 from engine.analysis.parts import Part
 from engine.analysis.posterior import Posterior
-from engine.errors import InputError, RunError
+from engine.errors import InputError, NotWritten, RunError
 from engine.recipes import Plan, Retrieval
 from tests.analysis.conftest import tiny
 
@@ -74,6 +78,89 @@ def test_the_same_command_measures_nothing_twice(run_of: Any, monkeypatch: pytes
     earlier = "dml after step 4; 20 images of test, drawn with seed 0"
     assert told[2:] == [f"posterior: {run}/analysis/posterior: replaces what was found of {earlier}"]
     assert len(list((run / "analysis" / "posterior" / "parts").iterdir())) == 2
+
+
+def _flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def _without_digest(path: Path) -> None:
+    """As the version before wrote it."""
+    path.write_bytes(safetensors.numpy.save(safetensors.numpy.load_file(path)))
+
+
+def _renamed(path: Path) -> None:
+    arrays = safetensors.numpy.load_file(path)
+    safetensors.numpy.save_file({f"{name}_": array for name, array in arrays.items()}, path, {"sha256": "0" * 64})
+
+
+def _of_brain_floats(path: Path) -> None:
+    safetensors.torch.save_file({"numbers": torch.zeros(2, dtype=torch.bfloat16)}, path)
+
+
+def _linked(path: Path) -> None:
+    path.symlink_to(path.rename(path.parents[1] / "elsewhere"))
+
+
+def _of_another(path: Path) -> None:
+    (other,) = (each for each in path.parent.iterdir() if each != path)
+    path.write_bytes(other.read_bytes())
+
+
+def _as_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    "spoil", [_flipped, _without_digest, _renamed, _of_brain_floats, _linked, _of_another, _as_folder]
+)
+def test_a_part_that_is_not_what_was_measured_is_measured_again(
+    run_of: Any, monkeypatch: pytest.MonkeyPatch, spoil: Any
+) -> None:
+    run, measured, measure = run_of("dml"), [], Posterior.measure
+
+    def noted(self: Posterior, opened: OpenedRun, network: str, part: str) -> Any:
+        measured.append(network)
+        return measure(self, opened, network, part)
+
+    first = analyse([run], ["posterior"], FEW)
+    monkeypatch.setattr(Posterior, "measure", noted)
+    damaged = min((run / "analysis" / "posterior" / "parts").iterdir())
+    spoil(damaged)
+    if spoil is _as_folder:
+        # Nothing can be put in its place, which is told as that.
+        with pytest.raises(NotWritten, match=damaged.name):
+            analyse([run], ["posterior"], FEW)
+        return
+    assert analyse([run], ["posterior"], FEW) == first
+    assert len(measured) == 1
+    assert analyse([run], ["posterior"], FEW) == first
+    assert len(measured) == 1 and not damaged.is_symlink()
+
+
+def test_what_killed_analyses_left_is_removed(run_of: Any) -> None:
+    run = run_of("end_to_end")
+    folder = run / "analysis" / "posterior"
+    (folder / "parts").mkdir(parents=True)
+    left = [folder / ".picture.png.4711.tmp", folder / "parts" / ".x.cpu.safetensors.4711.tmp"]
+    for path in left:
+        path.write_text("half")
+        os.utime(path, (0, 1_000_000_000))
+    analyse([run], ["posterior"], FEW)
+    assert not any(path.exists() for path in left)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(run_of: Any, tmp_path: Path) -> None:
+    runs = [run_of("end_to_end"), run_of("dml")]
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both" / "posterior").touch()
+    for to in (tmp_path / "both", tmp_path / ("x" * 300)):
+        with pytest.raises(InputError, match="--to"):
+            analyse(runs, ["posterior"], FEW, to=to)
+    assert not (runs[0] / "analysis").exists()
 
 
 @pytest.mark.slow

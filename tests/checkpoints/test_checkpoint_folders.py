@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from engine.checkpoints import LearnerState, folders, newest_checkpoint, require_checkpoint, save_checkpoint
+from engine.checkpoints import LearnerState, folders, manifests, newest_checkpoint, require_checkpoint, save_checkpoint
 from engine.errors import RunError
 
 METERS = {"sums": {"total": 0.1 + 0.2}, "counts": {"total": 7}, "images": 7, "scored": 7, "hits": 2, "observed": {}}
@@ -488,3 +489,29 @@ def test_one_that_was_written_before_tensors_were_counted_is_read(tmp_path: Path
     found, skipped = newest_checkpoint(tmp_path)
     assert found is not None
     assert (found.step, found.values, skipped) == (4, VALUES, [])
+
+
+def test_no_memory_is_taken_for_a_large_file_that_is_not_what_its_manifest_says(tmp_path: Path) -> None:
+    path = _save(tmp_path, 4)
+    os.truncate(path / "segment0.safetensors", 200 * 2**20)
+    manifest = json.loads((path / "MANIFEST.json").read_text())
+    manifest["segment0.safetensors"]["bytes"] = 200 * 2**20
+    (path / "MANIFEST.json").write_text(json.dumps(manifest))
+    tracemalloc.start()
+    try:
+        found, (line,) = newest_checkpoint(tmp_path)
+        # The manifest itself may have 64 MiB.
+        assert tracemalloc.get_traced_memory()[1] < 80 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert found is None
+    assert "segment0.safetensors does not match its sha256" in line
+
+
+def test_a_large_file_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifests, "_UNCOMPARED_BYTES", 10)
+    monkeypatch.setattr(manifests, "_READ_AT_ONCE", 7)
+    _save(tmp_path, 4)
+    found, skipped = newest_checkpoint(tmp_path)
+    assert found is not None
+    assert (found.step, skipped) == (4, [])

@@ -131,7 +131,11 @@ def test_seeds_are_a_number_or_a_list(text: str, seeds: tuple[int, ...]) -> None
     assert seeds_of(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "a", "1,,2", ",", "1,x", "²"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "0", "-1", "1.5", "a", "1,,2", ",", "1,x", "²", "99999999999", "2147483648,1", "9" * 5000, "1," + "9" * 5000],
+)
 def test_other_seeds_are_refused(text: str) -> None:
-    with pytest.raises(RecipeError, match="--seeds"):
+    with pytest.raises(RecipeError, match="--seeds .*: expected a number of seeds such as 3") as refused:
         seeds_of(text)
+    assert len(str(refused.value)) < 300

@@ -136,6 +136,14 @@ def test_a_recipe_that_recomputes_is_compared_with_one_that_does_not(command: An
         (("infopro_digits", "--k", "two"), "--k two"),
         (("infopro_digits", "--gpu-memory", "16 apples"), "16GB"),
         (("infopro_digits", "--gpu-memory", "16"), "bytes with a unit"),
+        (("infopro_digits", "--gpu-memory", "9" * 400 + "GB"), "9... (402 characters): expected bytes with a unit"),
+        (("infopro_digits", "--gpu-memory", "0GB"), "--gpu-memory 0GB: expected bytes with a unit"),
+        (("infopro_digits", "--gpu-memory", "1000001TB"), "at most 1,000,000TB"),
+        (
+            ("infopro_digits", "--k", "2," + "9" * 5000),
+            "9... (5,002 characters): expected a whole number from 1 to 65,536",
+        ),
+        (("infopro_digits", "--gpus", "9" * 5000), "9... (5,000 characters): expected a whole number from 1 to 65,536"),
         (("infopro_digits", "--k", "70000"), "from 1 to 65,536"),
         (("dml_digits", "--profile"), "leave --profile out"),
         (("predsim_digits", "plan.replicas=2"), "set plan.replicas=1"),
@@ -151,3 +159,4 @@ def test_errors_name_what_is_wrong(command: Any, words: tuple[str, ...], said: s
     assert answer.code == 2
     assert said in answer.err
     assert "Traceback" not in answer.err
+    assert max(map(len, answer.err.splitlines())) < 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -63,6 +64,26 @@ def test_the_json_of_an_earlier_run_repeats_it(command: Any) -> None:
     second = command("train", recipe, *ON, "--json", "--run-dir", "again").json
     assert second["run_dir"] == str(Path.cwd() / "again")
     assert second["weights_sha256"] == first["weights_sha256"]
+
+
+@pytest.mark.parametrize("name", ["data.json", "labelled_indices.txt"])
+def test_a_disk_without_room_for_another_file_is_no_bug(
+    command: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+
+    def full(path: Any, *arguments: Any, **named: Any) -> int:
+        if name in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return opened(path, *arguments, **named)
+
+    words = ("train", *TINY, *ON, "data.labelled_fraction=0.5", "--run-dir", "mine")
+    with monkeypatch.context() as disk:
+        disk.setattr("engine.atomic.os.open", full)
+        answer = command(*words)
+    assert answer.code == 2
+    assert f"mine/{name}: the disk is full; free some space and give the same command again" in answer.err
+    assert command(*words).code == 0
 
 
 def test_all_mistakes_are_listed_at_once(command: Any) -> None:

@@ -214,7 +214,7 @@ def go_on_as_a_job(laptop: Laptop, head: Host, expected: str) -> None:
 
     def has_failed() -> bool:
         status = head.run("RAY_ADDRESS=http://127.0.0.1:8265 ray job status first", check=False)
-        return "FAILED" in status.stdout + status.stderr
+        return "job 'first' failed" in (status.stdout + status.stderr).lower()
 
     wait_until(has_failed, "the job to have failed", 60)
     check(not (run / "summary.json").exists() or weights(head, "runs/job") != expected, "it was cut off")

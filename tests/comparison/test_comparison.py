@@ -317,6 +317,41 @@ def test_every_label_has_a_folder_of_its_own() -> None:
     assert all("/" not in name and 0 < len(name) <= 120 and not name.startswith(".") for name in names.values())
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_images_are_looked_at(recipes: Any, tmp_path: Path) -> None:
+    missing = {
+        label: dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, name="folder", root="/nowhere"))
+        for label, recipe in recipes.items()
+    }
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file" / "c", tmp_path / ("x" * 300)):
+        for resume in ("auto", "never"):
+            with pytest.raises(engine.RunError, match="--run-dir"):
+                engine.compare(missing, PLAN, (0,), folder, resume=resume)  # type: ignore[arg-type]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_more_at_once_than_there_are_runs(recipes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[int] = []
+
+    def counted(jobs: Any, plan: Any, slots: Any, *_: Any) -> bool:
+        found.append(len(slots))
+        return False
+
+    monkeypatch.setattr("engine.comparison.driver.run_jobs", counted)
+    assert engine.compare(recipes, PLAN, (0,), tmp_path / "c", max_concurrent=10**400).runs_at_once == 2
+    assert found == [2]
+
+
+def test_what_a_killed_comparison_left_is_removed(recipes: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("engine.comparison.driver.run_jobs", lambda *_: False)
+    left = tmp_path / "c" / ".comparison.json.4711.tmp"
+    left.parent.mkdir()
+    left.write_text("half")
+    os.utime(left, (0, 1_000_000_000))
+    engine.compare(recipes, PLAN, (0,), tmp_path / "c")
+    assert not left.exists()
+
+
 def test_only_one_process_compares_in_a_folder(recipes: Any, tmp_path: Path, monkeypatch: Any) -> None:
     def compare_again(*_: Any) -> bool:
         with pytest.raises(engine.RunError, match="another process is comparing"):

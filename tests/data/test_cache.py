@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.data import Source, cache_root, open_source, storing
+from engine.data import Source, cache, cache_root, open_source, storing
 from engine.data.entries import Entry
 from engine.errors import DataError
 from engine.recipes.data import Data
@@ -201,3 +201,24 @@ def test_stored_images_are_mapped_and_read_only(root: Path) -> None:
     assert not images.flags.writeable
     assert images.shape == (10, 3, 8, 8)
     assert labels.dtype == np.int64
+
+
+def test_a_note_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cache, "_flush", full)
+    with pytest.raises(OSError, match="No space left"):
+        cache.write_note(tmp_path / "note.json", {"entry": 1})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_notes_that_killed_runs_were_writing_are_removed_after_a_day(root: Path) -> None:
+    index = cache_root() / "index"
+    index.mkdir(parents=True)
+    old, young = index / ".a.json-123-0a1b2c3d", index / ".b.json-123-0a1b2c3d"
+    for path in (old, young):
+        path.write_text("{")
+    os.utime(old, (time.time() - 2 * 24 * 3600,) * 2)
+    open_folder(root)
+    assert [path for path in index.iterdir() if path.name.startswith(".")] == [young]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +153,16 @@ def test_paths_become_absolute_and_everything_belongs_to_the_identity(
     ]
     assert len({recipe_identity(recipe) for recipe in different}) == len(different)
     assert recipe_to_dict(different[2])["data"]["unlabelled"] == "drop"
+
+
+def test_a_list_of_more_bytes_than_its_images_need_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "kept.txt"
+    images = len(digits().labelled_indices())
+    limit = (1 << 20) + 64 * images
+    file.write_text("0\n1\n2\n")
+    os.truncate(file, limit + 1)
+    with pytest.raises(
+        DataError,
+        match=rf"^data.labelled_indices={file}: has {limit + 1:,} bytes; expected at most {limit:,}; .*a line",
+    ):
+        digits(labelled_indices=str(file), unlabelled="drop", batch_size=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +177,24 @@ def test_fields_that_do_not_go_together(tmp_path: Path) -> None:
     ):
         with pytest.raises(RecipeError, match=words):
             open_source(Data(**fields), seed=0)
+
+
+def test_a_server_that_accepts_a_download_and_stays_silent_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.data.uris.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(socket, "getdefaulttimeout", lambda: 77.0)
+    restored: list[float | None] = []
+    ordinary = socket.setdefaulttimeout
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/train_32x32.mat"
+        monkeypatch.setattr("torchvision.datasets.SVHN.split_list", {"train": (address, "train_32x32.mat", "0" * 32)})
+        monkeypatch.setattr(socket, "setdefaulttimeout", lambda seconds: (restored.append(seconds), ordinary(seconds)))
+        try:
+            with pytest.raises(
+                DataError, match=r"^downloading svhn into .* failed \(.*timed out.*check the network.*$"
+            ):
+                download("svhn", tmp_path / "set")
+        finally:
+            ordinary(None)
+    assert restored == [0.2, 77.0]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.data import on_device
+from engine.data import Batch, on_device
 
 CPU = torch.device("cpu")
 
@@ -27,6 +27,14 @@ def test_an_array_that_may_not_be_written_is_copied() -> None:
     placed = on_device(array, CPU)
     assert placed.tolist() == [0, 1, 2, 3]
     assert placed.data_ptr() != array.ctypes.data
+
+
+def test_an_array_that_is_only_shown_read_only_is_not() -> None:
+    array = np.arange(12).reshape(3, 4)
+    shown = Batch(array, array[1:], array, "train", 0, 0).read_only()
+    assert not shown.images.flags.writeable
+    assert on_device(shown.images, CPU).data_ptr() == array.ctypes.data
+    assert on_device(shown.labels, CPU).data_ptr() == array[1:].ctypes.data
 
 
 def test_a_gpu_gets_it_out_of_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import socket
 import threading
+import tracemalloc
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +23,7 @@ import engine.data.remote
 import engine.data.uris
 from engine.data import Source, cache_root, open_source
 from engine.data.remote import fetched
-from engine.data.uris import Place, without_secret
+from engine.data.uris import FileTooLargeError, Place, without_secret
 from engine.errors import DataError, RecipeError
 from engine.recipes import recipe_from_dict, recipe_identity, recipe_to_dict, with_absolute_paths
 from engine.recipes.data import Data
@@ -391,3 +393,94 @@ def test_the_same_recipe_under_a_uri_keeps_its_identity(tiny_recipe: Callable[..
 )
 def test_what_is_shown_of_a_uri_holds_no_password(uri: str, shown: str) -> None:
     assert without_secret(uri) == shown
+
+
+@pytest.fixture
+def another_process(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Forget which copies this process has compared already."""
+    return engine.data.remote._verified.clear
+
+
+def flip_a_bit(path: Path) -> None:
+    """Change a file as a disk does: its size and time stay what they are."""
+    state, damaged = path.stat(), bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    path.write_bytes(damaged)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def test_a_copy_with_a_flipped_bit_is_told_and_fetched_again(
+    root: Path, store: MemoryStore, another_process: Callable[[], None]
+) -> None:
+    remarks: list[str] = []
+
+    def tell(text: str, share: float | None) -> None:
+        remarks.extend([text] if share is None else [])
+
+    folder = fetched("s3://bucket/set", tell)
+    another_process()
+    assert fetched("s3://bucket/set", tell) == folder
+    assert (store.reads, remarks) == (20, [])
+    flip_a_bit(folder / "val" / "b" / "b_3.png")
+    another_process()
+    assert fetched("s3://bucket/set", tell) == folder
+    assert content(folder) == content(root)
+    assert store.reads == 40
+    assert remarks == [
+        f"{folder}/val/b/b_3.png holds other bytes than were received from data.root=s3://bucket/set, or cannot be "
+        "read; all files were fetched again"
+    ]
+    assert fetched("s3://bucket/set", tell) == folder
+    assert (store.reads, len(copies()), leftovers()) == (40, 1, [])
+
+
+def test_a_file_that_is_written_to_is_noticed_by_the_same_process(root: Path, store: MemoryStore) -> None:
+    folder = fetched("s3://bucket/set", silent)
+    picture = folder / "val" / "b" / "b_3.png"
+    picture.write_bytes(bytes(picture.stat().st_size))
+    assert content(fetched("s3://bucket/set", silent)) == content(root)
+
+
+def test_a_copy_of_an_earlier_version_is_used_and_watched_from_now_on(
+    root: Path, store: MemoryStore, another_process: Callable[[], None]
+) -> None:
+    folder = fetched("s3://bucket/set", silent)
+    shutil.rmtree(cache_root() / "remote_digests")
+    another_process()
+    assert fetched("s3://bucket/set", silent) == folder
+    assert store.reads == 20
+    flip_a_bit(folder / "val" / "b" / "b_3.png")
+    another_process()
+    fetched("s3://bucket/set", silent)
+    assert store.reads == 40
+    assert content(folder) == content(root)
+
+
+@pytest.mark.parametrize("change", [lambda held: held[:-1], lambda held: b"?" + held[1:], lambda held: b""])
+def test_digests_that_are_damaged_cost_one_fetch_at_most(
+    change: Callable[[bytes], bytes], root: Path, store: MemoryStore, another_process: Callable[[], None]
+) -> None:
+    folder = fetched("s3://bucket/set", silent)
+    (digests,) = (cache_root() / "remote_digests").iterdir()
+    digests.write_bytes(change(digests.read_bytes()))
+    for _ in range(2):
+        another_process()
+        assert content(fetched("s3://bucket/set", silent)) == content(root)
+    assert store.reads <= 40
+    assert digests.read_bytes() == b"".join(
+        hashlib.sha256(held).digest() for _, held in sorted(content(folder).items())
+    )
+
+
+def test_no_more_is_read_of_a_file_than_its_reader_wants(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine.data.uris, "_BLOCK_BYTES", 1 << 10)
+    store.objects["bucket/set/large"] = bytes(1 << 20)
+    place = engine.data.remote.connect("s3://bucket/set")
+    assert place.read("large", 1 << 20) == bytes(1 << 20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileTooLargeError, match=r"^large has more than 5,000 bytes, and no more are read of it$"):
+            place.read("large", 5000)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 18
+    finally:
+        tracemalloc.stop()

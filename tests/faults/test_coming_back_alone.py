@@ -15,7 +15,7 @@ import engine
 from engine.methods import Team
 from engine.recipes import DML, Peer, Recipe, Recovery
 from engine.runtimes import Runtime, open_runtime
-from engine.runtimes.ray.actors import LearnerActors
+from engine.runtimes.ray.actor_team import LearnerActors
 from engine.tasks import Metric
 from engine.tracking import Record, read_metrics
 from engine.training import Result
@@ -217,7 +217,7 @@ def test_where_it_cannot_the_team_is_started_again(
         monkeypatch.setattr("engine.runtimes.ray.launch.choose_way", lambda *_: "nccl")
     if why == "it does not start again":
         # Its second process ends before it has built anything.
-        replace = engine.runtimes.ray.actors.LearnerActors.replace
+        replace = engine.runtimes.ray.actor_team.LearnerActors.replace
 
         def fails(actors: Any, *arguments: Any) -> None:
             create = actors._bundles.create
@@ -230,7 +230,7 @@ def test_where_it_cannot_the_team_is_started_again(
             monkeypatch.setattr(actors._bundles, "create", create_and_kill)
             replace(actors, *arguments)
 
-        monkeypatch.setattr("engine.runtimes.ray.actors.LearnerActors.replace", fails)
+        monkeypatch.setattr("engine.runtimes.ray.actor_team.LearnerActors.replace", fails)
     recipe = tiny_recipe(epochs=EPOCHS)
     expected = _undisturbed(undisturbed, recipe)
     killer = Killer({13: ["segment1"]}, monkeypatch)

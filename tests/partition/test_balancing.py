@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import Plan, apply_overrides, load_recipe
+from engine.learners.memory import SavedActivations
 from engine.methods import method_of
 from engine.methods.registry import chain_of
-from engine.partition import Cost, CostCounter, CostProfile, SavedStorages, balance
+from engine.partition import Cost, CostCounter, CostProfile, balance
 from engine.planning.estimate import planned_network
 from engine.planning.known_images import known_facts
 from engine.planning.sizes import team_sizes
@@ -137,7 +138,7 @@ def test_every_learner_finds_the_same_cut(rule: str) -> None:
 def test_a_counter_counts_by_hand_what_a_convolution_does() -> None:
     images = torch.empty(2, 3, 8, 8, device="meta", requires_grad=True)
     weight = torch.empty(4, 3, 3, 3, device="meta", requires_grad=True)
-    kept, counter = SavedStorages([weight]), CostCounter()
+    kept, counter = SavedActivations([weight]), CostCounter()
     with counter, kept.counting():
         output = torch.nn.functional.conv2d(images, weight, padding=1)
         forward = counter.macs
@@ -154,7 +155,7 @@ def test_the_short_ways_of_a_counter_change_no_shape() -> None:
     images = torch.empty(2, 4, 8, 8, device="meta", requires_grad=True)
 
     def kept_bytes() -> int:
-        kept = SavedStorages([*norm.parameters(), *norm.buffers()])
+        kept = SavedActivations([*norm.parameters(), *norm.buffers()])
         with kept.counting():
             output = norm(images).relu()
         output.backward(torch.empty_like(output))

@@ -149,10 +149,12 @@ def test_the_implementation_stands_beside_the_settings(file: Path) -> None:
 def test_a_task_that_it_does_not_take_is_refused(file: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         method_of(_changed(f"method.kind={file}:Counting"))
-    assert str(caught.value) == (
+    said, _, named = str(caught.value).partition(", such as ")
+    assert said == (
         f"task.kind=classification: method.kind={file}:Counting takes only counting: set task.kind=counting, or choose "
-        "a method that takes every task, such as end_to_end, greedy, dgl, infopro, dml"
+        "a method that takes every task"
     )
+    assert {*named.split(", ")} >= {"end_to_end", "greedy", "dgl", "infopro", "dml"}
 
 
 def test_settings_that_no_file_defines_are_refused(file: Path) -> None:

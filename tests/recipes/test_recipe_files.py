@@ -12,6 +12,7 @@ import pytest
 
 from engine.errors import RecipeError
 from engine.recipes import load_recipe, recipe_to_dict, recipe_to_json
+from engine.recipes.files import import_file
 
 GOOD = """
 from engine.recipes import Backbone, Data, Greedy, Recipe
@@ -220,3 +221,13 @@ def test_a_recipe_json_brings_no_code_along(tmp_path: Path) -> None:
     values["backbone"] = {"name": f"{elsewhere}/net.py:net"}
     (folder / "recipe.json").write_text(json.dumps(values))
     assert load_recipe(folder).backbone.name == f"{elsewhere}/net.py:net"
+
+
+def test_no_python_file_of_any_size_is_taken_into_memory(tmp_path: Path) -> None:
+    """Those of searches come here without `load_recipe`."""
+    path = tmp_path / "sweep.py"
+    path.touch()
+    os.truncate(path, 20 * 2**30)
+    with pytest.raises(RecipeError) as caught:
+        import_file(path)
+    assert str(caught.value) == f"{path}: has 21,474,836,480 bytes; expected at most 16,777,216 of Python"

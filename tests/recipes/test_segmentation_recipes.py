@@ -76,6 +76,6 @@ def test_facts_are_known_without_pictures() -> None:
     assert (facts.image_shape, facts.evaluation_shape, assumed) == ((3, 512, 1024), (3, 1024, 2048), "")
     assert (facts.num_classes, facts.class_names[18], facts.sizes["train"]) == (19, "bicycle", 2975)
     facts, assumed = known_facts(load_recipe("infopro_camvid_resnet18"))
-    assert (facts.image_shape, facts.evaluation_shape) == ((3, 120, 160), (3, 180, 240))
+    assert (facts.image_shape, facts.evaluation_shape) == ((3, 72, 96), (3, 90, 120))
     assert facts.sizes == {"train": 367, "validation": 101, "test": 233}
     assert assumed.endswith("as many as in CamVid")

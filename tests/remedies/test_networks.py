@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import engine
 from engine import backbones
+from engine.benchmarking.batches import read_images
+from engine.benchmarking.cases import EngineCases, Machine
+from engine.cli.main import main
 from engine.errors import InputError
-from engine.recipes import Backbone
+from engine.recipes import Backbone, Plan, Recipe, apply_overrides, recipe_to_json
+from tests.conftest import make_label_maps
 
 Words = list[str]
 Prose = list[tuple[str, str]]
@@ -252,6 +258,53 @@ def test_it_is_accepted(
 def test_blocks_whose_branch_is_scaled(file: Path, follow: Callable[..., None], train: Callable[..., None]) -> None:
     words = [f"backbone.name={file}:bypassed", "backbone.widths=null", "method.kind=stochastic_depth"]
     follow(train, words, [("Define a property branch_end of the block", f"backbone.name={file}:ended")])
+
+
+def _peers(*strides: int) -> str:
+    backbones = [f'{{"backbone":{{"name":"fcn_resnet18","output_stride":{stride}}}}}' for stride in strides]
+    return f"method.peers=[{','.join(backbones)}]"
+
+
+def test_peers_that_have_not_as_many_outputs(
+    tmp_path: Path, follow: Callable[..., None], train: Callable[..., None]
+) -> None:
+    root = make_label_maps(tmp_path / "maps", {"train": 4, "val": 1})
+    words = ["data.name=label_maps", f"data.root={root}", "data.train_limit=null", "data.test_limit=null"]
+    words += ["data.batch_size=2", "data.augmentation.crop_padding=0", "task.kind=segmentation"]
+    words += ["backbone.name=fcn_resnet18", "backbone.widths=null", "method.kind=dml", _peers(8, 16)]
+    alike = _peers(16, 16).replace("{", "{{").replace("}", "}}")
+    prose = [
+        ("give all peers of the cohort backbones with as many outputs there", alike),
+        ("or set the weight of mimicry to (0) in the recipe's method", "method.weight={0}"),
+    ]
+    follow(train, words, prose)
+
+
+def test_a_cut_that_is_still_to_be_measured(
+    tiny_recipe: Callable[..., Recipe],
+    start: Callable[[Words], None],
+    refused: Callable[..., re.Match[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["method.cuts=measured", "method.num_segments=2"]
+    refused(
+        "train, compare or measure this recipe, or name the blocks that `local-learning estimate --profile` prints",
+        lambda: start(words),
+    )
+    recipe, plan = apply_overrides(tiny_recipe(epochs=1), Plan(executor="process"), words)
+    assert engine.train(recipe, plan, tmp_path / "run").status == "finished"
+    # Both have chosen the cut before they train or time anything.
+    monkeypatch.setattr("engine.comparison.driver.run_jobs", lambda *_: False)
+    engine.compare({"one": recipe, "other": tiny_recipe(epochs=1)}, plan, (0,), tmp_path / "compared")
+    assert 2 in EngineCases(read_images(recipe), plan, (1, 2), Machine(cores=1, gpus=0), lambda _: None).teams
+    path = tmp_path / "recipe.json"
+    path.write_text(recipe_to_json(recipe))
+    assert main(["estimate", str(path), "--k", "2", "--profile", "--json"]) == 0
+    cuts = json.loads(capsys.readouterr().out.splitlines()[-1])["cuts"]
+    (blocks,) = (each["blocks"] for each in cuts if each["rule"] == "measured")
+    start([f"method.cuts={','.join(blocks)}", words[1]])
 
 
 def test_a_rule_for_cuts_that_there_is_not() -> None:

@@ -31,6 +31,15 @@ LINES: list[tuple[str, str, str]] = [
         "two with different fields are told apart as RECIPE:field=value",
         f"{TWO} greedy_digits:epochs=3",
     ),
+    (f"{TWO} --seeds 99999999999", "a number of seeds such as (3)", f"{TWO} --seeds {{0}}"),
+    (f"{TWO} --seeds {'9' * 5000}", r"at most ([\d]+),(\d+)\), or", f"{TWO} --seeds {{0}}{{1}}"),
+    (f"{TWO} --seeds 1,{'9' * 5000}", "a list of seeds such as (4,7)", f"{TWO} --seeds {{0}}"),
+    (
+        f"{TWO} --address a:1 plan.address=b:1",
+        "plan.address=b:1 contradicts --on or --address, which mean plan.address=(a:1): give one",
+        f"{TWO} --address {{0}}",
+    ),
+    (f"{TWO} --address a:1 plan.address=b:1", "plan.address=(b:1) contr.*: give one", f"{TWO} plan.address={{0}}"),
     ("compare greedy_digits", "expected 2 or more", TWO),
     ("compare greedy_digits infopro_digit", r"did you mean '(\w+)'", "compare greedy_digits {0}"),
     (f"{TWO} epoch=3", r"did you mean '(epochs)'", f"{TWO} {{0}}=3"),
@@ -44,6 +53,26 @@ LINES: list[tuple[str, str, str]] = [
         "train infopro_digits --on process --address auto",
         "leave one of the two out",
         "train infopro_digits --on process",
+    ),
+    (
+        "train infopro_digits --on process plan.executor=ray",
+        "plan.executor=ray contradicts --on or --address, which mean plan.executor=process: give one",
+        "train infopro_digits --on process",
+    ),
+    (
+        "train infopro_digits --on process plan.executor=ray",
+        "(plan.executor=ray) contradicts .*: give one",
+        "train infopro_digits {0}",
+    ),
+    (
+        "train infopro_digits --address a:1 plan.address=b:1",
+        "contradicts .* mean plan.address=(a:1): give one",
+        "train infopro_digits --address {0}",
+    ),
+    (
+        "train infopro_digits --address a:1 plan.address=b:1",
+        "(plan.address=b:1) contradicts .*: give one",
+        "train infopro_digits {0}",
     ),
     ("train infopro_digits epochs", "as in (epochs=2)", "train infopro_digits {0}"),
     ("train infopro_digits --run-dirr x", "did you mean '(--run-dir)'", "train infopro_digits {0} x"),
@@ -62,6 +91,11 @@ LINES: list[tuple[str, str, str]] = [
         "analyse run --of cam --on process",
     ),
     ("analyse run", "required: (--of)", "analyse run {0} cam"),
+    (f"analyse run --of cam --positions {'9' * 5000}", "such as (--positions 3,17)", "analyse run --of cam {0}"),
+    (f"measure infopro_digits --k {'9' * 5000}", "such as (--k 1,2,4)", "measure infopro_digits {0}"),
+    ("measure infopro_digits --out .", "give a folder that is empty or does not", "measure infopro_digits --out empty"),
+    ("measure infopro_digits --out .", "give a folder that .* does not exist", "measure infopro_digits --out new"),
+    ("measure infopro_digits --out .", "or leave --out out", "measure infopro_digits"),
     ("measure infopro_digits --k two", "such as (--k 1,2,4)", "measure infopro_digits {0}"),
     ("measure epochs=1", "no recipe is given before it", "measure infopro_digits epochs=1"),
     (
@@ -102,6 +136,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(place, beginning(name))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
     return found
 
 

@@ -1,4 +1,4 @@
-"""Is what the rooms need to know of a method stated by its settings, and never concluded from which method it is?"""
+"""Is what the rooms need to know of a method or task stated by its settings, and never concluded from which it is?"""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ from pathlib import Path
 import pytest
 
 import engine
-from engine.recipes import METHODS
+import engine.objectives
+from engine.recipes import METHODS, TaskSettings
 
 ENGINE = Path(engine.__file__).resolve().parent
 ROOMS_THAT_KNOW = ("recipes/", "methods/")
+ROOMS_THAT_KNOW_TASKS = ("recipes/", "tasks/")
+OWNERS = {"method", "peer_method", "inside"}
 # What is one object under several names, a tensor or a module, is known by nothing but its identity.
 LOOKS_FOR_WHAT_IS_SHARED = {"backbones/own_file.py", "backbones/shapes.py"}
 CONCRETE = {settings.__name__ for settings in METHODS.values()}
+TASKS = {each.__name__ for each in TaskSettings.__subclasses__() if each.__module__ == TaskSettings.__module__}
+# A loss has the name of the settings of classification.
+CONCRETE_TASKS = (TASKS | {f"{name}Task" for name in TASKS}) - set(engine.objectives.__all__)
 
 
 def sources() -> dict[str, str]:
@@ -42,13 +48,20 @@ def _is_printed(node: ast.AST, trail: tuple[ast.AST, ...]) -> bool:
     return False
 
 
-def kinds_asked(path: str, source: str) -> list[str]:
-    """Return where a method's kind is more than a word to print, or settings are compared with a method's own class."""
+def kinds_asked(path: str, source: str, owners: set[str] = OWNERS, concrete: set[str] = CONCRETE) -> list[str]:
+    """Return where a method's kind is more than a word to print, or settings are compared with a method's own class.
+
+    Args:
+        path: of the file, for what is returned.
+        source: its text.
+        owners: names under which the settings go; those of methods unless given.
+        concrete: names of their classes.
+    """
     found = []
     for node, trail in _with_parents(ast.parse(source)):
         if isinstance(node, ast.Attribute) and node.attr == "kind":
             owner = ast.unparse(node.value).rpartition(".")[2]
-            if owner in {"method", "peer_method", "inside"} and not _is_printed(node, trail):
+            if owner in owners and not _is_printed(node, trail):
                 found.append(f"{path}:{node.lineno}: uses {ast.unparse(node)}")
         if isinstance(node, ast.Call) and ast.unparse(node.func) in {"isinstance", "issubclass"}:
             asked = [*ast.walk(node.args[1])]
@@ -59,21 +72,33 @@ def kinds_asked(path: str, source: str) -> list[str]:
         else:
             continue
         names = {ast.unparse(each).rpartition(".")[2] for each in asked if isinstance(each, ast.Name | ast.Attribute)}
-        found += [f"{path}:{node.lineno}: asks for {name}" for name in sorted(names & CONCRETE)]
+        found += [f"{path}:{node.lineno}: asks for {name}" for name in sorted(names & concrete)]
     return found
 
 
-def fetched_by_name(path: str, source: str) -> list[str]:
-    """Return where something is fetched from the settings of a method that their class does not promise."""
-    if not any(word in source for word in ("getattr", "hasattr")):
+def told_from(path: str, source: str, functions: set[str], owners: set[str]) -> list[str]:
+    """Return the calls of some of Python's functions whose first argument goes under one of some names."""
+    if not any(word in source for word in functions):
         return []
     return [
         f"{path}:{node.lineno}: {ast.unparse(node)}"
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Call)
-        and ast.unparse(node.func) in {"getattr", "hasattr"}
-        and ast.unparse(node.args[0]).rpartition(".")[2] in {"method", "peer_method", "inside"}
+        and ast.unparse(node.func) in functions
+        and node.args
+        and ast.unparse(node.args[0]).rpartition(".")[2] in owners
     ]
+
+
+def fetched_by_name(path: str, source: str) -> list[str]:
+    """Return where something is fetched from the settings of a method that their class does not promise."""
+    return told_from(path, source, {"getattr", "hasattr"}, OWNERS)
+
+
+def tasks_recognised(path: str, source: str) -> list[str]:
+    """Return where a task is told by its class, its kind, or by what it happens to have, instead of being asked."""
+    functions = {"getattr", "hasattr", "isinstance", "type"}
+    return kinds_asked(path, source, {"task"}, CONCRETE_TASKS) + told_from(path, source, functions, {"task"})
 
 
 def compared_by_identity(path: str, source: str) -> list[str]:
@@ -99,6 +124,42 @@ def test_no_room_concludes_anything_from_which_method_it_is() -> None:
 
 def test_nothing_is_fetched_from_a_method_by_name() -> None:
     assert [problem for path, source in sources().items() for problem in fetched_by_name(path, source)] == []
+
+
+def test_tasks_are_asked_and_never_recognised() -> None:
+    others = {path: source for path, source in sources().items() if not path.startswith(ROOMS_THAT_KNOW_TASKS)}
+    assert [problem for path, source in others.items() for problem in tasks_recognised(path, source)] == []
+    assert {"Retrieval", "OwnTask", "SegmentationTask"} <= CONCRETE_TASKS
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "isinstance(recipe.task, Retrieval)",
+        "isinstance(then, OwnTask)",
+        "isinstance(recipe.task, Classification)",
+        "isinstance(task_of(recipe, facts), SegmentationTask)",
+        "hasattr(run.recipe.task, 'evaluation_flip')",
+        "value = getattr(recipe.task, fields[0])",
+        "type(task) is tasks.Segmentation",
+        "if recipe.task.kind == 'retrieval': pass",
+    ],
+)
+def test_a_task_that_is_recognised_is_found(source: str) -> None:
+    assert tasks_recognised("training/a.py", source) != []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "if recipe.task.needs_matches: pass",
+        "raise RunError(f'task.kind={recipe.task.kind} compares no features')",
+        "isinstance(term, Classification)",
+        "getattr(torch, name)",
+    ],
+)
+def test_a_task_that_is_asked_is_allowed(source: str) -> None:
+    assert tasks_recognised("training/a.py", source) == []
 
 
 @pytest.mark.parametrize(

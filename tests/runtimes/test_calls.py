@@ -22,7 +22,7 @@ from engine.recipes import Recipe
 from engine.runtimes import ProcessRuntime, Runtime
 from engine.runtimes.calls import make_call
 from engine.runtimes.ray import ObjectStoreRuntime, StreamRuntime, disconnect, start_private_ray
-from engine.runtimes.ray.actors import LearnerActors
+from engine.runtimes.ray.actor_team import LearnerActors
 from engine.runtimes.ray.placement import Placement
 
 ROWS = 4
@@ -47,6 +47,14 @@ MISTAKES: dict[str, tuple[tuple[Tensor, ...], str]] = {
         GOOD,
         "learner taker: update changes the message 'two' in place, which would change it for all who read it",
     ),
+    "written to the images": (
+        GOOD,
+        "learner giver: forward of epoch 1, step 1: ValueError: assignment destination is read-only",
+    ),
+    "written to the labels": (
+        GOOD,
+        "learner giver: forward of epoch 1, step 1: ValueError: assignment destination is read-only",
+    ),
     "another dtype": (
         (GOOD[0], GOOD[1].double()),
         "learner giver: forward gave the message 'two' as 4x3 float64, but its program states 4x3 float32 at most",
@@ -63,18 +71,20 @@ MISTAKES: dict[str, tuple[tuple[Tensor, ...], str]] = {
 
 
 class Member(UntrainedMember):
-    """Gives what it is told to, and writes to the second message that it takes, if it is told to."""
+    """Gives what it is told to, and makes the mistake that it is told to, where it can."""
 
-    def __init__(self, name: str, given: tuple[Tensor, ...] = (), *, writes: bool = False) -> None:
+    def __init__(self, name: str, given: tuple[Tensor, ...] = (), mistake: str = "") -> None:
         super().__init__(name, torch.device("cpu"))
-        self._given, self._writes = given, writes
+        self._given, self._mistake = given, mistake
 
     @property
     def phases(self) -> Mapping[str, PhaseFunction]:
         return {"forward": self._run, "update": self._run}
 
     def _run(self, batch: Batch | None, messages: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        if self._writes:
+        if batch is not None and self._mistake.startswith("written to the "):
+            getattr(batch, self._mistake.rpartition(" ")[2])[0] = 0
+        if self._mistake == "written to" and messages:
             messages["two"].mul_(1)
         return tuple(tensor.clone() for tensor in self._given)
 
@@ -95,8 +105,8 @@ class Builder:
         self.mistake = mistake
 
     def build(self, name: str) -> Member:
-        given, _ = MISTAKES[self.mistake]
-        return Member(name, given) if name == "giver" else Member(name, writes=self.mistake == "written to")
+        given = MISTAKES[self.mistake][0] if self.mistake else GOOD
+        return Member(name, given if name == "giver" else (), self.mistake)
 
 
 def _batch() -> Batch:
@@ -131,6 +141,15 @@ def test_a_mistake_in_process(mistake: str, in_process: Callable[[str], Runtime]
     assert str(_error(in_process(mistake))) == MISTAKES[mistake][1]
 
 
+def test_whoever_reads_a_batch_may_still_write_to_it_afterwards(in_process: Callable[[str], Runtime]) -> None:
+    batch, runtime = _batch(), in_process("")
+    runtime.submit(PROGRAM, batch)
+    runtime.close()
+    batch.images[0] = 1
+    assert batch.images.flags.writeable and not batch.read_only().images.flags.writeable
+    assert batch.read_only().images.ctypes.data == batch.images.ctypes.data
+
+
 def test_what_a_phase_offers_beyond_its_call_is_left_out() -> None:
     assert make_call(Member("giver", GOOD), "forward", _batch(), {}, [MESSAGES["one"]]) == (pytest.approx(GOOD[0]),)
     assert make_call(Member("giver", GOOD), "forward", _batch(), {}, []) == ()
@@ -154,7 +173,7 @@ def local_ray() -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.parametrize("transport", ["object store", "stream"])
-@pytest.mark.parametrize("mistake", ["too few", "written to"])
+@pytest.mark.parametrize("mistake", ["too few", "written to", "written to the images"])
 def test_the_same_is_said_on_ray(mistake: str, transport: str) -> None:
     builder: Any = Builder(mistake)
     names = ("giver", "taker")

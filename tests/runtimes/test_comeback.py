@@ -13,7 +13,7 @@ import ray.exceptions
 from engine.checkpoints import LearnerState
 from engine.errors import LearnerError, LearnerLost, LearnersAway
 from engine.runtimes.ray import fetching
-from engine.runtimes.ray.actors import LearnerActors
+from engine.runtimes.ray.actor_team import LearnerActors
 from engine.runtimes.ray.comeback import ComeBack
 from engine.runtimes.ray.fetching import Fetching
 from engine.runtimes.ray.history import Asked, Given, History

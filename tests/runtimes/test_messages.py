@@ -72,7 +72,7 @@ def test_read_only_memory_is_received_without_a_warning() -> None:
     packed.array.flags.writeable = False
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        # As the module sets it; pytest puts filters of its own in front of it.
+        # As engine.runtimes.calls sets it; pytest puts filters of its own in front of it.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
         received = unpack(packed)
     assert received.equal(_tensor((2, 3), torch.float32))

@@ -133,6 +133,12 @@ def test_a_temporary_folder_that_is_too_long(tmp_path: Path, monkeypatch: pytest
     long.mkdir()
     monkeypatch.setenv("TMPDIR", str(long))
     assert choose_temporary_folder() != long
+    monkeypatch.setenv("HOME", "/var/tmp")
+    monkeypatch.setenv("TMPDIR", "~")
+    assert choose_temporary_folder() == Path("/var/tmp")
+    monkeypatch.setenv("TMPDIR", "~nobody-here/a")
+    with pytest.raises(PlanError, match="TMPDIR=~nobody-here/a: the home folder of ~nobody-here is not known"):
+        choose_temporary_folder()
     monkeypatch.setattr(private_folder, "_candidates", lambda: iter([long, Path("/missing")]))
     with pytest.raises(PlanError, match=r"a{90}: has \d+ bytes.*/missing: is no folder.*set TMPDIR"):
         choose_temporary_folder()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -14,9 +15,9 @@ from typing import Any
 import pytest
 from ray import tune
 
-from engine.errors import RunError
+from engine.errors import NotWritten, RecipeError, RunError
 from engine.recipes import Recipe
-from engine.search import Sweep, Trial
+from engine.search import Sweep, Trial, load_sweep
 from engine.search.folder import SweepFolder
 
 MakeSweep = Callable[..., Sweep]
@@ -264,3 +265,69 @@ def test_a_folder_that_cannot_be_written_is_named(opened: Callable[..., SweepFol
     with pytest.raises(RunError, match=r"trials\.jsonl"):
         folder.note(TRIALS[0])
     folder.close()
+
+
+@pytest.mark.parametrize("name", ["sweep.json", "trials.jsonl"])
+def test_a_disk_that_is_full_or_read_only_when_a_search_begins(
+    opened: Callable[..., SweepFolder], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = opened()
+    folder.note(TRIALS[0])
+    folder.close()
+    # What a kill left half written is cut off.
+    with (folder.path / "trials.jsonl").open("a") as file:
+        file.write("{")
+    replace = os.replace
+
+    def full(source: Any, target: Any) -> None:
+        if Path(target).name == name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "replace", full)
+        with pytest.raises(NotWritten, match=f"{name}: the disk is full"):
+            opened()
+    again = opened()
+    assert list(again.trials) == [0]
+    again.close()
+
+
+def test_what_a_killed_search_left_is_removed(opened: Callable[..., SweepFolder]) -> None:
+    folder = opened()
+    folder.close()
+    left = folder.path / ".sweep.md.4711.tmp"
+    left.write_text("half")
+    os.utime(left, (0, 1_000_000_000))
+    opened().close()
+    assert not left.exists()
+
+
+def test_a_folder_of_which_nothing_can_be_told(
+    opened: Callable[..., SweepFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RunError, match="--run-dir: x+... is a name of 300 bytes"):
+        opened(path=tmp_path / ("x" * 300))
+
+    def closed(*_: Any) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    (tmp_path / "closed").mkdir()
+    for step in ("engine.paths.os.stat", "engine.training.folder.os.listdir"):
+        with monkeypatch.context() as disk:
+            disk.setattr(step, closed)
+            with pytest.raises(RunError, match=f"{tmp_path}/closed: .*Permission denied"):
+                opened(path=tmp_path / "closed")
+    folder = opened()
+    folder.close()
+    (folder.path / "trials").touch()
+    with pytest.raises(RunError, match="s/trials: .*remove it"):
+        opened()
+
+
+def test_a_file_of_a_search_of_which_nothing_can_be_told(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="SWEEP: x+... is a name of 303 bytes"):
+        load_sweep(f"{tmp_path}/{'x' * 300}.py")
+    (tmp_path / "loop.py").symlink_to("loop.py")
+    with pytest.raises(RecipeError, match=r"loop\.py"):
+        load_sweep(f"{tmp_path}/loop.py")

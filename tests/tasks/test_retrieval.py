@@ -231,9 +231,9 @@ def test_what_is_found_is_drawn(run: engine.Run, tmp_path: Path, monkeypatch: py
 
 
 def test_what_cannot_be_written_is_refused_first(run: engine.Run, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"--save-features .*a.csv: ends with '.csv'; give a name with .parquet"):
+    with pytest.raises(RunError, match=r"--save-features=.*a.csv: ends with '.csv'; give a name with .parquet"):
         engine.evaluate(run, save_features=tmp_path / "a.csv")
-    with pytest.raises(RunError, match=r"--draw-queries .*: there is no folder .*nowhere; make it first"):
+    with pytest.raises(RunError, match=r"--draw-queries=.*: there is no folder .*nowhere; make it first"):
         engine.evaluate(run, draw_queries=tmp_path / "nowhere" / "a.png")
     digits, _ = engine.apply_overrides(load_recipe("end_to_end_digits"), IN_PROCESS, ["data.train_limit=100"])
     digits = dataclasses.replace(digits, epochs=1)

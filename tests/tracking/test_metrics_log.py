@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
+import pyarrow
 import pyarrow.parquet
 import pytest
 
 from engine.errors import RunError
 from engine.tracking import MetricsLog, Record, read_metrics
+from engine.tracking.metrics import mend_parquet
 
 FIELDS = ("time", "epoch", "step", "learner", "split", "name", "value")
 
@@ -135,3 +138,27 @@ def test_damage_inside_the_file_is_an_error_that_names_the_line(tmp_path: Path, 
 def test_a_folder_that_is_no_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="metrics.jsonl does not exist"):
         read_metrics(tmp_path)
+
+
+def test_a_parquet_whose_footer_has_any_stated_length_is_written_anew(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path, None)
+    log.write([record(1), record(2)])
+    log.close()
+    path = tmp_path / "metrics.parquet"
+    whole = path.read_bytes()
+    os.truncate(path, 200 * 2**20)
+    with path.open("r+b") as file:
+        file.seek(-8, os.SEEK_END)
+        file.write((199 * 2**20).to_bytes(4, "little") + b"PAR1")
+    before = pyarrow.default_memory_pool()
+    pool = pyarrow.proxy_memory_pool(before)
+    pyarrow.set_memory_pool(pool)
+    try:
+        told = mend_parquet(tmp_path)
+    finally:
+        pyarrow.set_memory_pool(before)
+    assert told is not None
+    assert "its footer has 208,666,624 bytes, expected at most 33,554,432" in told
+    assert told.endswith("it was written anew from metrics.jsonl")
+    assert path.read_bytes() == whole
+    assert pool.max_memory() < 20 * 2**20

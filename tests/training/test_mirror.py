@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 import engine
 import engine.training.mirror
 from engine.checkpoints import newest_checkpoint
+from engine.data.fetching import fetched_aside
 from engine.data.uris import Place
 from engine.recipes import GKT, Recipe
 from engine.tracking import read_metrics
@@ -545,3 +548,75 @@ def test_no_link_is_followed_into_or_out_of_a_mirror(tmp_path: Path, tiny_recipe
     assert not (mirror / "secret").exists() and not (mirror / "more").exists()
     assert f"plan.mirror={mirror}: leaves out {run}/secret, which is a symbolic link" in told.lines
     assert any("checkpoints is a symbolic link, which may lead anywhere; remove it" in line for line in told.lines)
+
+
+def test_what_a_killed_fetch_left_is_removed_by_the_next_one(
+    bucket: Bucket, tmp_path: Path, tiny_recipe: TinyRecipe, interrupt_at: Interrupt
+) -> None:
+    interrupt_at(3)
+    train(tiny_recipe(), mirrored("s3://bucket/run"), tmp_path / "first")
+    left, held_by_another, of_another = (
+        tmp_path / name for name in (".second.123.fetched", ".second.124.fetched", ".second.b.125.fetched")
+    )
+    for folder in (left, held_by_another, of_another):
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "checkpoints" / "part").write_bytes(b"part")
+    descriptor = os.open(held_by_another, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        interrupt_at(0)
+        assert train(tiny_recipe(), mirrored("s3://bucket/run"), tmp_path / "second").status == "finished"
+    finally:
+        os.close(descriptor)
+    assert not left.exists()
+    assert (held_by_another / "checkpoints" / "part").exists()
+    assert (of_another / "checkpoints" / "part").exists()
+
+
+def test_a_fetch_locks_what_it_writes(tmp_path: Path) -> None:
+    """So that no other process takes it for left behind."""
+    with fetched_aside(tmp_path / "run") as aside:
+        (aside / "part").touch()
+        other = os.open(aside, os.O_RDONLY)
+        try:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(other)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_were_being_sent_when_a_run_was_killed_are_removed(
+    tmp_path: Path, tiny_recipe: TinyRecipe, interrupt_at: Interrupt
+) -> None:
+    mirror = tmp_path / "mirror"
+    interrupt_at(2)
+    train(tiny_recipe(), mirrored(str(mirror)), tmp_path / "run")
+    left = [mirror / ".metrics.jsonl.99999999.tmp", mirror / "checkpoints" / "step-000002" / ".a.99999999.tmp"]
+    for path in left:
+        path.write_bytes(b"part")
+        os.utime(path, (1, 1))
+    interrupt_at(0)
+    train(tiny_recipe(), mirrored(str(mirror)), tmp_path / "run")
+    assert not [path for path in left if path.exists()]
+
+
+def test_files_of_a_mirror_that_are_larger_than_any_are_not_read(
+    tmp_path: Path, tiny_recipe: TinyRecipe, interrupt_at: Interrupt
+) -> None:
+    mirror = tmp_path / "mirror"
+    interrupt_at(2)
+    train(tiny_recipe(), mirrored(str(mirror), keep_checkpoints=9), tmp_path / "run")
+    manifest = mirror / "checkpoints" / "step-000002" / "MANIFEST.json"
+    whole = manifest.read_bytes()
+    for path in (manifest, mirror / "recipe.json"):
+        os.truncate(path, 20 * 2**30)
+    with pytest.raises(
+        engine.RunError,
+        match=r"^plan.mirror=/.*/mirror: its recipe.json has more than 67,108,864 bytes, .*give another plan.mirror$",
+    ):
+        train(tiny_recipe(), mirrored(str(mirror), keep_checkpoints=9), tmp_path / "run")
+    (mirror / "recipe.json").write_bytes((tmp_path / "run" / "recipe.json").read_bytes())
+    interrupt_at(0)
+    assert train(tiny_recipe(), mirrored(str(mirror), keep_checkpoints=9), tmp_path / "run").status == "finished"
+    assert manifest.read_bytes() == whole

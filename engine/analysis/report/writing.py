@@ -10,7 +10,7 @@ from engine.analysis.report.documents import document, findings
 from engine.analysis.report.elements import heading, notice, page
 from engine.analysis.report.places import Place, folders_in, place_of
 from engine.analysis.report.runs import ReportedRun, overview, read_run, run_section
-from engine.atomic import replace_file, write_error
+from engine.atomic import UNLOCKED_SECONDS, remove_unfinished, replace_file
 from engine.errors import InputError
 from engine.paths import check_writable
 
@@ -56,10 +56,8 @@ def write_report(
         tell(f"{REPORT}: {run.label}: {number} of {len(runs)}")
         content += heading(2, run.label, anchor) + run_section(run) + _analysed(run, folder)
     target = folder / REPORT_FILE
-    try:
-        replace_file(target, page(f"Report: {', '.join(names)}", content).encode())
-    except OSError as error:
-        raise write_error(target, error) from error
+    remove_unfinished(folder, UNLOCKED_SECONDS)
+    replace_file(target, page(f"Report: {', '.join(names)}", content).encode())
     return target
 
 

@@ -31,7 +31,7 @@ class LastBatch(SelfDistillation):
     def passes(self, batch: Batch, pixels: Tensor) -> Passes:
         """Return a pass of this batch's first view, and one of the previous batch's second view if there was one."""
         rows = len(batch.labels) // 2
-        labels = torch.from_numpy(batch.labels[:rows])
+        labels = on_device(batch.labels[:rows], torch.device("cpu"))
         self._second_view = {"pixels": pixels[rows:], "labels": labels}
         first = Pass(FIRST, pixels[:rows], on_device(labels, pixels.device), terms={Classification.name: 1.0})
         if not self._previous:

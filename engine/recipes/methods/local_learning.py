@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from engine.recipes.method_settings import MethodSettings, Obstacle
 from engine.recipes.methods.branches import Branches, check_inside
+from engine.recipes.problems import near_names
 from engine.recipes.settings import Weight, left_out_unless_given, settings
 
 
@@ -48,7 +48,7 @@ def _cuts(value: Any) -> Any:
             "say what shall be balanced: balanced_layers (equal counts of blocks), balanced_memory, balanced_time, or "
             "measured (times of this machine)"
         )
-    if isinstance(value, str) and not difflib.get_close_matches(value, get_args(CutRule), n=1, cutoff=0.75):
+    if isinstance(value, str) and not near_names(value, get_args(CutRule), likeness=0.75):
         return [part.strip() for part in value.split(",")]
     # The blocks of a Sequential without names are called 0, 1, 2, ..., which a command line takes for numbers.
     if isinstance(value, (list, tuple)):

@@ -10,7 +10,7 @@ import ray
 
 from engine.checkpoints import LearnerState
 from engine.errors import GOES_ON, LearnerError, LearnerLost
-from engine.runtimes.ray.actors import LearnerActors
+from engine.runtimes.ray.actor_team import LearnerActors
 from engine.runtimes.ray.building import Building
 
 

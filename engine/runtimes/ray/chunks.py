@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.data import Batch
 from engine.program import Program, is_evaluation
-from engine.runtimes.ray.actors import LearnerActors
+from engine.runtimes.ray.actor_team import LearnerActors
 from engine.runtimes.ray.away_learners import AwayLearners
 from engine.runtimes.ray.history import Asked, Given, History
 from engine.runtimes.ray.linked_learner import Answered

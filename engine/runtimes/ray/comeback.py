@@ -14,7 +14,7 @@ from ray.exceptions import RayError
 from engine.checkpoints import LearnerState
 from engine.errors import EngineError, LearnerError, LearnerLost, LearnersAway, PlanError
 from engine.reading import first_line
-from engine.runtimes.ray.actors import LearnerActors
+from engine.runtimes.ray.actor_team import LearnerActors
 from engine.runtimes.ray.away_learners import AwayLearners
 from engine.runtimes.ray.history import Asked, History
 from engine.runtimes.ray.waiting import SLICE_SECONDS

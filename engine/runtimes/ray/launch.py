@@ -10,7 +10,7 @@ from ray.util.placement_group import get_current_placement_group
 from engine.data import Facts
 from engine.methods import Team
 from engine.recipes import Plan, Recipe
-from engine.runtimes.ray.actors import LearnerActors, nodes_of
+from engine.runtimes.ray.actor_team import LearnerActors, nodes_of
 from engine.runtimes.ray.blueprint import Blueprint
 from engine.runtimes.ray.cluster import connect, disconnect, node_resources, private_node, smallest_store
 from engine.runtimes.ray.fewer_devices import choose_placement_again

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Collection, Sequence
 
 from engine.program import Program
-from engine.runtimes.ray.actors import LearnerActors
+from engine.runtimes.ray.actor_team import LearnerActors
 from engine.runtimes.ray.links import HAS_NAMELESS_MEMORY, WORDS, PlannedLink, Position, Route, Way, routes_of
 from engine.runtimes.ray.links.rendezvous import SECRET_BYTES
 

@@ -14,7 +14,7 @@ from engine.checkpoints import LearnerState
 from engine.data import Batch
 from engine.errors import EngineError, LearnerLost
 from engine.program import BATCH, SOURCE, Call, Program, is_evaluation
-from engine.runtimes.ray.actors import LearnerActors
+from engine.runtimes.ray.actor_team import LearnerActors
 from engine.runtimes.ray.chunks import SCORE, STATE
 from engine.runtimes.ray.comeback import ComeBack
 from engine.runtimes.ray.history import Asked, Given, History

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from engine.runtimes.ray.actors import LearnerActors, nodes_of
+from engine.runtimes.ray.actor_team import LearnerActors, nodes_of
 from engine.runtimes.ray.process_groups import LOOPBACK, Place
 
 

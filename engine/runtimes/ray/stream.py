@@ -17,7 +17,7 @@ from engine.methods import Team
 from engine.program import Program, is_evaluation
 from engine.recipes.plan import default_window
 from engine.runtimes.keeping import MOST_BYTES_ON_LINKS, bytes_kept_on_links, steps_before_full
-from engine.runtimes.ray.actors import LearnerActors
+from engine.runtimes.ray.actor_team import LearnerActors
 from engine.runtimes.ray.chunks import STATE, Chunk
 from engine.runtimes.ray.comeback import ComeBack
 from engine.runtimes.ray.history import Asked, History

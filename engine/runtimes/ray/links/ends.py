@@ -1,6 +1,6 @@
 """The two ends of a link: a ring of frames, each with all that the giver gives the taker in one step.
 
-Where both ends see the same memory, only headers and credits cross the connection; otherwise a carrier follows with
+Where both ends see the same memory, only headers and credits cross the connection; otherwise a transport follows with
 the bytes. A header says which message lies where. A credit is the number of a frame that the taker no longer needs. A
 connection that ends says that the partner is gone, at once.
 

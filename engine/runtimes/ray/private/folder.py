@@ -18,6 +18,7 @@ from pathlib import Path
 
 import engine
 from engine.errors import PlanError
+from engine.paths import absolute
 
 # From linux/un.h: the longest path of a Unix socket is one byte less than sockaddr_un has room for.
 _SOCKET_PATH_BYTES = 107
@@ -32,7 +33,8 @@ def choose_temporary_folder() -> Path:
     """Return the folder in which a private Ray can make its own: TMPDIR, or another one if that is too long.
 
     Raises:
-        PlanError: none is short enough and can be written to; says how to give one.
+        PlanError: none is short enough and can be written to, or a variable names a home folder that is not known; says
+            how to give one.
     """
     unusable: dict[str, str] = {}
     for folder in _candidates():
@@ -53,10 +55,10 @@ def _candidates() -> Iterator[Path]:
     # RAY_TMPDIR is what Ray itself looks at.
     for variable in ("RAY_TMPDIR", "TMPDIR", "TEMP", "TMP"):
         if os.environ.get(variable):
-            yield Path(os.path.abspath(os.environ[variable]))
+            yield absolute(os.environ[variable], variable, PlanError)
     yield from map(Path, ("/tmp", "/var/tmp"))
     if os.environ.get("XDG_RUNTIME_DIR"):
-        yield Path(os.path.abspath(os.environ["XDG_RUNTIME_DIR"]))
+        yield absolute(os.environ["XDG_RUNTIME_DIR"], "XDG_RUNTIME_DIR", PlanError)
 
 
 def _most_bytes() -> int:
