@@ -13,6 +13,8 @@ from engine.errors import InputError
 
 # Of one name in a path, on every file system that Linux and macOS know.
 _LONGEST_NAME_BYTES = 255
+# What `engine.atomic.replacing` and `export` put around the name of a file that is not whole yet.
+_LONGER_BYTES = 20
 
 
 def absolute(path: str | Path, field: str, error: type[InputError] = InputError) -> Path:
@@ -86,9 +88,10 @@ def kind_of(path: Path, field: str, error: type[InputError] = InputError) -> Lit
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError as cause:
+    except (OSError, ValueError) as cause:  # NUL
+        why = getattr(cause, "strerror", None) or cause
         raise error(
-            f"{field}={path}: cannot be looked at ({cause.strerror or cause}); give a path whose folders may be entered"
+            f"{field}={str(path)!r}: cannot be looked at ({why}); give a path whose folders may be entered"
         ) from cause
     return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
 
@@ -109,6 +112,8 @@ def check_target(target: Path, field: str, suffixes: Sequence[str], error: type[
     if target.suffix not in suffixes:
         expected = " or ".join(suffixes)
         raise error(f"{field}={target}: ends with {target.suffix or 'no suffix'!r}; give a name with {expected}")
+    # It is written under a longer name first.
+    _check_names(target, field, error, _LONGER_BYTES)
     if kind_of(target.parent, field, error) != "folder":
         raise error(f"{field}={target}: there is no folder {target.parent}; make it first")
     if kind_of(target, field, error) not in (None, "file"):
@@ -126,9 +131,12 @@ def _try(folder: Path, said: str, error: type[InputError]) -> None:
         ) from cause
 
 
-def _check_names(path: Path, field: str, error: type[InputError]) -> None:
+def _check_names(path: Path, field: str, error: type[InputError], kept_free: int = 0) -> None:
     for name in path.parts:
-        if (length := len(os.fsencode(name))) > _LONGEST_NAME_BYTES:
-            raise error(
-                f"{field}: {name[:32]}... is a name of {length} bytes; give one of {_LONGEST_NAME_BYTES} bytes at most"
-            )
+        most = _LONGEST_NAME_BYTES - (kept_free if name == path.name else 0)
+        try:
+            length = len(os.fsencode(name))
+        except UnicodeEncodeError:  # which no file system holds, as whoever asks it is told
+            continue
+        if length > most:
+            raise error(f"{field}: {name[:32]}... is a name of {length} bytes; give one of {most} bytes at most")

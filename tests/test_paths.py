@@ -47,8 +47,11 @@ def test_what_is_at_a_path_is_told_or_it_is_said_why_not(tmp_path: Path) -> None
     kinds = {"": "folder", "file": "file", "link": "file", "nothing": None, "file/below": None}
     assert {name: kind_of(tmp_path / name, "--out") for name in kinds} == kinds
     assert kind_of(Path("/dev/null"), "--out") == "other"
-    with pytest.raises(RunError, match=r"--out=.*/round: cannot be looked at \(.*\); give a path"):
+    with pytest.raises(RunError, match=r"--out='.*/round': cannot be looked at \(.*\); give a path"):
         kind_of(tmp_path / "round", "--out", RunError)
+    for name in ("a\0b", "a\ud800b"):
+        with pytest.raises(RunError, match="--out=.*cannot be looked at"):
+            kind_of(tmp_path / name, "--out", RunError)
 
 
 @pytest.mark.parametrize("check", [kind_of, check_writable])
@@ -62,6 +65,9 @@ def test_a_name_that_no_disk_can_hold_is_refused(check: Callable[..., object], t
 def test_a_file_that_could_not_be_written_is_refused_before_it_is_computed(tmp_path: Path) -> None:
     check_target(tmp_path / "a.png", "--draw", (".png",))
     (tmp_path / "b.png").mkdir()
+    check_target(tmp_path / f"{'a' * 231}.png", "--draw", (".png",))
+    with pytest.raises(InputError, match="--draw: aaa"):
+        check_target(tmp_path / f"{'a' * 232}.png", "--draw", (".png",))
     refused = {
         tmp_path / "a.txt": "ends with '.txt'; give a name with .png or .gif",
         tmp_path / "new" / "a.png": f"there is no folder {tmp_path}/new; make it first",

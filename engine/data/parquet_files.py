@@ -23,8 +23,9 @@ from engine.data.columns import kind_of
 from engine.errors import DataError, InputError
 from engine.reading import checked, first_line, open_regular, parse_json
 
-FOOTER_BYTES = 32 * 2**20
-"""The longest footer that is read: room for 200,000 pieces of columns, as of 40,000 row groups with five columns."""
+FOOTER_BYTES = 128 * 2**20
+"""The longest footer that is read: with the least and the largest picture of each row group in it, which takes 5 kB for
+small pictures, room for 27,000 row groups."""
 
 ROWS = 100_000_000
 """The most rows of a data set: the labels of so many have 0.8 GB, however small the files are that state them."""
@@ -154,10 +155,9 @@ def read_values(shard: Path, column: str) -> tuple[np.ndarray, list[Any] | None]
     numbers: list[np.ndarray] = [np.zeros(0, dtype=np.int64)]
     known: dict[Any, int] = {}
     rows = empty = blank = 0
-    kind = None
     with naming_files(f"{shard}, column {printable(column)}"):
+        kind = kind_of(open_shard(shard).schema_arrow.field(column).type)
         for chunk in _chunks(shard, column):
-            kind = kind_of(chunk.type)
             rows += len(chunk)
             empty += chunk.null_count
             if empty:

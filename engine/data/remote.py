@@ -113,7 +113,7 @@ def _is_as_received(copy: Path, files: Sequence[RemoteFile], state: str, progres
             if kept is not None and digest != kept[len(found)]:
                 progress(
                     f"{copy / file.name} holds other bytes than were received from data.root={source}, or cannot be "
-                    "read; all files were fetched again",
+                    "read; all files are fetched again",
                     None,
                 )
                 return False

@@ -44,7 +44,7 @@ class ProcessRuntime:
     def submit(self, program: Program, batch: Batch) -> None:
         """Run the calls of a program one after another; messages are dropped after their last taker.
 
-        The batch is given read-only, as from an object store: a phase that writes to it fails in every runtime.
+        The batch is given read-only, as from an object store: a phase that writes to its arrays fails in every runtime.
         """
         batch = batch.read_only()
         messages: dict[str, torch.Tensor] = {}

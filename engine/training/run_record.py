@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from engine.atomic import write_error
 from engine.errors import EngineError, RunError
 from engine.tasks import Metric
 from engine.tracking import Console, MetricsLog, Record, read_metrics
@@ -151,10 +150,7 @@ class RunRecord:
     def write_result(self, result: Result) -> None:
         """Write summary.json, the last file of a run: whoever reads it takes all the rest to be there."""
         self.check_presence()
-        try:
-            self.folder.write_json(SUMMARY_NAME, result.to_summary())
-        except OSError as error:
-            raise write_error(self.folder.path / SUMMARY_NAME, error) from error
+        self.folder.write_json(SUMMARY_NAME, result.to_summary())
 
     def mirrored(self, result: Result) -> Result:
         """Send the mirror the end of a run; returns its result with what went wrong with that, too."""

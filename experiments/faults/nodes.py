@@ -61,13 +61,15 @@ class Nodes:
             GcsClientOptions.create(self.address, None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=False)
         )
         deadline = time.monotonic() + seconds
-        while True:
-            table = state.placement_group_table()
-            left = [f"placement group {name}" for name, group in table.items() if group["state"] != "REMOVED"]
-            if not left or time.monotonic() > deadline:
-                state.disconnect()
-                return left
-            time.sleep(_PAUSE_SECONDS)
+        try:
+            while True:
+                table = state.placement_group_table()
+                left = [f"placement group {name}" for name, group in table.items() if group["state"] != "REMOVED"]
+                if not left or time.monotonic() > deadline:
+                    return left
+                time.sleep(_PAUSE_SECONDS)
+        finally:
+            state.disconnect()
 
     def close(self) -> None:
         """End the cluster."""

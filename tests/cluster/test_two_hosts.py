@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,8 @@ def test_a_cluster_of_two_hosts_works_from_up_to_down_through_a_failure() -> Non
         pytest.skip(log.strip())
     assert script.returncode == 0, log
     assert what_is_left() <= before
+    if "jobs are left out" in log:
+        warnings.warn("ray[default] is not installed, so no job was submitted", stacklevel=1)
 
 
 @pytest.mark.slow

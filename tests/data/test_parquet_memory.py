@@ -163,7 +163,7 @@ def test_a_footer_of_any_stated_length_takes_no_memory(tmp_path: Path) -> None:
         pytest.raises(
             DataError,
             match=r"train.parquet: its last bytes say that its footer has 208,666,624 bytes, expected at most "
-            r"33,554,432: .*fetch it again, or write it with larger row groups",
+            r"134,217,728: .*fetch it again, or write it with larger row groups",
         ),
     ):
         find_parquet(tmp_path)

@@ -428,7 +428,7 @@ def test_a_copy_with_a_flipped_bit_is_told_and_fetched_again(
     assert store.reads == 40
     assert remarks == [
         f"{folder}/val/b/b_3.png holds other bytes than were received from data.root=s3://bucket/set, or cannot be "
-        "read; all files were fetched again"
+        "read; all files are fetched again"
     ]
     assert fetched("s3://bucket/set", tell) == folder
     assert (store.reads, len(copies()), leftovers()) == (40, 1, [])
