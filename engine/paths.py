@@ -90,9 +90,7 @@ def kind_of(path: Path, field: str, error: type[InputError] = InputError) -> Lit
         return None
     except (OSError, ValueError) as cause:  # NUL
         why = getattr(cause, "strerror", None) or cause
-        raise error(
-            f"{field}={str(path)!r}: cannot be looked at ({why}); give a path whose folders may be entered"
-        ) from cause
+        raise error(f"{field}={path}: cannot be looked at ({why}); give a path whose folders may be entered") from cause
     return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
 
 

@@ -99,7 +99,7 @@ def positions_of(text: str | None) -> tuple[int, ...] | None:
     """
     if text is None:
         return None
-    expected = f"positions of images in the split, such as --positions 3,17, and at most {_LAST_POSITION:,}"
+    expected = f"positions of images in the split, at most {_LAST_POSITION:,}, such as --positions 3,17"
     return whole_numbers(text, "--positions", 0, _LAST_POSITION, expected)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # No network has as many blocks.
 _MOST = 1 << 16
-_EXPECTED = f"numbers of segments, such as --k 1,2,4, and at most {_MOST:,}"
+_EXPECTED = f"numbers of segments, at most {_MOST:,}, such as --k 1,2,4"
 _BASELINES = "gpipe,1f1b,interleaved,zero_bubble,ddp,fsdp,checkpoint"
 
 EPILOG = f"""examples:
