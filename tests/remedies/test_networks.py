@@ -280,6 +280,7 @@ def test_peers_that_have_not_as_many_outputs(
     follow(train, words, prose)
 
 
+@pytest.mark.slow
 def test_a_cut_that_is_still_to_be_measured(
     tiny_recipe: Callable[..., Recipe],
     start: Callable[[Words], None],
