@@ -89,7 +89,8 @@ def fetched_aside(folder: Path) -> Iterator[Path]:
     aside.mkdir()
     descriptor = os.open(aside, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        # Not every file system has locks; where there are none, nobody removes what is left.
+        # Not every file system has locks; where there are none, nobody removes what is left. Until then, another
+        # process may take the empty folder for one that was left.
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield aside
