@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import threading
 from collections.abc import Iterator
 
@@ -40,14 +41,14 @@ def forms(text: str, exit_code: int | None = None) -> list[tuple[int, str]]:
 
 
 def say(text: str, exit_code: int) -> None:
-    """Say the error with which this process ends now; takes a second at most."""
-    # Apart, because nobody may read what is said, and then it is waited for without an end.
-    saying = threading.Thread(target=_write, args=(forms(text, exit_code),), daemon=True)
-    saying.start()
-    saying.join(_SECONDS_TO_SAY_IT)
+    """Say the error with which this process ends now; takes two seconds at most, also where nobody reads it.
 
-
-def _write(said: list[tuple[int, str]]) -> None:
-    for descriptor, line in said:
+    No thread does it: a Python that is about to end starts none, and waits for it without an end.
+    """
+    for descriptor, line in forms(text, exit_code):
         with contextlib.suppress(OSError):
-            os.write(descriptor, line.encode())
+            poll = select.poll()
+            poll.register(descriptor, select.POLLOUT)
+            # A pipe that can be written to has room for more than a line.
+            if poll.poll(1000 * _SECONDS_TO_SAY_IT):
+                os.write(descriptor, line.encode())
