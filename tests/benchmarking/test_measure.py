@@ -34,7 +34,7 @@ QUICK = ("--rounds", "2", "--steps", "2", "plan.executor=process")
         (("--against", "ddp,fsdpp"), "--against fsdpp: there is no such baseline; did you mean 'fsdp'?"),
         (("--k", "1,99"), "method.num_segments=99, but resnet14 has 7 blocks that can end a segment: use 1..7."),
         (("--k", "0"), "--k 0: expected numbers of segments from 1 on, such as --k 1,2,4"),
-        (("--k", "two"), "--k two: expected numbers of segments, such as --k 1,2,4"),
+        (("--k", "two"), "--k two: expected numbers of segments, at most 65,536, such as --k 1,2,4"),
         (("--k", "2", "method.kind=dml"), "--k 2: method.kind=dml does not cut the network into segments"),
         (("--rounds", "0"), "--rounds 0: expected 1 to 1000"),
         (("--steps", "5000"), "--steps 5000: expected 1 to 200"),
