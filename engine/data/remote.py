@@ -7,8 +7,8 @@ needed any more is removed by hand.
 
 A sha256 of every file as it was received is kept in remote_digests/NAME-DIGEST, 32 bytes each in the order of the
 files' names. A process compares all files of a copy with theirs once, and again when one has another size, time or
-inode; a copy of which a file has changed is fetched again. One that an earlier version fetched has no digests: they are
-taken from it as it lies there, because nobody knows any more what was received.
+inode; a copy of which a file has changed is fetched again. One without digests that can be of it, such as one that an
+earlier version fetched, has them taken from it as it lies there, because nobody knows any more what was received.
 """
 
 from __future__ import annotations
