@@ -1,4 +1,4 @@
-"""How a file appears whole or not at all, whatever happens: a crash, a full disk, a power cut."""
+"""Atomic writes: a file appears whole or not at all, whatever happens: a crash, a full disk, a power cut."""
 
 from __future__ import annotations
 

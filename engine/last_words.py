@@ -1,4 +1,4 @@
-"""What a process says that ends on the spot, past all buffers and locks, or what another one says for it."""
+"""Last words of a process that ends on the spot, past all buffers and locks, or that another one says for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a path that a user gives means: expanded, absolute, and tried before anything is trained."""
+"""Paths that a user gives: expanded, made absolute, and tried before anything is trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the papers look at in trained networks; adding an analysis adds a file, and a line in `registry`."""
+"""Analyses of trained networks: what the papers look at; a new one is a file, and a line in `registry`."""
 
 from engine.analysis.analysis import Analysis, Arrays, Measured, Row
 from engine.analysis.opened import OpenedRun, Settings

@@ -1,4 +1,4 @@
-"""What an analysis is: which parts it measures of a network, what follows from them, and what it looks like."""
+"""The interface of an analysis: which parts of a network it measures, what follows from them, and how it is drawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the pictures of analyses look: curves told apart without colour, and a caption that says what they show."""
+"""The look of analyses' pictures: curves told apart without colour, and a caption that says what they show."""
 
 from __future__ import annotations
 

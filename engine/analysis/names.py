@@ -1,4 +1,4 @@
-"""What runs and networks are called, in tables and in pictures, and where what is found of them lies."""
+"""Names of runs and networks in tables and pictures, and the folder of what is found of them."""
 
 from __future__ import annotations
 

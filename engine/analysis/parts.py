@@ -1,4 +1,4 @@
-"""What was measured of the parts of a network, kept on disk, so that the same command measures nothing twice."""
+"""Measurements of the parts of a network, kept on disk, so that the same command measures nothing twice."""
 
 from __future__ import annotations
 

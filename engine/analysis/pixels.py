@@ -1,4 +1,4 @@
-"""What a network predicts for pixels: some of each image that has a label map, drawn by the seed."""
+"""Predictions for pixels: some of each image that has a label map, drawn by the seed."""
 
 from __future__ import annotations
 

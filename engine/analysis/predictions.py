@@ -1,4 +1,4 @@
-"""What follows from the predictions of a network: probabilities, entropies, calibration."""
+"""Quantities that follow from a network's predictions: probabilities, entropies, calibration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an analysis leaves in a folder: its numbers as Parquet and JSON, its table, and its picture."""
+"""Results of an analysis in a folder: its numbers as Parquet and JSON, its table, and its picture."""
 
 from __future__ import annotations
 

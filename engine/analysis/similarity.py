@@ -1,4 +1,4 @@
-"""How alike networks and segments are: what they predict, where they err, and what their features say."""
+"""Similarity of networks and segments: what they predict, where they err, and what their features say."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from engine.benchmarking.baseline_cases import BASELINES
 from engine.benchmarking.benchmark import measure
+from engine.benchmarking.output_folder import write_measurement
 from engine.benchmarking.result import Measurement
-from engine.benchmarking.result_files import write_measurement
 
 __all__ = ["BASELINES", "Measurement", "measure", "write_measurement"]

@@ -1,4 +1,4 @@
-"""What was measured of each case, and what follows from it by arithmetic."""
+"""Results of single cases: what was measured of each, and what follows from it by arithmetic."""
 
 from __future__ import annotations
 

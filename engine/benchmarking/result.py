@@ -1,4 +1,4 @@
-"""What came out of a measurement, and its JSON values."""
+"""The result of a whole measurement, and its JSON values."""
 
 from __future__ import annotations
 

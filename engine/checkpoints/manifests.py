@@ -1,4 +1,4 @@
-"""What a checkpoint's MANIFEST.json says: which files belong to it, of which size and with which sha256.
+"""Manifests of checkpoints: which files belong to one, of which size and with which sha256.
 
 Nothing vouches for the manifest itself, so it is believed only as far as it can be checked: names are plain, so that
 none leads out of the folder, and no link is followed.

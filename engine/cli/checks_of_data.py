@@ -8,18 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.cli.check import Check
-from engine.data.boundary import is_folder, naming_files
-from engine.data.cifar import find_cifar
-from engine.data.cityscapes import find_cityscapes
-from engine.data.folder import find_folder
-from engine.data.identity_table import find_identities
 from engine.data.inventory import take_inventory, take_pixel_inventory
-from engine.data.label_map_folder import IMAGES, find_label_maps
-from engine.data.market1501 import find_market1501
-from engine.data.parquet import find_parquet
 from engine.data.parts import Found
-from engine.data.stl10 import find_stl10
-from engine.data.svhn import find_svhn
+from engine.data.readers.boundary import is_folder, naming_files
+from engine.data.readers.cifar import find_cifar
+from engine.data.readers.cityscapes import find_cityscapes
+from engine.data.readers.folder import find_folder
+from engine.data.readers.identity_table import find_identities
+from engine.data.readers.label_map_folder import IMAGES, find_label_maps
+from engine.data.readers.market1501 import find_market1501
+from engine.data.readers.parquet import find_parquet
+from engine.data.readers.stl10 import find_stl10
+from engine.data.readers.svhn import find_svhn
 from engine.errors import DataError
 from engine.paths import absolute
 

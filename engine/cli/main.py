@@ -19,7 +19,7 @@ from engine.cli.words import PROGRAM, Parser
 from engine.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EngineError, InputError
 
 COMMANDS = {
-    "list": ("engine.cli.listing", "show methods, backbones, data sets, recipes and analyses"),
+    "list": ("engine.cli.listing", "show methods, backbones, data sets, recipes, searches and analyses"),
     "train": ("engine.cli.train", "train a recipe, or go on with its interrupted run"),
     "compare": ("engine.cli.compare", "train several recipes under one budget, and put them into one table"),
     "sweep": ("engine.cli.sweep", "search the fields of a recipe with Ray Tune"),

@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> Outcome:
     recipe, plan = apply_overrides(load_recipe(options.recipe), Plan(), options.fields)
     recipe = with_absolute_paths(recipe)
     from engine.benchmarking import measure, write_measurement
-    from engine.benchmarking.result_files import check_measurement_folder
+    from engine.benchmarking.output_folder import check_measurement_folder
     from engine.tracking import open_console
     from engine.training.folder import free_folder
 

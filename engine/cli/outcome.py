@@ -1,4 +1,4 @@
-"""What a command returns to be printed."""
+"""The outcome of a command, to be printed."""
 
 from __future__ import annotations
 

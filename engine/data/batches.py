@@ -21,8 +21,8 @@ from engine.data.labels import choose_labelled, known_labels, refuse_for_label_m
 from engine.data.mapped_images import MappedImages
 from engine.data.normalisation import choose_statistics
 from engine.data.paired_images import choose_paired_images, refuse_with_class_batches
+from engine.data.remote.uris import without_secret
 from engine.data.splits import Chosen, choose, epoch_order, num_steps
-from engine.data.uris import without_secret
 from engine.data.varied_sizes import of_one_size
 from engine.errors import DataError, RecipeError
 from engine.recipes import PairedImages

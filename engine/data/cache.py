@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.entries import MANIFEST, DamagedEntry, Entry, open_entry, seal
-from engine.data.findings import Findings
 from engine.data.parts import Found, Progress
+from engine.data.pictures.findings import Findings
 from engine.data.threads import num_threads
 from engine.errors import DataError
 from engine.paths import absolute

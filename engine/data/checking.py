@@ -16,11 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from engine.data.cache import cache_root, plain_folder, read_note, write_note
-from engine.data.decoding import check
-from engine.data.findings import Findings
 from engine.data.images import EncodedImages, Images
 from engine.data.parts import Picture, Progress
-from engine.data.picture_limits import pixel_limit
+from engine.data.pictures.decoding import check
+from engine.data.pictures.findings import Findings
+from engine.data.pictures.picture_limits import pixel_limit
 from engine.data.threads import groups, in_order, num_threads
 from engine.errors import DataError
 from engine.reading import naming

@@ -14,16 +14,16 @@ import numpy as np
 from engine.data import packed
 from engine.data.cache import cached
 from engine.data.class_names import printable
-from engine.data.digits import load_digits
-from engine.data.download import DOWNLOADABLE
-from engine.data.fitting import Fitting, fit_block
-from engine.data.formats import find_files
 from engine.data.images import EncodedImages, Images, StoredImages
 from engine.data.inventory import Survey
 from engine.data.label_map_sets import check_fields_of_label_maps, with_label_maps
 from engine.data.normalisation import IMAGENET, statistics, value_sums
 from engine.data.opened import Opened
 from engine.data.parts import EncodedPart, Found, Loaded, Picture, PixelPart, Progress
+from engine.data.pictures.fitting import Fitting, fit_block
+from engine.data.readers.digits import load_digits
+from engine.data.readers.formats import find_files
+from engine.data.remote.download import DOWNLOADABLE
 from engine.data.storing import content_hash, open_stored, store
 from engine.data.synthetic import DEFAULT_SIDE, SyntheticImages
 from engine.errors import DataError, RecipeError

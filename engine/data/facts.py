@@ -1,4 +1,4 @@
-"""What a learner knows of a data set, without its images."""
+"""Facts of a data set: what a learner knows of it, without its images."""
 
 from __future__ import annotations
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from engine.data.decoding import decoded
 from engine.data.draws import crop_boxes, draw
-from engine.data.fitting import Fitting, crop_and_resize, fit, pixels
 from engine.data.parts import Picture
-from engine.data.picture_limits import PictureError
+from engine.data.pictures.decoding import decoded
+from engine.data.pictures.fitting import Fitting, crop_and_resize, fit, pixels
+from engine.data.pictures.picture_limits import PictureError
 from engine.data.threads import num_threads
 
 

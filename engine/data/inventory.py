@@ -1,4 +1,4 @@
-"""What was found when a set was opened: what of it is used, what is not, and where the names of the classes come from.
+"""The inventory of a set that was opened: what of it is used, what is not, and where its classes' names come from.
 
 Nothing is picked or dropped in silence: what a reader saw is kept in a `Survey`, and an `Inventory` adds the counts.
 """

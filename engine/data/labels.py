@@ -13,9 +13,9 @@ from contextlib import contextmanager
 import numpy as np
 
 from engine.data.class_names import printable
-from engine.data.picture_limits import UnusablePicturesError
+from engine.data.pictures.picture_limits import UnusablePicturesError
+from engine.data.readers.text_lines import text_lines
 from engine.data.splits import Chosen, draw_stratified
-from engine.data.text_lines import text_lines
 from engine.errors import DataError, RecipeError
 from engine.paths import absolute
 from engine.recipes import PairedImages

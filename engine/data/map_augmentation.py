@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from engine.data.class_tables import IGNORED
-from engine.data.label_maps import nearest
+from engine.data.pictures.label_maps import nearest
+from engine.data.readers.class_tables import IGNORED
 from engine.recipes.data import Augmentation
 from engine.streams import generator
 

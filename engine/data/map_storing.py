@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from engine.data.cache import check_room
-from engine.data.findings import Findings
-from engine.data.fitting import Fitting
-from engine.data.label_maps import check_sizes, encoded_map, fit_map
 from engine.data.parts import EncodedPart, Picture
+from engine.data.pictures.findings import Findings
+from engine.data.pictures.fitting import Fitting
+from engine.data.pictures.label_maps import check_sizes, encoded_map, fit_map
 from engine.data.threads import groups, in_order, num_threads
 
 _AT_ONCE = 8

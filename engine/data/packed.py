@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from engine.data.cache import check_room
-from engine.data.decoding import encoded
 from engine.data.entries import CHECKED_WHEN_READ, MANIFEST, DamagedEntry, Entry
 from engine.data.parts import EncodedPart, Found, Loaded, Picture, Progress
+from engine.data.pictures.decoding import encoded
 from engine.errors import DataError
 from engine.reading import naming
 

@@ -1,4 +1,4 @@
-"""What does a format hand over: its files, its labels, and pictures as pixels or as encoded bytes."""
+"""The parts that a format hands over: its files, its labels, and pictures as pixels or as encoded bytes."""
 
 from __future__ import annotations
 

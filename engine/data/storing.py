@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 
 from engine.data.cache import check_room
-from engine.data.decoding import decoded, num_pixels
 from engine.data.entries import Entry
-from engine.data.findings import Findings
-from engine.data.fitting import Fitting, fit, fit_block, pixels
 from engine.data.map_storing import look_for_faults, store_maps
 from engine.data.normalisation import statistics, value_sums
 from engine.data.parts import EncodedPart, Loaded, Picture, PixelPart, Progress
-from engine.data.picture_limits import pixel_limit
+from engine.data.pictures.decoding import decoded, num_pixels
+from engine.data.pictures.findings import Findings
+from engine.data.pictures.fitting import Fitting, fit, fit_block, pixels
+from engine.data.pictures.picture_limits import pixel_limit
 from engine.data.threads import groups, in_order, num_threads
 from engine.data.varied_sizes import VariedImages, write_header
 from engine.errors import DataError

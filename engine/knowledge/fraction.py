@@ -1,4 +1,4 @@
-"""What does a prediction on a mixture of two images say about each of them: mixed knowledge fraction.
+"""Mixed knowledge fraction: what a prediction on a mixture of two images says about each of them.
 
 Tang, Ye, Lin and Chen (Enhanced Residual Networks via Mixed Knowledge Fraction) take the prediction m on an image with
 share l of image a and 1 - l of image b for m = l a + (1 - l) b, and ask for the a and b that satisfy this and are

@@ -1,4 +1,4 @@
-"""Which images of a batch are mixed with which, and how: Mixup, CutMix, or either in turn.
+"""Mixing of a batch's images, by pairs: Mixup, CutMix, or either in turn.
 
 Zhang et al. 2018 (mixup: Beyond Empirical Risk Minimization) blend two images; Yun et al. 2019 (CutMix) paste an area
 of one into the other. Tang et al. (Enhanced Residual Networks via Mixed Knowledge Fraction) choose one of the two for

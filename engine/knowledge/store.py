@@ -1,4 +1,4 @@
-"""What did a network predict for each training image: a running mean per image and group."""
+"""The knowledge store: a running mean of a network's predictions, per training image and group."""
 
 from __future__ import annotations
 

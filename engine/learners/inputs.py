@@ -1,4 +1,4 @@
-"""What a body takes: the pixels of a batch, augmented and normalised, or the features of the segment before."""
+"""Inputs of a body: the pixels of a batch, augmented and normalised, or the features of the segment before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one actor owns: a body, its auxiliary networks, its objective, its optimizer and its random stream.
+"""A learner, which one actor owns: a body, its auxiliary networks, objective, optimizer and random stream.
 
 A learner does not know whether its messages came from a neighbour in the process or across a network.
 """

@@ -1,4 +1,4 @@
-"""What sets a learner apart from the others of its team."""
+"""The role of a learner: what sets it apart from the others of its team."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What GKT and MKF are made of: objective, sub-networks, store and mixing."""
+"""Parts of GKT and MKF: objective, sub-networks, store and mixing."""
 
 from __future__ import annotations
 

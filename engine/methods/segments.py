@@ -1,4 +1,4 @@
-"""What a network's learners hold and hand on: the backbone of a recipe, sizes of messages, one-call programs."""
+"""Segments of a network as learners hold them: the recipe's backbone, sizes of messages, one-call programs."""
 
 from __future__ import annotations
 

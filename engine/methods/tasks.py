@@ -1,4 +1,4 @@
-"""What a task gives to a method: the loss of a local head, classes, and what peers can compare."""
+"""A task's share in a method: the loss of a local head, classes, and what peers can compare."""
 
 from __future__ import annotations
 

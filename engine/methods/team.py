@@ -1,4 +1,4 @@
-"""What a method makes of a recipe: learners by name, and the programs that they run."""
+"""A team: what a method makes of a recipe, learners by name and the programs that they run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What heads and decoders have in common: their initial weights, and the image size from which ImageNet's are used."""
+"""Common parts of heads and decoders: initial weights, and the image size from which ImageNet's are used."""
 
 from __future__ import annotations
 

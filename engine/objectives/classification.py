@@ -1,4 +1,4 @@
-"""How well can the label be told from the features: cross-entropy."""
+"""Cross-entropy of the labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sure is a learner of its predictions: the confidence penalty."""
+"""The confidence penalty: the negative entropy of a learner's predictions."""
 
 from __future__ import annotations
 

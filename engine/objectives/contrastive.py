@@ -1,4 +1,4 @@
-"""Do images of one class lie closer together than others: supervised contrastive loss."""
+"""Supervised contrastive loss: images of one class closer together than others."""
 
 from __future__ import annotations
 

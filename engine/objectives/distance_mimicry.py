@@ -1,4 +1,4 @@
-"""How far are the distances within a batch from those that the peers see: mimicry of distance matrices."""
+"""Mimicry of distance matrices: the distances within a batch against those that the peers see."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far are a learner's features from those of its peers: squared distance."""
+"""Mimicry of features: the squared distance of a learner's features from those of its peers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far are a learner's predictions from what is remembered of an image: the loss of group knowledge."""
+"""The loss of group knowledge: a learner's predictions against what is remembered of an image."""
 
 from __future__ import annotations
 

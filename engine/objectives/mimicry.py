@@ -1,4 +1,4 @@
-"""How far are a learner's predictions from those of its peers: the losses of mutual learning."""
+"""The losses of mutual learning: a learner's predictions against those of its peers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well can the image be rebuilt from the features: binary cross-entropy of a decoder."""
+"""Binary cross-entropy of a decoder that rebuilds the image from features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well can the class of each pixel be told from the features: cross-entropy of label maps."""
+"""Cross-entropy of label maps: the class of each pixel."""
 
 from __future__ import annotations
 

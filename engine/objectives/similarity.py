@@ -1,4 +1,4 @@
-"""Do the features of a batch resemble each other as the labels do: similarity matching."""
+"""Similarity matching: the features of a batch resemble each other as the labels do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Are pictures of one identity nearer to one another than to all others: the batch-hard triplet loss."""
+"""The batch-hard triplet loss: pictures of one identity against the nearest of all others."""
 
 from __future__ import annotations
 

@@ -1,17 +1,17 @@
-"""What is known of a recipe's images before any of them is on the disk."""
+"""Facts of a recipe's images that are known before any of them is on the disk."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from engine.data import Facts, open_source
-from engine.data.cifar import EXPECTED as CIFAR_IMAGES
-from engine.data.cityscapes import CLASSES as CITYSCAPES
-from engine.data.cityscapes import PUBLISHED as CITYSCAPES_IMAGES
 from engine.data.normalisation import IMAGENET, PUBLISHED
-from engine.data.stl10 import EXPECTED as STL10_IMAGES
-from engine.data.svhn import EXPECTED as SVHN_IMAGES
-from engine.data.uris import is_uri
+from engine.data.readers.cifar import EXPECTED as CIFAR_IMAGES
+from engine.data.readers.cityscapes import CLASSES as CITYSCAPES
+from engine.data.readers.cityscapes import PUBLISHED as CITYSCAPES_IMAGES
+from engine.data.readers.stl10 import EXPECTED as STL10_IMAGES
+from engine.data.readers.svhn import EXPECTED as SVHN_IMAGES
+from engine.data.remote.uris import is_uri
 from engine.errors import RecipeError
 from engine.paths import absolute, kind_of
 from engine.recipes import Data, Recipe

@@ -1,4 +1,4 @@
-"""What to train and where to run it, as frozen, validated data; knows neither torch nor ray."""
+"""Recipes and plans, as frozen, validated data: what to train, and where to run it; knows neither torch nor ray."""
 
 from engine.recipes.backbone import Backbone
 from engine.recipes.data import Augmentation, Data

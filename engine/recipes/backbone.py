@@ -1,4 +1,4 @@
-"""Which network is trained."""
+"""Settings of the network that is trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which images are trained on, how they are split, and how they are augmented."""
+"""Settings of the data: the images that are trained on, their splits, and their augmentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How weights are updated, and how the learning rate changes over the run."""
+"""Settings of the optimizer, and of the learning rate's schedule over the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where and how a recipe runs: nothing here may change the weights that come out."""
+"""The plan of a training, where and how its recipe runs: nothing here may change the weights that come out."""
 
 from __future__ import annotations
 

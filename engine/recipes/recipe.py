@@ -1,4 +1,4 @@
-"""What is trained: everything that decides the numbers of a run, and nothing about where it runs."""
+"""The recipe of a training: everything that decides its numbers, and nothing about where it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every part of a recipe or plan is made of: a frozen, keyword-only dataclass that checks itself."""
+"""Base class of every part of a recipe or plan: a frozen, keyword-only dataclass that checks itself."""
 
 from __future__ import annotations
 

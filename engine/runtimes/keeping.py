@@ -1,4 +1,4 @@
-"""How much is kept for a learner that is lost and comes back alone, whichever way messages travel.
+"""Bounds of what is kept for a learner that is lost and comes back alone, whichever way messages travel.
 
 Arithmetic that planning and runtimes have in common.
 """

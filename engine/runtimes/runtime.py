@@ -1,4 +1,4 @@
-"""What the training loop asks of a runtime; every runtime gives the same weights, bit for bit."""
+"""The interface of a runtime to the training loop; every runtime gives the same weights, bit for bit."""
 
 from __future__ import annotations
 

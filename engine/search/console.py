@@ -1,4 +1,4 @@
-"""How is a search told while it runs: a table of trials on a terminal, a line for each event elsewhere."""
+"""Progress of a search: a table of trials on a terminal, a line for each event elsewhere."""
 
 from __future__ import annotations
 

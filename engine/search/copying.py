@@ -1,4 +1,4 @@
-"""Whether weights can be copied between all settings of a search. Told before anything starts."""
+"""Check that weights can be copied between all settings of a search, before anything starts."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def sweep(
 
     Args:
         definition: what is searched.
-        num_samples: trials in all; the definition's number unless given.
+        num_samples: trials in all; the definition's number unless given. A grid has one for each combination.
         max_concurrent: trials at once; as many as the cluster has room for unless given.
         plan: where and how each trial runs; in one process each unless given.
         run_dir: the folder; ``runs/sweep-NAME-DIGEST`` unless given.
@@ -92,7 +92,13 @@ def sweep(
     plan = dataclasses.replace(plan or Plan(executor="process"), evaluate_test=False)
     check_space(definition, definition.base())
     if definition.searcher == "grid":
-        num_samples = len(combinations(definition))
+        trials = len(combinations(definition))
+        if num_samples not in (None, trials):
+            raise PlanError(
+                f"--num-samples {num_samples}: a grid tries each of its combinations, which are {trials}; leave it out, "
+                "or search with searcher='random'"
+            )
+        num_samples = trials
     if num_samples is not None:
         definition = dataclasses.replace(definition, num_samples=num_samples)
     console = console or SweepConsole(io.StringIO())

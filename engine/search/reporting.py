@@ -1,4 +1,4 @@
-"""What does a person see of a search: one table and one picture."""
+"""The report of a search: one table and one picture."""
 
 from __future__ import annotations
 

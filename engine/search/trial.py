@@ -1,4 +1,4 @@
-"""What is known of one run of a search."""
+"""A trial: one run of a search, and what is known of it."""
 
 from __future__ import annotations
 

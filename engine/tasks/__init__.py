@@ -1,4 +1,4 @@
-"""What is predicted, how it is learned, and how it is scored; one file for each task."""
+"""Tasks: what is predicted, how it is learned, and how it is scored; one file for each."""
 
 from engine.tasks.classification import ClassificationTask
 from engine.tasks.classification_score import CALIBRATION_BINS, ClassificationScore

@@ -1,4 +1,4 @@
-"""What queries find: the pictures of a gallery in the order of their distance.
+"""Rankings: the pictures of a gallery in the order of their distance to a query.
 
 Protocol of Market-1501 (Zheng et al. 2015): for a query of identity i by camera c, pictures of i by c and junk are
 taken out of the ranking, the other pictures of i are right, and all else, distractors too, is wrong.

@@ -1,4 +1,4 @@
-"""What is timed: the network of a recipe, on the device and with the numerics that its learners have."""
+"""The subject of a timing: the network of a recipe, on the device and with the numerics that its learners have."""
 
 from __future__ import annotations
 

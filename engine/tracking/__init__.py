@@ -1,4 +1,4 @@
-"""How a run is followed and kept: metrics on disk, TensorBoard, the console, figures and tables."""
+"""Tracking of a run: metrics on disk, TensorBoard, the console, figures and tables."""
 
 from __future__ import annotations
 

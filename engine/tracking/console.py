@@ -1,4 +1,4 @@
-"""Who tells the user how the training goes: a live table on a terminal, plain lines elsewhere."""
+"""The console of a training: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 

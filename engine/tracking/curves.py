@@ -1,4 +1,4 @@
-"""What the picture of one run looks like."""
+"""The picture of one run."""
 
 from __future__ import annotations
 

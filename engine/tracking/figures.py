@@ -1,4 +1,4 @@
-"""How every figure looks: size, type, colours, and how it reaches the disk."""
+"""The look of every figure: size, type, colours, and its way to the disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a terminal is used while training: one table, refreshed in place, and given back at the end."""
+"""The terminal while training: one table, refreshed in place, and given back at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the numbers of a run are kept: metrics.jsonl while it lives, metrics.parquet when it has ended."""
+"""The numbers of a run on disk: metrics.jsonl while it lives, metrics.parquet when it has ended."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def mend_parquet(folder: Path) -> str | None:
         return None
     import pyarrow.parquet
 
-    from engine.data.parquet_files import check_footer
+    from engine.data.readers.parquet_files import check_footer
 
     try:
         rows = sum(1 for _ in _records(source))

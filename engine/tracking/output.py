@@ -1,4 +1,4 @@
-"""What is written for people, such as lines on a terminal that is closed: its loss never ends what is told about."""
+"""Output for people, such as lines on a terminal that is closed: its loss never ends what is told about."""
 
 from __future__ import annotations
 

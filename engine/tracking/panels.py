@@ -1,4 +1,4 @@
-"""What each panel in the picture of one run shows."""
+"""The panels in the picture of one run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How progress is told line by line, where there is no terminal: log files, pipes, continuous integration."""
+"""Progress line by line, where there is no terminal: log files, pipes, continuous integration."""
 
 from __future__ import annotations
 

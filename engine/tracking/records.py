@@ -1,4 +1,4 @@
-"""What one row of metrics holds, and which names the rest of the engine knows."""
+"""Records: what one row of metrics holds, and which names the rest of the engine knows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the live table shows, and what it leaves out when the terminal is narrow."""
+"""Contents of the live table, and what it leaves out when the terminal is narrow."""
 
 from __future__ import annotations
 

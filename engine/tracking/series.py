@@ -1,4 +1,4 @@
-"""Which lines the records of one run make: by metric, split and learner, over epochs."""
+"""Series: the lines that the records of one run make, by metric, split and learner, over epochs."""
 
 from __future__ import annotations
 

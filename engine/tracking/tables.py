@@ -1,4 +1,4 @@
-"""How numbers are written for people: shares, bytes, durations."""
+"""Numbers as text for people: shares, bytes, durations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How TensorBoard gets its copy of the numbers of a run."""
+"""TensorBoard's copy of the numbers of a run."""
 
 from __future__ import annotations
 

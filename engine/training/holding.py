@@ -1,4 +1,4 @@
-"""Who holds a folder: one process at a time writes to it, and a second one is told which, on which machine, since when.
+"""Locks of folders: one process at a time writes to one, and a second is told which, on which machine, since when.
 
 The lock is the operating system's, so it ends with its process, however that ends. What the file `.lock` says only
 serves the message, and tells a process that is at its end, which is worth waiting for, from one that works.

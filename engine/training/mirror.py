@@ -20,8 +20,8 @@ from pyarrow.fs import LocalFileSystem
 
 from engine.atomic import UNLOCKED_SECONDS, remove_unfinished
 from engine.checkpoints.manifests import MANIFEST
-from engine.data.fetching import download, fetched_aside
-from engine.data.uris import (
+from engine.data.remote.fetching import download, fetched_aside
+from engine.data.remote.uris import (
     FileTooLargeError,
     Place,
     connect,

@@ -11,7 +11,7 @@ from pathlib import Path
 from pyarrow.fs import LocalFileSystem
 
 from engine.checkpoints.manifests import read_manifest
-from engine.data.uris import Place
+from engine.data.remote.uris import Place
 from engine.errors import RunError
 
 CHECKPOINTS = "checkpoints"

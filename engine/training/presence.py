@@ -1,4 +1,4 @@
-"""Whether the run folder still is where it was, or somebody moved or deleted it."""
+"""Presence of the run folder: it may be moved or deleted while a training writes to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training returns, and what summary.json holds."""
+"""The result of a training, as it is returned and as summary.json holds it."""
 
 from __future__ import annotations
 

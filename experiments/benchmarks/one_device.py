@@ -1,4 +1,4 @@
-"""What a way of training needs of one device on which all its learners take turns: peak bytes, seconds of a step."""
+"""Needs of a way of training on one device on which all its learners take turns: peak bytes, seconds of a step."""
 
 from __future__ import annotations
 

@@ -24,10 +24,10 @@ import numpy as np
 from PIL import Image
 
 from engine.data import entries
-from engine.data.decoding import check, decoded
 from engine.data.entries import open_entry, seal
-from engine.data.fitting import Fitting, fit, pixels
 from engine.data.parts import Picture
+from engine.data.pictures.decoding import check, decoded
+from engine.data.pictures.fitting import Fitting, fit, pixels
 from experiments.benchmarks.side_by_side import in_turn
 
 KEPT_BYTES = 150_000_000

@@ -1,4 +1,4 @@
-"""How are ways of doing the same thing compared fairly: in turn, in one run, with what else ran recorded."""
+"""Fair comparison of ways of doing the same thing: in turn, in one run, with what else ran recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must be so after a training with faults, and what became of each of them."""
+"""Checks after a training with faults, and what became of each of them."""
 
 from __future__ import annotations
 

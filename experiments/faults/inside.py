@@ -1,4 +1,4 @@
-"""What runs inside of the processes of a training that faults are put into: it sends them signals at exact moments.
+"""The inside of processes of a training that faults are put into: it sends them signals at exact moments.
 
 A process comes to know of it by `start/sitecustomize.py`. Nothing is imported here that the process would not import;
 the engine's own functions are wrapped as they are imported, and do what they did until a fault's moment has come. Each

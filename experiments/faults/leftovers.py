@@ -1,4 +1,4 @@
-"""What a command has left behind: processes, files in shared memory, folders of a Ray."""
+"""Leftovers of a command: processes, files in shared memory, folders of a Ray."""
 
 from __future__ import annotations
 

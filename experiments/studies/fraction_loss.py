@@ -1,4 +1,4 @@
-"""What the splits of mixed knowledge fraction are worth: every rule's fraction loss (paper, figure 5)."""
+"""Fraction losses of mixed knowledge fraction's rules: what each split is worth (paper, figure 5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far the heads of a network with branches agree on what to change in the features that they share."""
+"""Agreement of the heads of a network with branches on what to change in the features that they share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether peers that teach one another end in other minima: less sure of the training images, and flatter.
+"""Minima of peers that teach one another: less sure of the training images, and flatter, or not.
 
 The paper's explanation of its gains (Zhang et al. 2018, 4.8 and figure 4): mutual learning keeps the posterior of the
 training images wide, and ends where noise on the weights costs less.

@@ -1,4 +1,4 @@
-"""What the two peers of a cohort gain, and what they are worth together."""
+"""The gains of the two peers of a cohort, and what they are worth together."""
 
 from __future__ import annotations
 

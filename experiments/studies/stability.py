@@ -1,4 +1,4 @@
-"""How far an arm's seeds scatter, and whether those that end badly began badly."""
+"""Stability: how far an arm's seeds scatter, and whether those that end badly began badly."""
 
 from __future__ import annotations
 

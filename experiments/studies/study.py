@@ -1,4 +1,4 @@
-"""What a study is: arms under one budget, their seeds, and the claims of papers that they test."""
+"""A study: arms under one budget, their seeds, and the claims of papers that they test."""
 
 from __future__ import annotations
 

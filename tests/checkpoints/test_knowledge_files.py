@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,76 +17,10 @@ import torch
 from torch import Tensor
 
 from engine.checkpoints import LearnerState, newest_checkpoint, save_checkpoint
-from engine.errors import RunError
 from engine.knowledge import KnowledgeStore
 from engine.streams import generator
-
-IMAGES, CLASSES = 60, 4
-METERS = {"sums": {"total": 0.1 + 0.2}, "counts": {"total": 7}, "images": 7, "scored": 7, "hits": 2, "observed": {}}
-COUNTERS = {"meters": METERS, "memory": {"bytes": {}, "left": 3}, "scaler": {}, "diverged": None, "shapes": {}}
-FACTS = {
-    "name": "digits",
-    "num_classes": 2,
-    "class_names": ["a", "b"],
-    "image_shape": [1, 8, 8],
-    "mean": [0.5],
-    "std": [0.25],
-    "sizes": {"train": 9, "test": 3},
-    "fingerprint": "f",
-}
-VALUES = {"recipe": "abc", "facts": FACTS, "latest": {"test/loss": 1 / 3}}
-
-
-class Keeper:
-    """A store whose changes are saved as those of a learner."""
-
-    def __init__(self, folder: Path, name: str = "network", keep: int = 9) -> None:
-        self.folder, self.name, self.keep = folder, name, keep
-        self.store = KnowledgeStore(IMAGES, CLASSES, groups=1, averaging_weight=0.5)
-        self.follows: int | None = None
-
-    def remember(self, step: int, *images: int) -> None:
-        values = torch.rand(len(images), CLASSES, generator=generator("values", self.name, step))
-        self.store.remember(0, np.array(images, dtype=np.int64), values)
-
-    def state(self, step: int) -> LearnerState:
-        state = LearnerState(
-            {"body.a": torch.full((2,), float(step))}, {"steps": step, **COUNTERS}, self.store.changes()
-        )
-        state.extra["knowledge_follows"], self.follows = self.follows, step
-        return state
-
-    def save(self, step: int, *images: int) -> Path:
-        self.remember(step, *images)
-        return save_checkpoint(self.folder, step, {self.name: self.state(step)}, VALUES, self.keep)
-
-
-def newest(folder: Path) -> tuple[int, Mapping[str, Tensor]]:
-    found, _ = newest_checkpoint(folder)
-    assert found is not None
-    (state,) = found.states.values()
-    return found.step, state.knowledge
-
-
-def assert_restored(keeper: Keeper, rows: Mapping[str, Tensor]) -> None:
-    fresh = KnowledgeStore(IMAGES, CLASSES, groups=1, averaging_weight=0.5)
-    fresh.load(rows)
-    one, other = (store.recall(0, np.arange(IMAGES)).numpy() for store in (fresh, keeper.store))
-    assert np.array_equal(one, other, equal_nan=True)
-    assert len(rows["rows"]) == keeper.store.known
-
-
-def pieces(checkpoint: Path) -> dict[str, os.stat_result]:
-    found = sorted(checkpoint.glob("*.knowledge-*.safetensors"))
-    return {path.name.split("-")[1].removesuffix(".safetensors"): path.stat() for path in found}
-
-
-def flip_a_bit(path: Path) -> None:
-    """Damage a file, and only under this name: those of other checkpoints may be the same file."""
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.unlink()
-    path.write_bytes(bytes(content))
+from tests.checkpoints.knowledge_keeper import CLASSES, IMAGES, Keeper, assert_restored, newest, pieces
+from tests.checkpoints.small_checkpoints import COUNTERS, VALUES
 
 
 def test_what_changed_is_written_and_the_rest_linked(tmp_path: Path) -> None:
@@ -251,97 +184,3 @@ def test_without_hard_links_pieces_are_copied(tmp_path: Path, monkeypatch: pytes
     path = keeper.save(4, 1)
     assert {name: found.st_nlink for name, found in pieces(path).items()} == {"000002": 1, "000004": 1}
     assert_restored(keeper, newest(tmp_path)[1])
-
-
-@pytest.mark.parametrize("spoil", [flip_a_bit, Path.unlink, lambda path: path.write_bytes(b"")])
-def test_with_a_damaged_piece_the_checkpoint_is_skipped_and_named(spoil: Any, tmp_path: Path) -> None:
-    keeper = Keeper(tmp_path)
-    keeper.save(2, *range(40))
-    path = keeper.save(4, 1, 50)
-    spoil(path / "network.knowledge-000004.safetensors")
-    found, skipped = newest_checkpoint(tmp_path)
-    assert found is not None
-    assert found.step == 2
-    assert len(found.states["network"].knowledge["rows"]) == 40
-    assert len(skipped) == 1
-    assert skipped[0].startswith(f"{path}: damaged, skipped: network.knowledge-000004.safetensors ")
-
-
-def _remove(path: Path) -> None:
-    shutil.rmtree(path)
-
-
-def _without_manifest(path: Path) -> None:
-    (path / "MANIFEST.json").unlink()
-
-
-def _torn_manifest(path: Path) -> None:
-    (path / "MANIFEST.json").write_bytes(b"\xff{")
-
-
-def _null_manifest(path: Path) -> None:
-    (path / "MANIFEST.json").write_text("null")
-
-
-def _empty_manifest(path: Path) -> None:
-    (path / "MANIFEST.json").write_text("{}")
-
-
-def _without_first_piece(path: Path) -> None:
-    (path / "network.knowledge-000002.safetensors").unlink()
-
-
-def _shorter_first_piece(path: Path) -> None:
-    piece = path / "network.knowledge-000002.safetensors"
-    piece.write_bytes(piece.read_bytes()[:-3])
-
-
-def _flipped_first_piece(path: Path) -> None:
-    flip_a_bit(path / "network.knowledge-000002.safetensors")
-
-
-MANIFESTS = [_without_manifest, _torn_manifest, _null_manifest, _empty_manifest]
-GONE = [_remove, *MANIFESTS, _without_first_piece, _shorter_first_piece]
-
-
-@pytest.mark.parametrize(
-    ("spoil", "images"),
-    [
-        *((spoil, [1]) for spoil in GONE),
-        # All pieces become one, which reads them.
-        *((spoil, range(60)) for spoil in (*GONE, _flipped_first_piece)),
-    ],
-)
-def test_a_store_is_never_saved_in_part(spoil: Any, images: Any, tmp_path: Path) -> None:
-    keeper = Keeper(tmp_path)
-    before = keeper.save(2, *range(40))
-    spoil(before)
-    with pytest.raises(
-        RunError, match=r"step-000002: .* cannot be read any more .*leave checkpoints in place"
-    ) as found:
-        keeper.save(4, *images)
-    assert "Start the same command again" in str(found.value)
-    assert [path.name for path in tmp_path.iterdir()] in ([], [before.name])
-
-
-@pytest.mark.parametrize("fails_at", range(5))
-def test_a_full_disk_leaves_nothing_behind(fails_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    keeper = Keeper(tmp_path)
-    before = keeper.save(2, *range(40))
-    names = sorted(path.name for path in before.iterdir())
-    syncs, sync = 0, os.fsync
-
-    def full(descriptor: int) -> None:
-        nonlocal syncs
-        syncs += 1
-        if syncs > fails_at:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        sync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(RunError, match="the disk is full"):
-        keeper.save(4, 1, 50)
-    assert [path.name for path in tmp_path.iterdir()] == [before.name]
-    assert sorted(path.name for path in before.iterdir()) == names
-    assert newest(tmp_path)[0] == 2
-    assert pieces(before)["000002"].st_nlink == 1

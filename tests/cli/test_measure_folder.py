@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.benchmarking.result_files import check_measurement_folder
+from engine.benchmarking.output_folder import check_measurement_folder
 from engine.errors import RunError
 
 FILES = ("measure.json", "measure.md", "measure.png", "timeline.json", "timeline.png")

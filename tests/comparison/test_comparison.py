@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,57 +14,13 @@ from PIL import Image
 
 import engine
 from engine.comparison.budget import budget_warnings
-from engine.comparison.cost import training_flops_per_image
-from engine.comparison.folder import run_folder_names
 from engine.comparison.runs import free_slots
 from engine.data import open_source
-from engine.errors import LearnerError
-from engine.recipes import DML, SGD, EndToEnd, Greedy, Recipe
+from engine.recipes import DML, SGD, EndToEnd, Greedy
 from engine.tracking import open_console
 from engine.training.folder import read_summary
 from engine.training.held_out import with_validation
-
-PLAN = engine.Plan(executor="process")
-
-
-class Runner:
-    """Trains in this process, where starting one for each run would take most of the time."""
-
-    def __init__(self) -> None:
-        self.trained: list[tuple[str, int]] = []
-        self.stop_after: int | None = None
-
-    def __call__(self, jobs: Any, plan: Any, slots: Any, started: Any, ended: Any) -> bool:
-        for job in jobs:
-            if len(self.trained) == self.stop_after:
-                return False
-            started(job)
-            self.trained.append((job.label, job.recipe.seed))
-            try:
-                engine.train(job.recipe, plan, job.run_dir)
-                ended(job, None)
-            except LearnerError as error:
-                ended(job, str(error))
-        return True
-
-
-@pytest.fixture
-def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
-    found = Runner()
-    # The picture takes longer than the training, and has its own tests.
-    monkeypatch.setattr(
-        "engine.comparison.driver.plot_compared", lambda rows, seeds, headline, path, title: path.touch()
-    )
-    monkeypatch.setattr("engine.comparison.driver.run_jobs", found)
-    return found
-
-
-@pytest.fixture
-def recipes(tiny_recipe: Callable[..., Recipe]) -> dict[str, Recipe]:
-    return {
-        "whole": tiny_recipe(name="whole", method=EndToEnd(), epochs=1),
-        "cut": tiny_recipe(name="cut", method=Greedy(num_segments=2), epochs=1),
-    }
+from tests.comparison.conftest import PLAN, Runner
 
 
 def test_each_recipe_is_trained_with_each_seed_once(recipes: Any, runner: Runner, tmp_path: Path) -> None:
@@ -134,46 +88,6 @@ def test_a_failed_run_stops_no_other_and_is_tried_again(recipes: Any, runner: Ru
     assert runner.trained.count(("whole", 0)) == 1
 
 
-def test_a_folder_of_another_comparison_is_refused(recipes: Any, runner: Runner, tmp_path: Path) -> None:
-    engine.compare(recipes, PLAN, (0,), tmp_path / "c")
-    other = {"whole": recipes["whole"], "cut": dataclasses.replace(recipes["cut"], epochs=3)}
-    with pytest.raises(engine.RunError, match="other fields of cut"):
-        engine.compare(other, PLAN, (0,), tmp_path / "c")
-    with pytest.raises(engine.RunError, match="seeds were 0 and are now 0, 1"):
-        engine.compare(recipes, PLAN, (0, 1), tmp_path / "c")
-    with pytest.raises(engine.RunError, match="recipes were whole, cut and are now cut, whole"):
-        engine.compare(dict(reversed(recipes.items())), PLAN, (0,), tmp_path / "c")
-    (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "mine.txt").touch()
-    with pytest.raises(engine.RunError, match=r"no comparison\.json, so it is no comparison; give another --run-dir"):
-        engine.compare(recipes, PLAN, (0,), tmp_path / "d")
-
-
-DAMAGES: dict[str, Callable[[Path], Any]] = {
-    "cut off": lambda path: os.truncate(path, path.stat().st_size // 2),
-    "a list": lambda path: path.write_text("[]"),
-    "other types": lambda path: path.write_text('{"seeds": 1, "recipes": {"whole": 2}, "whole": "x"}'),
-    "nested deep": lambda path: path.write_text("[" * 100_000),
-    "20 gigabytes": lambda path: os.truncate(path, 20 * 2**30),
-    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
-}
-
-
-def test_what_is_damaged_in_its_folder_is_named(recipes: Any, runner: Runner, tmp_path: Path) -> None:
-    first = engine.compare(recipes, PLAN, (0,), tmp_path / "c")
-    content = (tmp_path / "c" / "comparison.json").read_bytes()
-    for damage, spoil in DAMAGES.items():
-        spoil(tmp_path / "c" / "costs.json")
-        told = open_console(io.StringIO(), quiet=True)
-        assert engine.compare(recipes, PLAN, (0,), tmp_path / "c", console=told).rows == first.rows, damage
-        spoil(tmp_path / "c" / "comparison.json")
-        with pytest.raises(engine.RunError, match=r"comparison\.json: .*give another --run-dir, or --resume never"):
-            engine.compare(recipes, PLAN, (0,), tmp_path / "c")
-        (tmp_path / "c" / "comparison.json").unlink()
-        (tmp_path / "c" / "comparison.json").write_bytes(content)
-    assert runner.trained == [("whole", 0), ("cut", 0)]
-
-
 def test_a_summary_that_is_not_its_runs_is_not_compared(recipes: Any, runner: Runner, tmp_path: Path) -> None:
     first = engine.compare(recipes, PLAN, (0,), tmp_path / "c")
     path = tmp_path / "c" / "runs" / "cut-seed0" / "summary.json"
@@ -182,16 +96,6 @@ def test_a_summary_that_is_not_its_runs_is_not_compared(recipes: Any, runner: Ru
     again = engine.compare(recipes, PLAN, (0,), tmp_path / "c")
     assert again.rows[1].test_scores == first.rows[1].test_scores
     assert json.loads(path.read_text())["test_score"] == summary["test_score"]
-
-
-def test_the_default_folder_tells_comparisons_apart(
-    recipes: Any, runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    runner.stop_after = 0
-    folders = {engine.compare(recipes, PLAN, seeds).run_dir for seeds in ((0,), (0, 1), (0,))}
-    assert len(folders) == 2
-    assert all(folder.parent == Path("runs") and folder.name.startswith("compare-") for folder in folders)
 
 
 def test_input_that_cannot_be_used_is_refused_before_anything_is_written(
@@ -250,46 +154,6 @@ def test_peers_count_by_their_mean(tiny_recipe: Any, runner: Runner, tmp_path: P
     assert found.rows[1].flops_per_image == pytest.approx(2 * found.rows[0].flops_per_image)
 
 
-def test_operations_are_those_of_a_forward_and_a_backward(tiny_recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Layers by hand: resnet14 with widths 4, 4, 4 on 8 x 8 digits; a backward is twice a forward.
-
-    Only the first convolution has no gradient of its input to compute.
-    """
-    stem, stage1 = 64 * 1 * 4 * 9, 4 * 64 * 4 * 4 * 9
-    # The first block of a stage halves the side, and has a convolution of 1 x 1 beside it where the shape changes.
-    stage2, stage3 = 4 * 16 * 4 * 4 * 9 + 16 * 4 * 4, 4 * 4 * 4 * 4 * 9 + 4 * 4 * 4
-    classifier = 4 * 10
-    forward = stem + stage1 + stage2 + stage3 + classifier
-    found = training_flops_per_image(tiny_recipe(method=EndToEnd()))
-    assert found == 2 * (3 * forward - stem)
-    assert training_flops_per_image(tiny_recipe(optimizer=SGD(learning_rate=1e30), epochs=4)) is None
-
-
-def test_operations_of_images_that_are_read_beside_a_batch_count() -> None:
-    """CS-KD looks at one more image for each image, without learning from it; DLB learns from each batch twice."""
-    whole, beside, twice = (
-        training_flops_per_image(engine.load_recipe(name))
-        for name in ("end_to_end_digits", "cs_kd_digits", "dlb_digits")
-    )
-    assert whole is not None
-    # A step is a forward and a backward of two forwards, the latter without the gradient of the pixels.
-    stem = 64 * 1 * 4 * 9
-    assert beside == whole + (whole + 2 * stem) / 3
-    assert twice == 2 * whole
-
-
-def test_operations_are_counted_once(recipes: Any, runner: Runner, tmp_path: Path, monkeypatch: Any) -> None:
-    runner.stop_after = 0
-    engine.compare(recipes, PLAN, (0,), tmp_path / "c")
-    monkeypatch.setattr(
-        "engine.comparison.driver.training_flops_per_image", lambda recipe: pytest.fail("counted again")
-    )
-    found = engine.compare(recipes, PLAN, (0,), tmp_path / "c")
-    assert {row.label: row.flops_per_image for row in found.rows} == json.loads(
-        (tmp_path / "c" / "costs.json").read_text()
-    )
-
-
 def test_slots_are_cores_or_gpus(tiny_recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)))
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
@@ -309,27 +173,6 @@ def test_slots_are_cores_or_gpus(tiny_recipe: Any, monkeypatch: pytest.MonkeyPat
     assert len(free_slots([on_cpu], PLAN, None)) == 8
 
 
-def test_every_label_has_a_folder_of_its_own() -> None:
-    labels = ["a:b=1", "a_b=1", "A_b=1", "x/y", "x" * 300, "x" * 299 + "y", "..", "plain"]
-    names = run_folder_names(labels)
-    assert len({name.lower() for name in names.values()}) == len(labels)
-    assert names["plain"] == "plain"
-    assert all("/" not in name and 0 < len(name) <= 120 and not name.startswith(".") for name in names.values())
-
-
-def test_a_folder_that_cannot_be_written_is_refused_before_images_are_looked_at(recipes: Any, tmp_path: Path) -> None:
-    missing = {
-        label: dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, name="folder", root="/nowhere"))
-        for label, recipe in recipes.items()
-    }
-    (tmp_path / "file").touch()
-    for folder in (tmp_path / "file" / "c", tmp_path / ("x" * 300)):
-        for resume in ("auto", "never"):
-            with pytest.raises(engine.RunError, match="--run-dir"):
-                engine.compare(missing, PLAN, (0,), folder, resume=resume)  # type: ignore[arg-type]
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
 def test_more_at_once_than_there_are_runs(recipes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[int] = []
 
@@ -340,23 +183,3 @@ def test_more_at_once_than_there_are_runs(recipes: Any, tmp_path: Path, monkeypa
     monkeypatch.setattr("engine.comparison.driver.run_jobs", counted)
     assert engine.compare(recipes, PLAN, (0,), tmp_path / "c", max_concurrent=10**400).runs_at_once == 2
     assert found == [2]
-
-
-def test_what_a_killed_comparison_left_is_removed(recipes: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("engine.comparison.driver.run_jobs", lambda *_: False)
-    left = tmp_path / "c" / ".comparison.json.4711.tmp"
-    left.parent.mkdir()
-    left.write_text("half")
-    os.utime(left, (0, 1_000_000_000))
-    engine.compare(recipes, PLAN, (0,), tmp_path / "c")
-    assert not left.exists()
-
-
-def test_only_one_process_compares_in_a_folder(recipes: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    def compare_again(*_: Any) -> bool:
-        with pytest.raises(engine.RunError, match="another process is comparing"):
-            engine.compare(recipes, PLAN, (0,), tmp_path / "c")
-        return False
-
-    monkeypatch.setattr("engine.comparison.driver.run_jobs", compare_again)
-    assert engine.compare(recipes, PLAN, (0,), tmp_path / "c").status == "interrupted"

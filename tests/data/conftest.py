@@ -1,4 +1,4 @@
-"""What do the tests of the data room share: a cache of their own, and writers of every format."""
+"""What do the tests of the data room share: a cache of their own, a set in folders or a store, and writers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow
+import pyarrow.fs
 import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image
+
+import engine.data.remote.copies
+from engine.data.remote.uris import Place
+from tests.data.parquet_tables import Table
+from tests.data.remote_sets import MemoryStore, content
 
 
 @pytest.fixture(autouse=True)
@@ -141,6 +147,29 @@ class Writers:
 def writers() -> type[Writers]:
     """Give the tests the writers of every format."""
     return Writers
+
+
+@pytest.fixture
+def table(writers: Any) -> Table:
+    """Give the tests a writer of Parquet files with any columns."""
+    return Table(writers)
+
+
+@pytest.fixture
+def root(writers: Any, tmp_path: Path) -> Path:
+    """The folder of a set of two classes; files whose sets have to be other ones have a `root` of their own."""
+    for place, split in enumerate(("train", "val")):
+        writers.folder(tmp_path / "set", split, {name: writers.images(5, 8, place) for name in ("a", "b")})
+    return tmp_path / "set"
+
+
+@pytest.fixture
+def store(root: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
+    """The folder `root` as an object store, under any URI."""
+    handler = MemoryStore({f"bucket/set/{name}": held for name, held in content(root).items()})
+    place = Place(pyarrow.fs.PyFileSystem(handler), "bucket/set")
+    monkeypatch.setattr(engine.data.remote.copies, "connect", lambda uri: place)
+    return handler
 
 
 @pytest.fixture(scope="session")

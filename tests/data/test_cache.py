@@ -20,13 +20,6 @@ from engine.errors import DataError
 from engine.recipes.data import Data
 
 
-@pytest.fixture
-def root(writers: Any, tmp_path: Path) -> Path:
-    for place, split in enumerate(("train", "val")):
-        writers.folder(tmp_path / "set", split, {name: writers.images(5, 8, place) for name in ("a", "b")})
-    return tmp_path / "set"
-
-
 def open_folder(root: Path, **fields: Any) -> Source:
     reported = fields.pop("progress", None)
     return open_source(Data(name="folder", root=str(root), batch_size=4, **fields), 0, reported)

@@ -56,7 +56,7 @@ def test_all_damaged_pictures_of_all_splits_are_named_at_once(root: Path, limit:
 def test_one_damaged_picture_is_named_and_many_are_counted(
     root: Path, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.data.findings._NAMED", 20)
+    monkeypatch.setattr("engine.data.pictures.findings._NAMED", 20)
     cut(root / "val" / "dog" / "dog_5.png")
     with pytest.raises(DataError, match=r"^/.*/val/dog/dog_5.png cannot be decoded \(.*replace or remove it$"):
         open_folder(root, limit)

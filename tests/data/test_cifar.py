@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from engine.data import Source, cache_root, class_names, open_source
-from engine.data.pickles import read_pickle
+from engine.data.readers.pickles import read_pickle
 from engine.errors import DataError
 from engine.recipes.data import Data
 

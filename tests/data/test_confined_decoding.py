@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.data import confined_decoding, decoding, open_source, picture_files
-from engine.data.confined_decoding import CONFINED_FORMATS, confined_format, confined_formats
-from engine.data.decoding import check, decoded, num_pixels
-from engine.data.folder import find_folder
+from engine.data import open_source
 from engine.data.parts import Picture
-from engine.data.picture_limits import PIXELS_VARIABLE, PictureError
+from engine.data.pictures import confined_decoding, decoding, picture_files
+from engine.data.pictures.confined_decoding import CONFINED_FORMATS, confined_format, confined_formats
+from engine.data.pictures.decoding import check, decoded, num_pixels
+from engine.data.pictures.picture_limits import PIXELS_VARIABLE, PictureError
+from engine.data.readers.folder import find_folder
 from engine.recipes.data import Data
 
 

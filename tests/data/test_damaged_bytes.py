@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from engine.data import Source, cache_root, open_source
-from engine.data.confined_decoding import CONFINED_FORMATS, confined_formats
-from engine.data.decoding import check, decoded
-from engine.data.fitting import Fitting, fit
 from engine.data.parts import Picture
+from engine.data.pictures.confined_decoding import CONFINED_FORMATS, confined_formats
+from engine.data.pictures.decoding import check, decoded
+from engine.data.pictures.fitting import Fitting, fit
 from engine.errors import DataError
 from engine.recipes.data import Data
 

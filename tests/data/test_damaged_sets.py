@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,16 +19,16 @@ import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-from PIL import Image
 
-from engine.data.cifar import find_cifar
-from engine.data.folder import find_folder
 from engine.data.inventory import take_inventory
-from engine.data.parquet import find_parquet
 from engine.data.parts import EncodedPart, Found
-from engine.data.stl10 import find_stl10
-from engine.data.text_lines import text_lines
+from engine.data.readers.cifar import find_cifar
+from engine.data.readers.folder import find_folder
+from engine.data.readers.parquet import find_parquet
+from engine.data.readers.stl10 import find_stl10
+from engine.data.readers.text_lines import text_lines
 from engine.errors import DataError
+from tests.data.disk_entries import ENTRIES, PICTURE, TEXTS, encoded, lay_out
 
 pytestmark = pytest.mark.slow
 
@@ -96,53 +95,6 @@ def fresh(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     return folder
-
-
-def encoded(level: int) -> bytes:
-    content = io.BytesIO()
-    Image.new("RGB", (6, 6), (level, level, level)).save(content, format="PNG")
-    return content.getvalue()
-
-
-PICTURE = encoded(3)
-NAMES = st.sampled_from(
-    ["n1", "n2", "a.png", "b.jpg", "images", "train", "val", "test", "wnids.txt", "words.txt", "val_annotations.txt"]
-    + ["x", ".hidden", "é", "e\u0301", os.fsdecode(b"\xe9"), "\x1b[31m", "a\nb", "train.parquet", "test.parquet"]
-)
-TEXTS = st.one_of(
-    st.binary(max_size=60),
-    st.lists(
-        st.sampled_from(["n1", "n2", "a.png", "\t", "\n", "é", "e\u0301", "\r\n", "\ufeff", "\0"]), max_size=30
-    ).map(lambda parts: "".join(parts).encode()),
-)
-
-
-def lay_out(root: Path, path: tuple[str, ...], kind: str, content: bytes) -> None:
-    place = root.joinpath(*path)
-    # Two entries of one name: a pipe would be waited for, and a link followed out of the folder.
-    if os.path.lexists(place) or any(parent.is_symlink() for parent in place.parents):
-        return
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if kind == "picture":
-            place.write_bytes(PICTURE)
-        elif kind == "text":
-            place.write_bytes(content)
-        elif kind == "folder":
-            place.mkdir()
-        elif kind == "pipe":
-            os.mkfifo(place)
-        elif kind == "sparse":
-            with place.open("wb") as file:
-                file.truncate(20 << 30)
-        else:
-            place.symlink_to({"gone": "gone", "up": "..", "itself": place.name}[kind])
-    except OSError:
-        pass  # a file in the place of a folder
-
-
-KINDS = st.sampled_from(["picture"] * 4 + ["text", "text", "folder", "pipe", "sparse", "gone", "up", "itself"])
-ENTRIES = st.lists(st.tuples(st.lists(NAMES, min_size=1, max_size=4).map(tuple), KINDS, TEXTS), max_size=6)
 
 
 @_examples

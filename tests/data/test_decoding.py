@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.data import decoding, fitting, open_source
-from engine.data.decoding import PICTURE_FORMATS, check, decoded
-from engine.data.fitting import Fitting, fit
+from engine.data import open_source
 from engine.data.parts import Picture
-from engine.data.picture_limits import PictureError
+from engine.data.pictures import decoding, fitting
+from engine.data.pictures.decoding import PICTURE_FORMATS, check, decoded
+from engine.data.pictures.fitting import Fitting, fit
+from engine.data.pictures.picture_limits import PictureError
 from engine.errors import DataError
 from engine.recipes.data import Data
 

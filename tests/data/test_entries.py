@@ -17,13 +17,6 @@ from engine.errors import DataError
 from engine.recipes.data import Data
 
 
-@pytest.fixture
-def root(writers: Any, tmp_path: Path) -> Path:
-    for place, split in enumerate(("train", "val")):
-        writers.folder(tmp_path / "set", split, {name: writers.images(5, 8, place) for name in ("a", "b")})
-    return tmp_path / "set"
-
-
 def open_told(root: Path, **limits: Any) -> tuple[Source, list[str]]:
     told: list[str] = []
     data = Data(name="folder", root=str(root), batch_size=4, image_size=8)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from engine.benchmarking.batches import _random_instead
 from engine.data import open_source
-from engine.data.fitting import Fitting, fit
+from engine.data.pictures.fitting import Fitting, fit
 from engine.errors import RecipeError
 from engine.planning.known_images import known_facts
 from engine.recipes import Plan, Recipe, load_recipe, recipe_identity

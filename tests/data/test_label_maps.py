@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from engine.data import open_source
-from engine.data.class_tables import IGNORED
+from engine.data.readers.class_tables import IGNORED
 from engine.errors import DataError, RecipeError
 from engine.recipes import Augmentation, Data
 

@@ -14,9 +14,9 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 from scipy import io
 
-from engine.data.matlab import MatlabError, read_arrays
 from engine.data.parts import PixelPart
-from engine.data.svhn import find_svhn
+from engine.data.readers.matlab import MatlabError, read_arrays
+from engine.data.readers.svhn import find_svhn
 from engine.errors import DataError
 
 LIMITS = {"X": 1 << 20, "y": 1 << 16}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engine.data import Source, open_source
-from engine.data.download import download
+from engine.data.remote.download import download
 from engine.errors import DataError, RecipeError
 from engine.recipes.data import Data
 
@@ -182,7 +182,7 @@ def test_fields_that_do_not_go_together(tmp_path: Path) -> None:
 def test_a_server_that_accepts_a_download_and_stays_silent_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.data.uris.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("engine.data.remote.uris.ANSWER_SECONDS", 0.2)
     monkeypatch.setattr(socket, "getdefaulttimeout", lambda: 77.0)
     restored: list[float | None] = []
     ordinary = socket.setdefaulttimeout

@@ -14,12 +14,13 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-import engine.data.parquet
+import engine.data.readers.parquet
 import engine.data.storing
-from engine.data import open_source, parquet_files
-from engine.data.identity_table import find_identities
-from engine.data.parquet import find_parquet, source_files, stream_pictures
-from engine.data.parquet_files import all_different, read_values
+from engine.data import open_source
+from engine.data.readers import parquet_files
+from engine.data.readers.identity_table import find_identities
+from engine.data.readers.parquet import find_parquet, source_files, stream_pictures
+from engine.data.readers.parquet_files import all_different, read_values
 from engine.errors import DataError
 from engine.recipes.data import Data
 
@@ -142,7 +143,7 @@ def test_empty_rows_are_counted_over_all_row_groups(tmp_path: Path) -> None:
 def test_a_path_that_stands_in_every_row_is_read_a_few_rows_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine.data.parquet, "_PATH_BYTES_AT_ONCE", 4 * MEBIBYTE)
+    monkeypatch.setattr(engine.data.readers.parquet, "_PATH_BYTES_AT_ONCE", 4 * MEBIBYTE)
     value = {"bytes": b"picture", "path": "p" * MEBIBYTE}
     shard = write(tmp_path / "train.parquet", {"image": repeated(80, value, BYTES)})
     with at_most(24):

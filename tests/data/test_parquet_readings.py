@@ -1,9 +1,7 @@
-"""Is every Parquet set that two readers could understand differently refused, and every other read as it says?"""
+"""Are columns and labels in Parquet that two readers could understand differently refused, and all others read?"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +10,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from engine.data import Source, open_source
-from engine.data.parquet import find_parquet
+from engine.data import Source
 from engine.errors import DataError
-from engine.recipes.data import Data
-
-LABELS = [0, 1, 0, 1, 1, 0]
-
-
-def open_parquet(root: Path, limit: int = 1 << 30, **fields: Any) -> Source:
-    fields = {"batch_size": 2, "image_size": 6} | fields
-    return open_source(Data(name="parquet", root=str(root), **fields), seed=5, stored_limit_bytes=limit)
+from tests.data.parquet_tables import LABELS, Table, open_parquet
 
 
 def labels_of(source: Source, split: str) -> list[int]:
@@ -31,49 +21,6 @@ def labels_of(source: Source, split: str) -> list[int]:
 
 def first_pixels(source: Source, split: str) -> np.ndarray:
     return next(source.evaluation_batches(split)).images[0]
-
-
-class Table:
-    """Writes Parquet files with any columns."""
-
-    def __init__(self, writers: Any) -> None:
-        self._writers = writers
-
-    def pictures(self, number: int = 6, seed: int = 0, binary: bool = False) -> pyarrow.Array:
-        encoded = [self._writers.png(image) for image in self._writers.images(number, 6, seed)]
-        if binary:
-            return pyarrow.array(encoded, pyarrow.binary())
-        kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
-        return pyarrow.array([{"bytes": content, "path": None} for content in encoded], kind)
-
-    def write(
-        self,
-        path: Path,
-        columns: dict[str, Any],
-        names: Sequence[str] | None = None,
-        metadata: bytes | None = None,
-        features: dict[str, Any] | None = None,
-    ) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        table = pyarrow.table(columns)
-        if names is not None:
-            features = {"label": {"_type": "ClassLabel", "names": list(names)}}
-        if features is not None:
-            metadata = json.dumps({"info": {"features": features}}).encode()
-        if metadata is not None:
-            table = table.replace_schema_metadata({b"huggingface": metadata})
-        pyarrow.parquet.write_table(table, path)
-        return path
-
-    def splits(self, root: Path, columns: dict[str, Any], **more: Any) -> Path:
-        for split in ("train", "test"):
-            self.write(root / f"{split}.parquet", columns, **more)
-        return root
-
-
-@pytest.fixture
-def table(writers: Any) -> Table:
-    return Table(writers)
 
 
 def test_labels_of_files_with_other_orders_are_read_by_name(table: Table, tmp_path: Path) -> None:
@@ -286,87 +233,4 @@ def test_numbers_that_do_not_fit(table: Table, tmp_path: Path) -> None:
     table.write(tmp_path / "validation.parquet", {"image": table.pictures(), "label": LABELS})
     table.write(tmp_path / "test.parquet", {"image": table.pictures(), "label": largest})
     with pytest.raises(DataError, match=r"test.parquet, column label: is damaged"):  # it became -1: no label at all
-        open_parquet(tmp_path)
-
-
-FINGERPRINTS = ("0a1b2c3d4e5f6071", "ffff2c3d4e5f6071")
-
-
-@pytest.mark.parametrize(
-    ("names", "words"),
-    [
-        ([f"train-00000-of-00002-{FINGERPRINTS[0]}"], r"found 1 of 2 shards, train-00001-of-00002.parquet is missing"),
-        ([f"train-00000-of-00001-{mark}" for mark in FINGERPRINTS], "holds several versions of one split"),
-        (["train-00000-of-00001", f"train-00000-of-00001-{FINGERPRINTS[0]}"], "several versions of one split"),
-        (["train-00000-of-00001", "train"], "several versions of one split"),
-        (["train", "train_v2"], "several versions of one split, or files that are no numbered series: train.parquet"),
-        (["train-a", "train-b"], "files that are no numbered series"),
-        (["train-0-of-3", "train-2-of-3"], "found 2 of 3 shards, train-00001-of-00003.parquet is missing"),
-        (["train_00000_of_00002"], "found 1 of 2 shards"),
-        (["train-0", "train-2"], "none with number 1"),
-        (["train.1", "train.2", "train.4"], "none with number 3"),
-        (["train-1", "train-01"], "several versions of one split"),
-        (["train-00000-of-00001", "train-00000-of-00002", "train-00001-of-00002"], "several versions of one split"),
-        (["train-00002-of-00002", "train-00000-of-00002"], "number 2 of 2 is there, expected 0 to 1"),
-        (["train-00000-of-999999999"], "found 1 of 999999999 shards"),
-        (["TRAIN-00000-of-00002"], "found 1 of 2 shards"),
-    ],
-)
-def test_shards_that_are_missing_or_doubled(table: Table, tmp_path: Path, names: list[str], words: str) -> None:
-    for name in names:
-        table.write(tmp_path / f"{name}.parquet", {"image": table.pictures(), "label": LABELS})
-    table.write(tmp_path / "test.parquet", {"image": table.pictures(), "label": LABELS})
-    with pytest.raises(DataError, match=words):
-        open_parquet(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "names",
-    [
-        [f"train-{number:05d}-of-00002-{FINGERPRINTS[number]}" for number in range(2)],
-        ["train-0", "train-1"],
-        ["train_1", "train_2"],
-        ["train-9", "train-10", "train-11", "train-8", "train-7", "train-6", "train-5", "train-4", "train-3", "train-2"]
-        + ["train-1"],
-        ["train-v2"],
-        ["train_2024"],
-    ],
-)
-def test_whole_series_are_read_in_the_order_of_their_names(table: Table, tmp_path: Path, names: list[str]) -> None:
-    for name in names:
-        table.write(tmp_path / f"{name}.parquet", {"image": table.pictures(), "label": LABELS})
-    table.write(tmp_path / "test.parquet", {"image": table.pictures(), "label": LABELS})
-    assert open_parquet(tmp_path).facts.sizes["train"] == 6 * len(names)
-    # Not of their numbers: another order than that of earlier versions would be another set to runs that there are.
-    assert find_parquet(tmp_path).files[-1].endswith(f"{max(names)}.parquet")
-
-
-def test_two_words_for_one_split(table: Table, tmp_path: Path) -> None:
-    table.splits(tmp_path, {"image": table.pictures(), "label": LABELS})
-    for name in ("val", "valid"):
-        table.write(tmp_path / f"{name}.parquet", {"image": table.pictures(), "label": LABELS})
-    with pytest.raises(DataError, match=r"several versions of one split.*val.parquet, valid.parquet"):
-        open_parquet(tmp_path)
-
-
-def test_what_lies_beside_the_shards_is_counted(table: Table, tmp_path: Path) -> None:
-    root = table.splits(tmp_path / "set" / "data", {"image": table.pictures(), "label": LABELS}).parent
-    (root / "README.md").write_text("x")
-    (root / "data" / "unsupervised.parquet").write_text("x")
-    (root / "other").mkdir()
-    found = {left.reason: left.number for left in find_parquet(root).survey.left_out}
-    assert found == {"files and folders beside the shards": 3}
-    assert find_parquet(root).survey.sources == {"train": "data/train.parquet", "test": "data/test.parquet"}
-
-
-def test_a_shard_that_is_no_file_is_not_passed_over(table: Table, tmp_path: Path) -> None:
-    table.splits(tmp_path, {"image": table.pictures(), "label": LABELS})
-    table.write(tmp_path / "val.parquet", {"image": table.pictures(), "label": LABELS})
-    (tmp_path / "test.parquet").unlink()
-    (tmp_path / "test.parquet").symlink_to("gone.parquet")
-    with pytest.raises(DataError, match=r"test.parquet is called like a Parquet shard, but is a symbolic link to what"):
-        open_parquet(tmp_path)
-    (tmp_path / "test.parquet").unlink()
-    (tmp_path / "test.parquet").mkdir()
-    with pytest.raises(DataError, match=r"test.parquet is a folder, as Spark"):
         open_parquet(tmp_path)

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from engine.data.patience import answered
+from engine.data.remote.patience import answered
 
 
 def test_answers_and_errors_are_passed_on() -> None:

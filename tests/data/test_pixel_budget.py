@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from PIL import Image
 
-from engine.data import decoding
-from engine.data.decoding import decoded
 from engine.data.parts import Picture
-from engine.data.picture_limits import PIXELS_VARIABLE
-from engine.data.pixel_budget import PixelBudget
+from engine.data.pictures import decoding
+from engine.data.pictures.decoding import decoded
+from engine.data.pictures.picture_limits import PIXELS_VARIABLE
+from engine.data.pictures.pixel_budget import PixelBudget
 
 
 def decode(picture: Picture) -> Image.Image:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.data.class_names import look_alike, printable, readable
-from engine.data.text_lines import text_lines
+from engine.data.readers.text_lines import text_lines
 from engine.errors import DataError
 
 

@@ -1,9 +1,8 @@
-"""Is what is remembered of an image the running mean of its predictions, and is it the same after a checkpoint?"""
+"""Is what is remembered of an image the running mean of its predictions, and the same in memory and in a folder?"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,47 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from engine.errors import RecipeError, RunError
-from engine.knowledge import KnowledgeStore, merge_changes
+from engine.errors import RecipeError
 from engine.streams import generator
-
-IMAGES, CLASSES, GROUPS, WEIGHT = 12, 6, 3, 0.25
-KINDS: dict[str, dict[str, Any]] = {"all": {}, "logits": {"content": "logits"}, "largest": {"top_k": 2}}
-
-
-def store_of(**settings: Any) -> KnowledgeStore:
-    sizes = {"images": IMAGES, "classes": CLASSES, "groups": GROUPS, "averaging_weight": WEIGHT}
-    return KnowledgeStore(**sizes | settings)
-
-
-def probabilities(*key: int | str, rows: int, classes: int = CLASSES) -> Tensor:
-    return (2.0 * torch.randn(rows, classes, generator=generator("probabilities", *key))).softmax(dim=1)
-
-
-def ids(*numbers: int) -> np.ndarray:
-    return np.array(numbers, dtype=np.int64)
-
-
-def everything(store: KnowledgeStore) -> Tensor:
-    return torch.stack([store.recall(group, np.arange(store.images)) for group in range(store.groups)])
-
-
-def identical(first: Tensor, second: Tensor) -> bool:
-    return first.shape == second.shape and np.array_equal(first.numpy(), second.numpy(), equal_nan=True)
-
-
-def fill(store: KnowledgeStore, *key: int | str, steps: int) -> Iterator[None]:
-    """Remember random batches in which images repeat, and stop after each."""
-    for step in range(steps):
-        random = generator("fill", *key, step)
-        indices = torch.randint(store.images, (7,), generator=random).numpy()
-        group = int(torch.randint(store.groups, (), generator=random))
-        values = torch.randn(7, store.classes, generator=random)
-        values = values if store.content == "logits" else values.softmax(dim=1)
-        store.remember(group, indices, values, torch.rand(7, generator=random))
-        yield
+from tests.knowledge.stores import (
+    CLASSES,
+    GROUPS,
+    IMAGES,
+    KINDS,
+    everything,
+    fill,
+    identical,
+    ids,
+    probabilities,
+    store_of,
+)
 
 
 def test_the_first_prediction_is_kept_and_later_ones_are_averaged() -> None:
@@ -225,42 +198,6 @@ def test_publishing_copies_known_rows_only() -> None:
         assert store.changes()["rows"].tolist() == [2 * IMAGES + 1, 2 * IMAGES + 2]
 
 
-def test_the_largest_are_kept_and_the_others_share_the_rest() -> None:
-    store = store_of(classes=4, top_k=2, averaging_weight=0.5)
-    store.remember(0, ids(0), torch.tensor([[0.5, 0.0625, 0.25, 0.1875]]))
-    assert store.recall(0, ids(0)).tolist() == [[0.5, 0.125, 0.25, 0.125]]
-    assert store.take_lost_mass() == pytest.approx(0.0625)
-    assert store.take_lost_mass() is None
-    store.remember(0, ids(0), torch.tensor([[0.0, 0.0, 0.0, 1.0]]))
-    # The mean is (0.25, 0.0625, 0.125, 0.5625): classes 0 and 3 stay, 1 and 2 share 0.1875.
-    assert store.recall(0, ids(0)).tolist() == [[0.25, 0.09375, 0.09375, 0.5625]]
-    assert store.take_lost_mass() == pytest.approx(0.03125)
-
-
-@pytest.mark.parametrize("top_k", [1, 7, 39])
-def test_the_largest_follow_a_plain_reference(top_k: int) -> None:
-    store = store_of(images=5, classes=40, top_k=top_k)
-    dense: np.ndarray | None = None
-    for step in range(4):
-        values = probabilities(step, rows=5, classes=40)
-        store.remember(1, np.arange(5), values)
-        fresh = values.numpy().astype(np.float64)
-        mean = fresh if dense is None else WEIGHT * fresh + (1 - WEIGHT) * dense
-        order = np.argsort(-mean, axis=1)
-        dense = mean.copy()
-        np.put_along_axis(dense, order[:, top_k:], 0, axis=1)
-        rest = (1 - dense.sum(axis=1, keepdims=True)) / (40 - top_k)
-        np.put_along_axis(dense, order[:, top_k:], np.repeat(rest, 40 - top_k, axis=1), axis=1)
-        torch.testing.assert_close(store.recall(1, np.arange(5)).double(), torch.from_numpy(dense), atol=1e-3, rtol=0)
-        assert store.take_lost_mass() == pytest.approx(0.5 * np.abs(mean - dense).sum(axis=1).mean(), abs=1e-3)
-
-
-def test_nothing_is_lost_where_all_is_stored() -> None:
-    store = store_of()
-    store.remember(0, ids(0), probabilities(rows=1))
-    assert store.take_lost_mass() is None
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_mapped_store_equals_one_in_memory_and_leaves_no_file(kind: str, tmp_path: Path) -> None:
     memory, mapped = store_of(**KINDS[kind]), store_of(**KINDS[kind], folder=tmp_path)
@@ -276,124 +213,6 @@ def test_bytes_count_values_and_marks() -> None:
     assert store_of().bytes == GROUPS * IMAGES * (2 * CLASSES + 2)
     assert store_of(top_k=2).bytes == GROUPS * IMAGES * ((2 + 2) * 2 + 2)
     assert store_of(images=1, classes=40_000, top_k=2).bytes == GROUPS * ((2 + 4) * 2 + 2)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_replayed_changes_give_an_identical_store(kind: str) -> None:
-    store, replayed = store_of(**KINDS[kind]), store_of(**KINDS[kind])
-    pieces = []
-    for number, _ in enumerate(fill(store, steps=20)):
-        if number % 3 == 0:
-            store.publish(0, 2)
-            pieces.append(store.changes())
-            replayed.load(pieces[-1])
-            assert identical(everything(store), everything(replayed))
-    pieces.append(store.changes())
-    assert all(piece["rows"].tolist() == sorted(set(piece["rows"].tolist())) for piece in pieces)
-    assert all(tensor.is_contiguous() for piece in pieces for tensor in piece.values())
-    merged, fresh = merge_changes(pieces), store_of(**KINDS[kind])
-    assert merged["rows"].tolist() == sorted({row for piece in pieces for row in piece["rows"].tolist()})
-    fresh.load(merged)
-    assert identical(everything(store), everything(fresh)) and fresh.known == store.known
-    # It also goes on like the one that was never saved.
-    for _ in zip(fill(store, "on", steps=5), fill(fresh, "on", steps=5), strict=True):
-        pass
-    assert identical(everything(store), everything(fresh))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_changes_are_copies_and_empty_when_nothing_changed(kind: str) -> None:
-    store = store_of(**KINDS[kind])
-    list(fill(store, steps=3))
-    changes = store.changes()
-    again = store.changes()
-    assert again.keys() == changes.keys()
-    for name, tensor in again.items():
-        assert len(tensor) == 0 and tensor.dtype == changes[name].dtype
-        assert tensor.shape[1:] == changes[name].shape[1:]
-    before = everything(store)
-    changes["values"].zero_()
-    assert identical(everything(store), before)
-    other = store_of(**KINDS[kind])
-    other.load(again)
-    assert other.known == 0
-
-
-def test_loaded_rows_do_not_count_as_changed() -> None:
-    store, other = store_of(), store_of()
-    store.remember(0, ids(1, 2), probabilities(rows=2))
-    other.remember(0, ids(2, 3), probabilities("other", rows=2))
-    other.load(store.changes())
-    assert other.changes()["rows"].tolist() == [3]
-
-
-def test_later_pieces_win() -> None:
-    def piece(rows: list[int], value: float) -> dict[str, Tensor]:
-        return {"rows": torch.tensor(rows), "values": torch.full((len(rows), 2), value, dtype=torch.float16)}
-
-    merged = merge_changes([piece([1, 5, 9], 1.0), piece([], 2.0), piece([0, 5], 3.0), piece([9], 4.0)])
-    assert merged["rows"].tolist() == [0, 1, 5, 9]
-    assert merged["values"][:, 0].tolist() == [3.0, 1.0, 3.0, 4.0]
-    assert merged["values"].dtype == torch.float16
-
-
-def one_row(**changed: Tensor) -> dict[str, Tensor]:
-    row = {
-        "rows": torch.tensor([3]),
-        "classes": torch.tensor([[1, 4]], dtype=torch.int16),
-        "values": torch.tensor([[0.5, 0.25]], dtype=torch.float16),
-    }
-    return row | changed
-
-
-def half(*values: float) -> Tensor:
-    return torch.tensor([values], dtype=torch.float16)
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"rows": torch.tensor([3])}, "classes"),
-        (one_row(rows=torch.tensor(3)), "rows"),
-        (one_row(rows=torch.tensor([3], dtype=torch.int32)), "torch.int32"),
-        (one_row(rows=torch.tensor([36])), "from 0 to 35"),
-        (one_row(rows=torch.tensor([-1])), "from -1"),
-        (one_row(values=torch.tensor([[0.5, 0.25]])), "torch.float32"),
-        (one_row(values=half(0.5, 0.25, 0.25)), r"\[1, 3\]"),
-        (one_row(values=half(0.5, -0.25)), "-0.25"),
-        (one_row(values=half(0.5, 0.75)), "1.25"),
-        (one_row(values=half(0.5, torch.nan)), "finite"),
-        (one_row(classes=torch.tensor([[1, 6]], dtype=torch.int16)), "1 to 6"),
-        (one_row(classes=torch.tensor([[-1, 1]], dtype=torch.int16)), "-1 to 1"),
-        (one_row(classes=torch.tensor([[1, 1]], dtype=torch.int16)), "twice"),
-        ({name: torch.cat([tensor, tensor]) for name, tensor in one_row().items()}, "ascending"),
-    ],
-)
-def test_rows_of_another_store_are_refused(changes: dict[str, Tensor], words: str) -> None:
-    store = store_of(top_k=2)
-    store.load(one_row())
-    before = everything(store)
-    with pytest.raises(RunError, match=words):
-        store.load(changes)
-    assert identical(everything(store), before)
-
-
-def test_rows_that_are_no_probabilities_are_refused_and_may_be_logits() -> None:
-    changes = {"rows": torch.tensor([3]), "values": torch.zeros(1, CLASSES, dtype=torch.float16)}
-    with pytest.raises(RunError, match="sum of 1"):
-        store_of().load(changes)
-    store_of(content="logits").load(changes)
-
-
-@pytest.mark.parametrize("top_k", [0, CLASSES])
-def test_top_k_has_to_leave_something_out(top_k: int) -> None:
-    with pytest.raises(RecipeError, match=f"method.top_k={top_k}.*1 to {CLASSES - 1}"):
-        store_of(top_k=top_k)
-
-
-def test_top_k_of_logits_is_refused() -> None:
-    with pytest.raises(RecipeError, match="method.top_k=2"):
-        store_of(top_k=2, content="logits")
 
 
 def test_a_folder_that_cannot_be_used_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

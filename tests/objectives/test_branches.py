@@ -11,105 +11,37 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.objectives import (
-    Branches,
     BranchHead,
     BranchMimicry,
     Classification,
     Context,
     Objective,
-    TermValue,
     as_message,
     kept_directions,
     kl_divergence,
 )
 from engine.recipes import Directions
-from engine.streams import generator, seeded
+from engine.streams import seeded
+from tests.objectives.branched_network import (
+    BATCH,
+    CLASSES,
+    FORKS,
+    INPUTS,
+    LABELS,
+    NAMES,
+    ORIGIN,
+    assert_equal,
+    branches_of,
+    gradients_of,
+    heads_of,
+    logits_of,
+    network_of,
+    observed_of,
+    precision,
+    step,
+)
 
-BATCH, CLASSES = 12, 5
-ORIGIN = (7, "segment0")
-LABELS = torch.arange(BATCH) % CLASSES
-INPUTS = torch.randn(BATCH, 8, generator=generator("branches", "inputs"))
-NAMES = ("main", "near_top", "deep")
-FORKS = {"near_top": "high", "deep": "low"}
 RULES = get_args(Directions)
-
-
-class Network(nn.Module):
-    """A body with two forks, whose outputs it hands out as `OutputHooks` does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.low, self.high, self.classifier = nn.Linear(8, 6), nn.Linear(6, 7), nn.Linear(7, CLASSES)
-
-    def forward(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        # Under autocast the lower fork and the logits stay in float32, as behind layers that ask for it.
-        hooked = {"low": self.low(inputs).float().tanh()}
-        hooked["high"] = self.high(hooked["low"].view_as(hooked["low"])).tanh()
-        return 1.1 * self.classifier(hooked["high"].view_as(hooked["high"])).float(), hooked
-
-
-def network_of() -> Network:
-    with seeded("branches", "network"):
-        return Network()
-
-
-def heads_of(dropout: float = 0.0) -> list[BranchHead]:
-    widths = {"near_top": 7, "deep": 6}
-    heads = []
-    for name, fork in FORKS.items():
-        with seeded("branches", name):
-            # A norm does not round its input under autocast, as a linear layer does.
-            norm, wide = nn.LayerNorm(widths[name]), nn.Linear(widths[name], 9)
-            blocks = [norm, wide, nn.ReLU(), nn.Dropout(dropout), nn.Linear(9, CLASSES)]
-        heads.append(BranchHead(name, fork, nn.Sequential(*blocks)))
-    return heads
-
-
-def branches_of(heads: list[BranchHead] | None = None, **settings: Any) -> Branches:
-    return Branches(heads or heads_of(), origin=ORIGIN, **settings)
-
-
-def observed_of(value: TermValue) -> dict[str, float]:
-    assert all(not tensor.requires_grad and tensor.shape == () for tensor in value.observed.values())
-    return {name: tensor.item() for name, tensor in value.observed.items()}
-
-
-def precision(half: bool) -> torch.autocast:
-    return torch.autocast("cpu", torch.bfloat16, enabled=half)
-
-
-def step(
-    branches: Branches, labels: Tensor = LABELS, number: int = 3, half: bool = False
-) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """Return total loss, gradients by parameter and records of one step of the network with its branches."""
-    network = network_of()
-    with precision(half):
-        logits, hooked = network(INPUTS)
-        objective = Objective(
-            {"cross_entropy": Classification(), "branches": branches}, {"cross_entropy": 1.0, "branches": 1.0}
-        )
-        value = objective(logits, Context(labels, hooked=hooked, epoch=1, step=number))
-    branches.zero_grad()
-    value.total.backward()
-    return value.total.detach(), gradients_of(network, {head.name: head for head in branches._each()}), value.observed
-
-
-def gradients_of(network: nn.Module, heads: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    found = {f"network.{name}": each.grad for name, each in network.named_parameters()}
-    for head, module in heads.items():
-        found |= {f"{head}.{name}": each.grad for name, each in module.named_parameters()}
-    return {name: each.clone() for name, each in found.items() if each is not None}
-
-
-def assert_equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
-    assert first.keys() == second.keys()
-    for name, each in first.items():
-        assert torch.equal(each, second[name]), name
-
-
-def logits_of(heads: list[BranchHead], network: Network) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    main, hooked = network(INPUTS)
-    return {"main": main, **{head.name: head(hooked[head.fork]) for head in heads}}, hooked
 
 
 def naive_loss(logits: Mapping[str, Tensor], kept: Tensor, weight: float, temperature: float, label: float) -> Tensor:
@@ -312,90 +244,6 @@ def test_a_lone_branch_without_a_head_of_the_network_has_nobody_to_mimic() -> No
     _, hooked = network_of()(INPUTS)
     value = branches_of(heads, weight=1.0)(hooked["high"], Context(LABELS, hooked=hooked))
     torch.testing.assert_close(value.loss, F.cross_entropy(heads[0](hooked["high"]), LABELS))
-
-
-def cosine(first: Tensor, second: Tensor) -> float:
-    return float((first * second).sum() / first.norm() / second.norm())
-
-
-@pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("weight", [0.0, 0.5])
-def test_agreement_is_the_cosine_of_gradients_in_the_output_of_the_lower_fork(reverse: bool, weight: float) -> None:
-    heads = heads_of()[::-1] if reverse else heads_of()
-    logits, hooked = logits_of(heads, network_of())
-    term = branches_of(heads, label_weight=0.4, weight=weight, measure_gradients_every=2)
-    observed = observed_of(term(logits["main"], Context(LABELS, hooked=hooked, predictions=logits["main"], step=4)))
-    losses = {"label": {name: F.cross_entropy(each, LABELS) for name, each in logits.items()}}
-    if weight:
-        losses["total"] = {}
-        for name, own in logits.items():
-            pulls = [kl_divergence(other, own) for teacher, other in logits.items() if teacher != name]
-            label = losses["label"][name] * (1.0 if name == "main" else 0.4)
-            losses["total"][name] = label + weight * torch.stack(pulls).sum()
-    expected = {}
-    for kind, each in losses.items():
-        for first, second, fork in [("main", "near_top", "high"), ("main", "deep", "low"), ("near_top", "deep", "low")]:
-            gradients = [
-                torch.autograd.grad(each[name], hooked[fork], retain_graph=True)[0] for name in (first, second)
-            ]
-            pair = f"{second}~{first}" if reverse and first == "near_top" else f"{first}~{second}"
-            expected[f"branches/gradient_cosine/{kind}/{pair}"] = cosine(*gradients)
-    found = {name: each for name, each in observed.items() if "cosine" in name}
-    assert found == pytest.approx(expected, abs=1e-5)
-    assert len({round(each, 3) for each in found.values()}) == len(found)
-
-
-def test_agreement_is_measured_in_its_steps_only() -> None:
-    for number, measured in [(0, True), (1, False), (2, False), (3, True)]:
-        _, _, observed = step(branches_of(measure_gradients_every=3), number=number)
-        assert any("cosine" in name for name in observed) == measured
-    assert not any("cosine" in name for name in step(branches_of(), number=0)[2])
-
-
-@pytest.mark.parametrize("half", [False, True])
-def test_measuring_agreement_changes_no_gradient(half: bool) -> None:
-    settings: dict[str, Any] = {"weight": 0.5, "directions": "sampled"}
-    plain = step(branches_of(heads_of(0.5), **settings), half=half)
-    measured = step(branches_of(heads_of(0.5), measure_gradients_every=1, **settings), half=half)
-    assert torch.equal(plain[0], measured[0])
-    assert_equal(plain[1], measured[1])
-    assert len(measured[2]) == len(plain[2]) + 6
-
-
-def test_gradients_that_agree_or_are_none_have_cosine_1_and_0() -> None:
-    class Same(nn.Module):
-        def forward(self, features: Tensor) -> Tensor:
-            return features
-
-    shared = torch.randn(BATCH, CLASSES, generator=generator("branches", "same")).requires_grad_()
-    term = branches_of([BranchHead("near_top", "block", Same())], measure_gradients_every=1)
-    name = "branches/gradient_cosine/label/main~near_top"
-    main = shared.view_as(shared)
-    observed = term(main, Context(LABELS, hooked={"block": shared}, predictions=main)).observed
-    assert observed[name].item() == pytest.approx(1.0, abs=1e-6)
-    unlabelled = torch.full((BATCH,), -1)
-    observed = term(main, Context(unlabelled, hooked={"block": shared}, predictions=main)).observed
-    assert observed[name].item() == 0.0
-
-
-def test_agreement_does_not_depend_on_the_size_of_the_gradients() -> None:
-    shared = torch.randn(BATCH, 6, generator=generator("branches", "shared")).requires_grad_()
-    name = "branches/gradient_cosine/label/main~near_top"
-    found = []
-    for size in (1.0, 1e-9):
-        with seeded("branches", "small"):
-            own, branch = nn.Linear(6, CLASSES, bias=False), nn.Linear(6, CLASSES, bias=False)
-        with torch.no_grad():
-            own.weight *= size
-            branch.weight *= size
-        main = own(shared)
-        term = branches_of([BranchHead("near_top", "block", branch)], measure_gradients_every=1)
-        value = term(main, Context(LABELS, hooked={"block": shared}, predictions=main))
-        losses = [F.cross_entropy(each, LABELS) for each in (main, branch(shared))]
-        gradients = [torch.autograd.grad(loss, shared, retain_graph=True)[0].double() for loss in losses]
-        assert value.observed[name].item() == pytest.approx(cosine(*gradients), abs=1e-5)
-        found.append(value.observed[name].item())
-    assert min(map(abs, found)) > 0.05
 
 
 def test_heads_are_named_in_the_state_and_taps_name_each_fork_once() -> None:

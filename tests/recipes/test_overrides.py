@@ -2,52 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from engine.errors import RecipeError
-from engine.recipes import (
-    DGL,
-    SGD,
-    Adam,
-    AdamW,
-    Backbone,
-    Constant,
-    Cosine,
-    Data,
-    EndToEnd,
-    Greedy,
-    InfoPro,
-    Plan,
-    Polynomial,
-    Ramp,
-    Recipe,
-    RMSProp,
-    Step,
-    apply_overrides,
-    recipe_to_dict,
-)
-
-
-def start(**changes: Any) -> Recipe:
-    fields: dict[str, Any] = {
-        "name": "start",
-        "method": InfoPro(num_segments=4, head="contrastive"),
-        "backbone": Backbone(name="resnet14"),
-        "data": Data(name="digits"),
-    }
-    return Recipe(**(fields | changes))
-
-
-def changed(*words: str, recipe: Recipe | None = None) -> Recipe:
-    return apply_overrides(recipe or start(), Plan(), words)[0]
-
-
-def problems(*words: str, recipe: Recipe | None = None) -> list[str]:
-    with pytest.raises(RecipeError) as caught:
-        changed(*words, recipe=recipe)
-    return str(caught.value).splitlines()
+from engine.recipes import Plan, apply_overrides, recipe_to_dict
+from tests.recipes.overridden import changed, problems, start
 
 
 def test_no_words_change_nothing() -> None:
@@ -211,122 +170,6 @@ def test_plan_fields_go_to_the_plan() -> None:
     assert plan == Plan(executor="process", window=5, cpus_per_learner=0.5, address="auto", keep_checkpoints=7)
 
 
-@pytest.mark.parametrize(
-    ("text", "ramp"),
-    [
-        ("5", Ramp(first=5, last=5)),
-        ("0.5", Ramp(first=0.5, last=0.5)),
-        ("5,0", Ramp(first=5, last=0)),
-        ("5, 0.5", Ramp(first=5, last=0.5)),
-        ("[5, 0]", Ramp(first=5, last=0)),
-        ('{"first": 5, "last": 1}', Ramp(first=5, last=1)),
-    ],
-)
-def test_a_ramp_is_one_number_or_two(text: str, ramp: Ramp) -> None:
-    method = changed(f"method.reconstruction_weight={text}").method
-    assert method.reconstruction_weight == ramp
-    assert method.classification_weight == Ramp(first=1, last=1)
-
-
-def test_one_end_of_a_ramp_can_be_changed() -> None:
-    assert changed("method.reconstruction_weight.last=3").method.reconstruction_weight == Ramp(first=1, last=3)
-
-
-@pytest.mark.parametrize("text", ["5,0,1", "nan", "NaN,1", "-1", "1,-1", "true", "five", "[]", "null"])
-def test_a_wrong_ramp_is_refused(text: str) -> None:
-    assert all(
-        line.startswith("method.reconstruction_weight") for line in problems(f"method.reconstruction_weight={text}")
-    )
-
-
-def test_a_ramp_is_linear_over_the_local_losses() -> None:
-    ramp = Ramp(first=6, last=1)
-    assert [ramp.at(segment, 4) for segment in range(3)] == [6, 3.5, 1]
-    assert [ramp.at(segment, 3) for segment in range(2)] == [6, 1]
-    assert ramp.at(0, 2) == 6
-    assert Ramp(first=5, last=0).at(6, 8) == 0
-
-
-@pytest.mark.parametrize(
-    ("text", "cuts"),
-    [
-        ("published", "published"),
-        ("published_memory", "published_memory"),
-        ("balanced_layers", "balanced_layers"),
-        ("layer1_2,layer2_1", ("layer1_2", "layer2_1")),
-        ("layer1_2, layer2_1", ("layer1_2", "layer2_1")),
-        ("layer1_2", ("layer1_2",)),
-        ("stem", ("stem",)),
-        ('["stem", "layer1_0"]', ("stem", "layer1_0")),
-    ],
-)
-def test_cuts_are_a_rule_or_names_of_blocks(text: str, cuts: str | tuple[str, ...]) -> None:
-    assert changed(f"method.cuts={text}").method.cuts == cuts
-
-
-def test_a_misspelt_rule_for_cuts_is_not_taken_for_a_block() -> None:
-    (line,) = problems("method.cuts=pulished")
-    assert line.startswith("method.cuts: found 'pulished'")
-    assert line.endswith("did you mean 'published'?")
-
-
-def test_another_method_keeps_what_both_have() -> None:
-    recipe = start(method=InfoPro(num_segments=8, cuts=("layer1_0",), head="contrastive"))
-    assert changed("method.kind=greedy", recipe=recipe).method == Greedy(
-        num_segments=8, cuts=("layer1_0",), head="contrastive"
-    )
-    assert changed("method.kind=dgl", recipe=recipe).method == DGL(num_segments=8, cuts=("layer1_0",))
-    assert changed("method.kind=end_to_end", recipe=recipe).method == EndToEnd()
-    assert changed("method.kind=infopro", recipe=recipe) == recipe
-
-
-def test_a_change_of_kind_comes_first_wherever_it_stands() -> None:
-    words = ["optimizer.betas=[0.8, 0.9]", "optimizer.kind=adam", "optimizer.learning_rate=0.01"]
-    expected = Adam(learning_rate=0.01, betas=(0.8, 0.9), weight_decay=1e-4)
-    for order in (words, words[::-1]):
-        assert changed(*order).optimizer == expected
-
-
-@pytest.mark.parametrize(
-    ("words", "part", "expected"),
-    [
-        (("optimizer.kind=adamw",), "optimizer", AdamW(learning_rate=0.3, weight_decay=1e-4)),
-        (("optimizer.kind=rmsprop",), "optimizer", RMSProp(learning_rate=0.3, momentum=0.9, weight_decay=1e-4)),
-        (("schedule.kind=constant",), "schedule", Constant()),
-        (("schedule.kind=polynomial", "schedule.power=2"), "schedule", Polynomial(power=2)),
-        (
-            ("schedule.kind=step", "schedule.milestones=[80, 120]"),
-            "schedule",
-            Step(milestones=(80, 120), warmup_epochs=10),
-        ),
-    ],
-)
-def test_optimizers_and_schedules_can_be_exchanged(words: tuple[str, ...], part: str, expected: Any) -> None:
-    recipe = start(optimizer=SGD(learning_rate=0.3), schedule=Cosine(warmup_epochs=10))
-    assert getattr(changed(*words, recipe=recipe), part) == expected
-
-
-def test_a_new_kind_says_which_field_it_lacks() -> None:
-    assert problems("schedule.kind=step") == ["schedule.milestones: is missing, and has no default"]
-
-
-def test_a_field_of_the_old_kind_is_gone() -> None:
-    (line,) = problems("method.kind=dgl", "method.head=softmax")
-    assert line.startswith("method.head: there is no such field")
-
-
-@pytest.mark.parametrize(
-    ("words", "wrong"),
-    [
-        (("method.kind=dgl", "method.head=softmax"), "'method.head'"),
-        (("method.kind=end_to_end", "method.num_segments=3"), "'method.num_segments'"),
-        (("optimizer.kind=adam", "optimizer.momentum=0.5"), "'optimizer.momentum'"),
-    ],
-)
-def test_a_field_is_never_suggested_for_itself(words: tuple[str, ...], wrong: str) -> None:
-    assert wrong not in problems(*words)[0]
-
-
 def test_a_short_name_is_sought_among_its_neighbours() -> None:
     assert "learning_rate" in problems("optimizer.lr=0.1")[0]
 
@@ -356,12 +199,6 @@ def test_options_of_ones_own_backbone_can_be_given() -> None:
 
 def test_tuples_are_given_in_brackets() -> None:
     assert changed("backbone.widths=[4, 8, 16]").backbone.widths == (4, 8, 16)
-
-
-@pytest.mark.parametrize("word", ["method=infopro", "optimizer=adam", "schedule=cosine"])
-def test_a_kind_without_the_word_kind_is_told_how_it_is_said(word: str) -> None:
-    name, kind = word.split("=")
-    assert problems(word) == [f"{word}: expected {name}.kind={kind}"]
 
 
 @pytest.mark.parametrize(("word", "value"), [("none", "none"), ("blocks", "blocks"), ("1", 1), ("4", 4)])

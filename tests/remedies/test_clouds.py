@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from engine.data.remote import fetched
+from engine.data.remote.copies import fetched
 
 Refused = Callable[..., re.Match[str]]
 

@@ -288,7 +288,7 @@ def test_cityscapes_of_another_size(
     cityscapes: Path, repair: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The published set is 11 GB: a smaller one stands for it."""
-    monkeypatch.setattr("engine.data.cityscapes.PUBLISHED", {"train": 4, "test": 2})
+    monkeypatch.setattr("engine.data.readers.cityscapes.PUBLISHED", {"train": 4, "test": 2})
     one = "train/city/000_"
     again = f"cp .whole/leftImg8bit/{one}* leftImg8bit/train/city; cp .whole/gtFine/{one}* gtFine/train/city"
     own = "is read with (data.name=label_maps), from images/SPLIT and labels/SPLIT"

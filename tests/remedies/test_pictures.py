@@ -194,7 +194,7 @@ def test_pictures_that_are_decoded_apart(
     repair(pictures, "", f"head -c 150 {whole} > {FIRST}", remedies)
     for number in range(len(remedies)):
         os.rename(tmp_path / f"{number}", tmp_path / f"apart{number}")
-    monkeypatch.setattr("engine.data.decoding.confined_formats", lambda: frozenset())
+    monkeypatch.setattr("engine.data.pictures.decoding.confined_formats", lambda: frozenset())
     repair(pictures, "", f"cp {whole} {FIRST}", [("convert it to PNG first", AGAIN, 8)])
 
 

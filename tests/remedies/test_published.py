@@ -218,6 +218,6 @@ def test_a_download_into_an_address(sets: Path, opened: Callable[..., int], tmp_
 
 
 def test_a_file_that_makes_too_much(sets: Path, repair: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.data.pickles._MOST_OPERATIONS", 200)
+    monkeypatch.setattr("engine.data.readers.pickles._MOST_OPERATIONS", 200)
     again = ("makes more than 200 objects, .* fetch the file again", FETCHED.format(name="cifar10"), 20)
     repair(sets, "data.name=cifar10 data.root={root}/cifar10", f"cp .spare/many cifar10/{PYTHON}/{LAST}", [again])

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import engine.data.cache
-import engine.data.remote
+import engine.data.remote.copies
 from engine.data import open_source
 from engine.errors import DataError
 from engine.recipes import Data
@@ -55,7 +55,7 @@ def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         def found(folder: Path) -> int:
             return number if "small" in str(folder) else shutil.disk_usage(folder).free
 
-        for module in (engine.data.cache, engine.data.remote):
+        for module in (engine.data.cache, engine.data.remote.copies):
             monkeypatch.setattr(module, "free_bytes", found)
 
     return arrange

@@ -1,4 +1,4 @@
-"""Is every file of the engine short, documented, and readable by every supported Python?"""
+"""Is every file short, documented, and readable by every supported Python?"""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ import engine
 
 ENGINE = Path(engine.__file__).resolve().parent
 PATHS = sorted(ENGINE.rglob("*.py")) + sorted((ENGINE.parent / "experiments").rglob("*.py"))
+TESTS = sorted((ENGINE.parent / "tests").rglob("*.py"))
 LONGEST = 300
+# A module's docstring begins with what it is, in the field's term; only tests ask.
+QUESTIONS = ("Are", "Do", "Does", "How", "Is", "What", "When", "Where", "Whether", "Which", "Who", "Why")
 OLDEST_PYTHON = (3, 10)
 
 # Names that came with Python 3.11 or later, by module.
@@ -95,7 +98,7 @@ def shown(path: Path) -> str:
     return path.relative_to(ENGINE.parent).as_posix()
 
 
-@pytest.mark.parametrize("path", PATHS, ids=shown)
+@pytest.mark.parametrize("path", PATHS + TESTS, ids=shown)
 def test_a_file_is_short(path: Path) -> None:
     assert len(content(path).splitlines()) <= LONGEST
 
@@ -103,6 +106,12 @@ def test_a_file_is_short(path: Path) -> None:
 @pytest.mark.parametrize("path", [path for path in PATHS if path.is_relative_to(ENGINE)], ids=shown)
 def test_everything_public_has_a_docstring(path: Path) -> None:
     assert undocumented(content(path)) == []
+
+
+@pytest.mark.parametrize("path", PATHS, ids=shown)
+def test_a_module_says_what_it_is_instead_of_asking(path: Path) -> None:
+    first = (ast.get_docstring(ast.parse(content(path))) or "").partition("\n")[0]
+    assert first.partition(" ")[0] not in QUESTIONS and "?" not in first
 
 
 @pytest.mark.parametrize("path", PATHS, ids=shown)

@@ -1,6 +1,7 @@
 """Do messages cross direct links between learners on one GPU, in its own memory and through the host's?
 
-Needs a GPU; everything but what its driver does is tested without one in `test_links.py`.
+Needs a GPU; everything but what its driver does is tested without one in `test_links.py` and
+`test_rendezvous.py`.
 """
 
 from __future__ import annotations

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
@@ -19,54 +17,12 @@ from torch import Tensor
 
 from engine.errors import LearnerError
 from engine.runtimes.ray.failures import LostStep
-from engine.runtimes.ray.links import (
-    GivingEnd,
-    HostCopies,
-    Links,
-    PlannedLink,
-    Rendezvous,
-    Route,
-    TakingEnd,
-    Way,
-    rings,
-)
-from engine.runtimes.ray.links.rendezvous import SECRET_BYTES
+from engine.runtimes.ray.links import GivingEnd, HostCopies, Links, Route, TakingEnd, Way
 from engine.runtimes.ray.links.transports import InGroup
+from tests.runtimes.giver_and_taker import NUMBERS, PATIENCE, ROUTE, _tensor
 
-# Larger than what is copied anyway.
-NUMBERS = 8192
-ROUTE = Route("giver", "taker", ("first", "second"), 2 * NUMBERS * 8)
-PATIENCE = 20.0
 Meet = Callable[..., dict[str, Links]]
 Pair = Callable[..., tuple[GivingEnd, TakingEnd]]
-
-
-@pytest.fixture(params=["memory", "tcp", "gpu_memory", "nccl"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Way:
-    """Everything but what a driver does: memory of a GPU is a file's here, and NCCL's group is one of gloo."""
-    found: Way = request.param
-    files = (tmp_path / str(number) for number in itertools.count())
-
-    def mapped(path: str, size: int) -> Tensor:
-        return torch.from_file(path, shared=True, size=size, dtype=torch.uint8)
-
-    def offer(size: int, _: torch.device) -> tuple[Tensor, bytes]:
-        path = str(next(files))
-        return mapped(path, size), f"{path}:{size}".encode()
-
-    def accept(words: bytes, _: torch.device) -> Tensor:
-        path, _, size = words.decode().rpartition(":")
-        return mapped(path, int(size))
-
-    monkeypatch.setattr(rings, "offer", offer)
-    monkeypatch.setattr(rings, "accept", accept)
-    return found
-
-
-@pytest.fixture
-def beside() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(8) as pool:
-        yield pool
 
 
 @pytest.fixture
@@ -76,10 +32,6 @@ def pair(meet: Meet) -> Pair:
         return links["giver"].giving["taker"], links["taker"].taking["giver"]
 
     return make
-
-
-def _tensor(step: int) -> Tensor:
-    return torch.arange(NUMBERS, dtype=torch.float32) + 1000 * step
 
 
 def _is_waiting(future: Future[Any]) -> bool:
@@ -278,59 +230,6 @@ def test_a_frame_is_given_back_when_its_copy_is_finished(beside: ThreadPoolExecu
     assert not taking.keeps
 
 
-def test_strangers_are_sent_away(way: Way, beside: ThreadPoolExecutor) -> None:
-    """Whoever does not know the secret, says nothing, or asks for another link."""
-    rendezvous = Rendezvous("taker", "127.0.0.1" if way == "tcp" else None)
-    link, secret = PlannedLink(ROUTE, way, way != "tcp", rendezvous.address), secrets.token_bytes(SECRET_BYTES)
-    met = beside.submit(rendezvous.meet, [link], secret, HostCopies(), PATIENCE)
-    family, address = (
-        (socket.AF_UNIX, rendezvous.address.unix)
-        if way != "tcp"
-        else (socket.AF_INET, (rendezvous.address.host, rendezvous.address.port))
-    )
-    for words in (b"", b"short", b"x" * SECRET_BYTES + bytes(4), secret + b"\x07\0\0\0"):
-        with socket.socket(family, socket.SOCK_STREAM) as stranger:
-            stranger.connect(address)
-            stranger.sendall(words)
-            stranger.shutdown(socket.SHUT_WR)
-            stranger.settimeout(PATIENCE)
-            assert stranger.recv(1) == b""
-    assert not met.done()
-    giver = Rendezvous("giver", None)
-    ends = giver.meet([link], secret, HostCopies(), PATIENCE)
-    ends.giving["taker"].give("first", _tensor(3))
-    assert met.result(PATIENCE).taking["giver"].take("first").equal(_tensor(3))
-
-
-def test_a_partner_that_does_not_come_is_an_error(way: Way) -> None:
-    rendezvous = Rendezvous("taker", "127.0.0.1" if way == "tcp" else None)
-    link = PlannedLink(ROUTE, way, way != "tcp", rendezvous.address)
-    with pytest.raises(LostStep, match="learner taker: a partner did not come to be linked"):
-        rendezvous.meet([link], b"", HostCopies(), 0.1)
-
-
-def test_a_gpu_whose_memory_cannot_be_shared_is_an_error_with_a_remedy(
-    monkeypatch: pytest.MonkeyPatch, beside: ThreadPoolExecutor
-) -> None:
-    def refuse(*_: Any) -> None:
-        raise RuntimeError("CUDA error: invalid device context")
-
-    monkeypatch.setattr(rings, "offer", refuse)
-    meetings = {name: Rendezvous(name, None) for name in ("giver", "taker")}
-    links = [PlannedLink(ROUTE, "gpu_memory", True, meetings["taker"].address)]
-    met = {
-        name: beside.submit(rendezvous.meet, links, bytes(SECRET_BYTES), HostCopies(), PATIENCE)
-        for name, rendezvous in meetings.items()
-    }
-    with pytest.raises(
-        LearnerError, match=r"learner giver: could not be linked to taker in the memory of their GPU"
-    ) as e:
-        met["giver"].result(PATIENCE)
-    assert "plan.transport=direct_host" in str(e.value)
-    with pytest.raises(LostStep, match="learner taker"):
-        met["taker"].result(PATIENCE)
-
-
 def test_whoever_waits_for_a_gpu_notices_that_the_partner_is_gone(beside: ThreadPoolExecutor) -> None:
     """NCCL itself would wait; the connection ends at once, also behind credits that nobody has read."""
     own, others = socket.socketpair()
@@ -348,19 +247,6 @@ def test_whoever_waits_for_a_gpu_notices_that_the_partner_is_gone(beside: Thread
     others.shutdown(socket.SHUT_RDWR)
     with pytest.raises(ConnectionResetError):
         waiting.result(PATIENCE)
-
-
-def test_cycles_of_groups_come_about(meet: Meet) -> None:
-    """As in a cohort, where everybody gives everybody something: groups are made by two at a time."""
-    names = ("a", "b", "c")
-    routes = tuple(Route(x, y, ("p",), 1024) for x in names for y in names if x != y)
-    links = meet(routes, "nccl")
-    for name, own in links.items():
-        for taker, end in own.giving.items():
-            end.give("p", torch.tensor([names.index(name), names.index(taker)]))
-    for name, own in links.items():
-        for giver, end in own.taking.items():
-            assert end.take("p").tolist() == [names.index(giver), names.index(name)]
 
 
 def test_nothing_lies_in_shared_memory_or_in_a_folder(pair: Pair) -> None:

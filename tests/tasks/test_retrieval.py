@@ -1,4 +1,4 @@
-"""Do networks that learn to classify identities find others by their features, with every way to train and to run?"""
+"""Do networks that learn to classify identities find others by their features, and are these written and exported?"""
 
 from __future__ import annotations
 
@@ -21,25 +21,21 @@ from engine.errors import RecipeError, RunError
 from engine.methods import method_of
 from engine.methods.pretrained import open_pretrained
 from engine.recipes import (
-    DHM,
     DML,
     Backbone,
     Classification,
-    Data,
     Distillation,
     EndToEnd,
     InfoPro,
     OwnTask,
     Peer,
-    Recipe,
     Retrieval,
     load_recipe,
 )
 from engine.tasks import Ranking, rankings, task_of
 from engine.tasks.retrieval_score import RetrievalScore
 from engine.training import export_network
-
-RAY_CPUS = 2
+from tests.tasks.small_market import market, recipe_for
 
 IN_PROCESS = engine.Plan(executor="process")
 MEANS = {
@@ -49,43 +45,6 @@ MEANS = {
 SCORES = {*MEANS, "queries", "queries_without_match", "images"}
 
 NETWORKS = ("peer0", "peer1", "ensemble")
-
-
-def market(root: Path, identities: int = 8, boxes: bool = False) -> Path:
-    """Write pictures whose identity is a colour, and whose camera is a shade of grey below."""
-    random = np.random.default_rng(0)
-
-    def draw(folder: str, identity: int, camera: int, frame: int) -> None:
-        picture = random.integers(0, 30, (16, 8, 3), dtype=np.uint8)
-        picture[:8] += np.array([identity * 53 % 200, identity * 97 % 200, identity * 151 % 200], dtype=np.uint8)
-        picture[8:] += np.uint8(30 * camera)
-        (root / folder).mkdir(parents=True, exist_ok=True)
-        name = f"{identity:04d}_c{camera}s1_{frame:06d}_00.jpg"
-        Image.fromarray(picture).save(root / folder / name, quality=95)
-
-    for identity in range(1, identities + 1):
-        for camera in (1, 2, 3):
-            for frame in range(2):
-                if identity % 2:
-                    draw("bounding_box_train", identity, camera, frame)
-                else:
-                    draw("query" if frame == 0 and camera < 3 else "bounding_box_test", identity, camera, frame)
-                if boxes:
-                    draw("gt_bbox", identity, camera, frame)
-    draw("bounding_box_test", 0, 1, 9)
-    return root
-
-
-def recipe_for(root: Path, method: Any, **changes: Any) -> Recipe:
-    recipe = Recipe(
-        name="people",
-        method=method,
-        backbone=Backbone(name="resnet8", widths=(4, 8, 8)),
-        data=Data(name="market1501", root=str(root), batch_size=10, evaluation_batch_size=7, image_size=(16, 8)),
-        task=Retrieval(),
-        epochs=2,
-    )
-    return dataclasses.replace(recipe, **changes)
 
 
 @pytest.mark.parametrize(
@@ -277,33 +236,3 @@ def test_a_network_with_a_neck_is_scored_and_exported_behind_it(suffix: str, tmp
         features = torch.nn.Sequential(*body, last.pool, last.flatten, last.neck)((images - mean) / std)
     expected = torch.nn.functional.normalize(features)
     torch.testing.assert_close(torch.tensor([row["features"] for row in rows[:4]]), expected)
-
-
-TERMS = Retrieval(label_smoothing=0.1, triplet_weight=1.0)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("method", "task", "changes"),
-    [
-        (DML(peer_method=InfoPro()), Retrieval(), {}),
-        (InfoPro(), TERMS, {"neck": "batch_norm"}),
-        (DHM(), TERMS, {"neck": "batch_norm"}),
-    ],
-    ids=lambda given: getattr(given, "kind", ""),
-)
-def test_in_process_on_ray_and_resumed_are_equal(
-    method: Any, task: Retrieval, changes: dict[str, Any], tmp_path: Path, local_ray: None
-) -> None:
-    """Two peers of two segments each: every message that retrieval has; and its further terms in chains."""
-    recipe = recipe_for(market(tmp_path / "people"), method, task=task)
-    recipe = dataclasses.replace(recipe, backbone=dataclasses.replace(recipe.backbone, **changes))
-    if task.triplet_weight:
-        recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, classes_per_batch=2))
-    alone = engine.train(recipe, IN_PROCESS, tmp_path / "process")
-    on_ray = engine.train(recipe, engine.Plan(executor="ray"), tmp_path / "ray")
-    engine.train(recipe, IN_PROCESS, tmp_path / "resumed", until_step=alone.steps // 2 + 1)
-    resumed = engine.train(recipe, IN_PROCESS, tmp_path / "resumed")
-    assert alone.weights_sha256 == on_ray.weights_sha256 == resumed.weights_sha256
-    assert alone.metrics == on_ray.metrics == resumed.metrics
-    assert ("ensemble/test/mean_average_precision" in alone.metrics) is (method.kind == "dml")

@@ -13,7 +13,7 @@ import engine
 from engine.data import open_source
 from engine.recipes import DML, SGD, Augmentation, Backbone, Constant, Data, Greedy, InfoPro, Peer, Recipe, Segmentation
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray", "own_cache")]
 
 RAY_CPUS = 4
 
@@ -22,12 +22,6 @@ DEEP = Backbone(name="deeplabv3_resnet18", output_stride=16, auxiliary_heads=Tru
 CHANGES = Augmentation(crop=(32, 48), scale=(0.5, 2.0), largest_class_share=0.75, flip=True)
 
 LabelMapSet = Callable[..., Path]
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOCAL_LEARNING_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("engine.training.by_products.plot_curves", lambda *_: None)
 
 
 def recipe_of(root: Path, method: Any, backbone: Backbone, batch_size: int = 4, **changes: Any) -> Recipe:

@@ -1,4 +1,4 @@
-"""What do the tests of training share: interruptions at a chosen step, and the comparison of two runs."""
+"""What do the tests of training share: interruptions, comparisons of runs, places of mirrors, and a recipe."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.fs
 import pytest
 
 import engine
+import engine.training.mirror
 from engine.data import Source, open_source
+from engine.data.remote.uris import Place
+from engine.recipes import Recipe
 from engine.tracking import Record, read_metrics
+from tests.training.mirrored_runs import Bucket
 
 # These tell how a run went on its machine; everything else follows from the recipe.
 _MEASURED = ("images_per_second", "waiting_share", "memory_bytes")
@@ -87,3 +92,32 @@ def assert_same_run() -> Callable[[Path, Path], None]:
             assert len(places) == len(set(places)), "a step was recorded twice"
 
     return check
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """An empty bucket, under any URI."""
+    made = Bucket()
+    place = Place(pyarrow.fs.PyFileSystem(made), "bucket/run")
+    monkeypatch.setattr(engine.training.mirror, "connect", lambda uri: place)
+    return made
+
+
+@pytest.fixture(params=["folder", "file", "bucket"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Each kind of place that a mirror may be at."""
+    if request.param == "bucket":
+        request.getfixturevalue("bucket")
+        return "s3://bucket/run"
+    shared = tmp_path / "shared" / "run"
+    return str(shared) if request.param == "folder" else shared.as_uri()
+
+
+@pytest.fixture
+def recipe_of(tiny_recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
+    """A function: the method, and the recipe of 16 steps that trains with it."""
+    return lambda method, **changes: tiny_recipe(method=method, epochs=4, **changes)
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -1,16 +1,9 @@
-"""Is a run folder used by its own recipe, its own images and one process only, and is nothing in it lost?"""
+"""Is a run folder used by its own recipe and its own images only, and is nothing in it lost?"""
 
 from __future__ import annotations
 
 import errno
-import os
-import re
-import socket
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +12,12 @@ import pytest
 from PIL import Image
 
 import engine
-from engine.recipes import SGD, Backbone, Data, Recipe, Recovery
-from engine.training import holding, load
-from engine.training.folder import RunFolder
+from engine.recipes import SGD, Backbone, Data, Recipe
+from engine.training import load
+from tests.training.conftest import _contents
 
 TinyRecipe = Callable[..., Recipe]
 IN_PROCESS = engine.Plan(executor="process")
-AT_ONCE = Recovery(checkpoint_patience_seconds=0.0)
-
-
-def _contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def test_another_recipe_is_refused_and_the_difference_named(
@@ -123,77 +111,6 @@ def test_a_finished_run_is_returned_at_once(
     assert _contents(tmp_path) == before
 
 
-HOLD_LOCK = """
-import pathlib, sys
-from engine.training.holding import hold
-lock = hold(pathlib.Path(sys.argv[1]), "training")
-print("locked", flush=True)
-sys.stdin.read()
-"""
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """Let another process hold a run folder; it is gone after the block."""
-    command = [sys.executable, "-c", HOLD_LOCK, str(folder)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(engine.__file__).parents[1])}
-    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
-    with subprocess.Popen(command, **pipes) as holder:
-        try:
-            assert holder.stdout.readline() == "locked\n"
-            yield holder
-        finally:
-            holder.kill()
-
-
-def test_a_second_process_is_told_who_trains_in_a_folder_before_it_reads_images(
-    tmp_path: Path, tiny_recipe: TinyRecipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
-    (tmp_path / "summary.json").unlink()
-    before = _contents(tmp_path)
-    with _held(tmp_path) as holder, monkeypatch.context() as patched:
-
-        def refuse(*_: Any, **__: Any) -> None:
-            raise AssertionError("images were opened")
-
-        patched.setattr("engine.training.session.open_source", refuse)
-        with pytest.raises(engine.RunError) as caught:
-            engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
-        found = re.fullmatch(
-            r"(.*): another process is training in this folder \(process (\d+) on (\S+) since (\d{4}-\S+)\); "
-            "wait for it, or give another --run-dir",
-            str(caught.value),
-        )
-        assert found is not None
-        assert found.groups()[:3] == (str(tmp_path), str(holder.pid), socket.gethostname())
-        patched.undo()
-        with pytest.raises(engine.RunError, match="another process is training"):
-            RunFolder(tmp_path, tiny_recipe(), IN_PROCESS, {})
-        (tmp_path / ".lock").write_bytes(before[".lock"])
-        assert _contents(tmp_path) == before
-    assert engine.train(tiny_recipe(), IN_PROCESS, tmp_path).status == "finished"
-
-
-def test_a_run_that_is_dying_still_is_waited_for(
-    tmp_path: Path, tiny_recipe: TinyRecipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As where the system takes the memory of a killed process back before it closes its files."""
-    with _held(tmp_path) as holder:
-        monkeypatch.setattr("engine.training.holding._is_ending", lambda pid: pid == holder.pid)
-        threading.Timer(0.5, holder.kill).start()
-        assert engine.train(tiny_recipe(), IN_PROCESS, tmp_path).status == "finished"
-
-
-def test_a_process_at_its_end_is_told_from_one_that_works() -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        assert not holding._is_ending(process.pid)
-        process.kill()
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        assert holding._is_ending(process.pid)
-    assert holding._is_ending(process.pid)
-
-
 def test_a_link_out_of_the_folder_is_refused_and_its_target_left_alone(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
     thesis = tmp_path / "thesis.tex"
     thesis.write_text("years of work")
@@ -230,93 +147,12 @@ def test_a_folder_that_may_not_be_read_is_named(
         load(tmp_path)
 
 
-def test_a_pipe_in_the_place_of_the_lock_is_named_and_not_waited_for(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
-    os.mkfifo(tmp_path / ".lock")
-    with pytest.raises(engine.RunError, match=r"\.lock: is no regular file"):
-        engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
-
-
-def test_a_lock_is_its_owners_alone(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
-    engine.train(tiny_recipe(epochs=1), IN_PROCESS, tmp_path)
-    assert (tmp_path / ".lock").stat().st_mode & 0o777 == 0o600
-    assert (tmp_path / ".lock").read_bytes() == b""
-
-
 def test_a_run_that_was_killed_before_its_recipe_was_there_starts_again(
     tmp_path: Path, tiny_recipe: TinyRecipe
 ) -> None:
     for name in (".lock", ".recipe.json.123.tmp", "log.txt"):
         (tmp_path / name).write_text("")
     assert engine.train(tiny_recipe(), IN_PROCESS, tmp_path).status == "finished"
-
-
-def test_the_lock_ends_with_the_training(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("engine.training.loop.Training.run", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
-    assert engine.train(tiny_recipe(), IN_PROCESS, tmp_path).status == "finished"
-
-
-@pytest.mark.parametrize("fails_at", range(3))
-def test_a_disk_that_is_full_from_the_start(
-    fails_at: int, tmp_path: Path, tiny_recipe: TinyRecipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Once there is space again, the same command must take the folder for its own."""
-    syncs = 0
-
-    def full(_: int) -> None:
-        nonlocal syncs
-        syncs += 1
-        if syncs > fails_at:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr("engine.atomic.os.fsync", full)
-        with pytest.raises(engine.RunError, match="the disk is full") as caught:
-            engine.train(tiny_recipe(epochs=1), IN_PROCESS, tmp_path)
-    assert str(tmp_path) in str(caught.value)
-    assert engine.train(tiny_recipe(epochs=1), IN_PROCESS, tmp_path).status == "finished"
-
-
-def test_a_disk_that_gets_full_at_a_checkpoint(
-    tmp_path: Path,
-    tiny_recipe: TinyRecipe,
-    monkeypatch: pytest.MonkeyPatch,
-    assert_same_run: Callable[[Path, Path], None],
-) -> None:
-    plan = engine.Plan(executor="process", checkpoint_every_steps=2, recovery=AT_ONCE)
-    engine.train(tiny_recipe(), plan, tmp_path / "straight")
-    fsync = os.fsync
-
-    def full(descriptor: int) -> None:
-        if "step-000006" in os.readlink(f"/proc/self/fd/{descriptor}"):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        fsync(descriptor)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", full)
-        with pytest.raises(engine.RunError, match=r"step-000006.*the disk is full"):
-            engine.train(tiny_recipe(), plan, tmp_path / "full")
-    assert load(tmp_path / "full").checkpoint.step == 4
-    assert engine.train(tiny_recipe(), plan, tmp_path / "full").status == "finished"
-    assert_same_run(tmp_path / "straight", tmp_path / "full")
-
-
-def test_a_disk_that_gets_full_at_a_report(
-    tmp_path: Path, tiny_recipe: TinyRecipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: Any) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    plan = engine.Plan(executor="process", report_every_steps=3, checkpoint_every_steps=2, recovery=AT_ONCE)
-    with monkeypatch.context() as patched:
-        patched.setattr("engine.atomic.os.write", full)
-        with pytest.raises(engine.RunError, match="the disk is full") as caught:
-            engine.train(tiny_recipe(), plan, tmp_path)
-    assert str(tmp_path) in str(caught.value)
-    assert load(tmp_path).checkpoint.step == 2
-    assert engine.train(tiny_recipe(), plan, tmp_path).status == "finished"
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,89 +19,10 @@ from engine.errors import (
     RayEnded,
 )
 from engine.recipes import Plan, Recovery, apply_overrides, load_recipe, plan_from_dict, plan_to_dict
-from engine.runtimes import Losses, Reservations
 from engine.runtimes.ray.placement import Placement
 from engine.training import recovery
 from engine.training.faults import Faults
-
-
-class Clock:
-    """Time that passes only while somebody sleeps."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 0.0
-        self.pauses: list[float] = []
-        monkeypatch.setattr("time.monotonic", lambda: self.now)
-        monkeypatch.setattr("time.sleep", self.sleep)
-
-    def sleep(self, seconds: float) -> None:
-        self.pauses.append(seconds)
-        self.now += seconds
-
-
-class Trainings:
-    """Stands for `Training`: each attempt ends as the next of some outcomes says."""
-
-    is_interrupted = False
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *outcomes: Any) -> None:
-        self.outcomes = list(outcomes)
-        monkeypatch.setattr(recovery, "Training", self.begin)
-
-    def begin(self, *_: Any) -> Any:
-        saved, outcome = self.outcomes.pop(0)
-
-        def run() -> Any:
-            if isinstance(outcome, Exception):
-                raise outcome
-            return outcome
-
-        return SimpleNamespace(saved=saved, run=run, is_interrupted=self.is_interrupted)
-
-
-class Record:
-    """What `train_on` says and notes."""
-
-    def __init__(self) -> None:
-        self.reached = 0
-        self.said: list[str] = []
-        self.faults: list[tuple[str, int]] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def note_fault(self, cause: str, checkpoint: int) -> None:
-        self.faults.append((cause, checkpoint))
-
-    def show_faults(self) -> None:
-        self.said.append(f"faults: {len(self.faults)}")
-
-
-def session_of(settings: Recovery, *refusals: Exception, less: Placement | None = None) -> Any:
-    left, reservations = list(refusals), Reservations()
-    reservations.note(Placement(2, 1.0, 1.0, "PACK", 4))
-
-    def start() -> None:
-        if reservations.less_will_do and less is not None:
-            reservations.note(less)
-        elif left:
-            raise left.pop(0)
-
-    kept_for: list[Losses] = []
-    runtime = SimpleNamespace(keep_for_losses=kept_for.append)
-    return SimpleNamespace(
-        plan=Plan(recovery=settings),
-        recipe=SimpleNamespace(method=SimpleNamespace(goes_on_without_lost=False)),
-        team=SimpleNamespace(networks={}),
-        start=start,
-        left=left,
-        reservations=reservations,
-        runtime=runtime,
-        kept_for=kept_for,
-    )
-
-
-DIED = LearnerLost("segment1", f"its process 7 died: signal SIGKILL ({GOES_ON})")
+from tests.training.recovery_stand_ins import DIED, Clock, Record, Trainings, session_of
 
 
 def test_it_is_tried_again_with_growing_pauses_until_what_was_lost_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,86 +221,3 @@ def test_the_fields(tmp_path: Path) -> None:
         apply_overrides(recipe, Plan(), ["plan.recovery.max_failure=1"])
     with pytest.raises(engine.RecipeError, match=r"plan\.recovery\.max_failures: found -2"):
         apply_overrides(recipe, Plan(), ["plan.recovery.max_failures=-2"])
-
-
-class Lonely:
-    """Stands for a training in which the runtime brings learners back alone, as far as it may."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, session: Any, losses: Any) -> None:
-        self.session, self.losses = session, list(losses)
-        self.is_interrupted, self.saved = False, 40
-        monkeypatch.setattr(recovery, "Training", lambda *_: self)
-
-    def run(self) -> Any:
-        while self.losses:
-            lost, comes_back = self.losses.pop(0)
-            if not self.session.kept_for[-1].may_come_back([lost], 3) or not comes_back:
-                raise lost
-            self.session.kept_for[-1].are_back()
-        return "finished"
-
-
-def test_a_learner_that_comes_back_alone_counts_as_one_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    Clock(monkeypatch)
-    record: Any = Record()
-    record.reached = 50
-    settled: list[int] = []
-    noted = record.faults
-    record.note_fault = lambda cause, step: noted.append((cause, step))
-    record.faults = SimpleNamespace(settle=lambda: settled.append(len(noted)))
-    record.show_faults = lambda: None
-    session = session_of(Recovery(max_failures=2))
-    Lonely(monkeypatch, session, [(DIED, True), (DIED, False), (DIED, True)])
-    with pytest.raises(LearnerLost):
-        recovery.train_on(session, record)
-    cause = "learner segment1: its process 7 died: signal SIGKILL"
-    # The second could not come back, so the team was started again: no further fault, and no further failure.
-    assert noted == [(cause, 47), (cause, 47)]
-    assert settled == [1]
-    assert record.said == [
-        f"{cause}; it alone is started again, at least 3 steps behind, while the others wait "
-        "(failure 1 of at most 2, plan.recovery.max_failures)",
-        f"{cause}; it alone is started again, at least 3 steps behind, while the others wait "
-        "(failure 2 of at most 2, plan.recovery.max_failures)",
-        f"{cause}; the team is started again, from the checkpoint of step 40 "
-        "(failure 2 of at most 2, plan.recovery.max_failures)",
-    ]
-
-
-@pytest.mark.parametrize("why", ["interrupted", "taken away"])
-def test_nobody_comes_back_alone(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
-    record: Any = Record()
-    session = session_of(Recovery(max_preemption_failures=0))
-    lost = DIED if why == "interrupted" else LearnerPreempted("segment1", "its node is draining")
-    Lonely(monkeypatch, session, [(lost, True)]).is_interrupted = why == "interrupted"
-    with pytest.raises(LearnerLost):
-        recovery.train_on(session, record)
-    assert (record.said, record.faults) == ([], [])
-
-
-def test_the_log_says_why_nobody_comes_back_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    Clock(monkeypatch)
-    record: Any = Record()
-    logged: list[str] = []
-    record.folder = SimpleNamespace(log=logged.append)
-    session = session_of(Recovery())
-    session.runtime = SimpleNamespace(keep_for_losses=lambda _: "there is no room")
-    lost = LearnerLost("segment1", "its process 7 died")
-    lost.__cause__ = PlanError(f"the cluster has 1 CPU ({GOES_ON})")
-    Trainings(monkeypatch, (40, lost), (60, "finished"))
-    recovery.train_on(session, record)
-    alone = "a lost learner does not come back alone here, but with its whole team: there is no room"
-    assert logged == [alone, "it does not come back alone: the cluster has 1 CPU", alone]
-
-
-def test_the_log_has_the_stacks_of_one_that_hung_and_comes_back_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    record: Any = Record()
-    logged: list[str] = []
-    record.folder = SimpleNamespace(log=logged.append)
-    record.faults = SimpleNamespace(settle=lambda: None)
-    record.note_fault = lambda *_: None
-    record.show_faults = lambda: None
-    session = session_of(Recovery())
-    Lonely(monkeypatch, session, [(LearnerLost("segment1", "its process made no progress", "thread learner"), True)])
-    recovery.train_on(session, record)
-    assert logged == ["thread learner"]

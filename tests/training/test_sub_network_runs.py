@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -17,34 +17,13 @@ import engine
 from engine.backbones import build, load_plain_state
 from engine.data import Batch, Source, open_source
 from engine.learners.recalibration import Recalibration
-from engine.recipes import GKT, MKF, ST, Augmentation, Fraction, Recipe, StochasticDepth
-from engine.tracking import read_metrics
+from engine.recipes import Augmentation, Recipe
 from engine.training import evaluate, export_network
+from tests.training.sub_network_methods import IN_PROCESS, METHODS, MIXED
 
-TinyRecipe = Callable[..., Recipe]
 Interrupt = Callable[[int], None]
 AtStep = Callable[[int, Callable[[], None]], None]
 SameRun = Callable[[Path, Path], None]
-
-MIXED = MKF(warmup_fraction=0.5, mixing_probability=0.9, measure_fraction_every=2, recalibration_images=20)
-METHODS: dict[str, Any] = {
-    "stochastic_depth": StochasticDepth(recalibration_images=20),
-    "st": ST(num_subnetworks=2),
-    "gkt": GKT(),
-    "gkt_every_group": GKT(every_group=True, num_groups=2),
-    "mkf": MIXED,
-    "mkf_exact_second_batch": dataclasses.replace(MIXED, fraction="exact", mixing_partners="second_batch"),
-    "mkf_top_k": dataclasses.replace(MIXED, top_k=4),
-    "mkf_two_stores": dataclasses.replace(MIXED, store_learners=2),
-}
-# 16 steps, 4 in an epoch: the last half of them is mixed. Reports come after steps that are no ends of loops either.
-IN_PROCESS = engine.Plan(executor="process", report_every_steps=5, checkpoint_every_steps=2, keep_checkpoints=9)
-
-
-@pytest.fixture
-def recipe_of(tiny_recipe: TinyRecipe) -> Callable[..., Recipe]:
-    """A function: the method, and the recipe that trains with it."""
-    return lambda method, **changes: tiny_recipe(method=method, epochs=4, **changes)
 
 
 def _knowledge(folder: Path) -> dict[str, dict[str, Tensor]]:
@@ -274,42 +253,3 @@ def test_statistics_are_measured_for_each_evaluation_anew(tmp_path: Path, recipe
         engine.train(recipe_of(METHODS["st"]), plan, tmp_path / str(every))
     one, other = (engine.load(tmp_path / name).network().state_dict() for name in ("1", "4"))
     assert all(value.equal(other[name]) for name, value in one.items())
-
-
-# Records.
-
-
-def test_the_losses_of_fractions_are_recorded_where_they_are_measured(
-    tmp_path: Path, recipe_of: Callable[..., Recipe]
-) -> None:
-    engine.train(recipe_of(MIXED), IN_PROCESS, tmp_path / "measured")
-    engine.train(recipe_of(dataclasses.replace(MIXED, measure_fraction_every=0)), IN_PROCESS, tmp_path / "plain")
-    found = [record for record in read_metrics(tmp_path / "measured") if record.name.startswith("fraction/")]
-    rules = {name for rule in get_args(Fraction) for name in (rule, f"{rule}/bases", f"{rule}/model")}
-    expected = rules | {"random", "model_error", "base_error", "negative_share"}
-    assert {record.name.removeprefix("fraction/") for record in found} == expected
-    assert {(record.learner, record.split) for record in found} == {("network", "train")}
-    # Nothing is mixed in the first two epochs.
-    assert min(record.epoch for record in found) == 3
-    assert all(0 <= record.value < 4 for record in found)
-    values: dict[tuple[int, str], float] = {(record.step, record.name): record.value for record in found}
-    for step in {step for step, _ in values}:
-        assert values[step, "fraction/keep"] == values[step, "fraction/base_error"]
-        assert values[step, "fraction/exact/bases"] <= values[step, "fraction/keep"] + 1e-6
-        assert values[step, "fraction/keep/model"] == 0
-    assert not [record for record in read_metrics(tmp_path / "plain") if record.name.startswith("fraction/")]
-
-
-def test_losses_of_several_passes_are_added_up(tmp_path: Path, recipe_of: Callable[..., Recipe]) -> None:
-    for name, method in (("st", ST(num_subnetworks=3, weight=0.5)), ("gkt", GKT(distillation_weight=0.5))):
-        engine.train(recipe_of(method), IN_PROCESS, tmp_path / name)
-        term = {"st": "mimicry", "gkt": "knowledge"}[name]
-        losses: dict[int, dict[str, float]] = {}
-        for record in read_metrics(tmp_path / name):
-            if record.name.startswith("loss/") and record.split == "train":
-                losses.setdefault(record.step, {})[record.name.removeprefix("loss/")] = record.value
-        assert losses
-        assert all(found.keys() == {"cross_entropy", term, "total"} for found in losses.values())
-        for found in losses.values():
-            assert found["total"] == pytest.approx(found["cross_entropy"] + 0.5 * found[term], rel=1e-5)
-        assert any(found[term] > 0 for found in losses.values())

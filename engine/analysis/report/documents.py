@@ -1,4 +1,4 @@
-"""What the page says of an analysis, a comparison or a search: its Markdown and its picture."""
+"""An analysis, a comparison or a search on the page: its Markdown and its picture."""
 
 from __future__ import annotations
 

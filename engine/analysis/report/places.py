@@ -1,4 +1,4 @@
-"""What lies at a place of which a report is asked for: a run, a comparison, or a search."""
+"""Places of which a report is asked for: a run, a comparison, or a search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page says of one run: how it ended, its scores, curves, costs, faults and recipe."""
+"""One run on the page: how it ended, its scores, curves, costs, faults and recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a report looks: on paper, on a phone, by day and by night."""
+"""The look of a report: on paper, on a phone, by day and by night."""
 
 from __future__ import annotations
 

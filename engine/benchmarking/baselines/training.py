@@ -1,4 +1,4 @@
-"""What all baselines share: network, images, loss and optimizer of end-to-end training.
+"""End-to-end training, as all baselines share it: network, images, loss and optimizer.
 
 They are the engine's own, so that a baseline differs from it in how the work is divided and in nothing else. What the
 engine does besides, such as counting hits, baselines are spared.

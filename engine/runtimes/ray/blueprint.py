@@ -1,4 +1,4 @@
-"""What an actor needs to build its learner where it will live: the recipe as JSON, never weights."""
+"""The blueprint from which an actor builds its learner where it will live: the recipe as JSON, never weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a team has reserved of a Ray: a placement group with a bundle for each learner, in which actors are created."""
+"""A team's reservation of a Ray: a placement group with a bundle for each learner, in which actors are created."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a learner is doing at this moment, to be asked from outside while it does it."""
+"""A learner's present activity, to be asked from outside while it goes on."""
 
 from __future__ import annotations
 

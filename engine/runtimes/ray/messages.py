@@ -1,4 +1,4 @@
-"""How tensors cross the object store: as numpy arrays over the same memory, which Ray neither pickles nor copies.
+"""Tensors in the object store: numpy arrays over the same memory, which Ray neither pickles nor copies.
 
 A CPU tensor pickled by Ray takes about 50 times as long to get. What is received lies in memory that others read, too,
 and must never be written to; `engine.runtimes.calls` finds out a phase that does so all the same.

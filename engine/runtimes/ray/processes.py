@@ -1,4 +1,4 @@
-"""How a process of this machine ended that is not a child of ours. Ray itself does not say."""
+"""The end of a process of this machine that is not a child of ours. Ray itself does not say how it came."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is submitted call by call: steps in flight, and questions whose answers may not be known yet."""
+"""Calls that have been submitted: steps in flight, and questions whose answers may not be known yet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Ray takes from this process and its environment when it connects, and what it leaves.
+"""Surroundings of a connection to Ray: what it takes of this process and its environment, given back afterwards.
 
 Ray adds the current folder to what its workers import from, uploads it where the program was started by ``uv run``,
 takes over SIGTERM, prints to standard error, and reads a token from the home folder. None of that is wanted.
