@@ -1,4 +1,7 @@
-"""The plan of a training, where and how its recipe runs: nothing here may change the weights that come out."""
+"""The plan of a training, where and how its recipe runs: nothing here may change the weights that come out.
+
+The one exception is `Plan.replicas`, which add up in another order, and draw dropout for each part.
+"""
 
 from __future__ import annotations
 

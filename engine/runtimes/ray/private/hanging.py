@@ -39,8 +39,8 @@ def processes_of_session(session: int) -> list[psutil.Process]:
 class Hanging:
     """Looks for processes that hang.
 
-    One that is stopped for too long is let go on (SIGCONT), for Ray ends whoever waits for it when it ends. Only if it
-    stays stopped all the same is it ended.
+    One that is stopped for too long is told to continue (SIGCONT), for Ray ends whoever waits for it when it ends. Only
+    if it stays stopped all the same is it ended.
 
     Args:
         processes: of Ray, by name.
