@@ -6,11 +6,11 @@ import argparse
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engine.cli.outcome import Outcome, aligned
-from engine.cli.words import PROGRAM, whole_number, whole_numbers
+from engine.cli.words import FIELD, PROGRAM, command_that_goes_on, whole_number, whole_numbers, words_of_flags
 from engine.errors import EXIT_INTERRUPTED, EXIT_LEARNER_FAILED, EXIT_SUCCESS, PlanError, RecipeError
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ tries runs again that failed, in which case it ends with exit code 3. On Ray the
 
 _MOST_SEEDS = 10_000
 _LARGEST_SEED = 2**31 - 1
-_FIELD = re.compile(r"[A-Za-z_][\w.]*=")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,15 +97,17 @@ def recipes_and_plan(words: Sequence[str], on: str | None, address: str | None) 
     """
     from engine.recipes import Plan, apply_overrides, load_recipe
 
-    fields = [word for word in words if _FIELD.match(word)]
+    fields = [word for word in words if FIELD.match(word)]
     given = dict(field.partition("=")[::2] for field in fields)
     if "seed" in given:
         raise RecipeError(f"seed={given['seed']}: every recipe is trained with several seeds; give them as --seeds 4,7")
-    fields += _words_of_flags(given, on, address)
+    fields += words_of_flags(fields, on, address)
+    if not any(field.startswith("plan.executor=") for field in fields):
+        fields.append(f"plan.executor={'ray' if 'plan.address' in given else 'process'}")
     recipes: dict[str, Recipe] = {}
     plan, problems = Plan(), []
     for word in words:
-        if _FIELD.match(word):
+        if FIELD.match(word):
             continue
         name, own = _split(word)
         try:
@@ -128,22 +129,12 @@ def recipes_and_plan(words: Sequence[str], on: str | None, address: str | None) 
     return recipes, plan
 
 
-def _words_of_flags(given: Mapping[str, str], on: str | None, address: str | None) -> list[str]:
-    """Return the fields that flags stand for, without those that are given; each run has one process by default."""
-    wanted = {"plan.executor": on or ("ray" if address else None), "plan.address": address}
-    for name, value in wanted.items():
-        if value is not None and given.get(name, value) != value:
-            raise PlanError(f"{name}={given[name]} contradicts --on or --address, which mean {name}={value}: give one")
-    wanted["plan.executor"] = wanted["plan.executor"] or ("ray" if "plan.address" in given else "process")
-    return [f"{name}={value}" for name, value in wanted.items() if value is not None and name not in given]
-
-
 def _split(word: str) -> tuple[str, list[str]]:
     """Return the recipe that a word names and the changes of it that follow; a value may hold commas itself."""
-    found = re.match(rf"(.*?):(?={_FIELD.pattern})(.*)", word)
+    found = re.match(rf"(.*?):(?={FIELD.pattern})(.*)", word)
     if found is None:
         return word, []
-    return found[1], re.split(rf",(?={_FIELD.pattern})", found[2])
+    return found[1], re.split(rf",(?={FIELD.pattern})", found[2])
 
 
 def _label(name: str, own: Sequence[str], taken: dict[str, Recipe], word: str) -> str:
@@ -168,9 +159,10 @@ def _lines(comparison: Comparison, resume: str) -> list[str]:
     folder = shlex.quote(str(comparison.run_dir))
     total, finished = len(rows) * len(seeds), sum(len(row.test_scores) for row in rows)
     if comparison.status == "interrupted":
-        command = "the same command" if resume == "auto" else f"the same command with --run-dir {folder} --resume auto"
+        command = command_that_goes_on(comparison.run_dir, resume)
         return [f"interrupted with {finished} of {total} runs finished; {command} goes on", f"folder  {folder}"]
     failures = [f"{row.label}, seed {seed} failed: {cause}" for row in rows for seed, cause in row.failures.items()]
+    disturbed = [f"{row.label}, seed {seed}: {what}" for row in rows for seed, what in row.disturbances.items()]
     written = {
         "table": "comparison.md",
         "numbers": "comparison.csv",
@@ -182,6 +174,7 @@ def _lines(comparison: Comparison, resume: str) -> list[str]:
         "",
         *comparison.notes,
         *comparison.warnings,
+        *disturbed,
         *failures,
         "",
         *aligned([(name, f"{folder}/{file}") for name, file in written.items()], indent=""),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from engine.atomic import write_error
 from engine.cli.outcome import Outcome, aligned
-from engine.cli.words import PROGRAM, whole_numbers
+from engine.cli.words import PROGRAM, refuse_field, whole_numbers
 from engine.errors import RecipeError
 from engine.paths import absolute, check_writable
 
@@ -56,8 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Outcome:
     """Measure, write the results, and return the table."""
-    if "=" in options.recipe and not options.recipe.endswith((".py", ".json")):
-        raise RecipeError(f"{options.recipe}: no recipe is given before it; `{PROGRAM} list recipes` shows them")
+    refuse_field(options.recipe)
     ks = numbers_of_segments(options.k)
     from engine.recipes import Plan, apply_overrides, load_recipe, with_absolute_paths
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from engine.cli.outcome import Outcome, aligned
 from engine.cli.signals import whole_at_any_moment
-from engine.cli.words import PROGRAM
+from engine.cli.words import PROGRAM, command_that_goes_on, words_of_flags
 from engine.errors import EXIT_INTERRUPTED, EXIT_LEARNER_FAILED, EXIT_SUCCESS, PlanError, RecipeError
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ def _searched(options: argparse.Namespace) -> Outcome:
         raise RecipeError(f"{searched}: is searched by {options.sweep}: leave it out, or search another space")
     kept = [word for word in definition.fields if word.partition("=")[0] not in names]
     definition = dataclasses.replace(definition, fields=(*kept, *given))
-    plan = Plan(executor=options.on or ("ray" if options.address else "process"), address=options.address)
     words = [word for word in options.fields if word.startswith("plan.")]
-    _, plan = apply_overrides(definition.base(), plan, words)
+    words += words_of_flags(words, options.on, options.address)
+    _, plan = apply_overrides(definition.base(), Plan(executor="process"), words)
     with SweepConsole(sys.stderr) as console:
         result = sweep(
             definition,
@@ -99,10 +99,10 @@ def _searched(options: argparse.Namespace) -> Outcome:
         "lost": EXIT_LEARNER_FAILED,
         "interrupted": EXIT_INTERRUPTED,
     }
-    return Outcome(_lines(result), _values(result), exit_codes[result.status])
+    return Outcome(_lines(result, options.resume), _values(result), exit_codes[result.status])
 
 
-def _lines(result: SweepResult) -> list[str]:
+def _lines(result: SweepResult, resume: str) -> list[str]:
     from engine.search.reporting import table_rows
 
     titles, rows = table_rows(result.sweep, result.trials, result.front)
@@ -124,13 +124,14 @@ def _lines(result: SweepResult) -> list[str]:
         if result.best.lineage:
             rows_below.append(("what came before", f"{folder}/trials/{result.best.name}/lineage.json"))
     lines += ["", *aligned(rows_below, indent="")]
+    command = command_that_goes_on(result.run_dir, resume)
     if result.status == "interrupted":
-        lines.append("interrupted; the same command goes on")
+        lines.append(f"interrupted; {command} goes on")
     lost = sum(trial.status == "lost" for trial in result.trials)
     if lost:
         lines.append(
-            f"{lost} of the trials lost their processes or nodes again and again, so none has won; the same command "
-            "goes on with them; where memory runs out, lower --max-concurrent or search a smaller space"
+            f"{lost} of the trials lost their processes or nodes again and again, so none has won; {command} goes on "
+            "with them; where memory runs out, lower --max-concurrent or search a smaller space"
         )
     if result.status == "failed":
         lines.append("no trial finished; tune.txt in the folder and the log.txt of each trial say why")

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engine.cli.outcome import Outcome
-from engine.cli.words import PROGRAM
-from engine.errors import EXIT_INTERRUPTED, EXIT_SUCCESS, PlanError, RecipeError, RunError
+from engine.cli.words import PROGRAM, command_that_goes_on, refuse_field, words_of_flags
+from engine.errors import EXIT_INTERRUPTED, EXIT_SUCCESS, PlanError, RunError
 from engine.paths import absolute
 
 if TYPE_CHECKING:
     from engine.recipes import Plan, Recipe
-    from engine.training import Result
 
 EPILOG = f"""examples:
   {PROGRAM} train infopro_digits
@@ -58,19 +55,18 @@ def run(options: argparse.Namespace) -> Outcome:
     with open_console(sys.stderr, quiet=False) as console:
         result = train(recipe, plan, folder, options.resume, console)
     interrupted = result.status == "interrupted"
-    lines = summary_lines(result, headline_of(recipe)) + ([_how_to_go_on(result, options)] if interrupted else [])
+    lines = summary_lines(result, headline_of(recipe))
+    if interrupted:
+        command = command_that_goes_on(result.run_dir, options.resume)
+        lines.append(f"interrupted after step {result.steps:,}; {command} goes on")
     return Outcome(lines, result.to_json(), EXIT_INTERRUPTED if interrupted else EXIT_SUCCESS)
 
 
 def _recipe_and_plan(options: argparse.Namespace) -> tuple[Recipe, Plan]:
-    if "=" in options.recipe and not options.recipe.endswith((".py", ".json")):
-        raise RecipeError(f"{options.recipe}: no recipe is given before it; `{PROGRAM} list recipes` shows them")
+    refuse_field(options.recipe)
     from engine.recipes import Plan, apply_overrides, load_recipe, with_absolute_paths
 
-    wanted = {"plan.executor": options.on, "plan.address": options.address}
-    if options.address:
-        wanted["plan.executor"] = options.on or "ray"
-    words = [*options.fields, *_words_of_flags(wanted, options.fields)]
+    words = [*options.fields, *words_of_flags(options.fields, options.on, options.address)]
     recipe, plan = apply_overrides(load_recipe(options.recipe), Plan(), words)
     recipe = with_absolute_paths(recipe)
     if options.address and plan.executor != "ray":
@@ -79,19 +75,3 @@ def _recipe_and_plan(options: argparse.Namespace) -> tuple[Recipe, Plan]:
             "two out"
         )
     return recipe, plan
-
-
-def _words_of_flags(wanted: dict[str, str | None], fields: Sequence[str]) -> list[str]:
-    """Return the overrides that flags stand for, without those that are given as fields, too."""
-    given = dict(field.partition("=")[::2] for field in fields)
-    for name, value in wanted.items():
-        if value is not None and given.get(name, value) != value:
-            raise PlanError(f"{name}={given[name]} contradicts --on or --address, which mean {name}={value}: give one")
-    return [f"{name}={value}" for name, value in wanted.items() if value is not None and name not in given]
-
-
-def _how_to_go_on(result: Result, options: argparse.Namespace) -> str:
-    if options.resume == "auto":
-        return f"interrupted after step {result.steps:,}; the same command goes on"
-    folder = shlex.quote(str(result.run_dir))
-    return f"interrupted after step {result.steps:,}; the same command with --run-dir {folder} --resume auto goes on"

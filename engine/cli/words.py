@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from engine.errors import InputError
+from engine.errors import InputError, PlanError, RecipeError
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
 PROGRAM = "local-learning"
+
+FIELD = re.compile(r"[A-Za-z_][\w.]*=")
+"""How a word begins that changes a field, such as ``epochs=2``."""
 
 _SHOWN = 40
 
@@ -60,6 +67,42 @@ class Parser(argparse.ArgumentParser):
         from engine.recipes import nearest
 
         return f"there is no such option{nearest(word.partition('=')[0], flags)}"
+
+
+def refuse_field(word: str) -> None:
+    """Refuse a change of a field in the place of a recipe; what exists in the current folder is none.
+
+    Raises:
+        RecipeError: the word is one.
+    """
+    if FIELD.match(word) and not os.path.lexists(word):
+        raise RecipeError(f"{word}: no recipe is given before it; `{PROGRAM} list recipes` shows them")
+
+
+def words_of_flags(fields: Sequence[str], on: str | None, address: str | None) -> list[str]:
+    """Return the fields that ``--on`` and ``--address`` stand for, without those that are given.
+
+    Args:
+        fields: the words ``field=value`` that are given.
+        on: the executor, if it is given.
+        address: of a Ray cluster, if it is given; alone it means Ray.
+
+    Raises:
+        PlanError: a field contradicts a flag.
+    """
+    given = dict(field.partition("=")[::2] for field in fields)
+    wanted = {"plan.executor": on or ("ray" if address else None), "plan.address": address}
+    for name, value in wanted.items():
+        if value is not None and given.get(name, value) != value:
+            raise PlanError(f"{name}={given[name]} contradicts --on or --address, which mean {name}={value}: give one")
+    return [f"{name}={value}" for name, value in wanted.items() if value is not None and name not in given]
+
+
+def command_that_goes_on(folder: Path, resume: str) -> str:
+    """Return in words which command goes on in a folder, after one with this ``--resume``."""
+    if resume == "auto":
+        return "the same command"
+    return f"the same command with --run-dir {shlex.quote(str(folder))} --resume auto"
 
 
 def whole_number(

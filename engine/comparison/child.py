@@ -11,15 +11,21 @@ import os
 import signal
 import sys
 import threading
+import time
+from pathlib import Path
 from typing import Any
 
-from engine.errors import EXIT_INTERRUPTED, EXIT_SUCCESS, EngineError, LearnerError
-from engine.recipes import plan_from_dict, recipe_from_dict
+from engine.errors import EXIT_INTERRUPTED, EXIT_SUCCESS, EngineError, FolderHeld, LearnerError
+from engine.recipes import Plan, Recipe, plan_from_dict, recipe_from_dict
 from engine.runtimes.child import answer, open_answers
-from engine.tracking import open_console
+from engine.tracking import Console, open_console
 from engine.training.entry import train
+from engine.training.result import Result
 
 _STDIN = 0
+# A run whose comparison was killed finishes its step, and writes a checkpoint, before it ends.
+_SECONDS_UNTIL_FREE = 60.0
+_PAUSE_SECONDS = 0.2
 
 
 def main() -> int:
@@ -31,7 +37,7 @@ def main() -> int:
         threading.Thread(target=_stop_when_told, daemon=True).start()
         with open_console(sys.stderr, quiet=False) as console:
             recipe, plan = recipe_from_dict(job["recipe"]), plan_from_dict(job["plan"])
-            result = train(recipe, plan, job["run_dir"], "auto", console)
+            result = train_when_free(recipe, plan, Path(job["run_dir"]), console)
         return EXIT_SUCCESS if result.status == "finished" else EXIT_INTERRUPTED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -42,6 +48,26 @@ def main() -> int:
         return error.exit_code
     finally:
         report.close()
+
+
+def train_when_free(recipe: Recipe, plan: Plan, run_dir: Path, console: Console) -> Result:
+    """Train a run, after a process that may hold its folder still; as `engine.training.train`.
+
+    Raises:
+        FolderHeld: it holds the folder for more than a minute.
+    """
+    started = time.monotonic()
+    waits = False
+    while True:
+        try:
+            return train(recipe, plan, run_dir, "auto", console)
+        except FolderHeld as error:
+            if time.monotonic() - started > _SECONDS_UNTIL_FREE:
+                raise
+            if not waits:
+                console.message(f"{str(error).rpartition(';')[0]}; it is waited for")
+            waits = True
+            time.sleep(_PAUSE_SECONDS)
 
 
 def _read_job() -> dict[str, Any]:

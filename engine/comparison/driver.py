@@ -25,6 +25,7 @@ from engine.errors import DataError, InputError, PlanError, RecipeError, RunErro
 from engine.methods import method_of
 from engine.paths import absolute, check_writable
 from engine.recipes import Plan, Recipe, with_absolute_paths
+from engine.runtimes.replicated import check_replicable
 from engine.tasks import Metric, headline_of
 from engine.timing import chosen_recipe
 from engine.tracking import Console, format_score, format_seconds, open_console, spared
@@ -72,7 +73,7 @@ def compare(
     headline = _headline(recipes)
     wanted = absolute(run_dir, "--run-dir", RunError) if run_dir is not None else None
     _check_place(wanted, resume)
-    given, facts = _prepare(recipes, seeds[0], console)
+    given, facts = _prepare(recipes, seeds[0], plan, console)
     warnings = budget_warnings(given)
     for warning in warnings:
         console.message(warning)
@@ -155,7 +156,9 @@ def _headline(recipes: Mapping[str, Recipe]) -> Metric:
     return headline
 
 
-def _prepare(recipes: Mapping[str, Recipe], seed: int, console: Console) -> tuple[dict[str, Recipe], dict[str, Facts]]:
+def _prepare(
+    recipes: Mapping[str, Recipe], seed: int, plan: Plan, console: Console
+) -> tuple[dict[str, Recipe], dict[str, Facts]]:
     """Return recipes that hold out validation images, and facts of the images; refuses what training would refuse."""
     prepared, facts = {}, {}
     for label, recipe in recipes.items():
@@ -163,7 +166,8 @@ def _prepare(recipes: Mapping[str, Recipe], seed: int, console: Console) -> tupl
             chosen = with_validation(with_absolute_paths(dataclasses.replace(recipe, seed=seed)), console)
             # A folder that does not exist: only the recipe and its images are looked at.
             facts[label] = preview(chosen, resume="never").facts
-        except (RecipeError, DataError) as error:
+            check_replicable(chosen, facts[label], plan)
+        except (RecipeError, DataError, PlanError) as error:
             raise _of(label, error) from error
         prepared[label] = chosen
     return prepared, facts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +32,8 @@ class ComparedRecipe:
         flops_per_image: floating-point operations of a training step for each image; None if they are not known.
         images_per_second: median training rate over the runs; None if it is not known.
         peak_memory_bytes: of the learner that needs most; None if it is not known.
+        disturbances: which networks left their cohort, or were away, in finished runs, by seed: these scores are not
+            those of undisturbed runs.
     """
 
     label: str
@@ -42,6 +44,7 @@ class ComparedRecipe:
     flops_per_image: float | None
     images_per_second: float | None
     peak_memory_bytes: int | None
+    disturbances: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,19 @@ def compared_recipe(
         flops_per_image=flops_per_image,
         images_per_second=statistics.median(rates) if rates else None,
         peak_memory_bytes=max(peaks, default=None),
+        disturbances={seed: what for seed, result in results.items() if (what := _disturbance(result))},
     )
+
+
+def _disturbance(result: Result) -> str:
+    """Return in words who left the cohort or was away; nothing if nobody did."""
+    said = [f"{learner} has left the cohort: {reason}" for learner, reason in result.diverged.items()]
+    if said:
+        said.append("the score is that of the others")
+    for absence in result.absences:
+        steps = (result.steps if absence.until is None else absence.until) - absence.since
+        said.append(f"{absence.network} was away for {steps:,} step{'s' * (steps != 1)}: {absence.cause}")
+    return "; ".join(said)
 
 
 def _known(values: Mapping[int, float | None]) -> dict[int, float]:

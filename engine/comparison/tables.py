@@ -36,14 +36,16 @@ def compared_markdown(
     warnings: Sequence[str],
     notes: Sequence[str],
 ) -> str:
-    """A Markdown page: the table, what does not compare like with like, failed runs, and how to read the table."""
+    """A Markdown page: the table, what is not of one budget, disturbed and failed runs, and how to read the table."""
     header, *cells = [[cell.translate(_SPECIAL) for cell in line] for line in _cells(rows, seeds, headline)]
     table = [header, ["---", *["---:"] * (len(header) - 1)], *cells]
+    disturbed = [f"{row.label}, seed {seed}: {what}" for row in rows for seed, what in row.disturbances.items()]
     failures = [f"{row.label}, seed {seed}: {cause}" for row in rows for seed, cause in row.failures.items()]
     parts = [
         f"# {title.translate(_SPECIAL)}",
         *([_listed("**Not one budget:**", warnings)] if warnings else []),
         "\n".join(f"| {' | '.join(line)} |" for line in table),
+        *([_listed("**Disturbed:**", disturbed)] if disturbed else []),
         *([_listed("**Failed:**", failures)] if failures else []),
         _listed("How to read it:", notes),
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TextIO
+from typing import TextIO, cast
 
 from engine.tracking.plain import PlainConsole
 
@@ -15,18 +15,20 @@ class SweepConsole(PlainConsole):
     """Keeps a table of trials at the bottom of a terminal, while messages scroll above it.
 
     Args:
-        stream: where to write; a table only if it is a terminal.
+        stream: where to write, as `Output`; a table only if it is a terminal.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         super().__init__(stream, show_progress=False)
         self._live = None
-        if stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown"):
+        if self._stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown"):
             from rich.console import Console as Terminal
             from rich.live import Live
 
             # What others print goes to a file meanwhile, so nothing need be moved aside.
-            terminal = Terminal(file=stream, force_terminal=True, markup=False, emoji=False, highlight=False)
+            terminal = Terminal(
+                file=cast(TextIO, self._stream), force_terminal=True, markup=False, emoji=False, highlight=False
+            )
             self._live = Live(console=terminal, redirect_stdout=False, redirect_stderr=False)
 
     def message(self, text: str) -> None:

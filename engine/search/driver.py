@@ -95,8 +95,8 @@ def sweep(
         trials = len(combinations(definition))
         if num_samples not in (None, trials):
             raise PlanError(
-                f"--num-samples {num_samples}: a grid tries each of its combinations, which are {trials}; leave it out, "
-                "or search with searcher='random'"
+                f"--num-samples {num_samples}: a grid tries each of its combinations, which are {trials}; leave it "
+                "out, or search with searcher='random'"
             )
         num_samples = trials
     if num_samples is not None:

@@ -15,9 +15,13 @@ from engine.recipes import Plan, Recipe, recipe_to_dict
 from engine.runtimes.ray.cluster import node_resources, private_node
 from engine.runtimes.ray.placement import Placement, choose_placement, most_teams, store_bytes_needed
 from engine.runtimes.ray.transport import choose_transport
+from engine.runtimes.replicated import check_replicable, replicate
 from engine.search.definition import Sweep
 from engine.search.settings import Settings, examples, recipe_with
 from engine.training.preview import preview
+
+# Fields on which neither learners nor messages depend.
+_WITHOUT_INFLUENCE = ("name", "seed", "optimizer", "schedule")
 
 
 class Needs:
@@ -35,6 +39,7 @@ class Needs:
     def __init__(self, definition: Sweep, base: Recipe, plan: Plan) -> None:
         self._definition, self._base, self._plan = definition, base, plan
         self._learners: dict[str, int] = {}
+        self._seen: set[str] = set()
         # Before a private Ray has started, this machine is known without it.
         self._nodes = node_resources() if ray.is_initialized() else [private_node()]
         self._home = _home() if ray.is_initialized() else {}
@@ -46,7 +51,9 @@ class Needs:
         self._placements: set[Placement] = set()
         self.epochs, self.store_bytes = 0, 0
         for settings in examples(definition):
-            self.epochs = max(self.epochs, recipe_with(base, definition, settings).epochs)
+            recipe = recipe_with(base, definition, settings)
+            self.epochs = max(self.epochs, recipe.epochs)
+            self._look_at(recipe)
             self._placements.add(self._placement(settings))
 
         if definition.scheduler == "asha" and definition.grace_epochs > self.epochs:
@@ -85,12 +92,29 @@ class Needs:
         """Return the nodes on which the trials' own processes may live."""
         return [node for node in self._nodes if all(name in node for name in self._home)]
 
+    def _look_at(self, recipe: Recipe) -> None:
+        """Refuse replicas where there can be none, and take up what a trial needs of the object store."""
+        if self._plan.executor == "process" and self._plan.replicas == 1:
+            return
+        values = recipe_to_dict(recipe)
+        key = json.dumps({name: each for name, each in values.items() if name not in _WITHOUT_INFLUENCE})
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        try:
+            found = preview(recipe, resume="never")
+        except RecipeError:
+            # Of settings that make no network together the trial fails alone.
+            return
+        check_replicable(recipe, found.facts, self._plan)
+        team = replicate(found.team, self._plan.replicas) if self._plan.replicas > 1 else found.team
+        self._learners[_method_of(recipe)] = len(team.learners)
+        self.store_bytes = max(self.store_bytes, store_bytes_needed(team, self._plan, self.transport))
+
     def _count(self, recipe: Recipe) -> int:
-        key = json.dumps(recipe_to_dict(dataclasses.replace(recipe, name="x"))["method"], sort_keys=True)
+        key = _method_of(recipe)
         if key not in self._learners:
-            team = preview(recipe, resume="never").team
-            self._learners[key] = len(team.learners)
-            self.store_bytes = max(self.store_bytes, store_bytes_needed(team, self._plan, self.transport))
+            self._learners[key] = len(preview(recipe, resume="never").team.learners) * self._plan.replicas
         return self._learners[key]
 
     def at_once(self, limit: int | None) -> int:
@@ -104,6 +128,10 @@ class Needs:
         sizes = [_sum([placement.bundle] * placement.actors) for placement in self._placements]
         words = " or ".join(dict.fromkeys(map(_words, sorted(sizes, key=lambda size: (size["CPU"], size["GPU"])))))
         return f"a trial takes {words} of {_words(_sum(self._nodes))}"
+
+
+def _method_of(recipe: Recipe) -> str:
+    return json.dumps(recipe_to_dict(recipe)["method"], sort_keys=True)
 
 
 def _home() -> dict[str, float]:

@@ -50,8 +50,8 @@ class LiveConsole:
             get_renderable=lambda: screen,
             refresh_per_second=_REFRESHES_PER_SECOND,
             # Standard output may be a pipe that wants its results; only what goes to this terminal is moved aside.
-            redirect_stdout=sys.stdout.isatty(),
-            redirect_stderr=sys.stderr.isatty(),
+            redirect_stdout=Output(sys.stdout).isatty(),
+            redirect_stderr=Output(sys.stderr).isatty(),
         )
         self._live.start(refresh=True)
 

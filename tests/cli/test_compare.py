@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from engine.cli.compare import recipes_and_plan, seeds_of
+from engine.comparison import ComparedRecipe, Comparison
 from engine.errors import PlanError, RecipeError
+from engine.tasks import ACCURACY
 
 TINY = ("epochs=2", "data.train_limit=130", "data.test_limit=100")
 TWO = ("end_to_end_digits", "greedy_digits")
@@ -70,6 +72,7 @@ def test_two_recipes_and_one_that_fails(command: Any) -> None:
         ((*TWO, "--on", "process", "plan.executor=ray"), 2, "contradicts"),
         ((*TWO, "--on", "ray", "--max-concurrent", "2"), 2, "one after another"),
         ((*TWO, "--max-concurrent", "0"), 2, "max_concurrent=0"),
+        ((*TWO, "plan.replicas=2"), 2, "end_to_end_digits: plan.replicas=2, but plan.executor=process has one device"),
     ],
 )
 def test_input_that_cannot_be_used_ends_with_2(command: Any, words: tuple[str, ...], code: int, said: str) -> None:
@@ -78,6 +81,16 @@ def test_input_that_cannot_be_used_ends_with_2(command: Any, words: tuple[str, .
     assert said in answer.err
     assert "Traceback" not in answer.err
     assert not Path("runs").exists()
+
+
+def test_a_run_that_lost_a_peer_is_named(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = ComparedRecipe("whole", {0: 0.5}, {0: 0.5}, {}, 1, None, None, None)
+    cohort = ComparedRecipe("cohort", {0: 0.75}, {0: 0.75}, {}, 1, None, None, None, {0: "peer1 has left the cohort"})
+    found = Comparison(Path("c"), "finished", (0,), ACCURACY, (whole, cohort), (), 1)
+    monkeypatch.setattr("engine.comparison.compare", lambda *_: found)
+    assert "cohort, seed 0: peer1 has left the cohort" in command("compare", *TWO).out.splitlines()
+    rows = command("compare", *TWO, "--json").json["rows"]
+    assert [row["disturbances"] for row in rows] == [{}, {"0": "peer1 has left the cohort"}]
 
 
 def test_changes_of_all_recipes_and_of_one() -> None:

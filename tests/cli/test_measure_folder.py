@@ -34,6 +34,21 @@ def test_other_files_are_left_alone(tmp_path: Path, names: tuple[str, ...]) -> N
         check_measurement_folder(folder)
 
 
+def test_the_recipe_may_be_a_folder_with_an_equals_sign_in_its_path(
+    command: Any, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[str] = []
+
+    def measure(recipe: Any, *_: Any) -> None:
+        measured.append(recipe.name)
+        raise RunError("measured")
+
+    monkeypatch.setattr("engine.benchmarking.measure", measure)
+    run_dir.rename("lr=0.1")
+    assert "measured" in command("measure", "lr=0.1", "plan.executor=process").err
+    assert measured == ["infopro_digits"]
+
+
 def test_the_command_measures_nothing_before_that(command: Any) -> None:
     folder = _with(Path("mine"), "recipe.json")
     words = ("measure", "infopro_digits", "plan.executor=process", "--out", "mine")

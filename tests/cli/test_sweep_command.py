@@ -158,6 +158,48 @@ def test_the_exit_code_says_how_it_ended(
     assert (values["status"], values["best"]) == (status, 0 if status == "finished" else None)
 
 
+@pytest.mark.parametrize("status", ["interrupted", "lost"])
+def test_the_command_that_goes_on_is_said(command: Any, asked: dict[str, Any], status: Any) -> None:
+    asked["result"] = _result(Path("my folder"), status, best=False)
+    asked["result"].trials[1].status = "lost"
+    assert "; the same command goes on" in command("sweep", "k_digits").out
+    out = command("sweep", "k_digits", "--resume", "never").out
+    assert "; the same command with --run-dir 'my folder' --resume auto goes on" in out
+    assert "the same command goes on" not in out
+
+
+@pytest.mark.parametrize(
+    ("flags", "field"),
+    [
+        (("--on", "ray"), "plan.executor=process"),
+        (("--on", "process"), "plan.executor=ray"),
+        (("--address", "a:1"), "plan.executor=process"),
+        (("--address", "a:1"), "plan.address=b:1"),
+    ],
+)
+def test_flags_and_fields_that_contradict(
+    command: Any, asked: dict[str, Any], flags: tuple[str, ...], field: str
+) -> None:
+    answer = command("sweep", "k_digits", *flags, field)
+    assert answer.code == 2
+    assert f"{field} contradicts --on or --address" in answer.err and "give one" in answer.err
+    assert "arguments" not in asked
+    for either in (flags, (field,)):
+        assert command("sweep", "k_digits", *either).code == 0
+
+
+def test_flags_and_fields_say_where(command: Any, asked: dict[str, Any]) -> None:
+    for words, expected in (
+        (("plan.executor=ray",), ("ray", None)),
+        (("--on", "ray", "plan.executor=ray"), ("ray", None)),
+        (("--address", "a:1"), ("ray", "a:1")),
+        (("--on", "process", "plan.address=a:1"), ("process", "a:1")),
+    ):
+        assert command("sweep", "k_digits", *words).code == 0
+        plan = asked["arguments"][3]
+        assert (plan.executor, plan.address) == expected
+
+
 def test_a_field_that_is_searched_cannot_be_given(command: Any, asked: dict[str, Any]) -> None:
     answer = command("sweep", "k_digits", "method.num_segments=2")
     assert answer.code == 2

@@ -66,6 +66,13 @@ def test_the_json_of_an_earlier_run_repeats_it(command: Any) -> None:
     assert second["weights_sha256"] == first["weights_sha256"]
 
 
+def test_a_run_folder_may_have_an_equals_sign_in_its_path(command: Any, run_dir: Path) -> None:
+    run_dir.rename("lr=0.1")
+    for folder in ("lr=0.1", str(Path.cwd() / "lr=0.1")):
+        answer = command("train", folder, *ON, "--dry-run", "--json", "seed=1")
+        assert (answer.code, answer.json["recipe"]["seed"]) == (0, 1), answer.err
+
+
 @pytest.mark.parametrize("name", ["data.json", "labelled_indices.txt"])
 def test_a_disk_without_room_for_another_file_is_no_bug(
     command: Any, name: str, monkeypatch: pytest.MonkeyPatch

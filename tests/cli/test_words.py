@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from engine.cli.analyse import positions_of
 from engine.cli.measure import numbers_of_segments
-from engine.cli.words import shown, whole_number, whole_numbers
+from engine.cli.words import refuse_field, shown, whole_number, whole_numbers
 from engine.errors import InputError, RecipeError
 
 
@@ -44,3 +46,17 @@ def test_a_word_is_shown_in_one_line() -> None:
     assert shown("1,x") == "1,x"
     assert shown("1\n2") == r"'1\n2'"
     assert shown("9" * 41) == f"{'9' * 40}... (41 characters)"
+
+
+@pytest.mark.parametrize("word", ["epochs=2", "data.root=pictures", "method.teacher=own.py", "lr=" + "9" * 5000])
+def test_a_field_is_no_recipe(word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError, match="no recipe is given before it"):
+        refuse_field(word)
+
+
+def test_a_path_may_hold_an_equals_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lr=0.1").mkdir()
+    for word in ("lr=0.1", "runs/lr=0.1", "infopro_digits", "runs/compare-0/runs/greedy_method.num_segments=4-seed0"):
+        refuse_field(word)

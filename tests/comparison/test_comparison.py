@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,19 @@ from PIL import Image
 
 import engine
 from engine.comparison.budget import budget_warnings
+from engine.comparison.child import train_when_free
+from engine.comparison.result import compared_recipe
 from engine.comparison.runs import free_slots
 from engine.data import open_source
+from engine.errors import FolderHeld
+from engine.methods import method_of
 from engine.recipes import DML, SGD, EndToEnd, Greedy
+from engine.tasks import ACCURACY
 from engine.tracking import open_console
 from engine.training.folder import read_summary
 from engine.training.held_out import with_validation
+from engine.training.holding import hold, release
+from engine.training.result import Absence
 from tests.comparison.conftest import PLAN, Runner
 
 
@@ -110,6 +118,7 @@ def test_input_that_cannot_be_used_is_refused_before_anything_is_written(
     refused(engine.RecipeError, "seeds: found none", seeds=())
     refused(engine.PlanError, "max_concurrent=0", max_concurrent=0)
     refused(engine.PlanError, "come one after another", plan=engine.Plan(), max_concurrent=2)
+    refused(engine.PlanError, "^whole: plan.replicas=2, .* has one device", plan=dataclasses.replace(PLAN, replicas=2))
     many = dataclasses.replace(recipes["cut"], method=Greedy(num_segments=99))
     refused(engine.RecipeError, "^cut: .*99", {"whole": recipes["whole"], "cut": many})
     limit = dataclasses.replace(recipes["cut"], data=dataclasses.replace(recipes["cut"].data, train_limit=500))
@@ -152,6 +161,40 @@ def test_peers_count_by_their_mean(tiny_recipe: Any, runner: Runner, tmp_path: P
         assert values[0] == pytest.approx(np.mean([metrics[f"peer{peer}/{split}/accuracy"] for peer in (0, 1)]))
     assert found.rows[1].parameters == 2 * found.rows[0].parameters
     assert found.rows[1].flops_per_image == pytest.approx(2 * found.rows[0].flops_per_image)
+
+
+def test_a_run_without_some_of_its_peers_is_told(tiny_recipe: Any, tmp_path: Path) -> None:
+    recipe = tiny_recipe(method=DML(), epochs=1)
+    whole = engine.train(recipe, PLAN, tmp_path)
+    team = method_of(recipe).team(recipe, engine.load(tmp_path).facts)
+    results = {
+        0: whole,
+        1: dataclasses.replace(whole, diverged={"peer1": "the loss is nan"}),
+        2: dataclasses.replace(
+            whole, steps=4, absences=(Absence("peer0", "killed", 1, 3), Absence("peer1", "gone", 3, None))
+        ),
+    }
+    row = compared_recipe("two", team, results, {}, None, ACCURACY)
+    assert row.disturbances == {
+        1: "peer1 has left the cohort: the loss is nan; the score is that of the others",
+        2: "peer0 was away for 2 steps: killed; peer1 was away for 1 step: gone",
+    }
+
+
+def test_a_run_whose_folder_is_held_still_is_waited_for(
+    recipes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = io.StringIO()
+    with open_console(said, quiet=True) as console:
+        lock = hold(tmp_path, "training")
+        threading.Timer(0.5, release, [lock]).start()
+        assert train_when_free(recipes["cut"], PLAN, tmp_path, console).status == "finished"
+        assert said.getvalue().count("another process is training in this folder") == 1
+        monkeypatch.setattr("engine.comparison.child._SECONDS_UNTIL_FREE", 0.3)
+        lock = hold(tmp_path, "training")
+        with pytest.raises(FolderHeld, match="wait for it, or give another --run-dir"):
+            train_when_free(recipes["cut"], PLAN, tmp_path, console)
+        release(lock)
 
 
 def test_slots_are_cores_or_gpus(tiny_recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import statistics
 from pathlib import Path
@@ -77,7 +78,10 @@ def test_markdown_has_as_many_cells_in_every_line() -> None:
     for said in ("# title", "epochs 2 against 1", "half, seed 2: out of \\| memory", "a note"):
         assert said in page
     plain = compared_markdown("title", (BASELINE, BETTER), SEEDS, ACCURACY, [], ["a note"])
-    assert "Failed" not in plain and "budget" not in plain
+    assert "Failed" not in plain and "budget" not in plain and "Disturbed" not in plain
+    disturbed = dataclasses.replace(BETTER, disturbances={2: "peer1 has left the cohort"})
+    page = compared_markdown("title", (BASELINE, disturbed), SEEDS, ACCURACY, [], ["a note"])
+    assert "**Disturbed:**\n\n- better, seed 2: peer1 has left the cohort\n" in page
 
 
 def test_csv_keeps_every_digit() -> None:

@@ -155,6 +155,7 @@ CASES: dict[str, tuple[Changes, list[tuple[str, Changes]]]] = {
             ),
         ],
     ),
+    "replicas": ({"plan": Plan(executor="process", replicas=2)}, [("set .*=ray", {"plan": Plan(replicas=2)})]),
     "many threads": (
         {"fields": ("numerics.threads=1024",)},
         [

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from ray import tune
 
+from engine.errors import PlanError
 from engine.recipes import Plan
 from engine.runtimes.ray.placement import choose_store
 from engine.search import needs as needs_module
@@ -61,3 +62,54 @@ def test_parts_of_several_gpus_do_not_add_up(gpus: float, expected: int, monkeyp
     assert needs.at_once(1) == 1
     taken = f"3 CPU, {3 * gpus:g} GPU" if gpus else "3 CPU"
     assert needs.describe() == f"a trial takes {taken} of 16 CPU, 4 GPU"
+
+
+def test_each_replica_has_a_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(needs_module, "private_node", lambda: {"CPU": 16.0})
+    sweep = Sweep(
+        name="replicas",
+        recipe="greedy_digits",
+        space={"method.num_segments": tune.choice([2, 3])},
+        searcher="random",
+        scheduler="none",
+        num_samples=9,
+    )
+    once, twice = (Needs(sweep, sweep.base(), Plan(cpus_per_learner=1, replicas=replicas)) for replicas in (1, 2))
+    assert once.describe() == "a trial takes 2 CPU or 3 CPU of 16 CPU"
+    assert twice.describe() == "a trial takes 4 CPU or 6 CPU of 16 CPU"
+    assert twice.at_once(None) == 4
+    assert twice.store_bytes > once.store_bytes
+
+
+@pytest.mark.parametrize(
+    ("executor", "space", "said"),
+    [
+        ("process", {}, "plan.replicas=2, but plan.executor=process has one device; set plan.executor=ray"),
+        ("ray", {"data.batch_size": tune.choice([50, 3])}, "lower plan.replicas, or change data.batch_size"),
+    ],
+)
+def test_replicas_that_cannot_be_are_refused_before_anything_starts(executor: Any, space: Any, said: str) -> None:
+    sweep = Sweep(name="r", recipe="greedy_digits", space={"epochs": tune.choice([1, 2]), **space}, num_samples=2)
+    with pytest.raises(PlanError, match=said):
+        Needs(sweep, sweep.base(), Plan(executor=executor, replicas=2))
+
+
+def test_a_trial_whose_settings_make_no_network_together_fails_alone() -> None:
+    space = {
+        "method.num_segments": tune.choice([6, 1]),
+        "backbone.name": tune.choice(["resnet14", "resnet8"]),
+    }
+    sweep = Sweep(name="apart", recipe="greedy_digits", space=space, num_samples=2)
+    assert Needs(sweep, sweep.base(), Plan()).at_once(1) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "small", "large"), [("data.batch_size", 20, 100), ("backbone.widths", [4, 8, 16], [16, 32, 64])]
+)
+def test_the_object_store_has_room_for_every_value_whichever_comes_first(name: str, small: Any, large: Any) -> None:
+    def store_bytes(*values: Any) -> int:
+        space, fields = {name: tune.choice([*values])}, ("data.evaluation_batch_size=10",)
+        sweep = Sweep(name="s", recipe="greedy_digits", space=space, fields=fields, num_samples=2)
+        return Needs(sweep, sweep.base(), Plan(transport="object_store")).store_bytes
+
+    assert store_bytes(small, large) == store_bytes(large, small) == store_bytes(large) > store_bytes(small)

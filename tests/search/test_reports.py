@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -13,7 +15,7 @@ import pytest
 import engine
 from engine.errors import RecipeError
 from engine.recipes import DML, Plan, Recipe, plan_to_dict, recipe_to_dict
-from engine.search import trainable
+from engine.search import SweepConsole, trainable
 from engine.search.trainable import Reports
 from engine.tracking import ENSEMBLE, Record, read_metrics
 
@@ -194,3 +196,22 @@ def test_a_metric_that_is_not_measured_is_named_with_those_that_are(told: Any) -
     with pytest.raises(RecipeError, match="metric='validation/acuracy' is not measured; measured are validation/accu"):
         reports.take([_record("accuracy", 0.5, None, "validation")])
     assert told == []
+
+
+class Gone(io.StringIO):
+    """A terminal that has gone away."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+@pytest.mark.parametrize("stream", [None, Gone()], ids=["missing", "gone"])
+def test_a_search_outlives_its_terminal(stream: io.StringIO | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    with SweepConsole(stream) as console:
+        console.message("before")
+        console.show(("trial", "epochs"), [("trial-0000", "1")])
+        console.message("between")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import sys
 from typing import TextIO, cast
 
 import pytest
@@ -54,6 +55,16 @@ def test_a_process_without_standard_error_has_a_console() -> None:
     console.start("title", ["segment0"], 2, 0, ACCURACY)
     console.update(2, 1, RECORDS)
     assert isinstance(console, PlainConsole)
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_terminal_is_written_to_where_the_other_stream_is_missing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, name, None)
+    terminal = io.StringIO()
+    with LiveConsole(terminal) as console:
+        console.start("title", ["segment0"], 2, 0, ACCURACY)
+        console.update(1, 1, RECORDS)
+    assert "segment0" in terminal.getvalue()
 
 
 def test_a_closed_stream_is_no_terminal() -> None:
