@@ -46,6 +46,10 @@ class RecipeError(InputError):
     """A recipe, or an override of one of its fields, is wrong."""
 
 
+class NoFolderGiven(RecipeError):
+    """Images are read from a folder, and the recipe names none."""
+
+
 class PlanError(InputError):
     """A plan asks for something that this machine or cluster does not have."""
 

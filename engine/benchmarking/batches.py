@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data import Batch, Facts
-from engine.errors import DataError, EngineError
+from engine.errors import DataError, EngineError, NoFolderGiven
 from engine.planning.known_images import known_facts
 from engine.recipes import Data, Plan, Recipe
 from engine.training.session import Session
@@ -80,14 +80,15 @@ def read_images(recipe: Recipe) -> Images:
 
     Raises:
         DataError: the images are missing, and nothing says what shape they have.
-        RecipeError: fields that do not go together.
+        RecipeError: fields that do not go together, or no ``data.root`` of images of which nothing says what shape they
+            have.
     """
     # A schedule that came to its end in the middle of the measurement might have no learning rate for the next step.
     recipe = dataclasses.replace(recipe, epochs=max(recipe.epochs, _EPOCHS))
     described = f"the recipe's own batches ({recipe.data.name})"
     try:
         facts, batches = _read(recipe)
-    except DataError as error:
+    except (DataError, NoFolderGiven) as error:
         instead = _random_instead(recipe)
         if instead is None:
             raise

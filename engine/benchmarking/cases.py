@@ -161,10 +161,15 @@ class EngineCases:
         return found
 
     def _cut(self, k: int) -> Recipe:
-        assert isinstance(self._recipe.method, Segmented)
+        own = self._recipe.method
+        assert isinstance(own, Segmented)
         if k not in self._chosen:
-            method = dataclasses.replace(self._recipe.method, num_segments=k)
-            recipe = dataclasses.replace(self._recipe, method=method)
+            cuts = own.cuts
+            if not isinstance(cuts, str) and k != own.num_segments:
+                if k > 1:
+                    self._say(f"K = {k}: cut by balanced_layers, because method.cuts={','.join(cuts)} is for another K")
+                cuts = "balanced_layers" if k > 1 else ()
+            recipe = dataclasses.replace(self._recipe, method=dataclasses.replace(own, num_segments=k, cuts=cuts))
             self._chosen[k] = chosen_recipe(recipe, self._facts, self._plan, lambda line: self._say(f"K = {k}: {line}"))
         return self._chosen[k]
 
@@ -179,7 +184,8 @@ class EngineCases:
     @property
     def worker_counts(self) -> list[int]:
         """Numbers of workers at which baselines are measured: those of this engine's teams that have several."""
-        return sorted({len(team.names) for _, team in self.teams.values()} - {1})
+        replicas = self._plan.replicas if self._plan.executor == "ray" else 1
+        return sorted({replicas * len(team.names) for _, team in self.teams.values()} - {1})
 
     def _end_to_end(self) -> None:
         """Add end-to-end training with the threads of one worker, and with those of all workers together."""

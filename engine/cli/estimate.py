@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.cli.outcome import Outcome
 from engine.cli.words import PROGRAM, shown, whole_number, whole_numbers
-from engine.errors import PlanError
+from engine.errors import PlanError, RecipeError
 
 if TYPE_CHECKING:
     from engine.data import Facts
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> Outcome:
     devices = None
     if options.gpus is not None:
         devices = whole_number(options.gpus, "--gpus", 1, _MOST, f"{_EXPECTED} --gpus 4", PlanError)
-    from engine.recipes import Plan, apply_overrides, load_recipe, with_absolute_paths
+    from engine.recipes import Plan, apply_overrides, load_recipe, segmented, with_absolute_paths
 
     recipe, plan = apply_overrides(load_recipe(options.recipe), Plan(), options.fields)
     recipe = with_absolute_paths(recipe)
@@ -70,18 +70,28 @@ def run(options: argparse.Namespace) -> Outcome:
 
     facts, assumed = known_facts(recipe)
     check_replicable(recipe, facts, plan)
-    looked = segment_counts(recipe, facts, counts)
-    teams = [
-        estimate_team(with_segments(recipe, count, facts) if count else recipe, facts, plan, devices)
-        for count in looked
-    ]
-    cuts = _cuts(recipe, facts, plan, teams, options.profile)
+    own = segmented(recipe)
+    asked: Sequence[int | None] = counts or [own.num_segments if own else None]
+    teams: list[TeamEstimate] = []
+    left_out: dict[str, str] = {}
+    for count in segment_counts(recipe, facts, counts):
+        try:
+            changed = with_segments(recipe, count, facts) if count else recipe
+            teams.append(estimate_team(changed, facts, plan, devices))
+        except RecipeError as error:
+            if count in asked:
+                raise
+            left_out[f"K = {count}"] = str(error)
+    compared = _cuts(recipe, facts, plan, teams, options.profile)
+    cuts = [cut for cut in compared if not cut.obstacle]
+    left_out |= {f"the cut {cut.rule} at K = {cut.num_segments}": cut.obstacle for cut in compared if cut.obstacle}
     whole = _end_to_end_seconds(recipe, facts, plan, teams)
     fits: dict[str, Any] = {}
     if memory is not None:
         smallest = smallest_that_fits(teams, memory)
         # Who has not said how many there are may have one, or one for each learner.
         numbers = [devices] if devices else [1, None]
+        looked = [team.num_segments for team in teams]
         choices = fastest_that_fits(recipe, facts, plan, numbers, memory, looked)
         fits = {
             "gpu_memory": memory,
@@ -118,9 +128,10 @@ def run(options: argparse.Namespace) -> Outcome:
             }
             for cut in cuts
         ],
+        "left_out": left_out,
         "fits": fits or None,
     }
-    return Outcome(estimate_lines(recipe, facts, assumed, teams, whole, cuts, fits), values)
+    return Outcome(estimate_lines(recipe, facts, assumed, teams, whole, cuts, left_out, fits), values)
 
 
 def _end_to_end_seconds(recipe: Recipe, facts: Facts, plan: Plan, teams: Sequence[TeamEstimate]) -> float:

@@ -27,6 +27,7 @@ def estimate_lines(
     teams: Sequence[TeamEstimate],
     whole: float,
     cuts: Sequence[CutEstimate],
+    left_out: Mapping[str, str],
     fits: Mapping[str, Any],
 ) -> list[str]:
     """Return tables of learners, teams and cuts, and what fits.
@@ -38,6 +39,7 @@ def estimate_lines(
         teams: one for each number of segments.
         whole: modelled seconds of a step end to end on one device.
         cuts: side by side.
+        left_out: reasons, by what nobody asked for and cannot be.
         fits: what fits into a given memory; empty if none was given.
     """
     shape = "x".join(map(str, facts.image_shape))
@@ -63,6 +65,8 @@ def estimate_lines(
             "cuts: saved activations of the largest segment over end to end, and bound on speed, a device for each:",
             *_cuts(cuts, recipe.method.inside_field),
         ]
+    if left_out:
+        lines += ["", *(f"left out: {name}: {reason}" for name, reason in left_out.items())]
     return lines + (["", *_fits(recipe, teams, fits)] if fits else [])
 
 
@@ -198,7 +202,5 @@ def _fits(recipe: Recipe, teams: Sequence[TeamEstimate], fits: Mapping[str, Any]
         fields = " ".join(map(shlex.quote, choice["fields"])) or "the recipe as it is"
         lines += [f"the fastest that fits {where} ({need}):", f"  {fields}"]
     largest = fits["largest_batch"]
-    lines.append(
-        f"largest batch of the recipe as it is: data.batch_size={largest}" if largest else "no batch of 2 images fits"
-    )
+    lines.append(f"largest batch of the recipe as it is: data.batch_size={largest}" if largest else "no batch fits")
     return lines

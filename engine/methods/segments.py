@@ -19,11 +19,12 @@ def build_network(recipe: Recipe, facts: Facts, seed: int, peer: int = 0) -> nn.
     """Return the whole backbone of a recipe with the initial weights of a seed and a place in a cohort.
 
     Raises:
-        RecipeError: it needs two images at a time, and a batch of an epoch holds one.
+        RecipeError: it needs two images at a time, and a batch of an epoch holds one. None is shorter than the others
+            where each draws its classes.
     """
     images, at_once = facts.sizes["train"], recipe.data.batch_size
     field = "name" if backbones.needs_two_images(recipe.backbone.name) else "neck" if recipe.backbone.neck else None
-    if field is not None and (images % at_once or at_once) == 1:
+    if field is not None and recipe.data.classes_per_batch is None and (images % at_once or at_once) == 1:
         raise RecipeError(
             f"backbone.{field}={getattr(recipe.backbone, field)}: batch norm behind "
             f"its mean of all positions needs two images, but of {images:,} training images in batches of {at_once} "

@@ -62,8 +62,8 @@ def segments_of(
         objective: of its segments, whose auxiliary networks count where memory or time is balanced.
 
     Raises:
-        RecipeError: there are fewer blocks than segments, or no such published cuts, or the local objective cannot
-            stand behind some block, or the cuts are still to be measured.
+        RecipeError: there are fewer blocks than segments, or no such published cuts, or the cuts are still to be
+            measured.
     """
     method = recipe.method
     if not isinstance(method, Segmented):

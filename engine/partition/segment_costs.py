@@ -11,6 +11,7 @@ recipe alone, so that every learner finds the same cut wherever it lives.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from engine.backbones import feature_shapes
 from engine.backbones.shapes import meta_copy
 from engine.data import Facts
+from engine.errors import RecipeError
 from engine.learners.memory import SavedActivations
 from engine.learners.numerics import DTYPES
 from engine.objectives import Context, Objective
@@ -53,7 +55,7 @@ class Auxiliary:
         seconds: of forward and backward, by the model.
     """
 
-    saved: int
+    saved: float
     seconds: float
 
 
@@ -96,7 +98,7 @@ class CostProfile:
         looks: what each unit costs by itself, branches that leave it not counted.
 
     Raises:
-        RecipeError: as ``objective`` does; so do the methods, where it cannot stand behind some block.
+        RecipeError: as ``objective`` does for the last segment.
     """
 
     def __init__(
@@ -129,20 +131,36 @@ class CostProfile:
         return self._seconds[stop] - self._seconds[start] + self.auxiliary(part, stop).seconds
 
     def auxiliary(self, part: int, stop: int) -> Auxiliary:
-        """Return the cost of the local objective of segment ``part`` behind unit ``stop - 1``."""
+        """Return the cost of the local objective of segment ``part`` behind unit ``stop - 1``.
+
+        Infinite where it cannot stand, so that no cut goes there while there is another one.
+        """
         if stop == self.units:
             return Auxiliary(0, 0.0)
         features, saved = self._shapes[stop - 1], self._output_saved[stop - 1]
         place = (part, features, saved)
         if place not in self._auxiliaries:
-            objective = self._objective(part, stop, stop)
-            alike = (repr(_likeness(objective)), features, saved)
-            if alike not in self._measured:
-                self._measured[alike] = self._cost_of(objective, features, saved)
-            self._auxiliaries[place] = self._measured[alike]
+            try:
+                objective = self._objective(part, stop, stop)
+                alike = (repr(_likeness(objective)), features, saved)
+                if alike not in self._measured:
+                    self._measured[alike] = self._cost_of(objective, features, saved)
+                self._auxiliaries[place] = self._measured[alike]
+            except RecipeError:
+                self._auxiliaries[place] = Auxiliary(math.inf, math.inf)
         return self._auxiliaries[place]
 
-    def _profile(self) -> tuple[list[int], list[float], list[int]]:
+    def obstacle(self, part: int, stop: int) -> str:
+        """Return why the local objective of segment ``part`` cannot stand behind unit ``stop - 1``; "" if it can."""
+        if math.isfinite(self.auxiliary(part, stop).seconds):
+            return ""
+        try:
+            self._objective(part, stop, stop)
+        except RecipeError as error:
+            return str(error)
+        return ""
+
+    def _profile(self) -> tuple[list[float], list[float], list[int]]:
         """Return of each unit saved bytes, seconds, and the bytes that the unit before it saves, too."""
         features = torch.empty(self._recipe.data.batch_size, *self._facts.image_shape, device="meta")
         saved, seconds, shared = [], [], []
@@ -178,7 +196,8 @@ class CostProfile:
                 output = block(output)
             forward = modelled_seconds(counter.macs, counter.moved)
             input_saved, output_saved = features in kept, output in kept
-            output.backward(torch.empty_like(output))
+            if output.requires_grad:
+                output.backward(torch.empty_like(output))
         seconds = modelled_seconds(counter.macs, counter.moved)
         return Unit(kept.bytes, seconds, forward, features.nbytes, input_saved, output_saved, output.detach())
 

@@ -20,7 +20,7 @@ from engine import backbones
 from engine.data import Facts
 from engine.methods.registry import chain_of
 from engine.partition import Cost, CostProfile, RecomputedCosts, balance
-from engine.planning.estimate import estimate_team, planned_network, with_segments
+from engine.planning.estimate import estimate_team, planned_network, with_batch, with_segments
 from engine.planning.team_estimate import TeamEstimate
 from engine.recipes import Plan, Recipe, segmented, with_modelled_cuts, without_files
 
@@ -88,9 +88,8 @@ def fastest_that_fits(
         counts: numbers of segments to look at; (None,) for a method that does not cut.
     """
     share = -(-recipe.data.batch_size // plan.replicas)
-    known = with_modelled_cuts(recipe)
-    part = dataclasses.replace(known, data=dataclasses.replace(recipe.data, batch_size=share))
-    guesses = [guess for count in counts if count for guess in _guesses(part, facts, count, memory)]
+    part, of_part = with_batch(with_modelled_cuts(recipe), facts, share)
+    guesses = [guess for count in counts if count for guess in _guesses(part, of_part, count, memory)]
     if not guesses:
         guesses = [_Guess(_recomputing(part, blocks), 1, 0.0, (0.0,)) for blocks in _groups(part, _MOST_BLOCKS)]
 

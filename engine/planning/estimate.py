@@ -44,6 +44,7 @@ class CutEstimate:
         blocks: the K - 1 blocks after which it cuts.
         memory: saved activations of the largest segment over those end to end, of which nothing is run again.
         speed_up: bound of a pipeline's speed-up over one device end to end, with a device for each segment.
+        obstacle: why a local loss cannot stand behind one of these blocks, and memory is infinite; "" if all can.
     """
 
     num_segments: int
@@ -51,6 +52,7 @@ class CutEstimate:
     blocks: tuple[str, ...]
     memory: float
     speed_up: float
+    obstacle: str = ""
 
 
 def with_segments(recipe: Recipe, num_segments: int, facts: Facts) -> Recipe:
@@ -108,6 +110,27 @@ def segment_counts(recipe: Recipe, facts: Facts, wanted: Sequence[int] | None) -
     return sorted({inside.num_segments, *(count for count in _USUAL if count <= blocks)})
 
 
+def with_batch(recipe: Recipe, facts: Facts, batch_size: int) -> tuple[Recipe, Facts]:
+    """Return recipe and facts as if every batch held so many images: to be sized, not to be trained.
+
+    A replica's part of a batch, and one that is only tried, need not be one that `train` takes: it may hold part of the
+    classes of a batch, and leave a single image over at the end of an epoch.
+
+    Args:
+        recipe: as it is given back where its batch has this size already.
+        facts: of its images.
+        batch_size: B.
+    """
+    if batch_size == recipe.data.batch_size:
+        return recipe, facts
+    data = dataclasses.replace(recipe.data, batch_size=batch_size, classes_per_batch=None)
+    # Images with a label, so that as many have none as before.
+    more = -facts.sizes["train"] % batch_size
+    sizes = {**facts.sizes, "train": facts.sizes["train"] + more}
+    facts = dataclasses.replace(facts, sizes=sizes, labelled_images=facts.labelled_images + more)
+    return dataclasses.replace(recipe, data=data), facts
+
+
 def estimate_team(recipe: Recipe, facts: Facts, plan: Plan, devices: int | None = None) -> TeamEstimate:
     """Return what the team of a recipe needs; of replicas, each with its part of the batch.
 
@@ -123,9 +146,7 @@ def estimate_team(recipe: Recipe, facts: Facts, plan: Plan, devices: int | None 
         RecipeError: `train` would refuse the recipe, too.
     """
     recipe, replicas = without_files(with_modelled_cuts(recipe)), plan.replicas
-    recipe = dataclasses.replace(
-        recipe, data=dataclasses.replace(recipe.data, batch_size=-(-recipe.data.batch_size // replicas))
-    )
+    recipe, facts = with_batch(recipe, facts, -(-recipe.data.batch_size // replicas))
     # What is read from files cannot be built on the meta device.
     place = torch.device("cpu" if recipe.method.reads_weights else "meta")
     with CostCounter(), place:
@@ -207,5 +228,6 @@ def compare_cuts(
         slowest = max(seconds(part, *each) for part, each in enumerate(ranges))
         blocks = tuple(points[stop - 1] for stop in inner)
         alone = profile.seconds(*whole) if measured is None else measured.whole
-        estimates.append(CutEstimate(num_segments, rule, blocks, memory, alone / slowest))
+        obstacle = next(filter(None, (profile.obstacle(part, stop) for part, (_, stop) in enumerate(ranges))), "")
+        estimates.append(CutEstimate(num_segments, rule, blocks, memory, alone / slowest, obstacle))
     return estimates

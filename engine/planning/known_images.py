@@ -9,6 +9,7 @@ from engine.data.normalisation import IMAGENET, PUBLISHED
 from engine.data.readers.cifar import EXPECTED as CIFAR_IMAGES
 from engine.data.readers.cityscapes import CLASSES as CITYSCAPES
 from engine.data.readers.cityscapes import PUBLISHED as CITYSCAPES_IMAGES
+from engine.data.readers.market1501 import find_market1501
 from engine.data.readers.stl10 import EXPECTED as STL10_IMAGES
 from engine.data.readers.svhn import EXPECTED as SVHN_IMAGES
 from engine.data.remote.uris import is_uri
@@ -44,23 +45,24 @@ _IMAGENET = _Published((224, 224), 1000, {"train": 1_281_167, "test": 50_000})
 def known_facts(recipe: Recipe) -> tuple[Facts, str]:
     """Return facts of a recipe's images, and in words what had to be assumed; empty if nothing had.
 
-    Published sets are in a table; pictures of one's own are looked at where ``data.root`` has them, and taken for
-    ImageNet's (those with label maps for CamVid's) where there is none, or where they lie elsewhere and the recipe says
-    their size and classes.
+    Published sets are in a table, that of ``market1501`` where no folder in its layout is there to look at. Pictures of
+    one's own are looked at where ``data.root`` has them, and taken for ImageNet's (those with label maps for CamVid's)
+    where there is none, or where they lie elsewhere and the recipe says their size and classes.
 
     Raises:
         RecipeError: the size of the images is unknown, or the files contradict the recipe.
         DataError: the files are incomplete or damaged.
     """
     data = recipe.data
-    if data.name in _SETS:
+    here = (data.name not in _SETS or data.name == "market1501") and _is_folder(data.root)
+    if data.name == "market1501" and here:
+        # DukeMTMC-reID is laid out as Market-1501, and has identities of its own.
+        here = find_market1501(absolute(str(data.root), "data.root", RecipeError)) is not None
+    if data.name in _SETS and not here:
         return _facts(data, _SETS[data.name], data.num_classes), ""
-    here = False
     if data.root is not None and is_uri(data.root):
         # To look at what lies elsewhere would fetch all of it.
         here = data.image_size is None or data.num_classes is None
-    elif data.root is not None:
-        here = kind_of(absolute(data.root, "data.root", RecipeError), "data.root", RecipeError) == "folder"
     if here or data.name in ("digits", "synthetic"):
         source = open_source(data, recipe.seed, check=False)
         try:
@@ -85,6 +87,13 @@ def known_facts(recipe: Recipe) -> tuple[Facts, str]:
     found = _facts(data, _Published(size, classes, _IMAGENET.images), classes)
     given = "" if data.num_classes else f", in {classes:,} classes unless data.num_classes is given"
     return found, f"no images at data.root={data.root}: as many as in ImageNet{given}"
+
+
+def _is_folder(root: str | None) -> bool:
+    """Return whether ``data.root`` is a folder of this machine."""
+    if root is None or is_uri(root):
+        return False
+    return kind_of(absolute(root, "data.root", RecipeError), "data.root", RecipeError) == "folder"
 
 
 def _facts(data: Data, published: _Published, classes: int | None) -> Facts:

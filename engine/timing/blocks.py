@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import traceback
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
-from engine.errors import LearnerError
+from engine.errors import LearnerError, RecipeError
 from engine.learners import explain, make_optimizer
 from engine.learners.numerics import DTYPES
 from engine.objectives import Context, Objective
@@ -40,7 +41,6 @@ class TimedBlocks:
         rows: images in the batch that is timed.
 
     Raises:
-        RecipeError: a local objective cannot stand behind some block.
         LearnerError: a block fails, as it would in a training.
     """
 
@@ -57,9 +57,13 @@ class TimedBlocks:
         self._objectives = {key: times[name] for key, name in self._names.items()}
 
     def seconds(self, num_segments: int, part: int, start: int, stop: int) -> float:
-        """Return the seconds of segment ``part`` of K if it holds the units [start, stop), for `rows` images."""
+        """Return the seconds of segment ``part`` of K if it holds the units [start, stop), for `rows` images.
+
+        Infinite where its local objective cannot stand behind the last of them.
+        """
         units, shapes = self._subject.units, self._subject.shapes
-        auxiliary = 0.0 if stop == units else self._objectives[num_segments, part, shapes[stop - 1]]
+        place = (num_segments, part, shapes[stop - 1])
+        auxiliary = 0.0 if stop == units else self._objectives.get(place, math.inf)
         return self._units[stop] - self._units[start] + auxiliary
 
     def _pieces(self, counts: Sequence[int]) -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
@@ -75,8 +79,12 @@ class TimedBlocks:
             for part in range(count - 1):
                 for features in dict.fromkeys(subject.shapes[: units - 1]):
                     stop = subject.shapes.index(features) + 1
-                    # Without blocks, so that no branch leaves inside.
-                    objective = subject.objective(subject.segment(part, count, stop, stop))
+                    try:
+                        # Without blocks, so that no branch leaves inside.
+                        objective = subject.objective(subject.segment(part, count, stop, stop))
+                    except RecipeError:
+                        # No cut goes there; if there is no other, the segment that is run says why it cannot be.
+                        continue
                     name = f"objective {sorted(objective.terms)} on {features}"
                     self._names[count, part, features] = name
                     pieces.setdefault(name, (objective.to(subject.device).train(), features))

@@ -20,6 +20,7 @@ from engine.recipes import (
     Augmentation,
     Backbone,
     Data,
+    EndToEnd,
     Greedy,
     Numerics,
     OwnTask,
@@ -98,6 +99,30 @@ def test_more_segments_than_blocks_are_refused(tiny_recipe: TinyRecipe) -> None:
         names(tiny_recipe(), (1, 9))
 
 
+def test_blocks_that_are_named_cut_into_as_many_segments_as_they_say(tiny_recipe: TinyRecipe) -> None:
+    told: list[str] = []
+    recipe = tiny_recipe(method=Greedy(num_segments=2, cuts=("layer1_0",)))
+    cases = EngineCases(read_images(recipe), Plan(executor="process"), (1, 2, 3), TWO_CORES, told.append)
+    assert [(k, each.method.cuts) for k, (each, _) in cases.teams.items() if isinstance(each.method, Greedy)] == [
+        (1, ()),
+        (2, ("layer1_0",)),
+        (3, "balanced_layers"),
+    ]
+    # 4 for the simulation, like 8, which the network has not.
+    assert [line.partition(":")[0] for line in told] == ["K = 3", "K = 4", "K = 8"]
+    assert told[0] == "K = 3: cut by balanced_layers, because method.cuts=layer1_0 is for another K"
+
+
+def test_baselines_have_as_many_workers_as_replicas_train(tiny_recipe: TinyRecipe) -> None:
+    images, plan = read_images(tiny_recipe(method=Greedy(num_segments=2))), Plan(replicas=2)
+    cases = EngineCases(images, plan, (1, 2), TWO_CORES)
+    on_ray = {case.workers for group in cases.groups for case in group.cases if case.family == "ray"}
+    assert cases.worker_counts == sorted(on_ray) == [2, 4]
+    whole = EngineCases(read_images(tiny_recipe(method=EndToEnd())), plan, None, TWO_CORES)
+    assert whole.worker_counts == [2]
+    assert not BaselineCases(images, ("ddp",), whole.worker_counts, TWO_CORES).left_out
+
+
 def test_without_ray_its_rows_are_left_out_and_named(tiny_recipe: TinyRecipe) -> None:
     cases = EngineCases(read_images(tiny_recipe()), Plan(executor="process"), (2,), TWO_CORES)
     assert cases.left_out["this engine on Ray"] == "plan.executor=process"
@@ -167,6 +192,19 @@ def test_missing_images_are_replaced_by_random_ones_of_their_shape_and_it_is_sai
     assert found.facts.num_classes == 100
     assert found.batches.images.shape == (4, 8, 3, 32, 32)
     assert found.recipe.data.augmentation == data.augmentation
+
+
+def test_images_of_which_no_folder_is_given_are_missing_too() -> None:
+    recipe = load_recipe("infopro_softmax_cifar10_resnet32_k2")
+    assert recipe.data.root is None
+    found = read_images(recipe)
+    said = "random images of 3 x 32 x 32, because the recipe's own are not there (data.root is missing: cifar10 is read"
+    assert found.described.startswith(said)
+    assert found.facts.num_classes == 10
+    # What stands against a training is no missing folder.
+    wrong, _ = apply_overrides(recipe, Plan(), ["data.label_column=label"])
+    with pytest.raises(RecipeError, match="data.label_column is for data.name=parquet"):
+        read_images(wrong)
 
 
 def test_images_of_unknown_shape_are_still_missed(tmp_path: Path) -> None:

@@ -99,6 +99,17 @@ def test_what_fits_can_be_pasted(command: Any, words: tuple[str, ...], path: str
     assert changed.data.batch_size == int(largest)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    ["infopro_cityscapes_resnet101", "infopro_camvid_resnet18", "dhm_market1501_resnet50", "dml_market1501_mobilenet"],
+)
+def test_what_fits_is_found_for_recipes_that_do_not_take_every_batch(command: Any, name: str) -> None:
+    answer = command("estimate", name, "--gpu-memory", "24GB")
+    assert answer.code == 0, answer.err
+    assert "largest batch of the recipe as it is: data.batch_size=" in answer.out
+
+
 @pytest.mark.parametrize(
     ("words", "places"),
     [
@@ -127,6 +138,34 @@ def test_a_recipe_that_recomputes_is_compared_with_one_that_does_not(command: An
     assert plain["speed_up"] == pytest.approx(1.0)
     assert 0.6 < again["speed_up"] < 1.0
     assert again["learners"][0]["body_activations"] < 0.6 * plain["learners"][0]["body_activations"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        # From four on, a segment would end behind the 16 channels of the last stage.
+        (("predsim_digits", "method.prediction_features=8"), "method.prediction_features=8 is the most"),
+        (
+            ("infopro_digits", "method.reconstruction_weight=1,0", "method.classification_weight=1,0"),
+            "method.reconstruction_weight and method.classification_weight are both 0 in segment",
+        ),
+    ],
+)
+def test_numbers_of_segments_that_nobody_asked_for_are_left_out_with_the_reason(
+    command: Any, words: tuple[str, ...], said: str
+) -> None:
+    words = ("estimate", *words, "backbone.name=resnet20")
+    answer = command(*words, "--gpu-memory", "1GB")
+    assert answer.code == 0, answer.err
+    assert all(f"\nleft out: K = {count}: {said}" in answer.out for count in (4, 8))
+    assert "with K = 1, 2;" in answer.out
+    values = command(*words, "--json").json
+    assert [team["num_segments"] for team in values["teams"]] == [1, 2]
+    assert list(values["left_out"]) == ["K = 4", "K = 8"]
+    for asked in (("--k", "2,4"), ("method.num_segments=4",)):
+        refused = command(*words, *asked)
+        assert refused.code == 2
+        assert said in refused.err
 
 
 @pytest.mark.parametrize(

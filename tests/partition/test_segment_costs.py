@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 from torch import nn
 
 from engine.data import Facts
 from engine.methods.registry import chain_of
 from engine.objectives import AuxiliaryClassification, Classification, Objective
 from engine.partition import CostProfile, Origin, Segment, segments_of
-from engine.planning.estimate import planned_network
+from engine.planning.estimate import estimate_team, planned_network
 from engine.planning.known_images import known_facts
-from engine.recipes import Greedy, Recipe
+from engine.recipes import Backbone, Greedy, Plan, Recipe
+from engine.recipes.methods.local_learning import CutRule
 
 
 def wide_head(segment: Segment, width: int, facts: Facts) -> nn.Sequential:
@@ -54,3 +57,28 @@ def test_balanced_cuts_go_where_the_objective_is_cheap(tiny_recipe: Callable[...
         return Objective({"cross_entropy": AuxiliaryClassification(head)}, {"cross_entropy": 1.0})
 
     assert segments_of(recipe, facts, network, dear_there)[0].features != first.features
+
+
+FIRST_BLOCKS = """
+from torch import nn
+
+
+def network(num_classes, image_shape, first):
+    frozen = nn.Conv2d(1, 1, 1).requires_grad_(False)
+    block = nn.Flatten() if first == "flatten" else nn.Sequential(frozen, nn.Flatten())
+    hidden = [nn.Sequential(nn.Linear(64, 64), nn.ReLU()) for _ in range(3)]
+    return nn.Sequential(block, *hidden, nn.Linear(64, num_classes))
+"""
+
+
+@pytest.mark.parametrize("first", ["flatten", "frozen"])
+@pytest.mark.parametrize("cuts", ["balanced_memory", "balanced_time"])
+def test_a_first_block_that_learns_nothing_has_costs_too(
+    cuts: CutRule, first: str, tiny_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(FIRST_BLOCKS)
+    backbone = Backbone(name=f"{tmp_path}/own.py:network", options={"first": first})
+    recipe = tiny_recipe(method=Greedy(num_segments=2, cuts=cuts), backbone=backbone)
+    facts, _ = known_facts(recipe)
+    assert estimate_team(recipe, facts, Plan()).device_bytes > 0
+    assert len(segments_of(recipe, facts, planned_network(recipe, facts), chain_of(recipe).objective)) == 2

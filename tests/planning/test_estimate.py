@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from torch import nn
 
 from engine import Plan, apply_overrides, load_recipe
 from engine.data import Facts, open_source
 from engine.errors import PlanError, RecipeError
 from engine.methods import method_of
-from engine.planning.estimate import compare_cuts, estimate_team, segment_counts, with_segments
+from engine.planning.choosing import fastest_that_fits
+from engine.planning.estimate import compare_cuts, estimate_team, planned_network, segment_counts, with_segments
 from engine.planning.fitting import largest_batch, smallest_that_fits
 from engine.planning.known_images import known_facts
 from engine.planning.pipeline import grouped, step_seconds
 from engine.planning.sizes import LearnerSize
 from engine.recipes import Recipe
+from engine.runtimes.replicated import check_replicable
 from engine.timing import TimedBlocks, measured_cut, subject_of
+from engine.training.preview import check_batches
+from tests.recipes.shipped import RECIPES
+from tests.tasks.small_market import market
 
 
 def recipe_of(name: str, *fields: str) -> Recipe:
@@ -74,6 +83,68 @@ def test_the_smallest_number_of_segments_and_the_largest_batch_fit_just_so() -> 
     assert largest_batch(recipe, facts, plan, None, 1000) == 0
 
 
+def test_the_largest_batch_is_one_that_is_trained_on() -> None:
+    plan = Plan()
+    # Of 49 images, one would be left over.
+    recipe = recipe_of("greedy_digits", "data.train_limit=49", "data.batch_size=10")
+    facts = facts_of(recipe)
+    memory = estimate_team(recipe_of("greedy_digits", "data.batch_size=48"), facts, plan).needed
+    assert largest_batch(recipe, facts, plan, None, memory) == 47
+    # Of each batch, each replica needs two images, of the last one of an epoch as well.
+    assert largest_batch(recipe, facts, Plan(replicas=2), None, memory) == 49
+    recipe = recipe_of("greedy_digits", "data.train_limit=51", "data.batch_size=10")
+    memory = estimate_team(recipe_of("greedy_digits", "data.batch_size=12"), facts, plan).needed
+    assert largest_batch(recipe, facts_of(recipe), Plan(replicas=4), None, memory) == 43
+
+
+def test_every_shipped_recipe_has_a_largest_batch_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def estimated(recipe: Recipe, facts: Facts, plan: Plan, devices: int | None) -> SimpleNamespace:
+        planned_network(recipe, facts)
+        return SimpleNamespace(needed=recipe.data.batch_size)
+
+    # What networks and learners need is no matter here, and takes minutes for all of them.
+    monkeypatch.setattr("engine.backbones.build", lambda *_: nn.Sequential())
+    monkeypatch.setattr("engine.planning.fitting.estimate_team", estimated)
+    for recipe in {repr((each.backbone, each.data)): each for each in RECIPES.values()}.values():
+        facts = facts_of(recipe)
+        batch = largest_batch(recipe, facts, Plan(), None, 1000)
+        assert 2 <= batch <= 1000, recipe.name
+        changed = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, batch_size=batch))
+        check_batches(changed, facts)
+        planned_network(changed, facts)
+
+
+@pytest.mark.parametrize("replicas", [1, 8])
+def test_batches_that_draw_their_classes_are_sized_and_hold_as_many_of_each(replicas: int) -> None:
+    classes = ("data.synthetic_images=33", "task.triplet_weight=0")
+    recipe = recipe_of("end_to_end_market1501_resnet50_tiny", *classes)
+    facts, plan = facts_of(recipe), Plan(replicas=replicas)
+    check_replicable(recipe, facts, plan)
+    assert recipe.data.classes_per_batch == 4
+    assert largest_batch(recipe, facts, plan, None, 1 << 60) == 32
+    assert estimate_team(recipe, facts, plan).needed > 0
+    (choice,) = fastest_that_fits(recipe, facts, plan, [None], 1 << 60, [None])
+    assert choice is not None and choice.fields == ()
+
+
+def test_a_part_of_a_batch_is_sized_whatever_would_be_left_over_of_an_epoch() -> None:
+    small = ("data.image_size=48,64", "data.augmentation.crop=48,64", "data.batch_size=12")
+    recipe = recipe_of("infopro_camvid_resnet18", *small)
+    facts = facts_of(recipe)
+    # Of parts of 6 images, one would be left over of 367.
+    assert facts.sizes["train"] % 12 == 7
+    assert len(estimate_team(recipe, facts, Plan(replicas=2)).sizes) == 4
+
+
+def test_a_network_that_needs_two_images_takes_batches_that_draw_their_classes() -> None:
+    words = ("backbone.neck=batch_norm", "data.train_limit=41", "data.batch_size=8")
+    drawing = recipe_of("end_to_end_digits", *words, "data.classes_per_batch=2")
+    assert method_of(drawing).team(drawing, facts_of(drawing)).learners
+    recipe = recipe_of("end_to_end_digits", *words)
+    with pytest.raises(RecipeError, match="of 41 training images in batches of 8 the last holds one"):
+        estimate_team(recipe, facts_of(recipe), Plan())
+
+
 def test_what_links_keep_is_bounded_and_nothing_where_the_steps_in_flight_have_no_room() -> None:
     recipe = recipe_of("infopro_digits")
     team = estimate_team(recipe, facts_of(recipe), Plan())
@@ -93,6 +164,15 @@ def test_the_three_balances_conflict() -> None:
     assert cuts["balanced_time"].speed_up == max(cut.speed_up for cut in cuts.values())
     assert cuts["balanced_memory"].memory < 0.9 * cuts["balanced_layers"].memory
     assert cuts["balanced_time"].speed_up > 1.1 * cuts["balanced_layers"].speed_up
+
+
+def test_a_cut_behind_which_no_local_loss_stands_says_why() -> None:
+    # The third segment would end behind the 16 channels of the last stage.
+    recipe = recipe_of("predsim_digits", "method.prediction_features=8", "backbone.name=resnet20")
+    cuts = {cut.rule: cut for cut in compare_cuts(recipe, facts_of(recipe), 4)}
+    assert "the segment gives 16 channels" in cuts["balanced_layers"].obstacle
+    for rule in ("balanced_memory", "balanced_time"):
+        assert cuts[rule].obstacle == "" and math.isfinite(cuts[rule].memory)
 
 
 def test_timed_blocks_choose_a_cut_that_exists() -> None:
@@ -123,6 +203,15 @@ def test_published_sets_are_known_without_their_files() -> None:
     assert "data.num_classes" in assumed
     with pytest.raises(RecipeError, match="data.image_size"):
         known_facts(recipe_of("infopro_imagenet_resnet152", "data.image_size=null", "data.resize_size=null"))
+
+
+def test_identities_of_another_set_are_counted_where_its_folder_is(tmp_path: Path) -> None:
+    words = ("data.image_size=[16,8]", "data.num_classes=4")
+    recipe = recipe_of("dml_market1501_mobilenet", *words, f"data.root={market(tmp_path / 'duke')}")
+    facts, assumed = known_facts(recipe)
+    assert (facts.num_classes, facts.sizes["train"], assumed) == (4, 24, "")
+    with pytest.raises(RecipeError, match="data.num_classes=4, but market1501 has 751 classes"):
+        known_facts(recipe_of("dml_market1501_mobilenet", *words, f"data.root={tmp_path / 'nowhere'}"))
 
 
 def test_impossible_numbers_of_segments_are_refused() -> None:

@@ -20,7 +20,7 @@ from engine.data.readers.svhn import find_svhn, missing_svhn
 from engine.data.remote.copies import fetched
 from engine.data.remote.download import download
 from engine.data.remote.uris import is_uri, without_secret
-from engine.errors import DataError, RecipeError
+from engine.errors import DataError, NoFolderGiven, RecipeError
 from engine.paths import absolute
 from engine.recipes.data import Data
 
@@ -34,11 +34,11 @@ def find_files(data: Data, strict: bool, progress: Progress) -> Found:
         progress: told how much is fetched.
 
     Raises:
-        RecipeError: fields that do not go together.
+        RecipeError: fields that do not go together; `NoFolderGiven` if there is no folder.
         DataError: files are missing, incomplete or damaged, or can be read in several ways.
     """
     if data.root is None:
-        raise RecipeError(f"data.root is missing: {data.name} is read from a folder; give it as data.root=DIR")
+        raise NoFolderGiven(f"data.root is missing: {data.name} is read from a folder; give it as data.root=DIR")
     if not is_uri(data.root):
         folder = absolute(data.root, "data.root", DataError)
         with naming_files(folder):
