@@ -8,6 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _SHARED_MEMORY = "/dev/shm"
+_CONTROL_GROUPS = "/sys/fs/cgroup"
+# Below it, of version 2 and of version 1: the limit, what is used, and the key of memory.stat for unused file pages.
+_MEMORY_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+)
 
 
 @dataclass(frozen=True)
@@ -32,13 +38,18 @@ def main_memory() -> Room:
 
     memory = psutil.virtual_memory()
     room = Room(memory.total, memory.available)
-    try:
-        # A container's limit, which the machine's own numbers do not show.
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-    except (OSError, ValueError):
-        return room
-    return Room(min(room.total, limit), max(0, min(room.free, limit - used)))
+    for limit_file, used_file, key in _MEMORY_FILES:
+        try:
+            # A container's limit, which the machine's own numbers do not show.
+            limit = int(Path(_CONTROL_GROUPS, limit_file).read_text())
+            used = Path(_CONTROL_GROUPS, used_file)
+            # Pages of files that were read count as used, but give way to whatever else needs the memory.
+            statistics = dict(line.split() for line in used.with_name("memory.stat").read_text().splitlines())
+            free = limit - int(used.read_text()) + int(statistics.get(key, 0))
+        except (OSError, ValueError):
+            continue
+        return Room(min(room.total, limit), max(0, min(room.free, free)))
+    return room
 
 
 def disk(folder: Path) -> Room:

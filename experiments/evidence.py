@@ -98,7 +98,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", metavar="NAME", help=", ".join(STUDIES))
     parser.add_argument("--root", metavar="DIR", help="folder with the images, for studies that need one")
-    parser.add_argument("--seeds", metavar="S,S", help="those of the study unless given, such as 0,1,2")
+    parser.add_argument("--seeds", metavar="S,S", help="those of the study unless given, such as 10,11")
     parser.add_argument("--part", metavar="I/N", default="1/1", help="train this part of the arms alone")
     options = parser.parse_args(words)
     if options.study not in STUDIES:
@@ -110,7 +110,13 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.error(f"--root {options.root}: {study.name} reads no folder; leave it out")
     seeds = _seeds(parser, options.seeds) if options.seeds else study.seeds
     part = _part(parser, options.part)
-    shown = shown_seeds(PAGES, study)
+    shown, choosing = shown_seeds(PAGES, study), set(study.choosing_seeds)
+    if choosing & set(seeds):
+        others = sorted({*seeds, *shown} - choosing) or study.seeds
+        parser.error(
+            f"--seeds {_joined(seeds)}: {study.name} chooses learning rates with {_joined(study.choosing_seeds)}, "
+            f"which are no part of the result; give --seeds {_joined(others)}"
+        )
     if part[1] == 1 and not set(shown) <= set(seeds):
         parser.error(
             f"--seeds {_joined(seeds)}: the page of {study.name} shows seeds {_joined(shown)}, which would be lost; "
@@ -141,7 +147,7 @@ def _joined(seeds: Sequence[int]) -> str:
 
 def _seeds(parser: argparse.ArgumentParser, text: str) -> tuple[int, ...]:
     if not re.fullmatch(r"\d{1,9}(,\d{1,9})*", text) or len(set(text.split(","))) < text.count(",") + 1:
-        parser.error(f"--seeds {text}: expected different whole numbers with commas between, such as 0,1,2")
+        parser.error(f"--seeds {text}: expected different whole numbers with commas between, such as 10,11")
     return tuple(map(int, text.split(",")))
 
 

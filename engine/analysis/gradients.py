@@ -25,6 +25,7 @@ Gradients = dict[str, Tensor]
 """Of the loss of one head, by the name of the block: of all its weights, one after another, float32 [weights]."""
 
 _BETWEEN = "|"
+_FEWEST_IMAGES = 2
 
 
 class GradientAgreement(Analysis):
@@ -50,13 +51,16 @@ class GradientAgreement(Analysis):
     }
 
     def refusal(self, opened: OpenedRun) -> str | None:
-        """Refuse networks that learn end to end from one loss, too."""
+        """Refuse networks that learn end to end from one loss, and a single image, too."""
         reason = super().refusal(opened)
         if reason is not None:
             return reason
         for name in opened.networks:
             if len(opened.deployed(name).learners) == 1 and not _branches(next(iter(opened.learners(name).values()))):
                 return f"{name} has neither segments nor branches in its learner, so its only gradient is end to end"
+        if len(opened.places) < _FEWEST_IMAGES:
+            # A head's batch norm may have one value per channel for each image.
+            return f"one image has no statistics of a batch, which gradients of training need; give {_more(opened)}"
         return None
 
     def measure(self, opened: OpenedRun, network: str, part: str) -> Arrays:
@@ -118,6 +122,13 @@ class GradientAgreement(Analysis):
         draw_by_depth(axes, curves, "cosine with the end-to-end gradient (-1 to 1)")
         axes.set_ylim(top=1.05)
         return figure
+
+
+def _more(opened: OpenedRun) -> str:
+    """Return in words what brings more than one image."""
+    if opened.settings.positions is not None:
+        return "two --positions or more"
+    return "a --split with more" if opened.settings.images >= _FEWEST_IMAGES else f"--images {_FEWEST_IMAGES} or more"
 
 
 def _batches(opened: OpenedRun) -> list[slice]:

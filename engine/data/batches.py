@@ -262,7 +262,9 @@ def open_source(
         label_maps=mapped,
         evaluation_shape=opened.evaluation_shape,
     )
-    images = opened.images if "validation" in opened.images else opened.images | {"validation": opened.images["train"]}
+    images = opened.images
+    if "validation" not in images:
+        images = images | {"validation": opened.held_out or images["train"]}
     if check:
         with saying_what_removal_moves(data):
             check_pictures(images, chosen, facts.fingerprint, tell)

@@ -18,7 +18,7 @@ from engine.data.images import EncodedImages, Images, StoredImages
 from engine.data.inventory import Survey
 from engine.data.label_map_sets import check_fields_of_label_maps, with_label_maps
 from engine.data.normalisation import IMAGENET, statistics, value_sums
-from engine.data.opened import Opened
+from engine.data.opened import Opened, held_out_differ, with_held_out
 from engine.data.parts import EncodedPart, Found, Loaded, Picture, PixelPart, Progress
 from engine.data.pictures.fitting import Fitting, fit_block
 from engine.data.readers.digits import load_digits
@@ -89,7 +89,7 @@ def _open(
         before_decoding(found.load().class_names, (3, *size))
     if _too_large(found, size, stored_limit_bytes):
         return _open_encoded(data, found, seed, progress)
-    fittings = dict.fromkeys(("validation", "test"), _evaluation_fitting(data)) | {"train": _training_fitting(data)}
+    fittings = _fittings(data)
     sizes = {split: None if fitting is None else fitting.to_json() for split, fitting in fittings.items()}
     parameters = {"name": data.name, "label_column": data.label_column, "strict": strict_counts, "sizes": sizes}
     parameters |= found.reading
@@ -97,15 +97,17 @@ def _open(
     entry = cached(found, parameters, lambda folder: store(found.load(), fittings, folder, limit, progress), progress)
     splits = entry.manifest["splits"]
     if found.label_maps:
-        return with_label_maps(data, replace(found, survey=_survey(found)), entry, seed)
-    return Opened(
-        images={split: StoredImages(*open_stored(entry, split)) for split in splits},
-        class_names=tuple(entry.manifest["class_names"]),
-        image_shape=_common_shape({split: tuple(made["shape"][1:]) for split, made in splits.items()}),
-        measured=(tuple(splits["train"]["mean"]), tuple(splits["train"]["std"])),
-        content={split: made["sha256"] for split, made in splits.items()},
-        survey=_survey(found),
-    )
+        opened = with_label_maps(data, replace(found, survey=_survey(found)), entry, seed)
+    else:
+        opened = Opened(
+            images={split: StoredImages(*open_stored(entry, split)) for split in splits},
+            class_names=tuple(entry.manifest["class_names"]),
+            image_shape=_common_shape({split: tuple(made["shape"][1:]) for split, made in splits.items()}),
+            measured=(tuple(splits["train"]["mean"]), tuple(splits["train"]["std"])),
+            content={split: made["sha256"] for split, made in splits.items()},
+            survey=_survey(found),
+        )
+    return with_held_out(data, opened, found, fittings, parameters, progress)
 
 
 def _survey(found: Found) -> Survey:
@@ -152,16 +154,13 @@ def _check_fields(data: Data) -> None:
         )
 
 
-def _training_fitting(data: Data) -> Fitting | None:
-    size = data.height_and_width
-    return None if size is None else Fitting(*size, stretch=data.stretch, first_size=data.first_size)
-
-
-def _evaluation_fitting(data: Data) -> Fitting | None:
+def _fittings(data: Data) -> dict[str, Fitting | None]:
     size = data.height_and_width
     if size is None:
-        return None
-    return Fitting(*size, shorter_side=data.resize_size, stretch=data.stretch, first_size=data.first_size)
+        return dict.fromkeys(("train", "validation", "test"))
+    training = Fitting(*size, stretch=data.stretch, first_size=data.first_size)
+    evaluation = replace(training, shorter_side=data.resize_size)
+    return {"train": training, "validation": evaluation, "test": evaluation}
 
 
 def _common_shape(shapes: dict[str, tuple[int, ...]]) -> tuple[int, int, int]:
@@ -177,15 +176,17 @@ def _common_shape(shapes: dict[str, tuple[int, ...]]) -> tuple[int, int, int]:
 
 def _open_digits(data: Data) -> Opened:
     loaded = load_digits()
+    parts = loaded.parts | ({"validation": loaded.parts["train"]} if held_out_differ(data) else {})
     arrays: dict[str, np.ndarray] = {}
-    for split, fitting in (("train", _training_fitting(data)), ("test", _evaluation_fitting(data))):
-        part = loaded.parts[split]
+    for split, part in parts.items():
         assert isinstance(part, PixelPart)
-        whole = np.concatenate(list(part.blocks()))
+        whole, fitting = np.concatenate(list(part.blocks())), _fittings(data)[split]
         arrays[split] = whole if fitting is None else fit_block(whole, fitting)
-    labels = {split: part.labels for split, part in loaded.parts.items()}
+    labels = {split: part.labels for split, part in parts.items()}
+    images = {split: StoredImages(arrays[split], labels[split]) for split in arrays}
     return Opened(
-        images={split: StoredImages(arrays[split], labels[split]) for split in arrays},
+        images={split: images[split] for split in loaded.parts},
+        held_out=images.get("validation"),
         class_names=loaded.class_names,
         image_shape=_common_shape({split: array.shape[1:] for split, array in arrays.items()}),
         measured=statistics(value_sums(arrays["train"])),
@@ -245,7 +246,8 @@ def _too_large(found: Found, size: tuple[int, int] | None, limit_bytes: int) -> 
 
 def _open_encoded(data: Data, found: Found, seed: int, progress: Progress) -> Opened:
     """Open a set whose pictures are decoded whenever they are needed."""
-    training, evaluation = _training_fitting(data), _evaluation_fitting(data)
+    fittings = _fittings(data)
+    training, evaluation = fittings["train"], fittings["test"]
     assert training is not None
     assert evaluation is not None
     if isinstance(data.image_size, int) and not data.stretch:
@@ -267,8 +269,8 @@ def _open_encoded(data: Data, found: Found, seed: int, progress: Progress) -> Op
         for split, part in loaded.parts.items():
             assert isinstance(part, EncodedPart)
             assert part.picture is not None
-            if data.name == "identities":
-                # Elsewhere a picture's place among the folders says all of this; here a table does.
+            if part.labels_listed:
+                # Elsewhere a picture's place among the folders says all of this.
                 content[split] = _digest([content[split], *_rows(found, part.labels, part.picture)])
             images[split] = EncodedImages(part.labels, part.picture, (training, evaluation), crop_seed)
     way = evaluation.to_json()

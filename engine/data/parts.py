@@ -61,6 +61,9 @@ class EncodedPart:
     maps: MapFiles | None = None
     """The label maps; None where each picture has one class. The labels are then 0."""
 
+    labels_listed: bool = False
+    """Whether a list says which label a picture has, which can change without any picture's place or size."""
+
 
 @dataclass(frozen=True)
 class PixelPart:

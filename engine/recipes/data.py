@@ -196,7 +196,8 @@ class Data:
 
     resize_size: Annotated[int, Field(ge=4, le=2048)] | None = None
     """Shorter side before the centre crop of evaluation, for square images. Unless given, image_size * 8 / 7 (224 ->
-    256) for a set that is too large to be decoded ahead, and image_size for others."""
+    256) for a set that is too large to be decoded ahead, and image_size for others. Where training images are held out,
+    a set that is kept decoded holds them once more, for their evaluation."""
 
     image_column: str | None = None
     """Parquet column with the pictures; the only one that can hold them, then `image` or `img`, unless given. Of

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 import engine
-from engine.recipes import DML, DSL, Backbone, EndToEnd, InfoPro, Peer, Plan, Recipe
+from engine.recipes import DGL, DML, DSL, Backbone, EndToEnd, InfoPro, Peer, Plan, Recipe
 from tests.conftest import make_tiny_recipe
 
 RECIPES: dict[str, dict[str, Any]] = {
     "end_to_end": {"method": EndToEnd()},
     "infopro": {"method": InfoPro(num_segments=3)},
+    "dgl": {"method": DGL(num_segments=2)},
     "dml": {"method": DML(peers=(Peer(), Peer()))},
     "dsl": {"method": DSL()},
     "own": {"method": EndToEnd(), "backbone": Backbone(name=f"{Path(__file__).with_name('own_network.py')}:network")},

@@ -79,6 +79,20 @@ def test_words(
     follow([run, *refused], pattern, [run, *accepted])
 
 
+@pytest.mark.parametrize(
+    ("refused", "pattern", "accepted"),
+    [
+        (["--images", "1"], r"give --images (\d) or more;", ["--images", "{0}"]),
+        (["--positions", "3"], "give two --positions or more;", ["--positions", "3,5"]),
+    ],
+)
+def test_gradients_of_one_image(
+    refused: list[str], pattern: str, accepted: list[str], run_of: RunOf, follow: Callable[..., str]
+) -> None:
+    run = run_of("dgl")
+    follow([run, "--of", "gradients", *refused], pattern, [run, "--of", "gradients", *accepted])
+
+
 @pytest.mark.slow
 def test_runs(run_of: RunOf, follow: Callable[..., str], tmp_path: Path) -> None:
     run, other, own = run_of("end_to_end"), run_of("infopro"), run_of("own")
@@ -91,6 +105,9 @@ def test_runs(run_of: RunOf, follow: Callable[..., str], tmp_path: Path) -> None
     few = engine.train(tiny("end_to_end", data={"test_limit": 12}), Plan(executor="process"), tmp_path / "few").run_dir
     follow([run, few, *topmass], "or analyse them one by one$", [few, *topmass])
     follow([run, few, *topmass], "give runs of one data set", [run, other, *topmass])
+    one = engine.train(tiny("dgl", data={"validation_fraction": 0.001}), Plan(executor="process"), tmp_path / "one")
+    gradients = [one.run_dir, "--of", "gradients", "--split"]
+    follow([*gradients, "validation"], "give a --split with more;", [*gradients, "train", *FEW])
     embedding = ["--of", "embedding", *FEW]
     follow([run, own, *embedding], "give networks alike$", [run, other, *embedding])
     follow([own, "--of", "topmass,cam", *FEW], "--of cam has no meaning .* leave one of them out$", [own, *topmass])

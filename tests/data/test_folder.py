@@ -181,6 +181,22 @@ def test_tiny_imagenet(writers: Any, tmp_path: Path, sorted_again: bool) -> None
     np.testing.assert_array_equal(images, writers.images(4, 8, 3)[[1, 2, 3, 0]])
 
 
+@pytest.mark.parametrize("limit", [1 << 30, 10])
+def test_a_corrected_annotation_changes_the_labels_and_the_set(writers: Any, tmp_path: Path, limit: int) -> None:
+    root = write_tiny(writers, tmp_path)
+    labels, fingerprints = [], set()
+    # The order of the pictures and all sizes stay the same.
+    for names in (("n01", "n01", "n01", "n03"), ("n01", "n01", "n03", "n03")):
+        lines = "".join(f"val_{number}.png\t{name}\n" for number, name in enumerate(names))
+        (root / "val" / "val_annotations.txt").write_text(lines)
+        source = open_folder(root, limit, image_size=8)
+        labels.append(everything(source, "test")[1].tolist())
+        fingerprints.add(source.facts.fingerprint)
+        source.close()
+    assert labels == [[0, 0, 0, 1], [0, 0, 1, 1]]
+    assert len(fingerprints) == 2
+
+
 def test_tiny_imagenet_incomplete(writers: Any, tmp_path: Path) -> None:
     root = write_tiny(writers, tmp_path)
     (root / "val" / "images" / "val_2.png").unlink()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ from PIL import Image
 from pydantic import ValidationError
 
 from engine.benchmarking.batches import _random_instead
-from engine.data import open_source
-from engine.data.pictures.fitting import Fitting, fit
+from engine.data import Batch, Source, open_source
+from engine.data.datasets import open_images
+from engine.data.pictures.fitting import Fitting, fit, fit_block
+from engine.data.readers.digits import load_digits
 from engine.errors import RecipeError
 from engine.planning.known_images import known_facts
 from engine.recipes import Plan, Recipe, load_recipe, recipe_identity
@@ -106,6 +110,51 @@ def test_pictures_kept_and_pictures_decoded_ahead_are_equal(writers: Any, tmp_pa
     for left, right in zip(kept.evaluation_batches("test"), ahead.evaluation_batches("test"), strict=True):
         np.testing.assert_array_equal(left.images, right.images)
     kept.close(), ahead.close()
+
+
+def whole(source: Source, split: str) -> Batch:
+    (batch,) = source.evaluation_batches(split)
+    return batch
+
+
+def folder_of_two_classes(root: Path, writers: Any) -> None:
+    writers.folder(root, "train", {name: writers.images(4, 20, seed) for seed, name in enumerate(("a", "b"))})
+    Image.new("RGBA", (30, 20), (9, 9, 9, 0)).save(root / "train" / "a" / "transparent.png")
+    shutil.copytree(root / "train", root / "val")
+
+
+def label_maps(root: Path, label_map_set: Callable[..., Path]) -> None:
+    for kind in ("images", "labels"):
+        shutil.copytree(label_map_set(root, {"train": 6}) / kind / "train", root / kind / "val")
+
+
+@pytest.mark.parametrize("name", ["folder", "label_maps"])
+def test_held_out_images_are_evaluated_as_those_of_the_test_are(
+    name: Any, tmp_path: Path, writers: Any, label_map_set: Callable[..., Path]
+) -> None:
+    folder_of_two_classes(tmp_path, writers) if name == "folder" else label_maps(tmp_path, label_map_set)
+    data = Data(name=name, root=str(tmp_path), batch_size=2, image_size=8, resize_size=10, validation_fraction=0.5)
+    source, covering = open_source(data, 0), open_source(dataclasses.replace(data, resize_size=None), 0)
+    # The test images are the training images once more.
+    held_out, test = whole(source, "validation"), whole(source, "test")
+    np.testing.assert_array_equal(held_out.images, test.images[held_out.indices])
+    np.testing.assert_array_equal(held_out.labels, test.labels[held_out.indices])
+    assert (held_out.images != whole(covering, "validation").images).any()
+    np.testing.assert_array_equal(source.batch(0, 0).images, covering.batch(0, 0).images)
+    transparent = [note for note in source.inventory.survey.notes if "transparent" in note]
+    assert len(transparent) == (name == "folder")
+    source.close(), covering.close()
+    # They are part of the set's fingerprint, as the others are; and nothing is where no image is held out.
+    for fraction, splits in ((0.5, {"train", "validation", "test"}), (0.0, {"train", "test"})):
+        changed = dataclasses.replace(data, validation_fraction=fraction)
+        assert set(open_images(changed, 0, lambda *_: None, True, 1 << 30).content) == splits
+
+
+def test_held_out_digits_are_evaluated_as_those_of_the_test_are() -> None:
+    data = Data(name="digits", image_size=16, resize_size=20, validation_fraction=0.1)
+    held_out = whole(open_source(data, 0), "validation")
+    digits = np.concatenate(list(load_digits().parts["train"].blocks()))
+    np.testing.assert_array_equal(held_out.images, fit_block(digits[held_out.indices], Fitting(16, 16, 20)))
 
 
 def test_every_kind_of_images_and_the_planner_know_both() -> None:

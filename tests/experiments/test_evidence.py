@@ -151,6 +151,11 @@ def test_a_page_with_more_seeds_is_not_overwritten(
     assert refused.value.code == 2
     line = "--seeds 4,5: the page of tiny shows seeds 3,4, which would be lost; give --seeds 3,4,5"
     assert line in capsys.readouterr().err
+    with pytest.raises(SystemExit) as refused:
+        evidence.main(["tiny", "--seeds", "4,0"])
+    assert refused.value.code == 2
+    line = "--seeds 4,0: tiny chooses learning rates with 0, which are no part of the result; give --seeds 3,4"
+    assert line in capsys.readouterr().err
     assert page.read_text() == before
     page.write_text(before.replace(command.format(""), command.format(" --seeds 7,8")))
     assert shown_seeds(tmp_path, TINY) == (7, 8)

@@ -149,7 +149,7 @@ def shard(path: Path, labels: np.ndarray, names: list[str] | None = None) -> Non
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Expect as many images as the small sets have."""
     for module in ("cifar", "stl10", "svhn"):
-        monkeypatch.setattr(f"engine.data.{module}.EXPECTED", {"train": 20, "test": 10})
+        monkeypatch.setattr(f"engine.data.readers.{module}.EXPECTED", {"train": 20, "test": 10})
 
 
 @pytest.mark.parametrize(("name", "before", "says"), [pytest.param(*row, id=f"{row[1]} {row[2]}") for row in SETS])

@@ -41,7 +41,7 @@ RAY_PLACES = ("runtimes/ray/", "search/", "cli/")
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "base"}
 SERIALISERS = {"cloudpickle", "dill", "joblib", "marshal", "shelve"}
 LOADERS = {"load", "loads", "Unpickler"}
-RESTRICTED_UNPICKLER = "data/pickles.py"
+RESTRICTED_UNPICKLER = "data/readers/pickles.py"
 
 # What the top-level files, which belong to no room, may name.
 TOP_FILES = {

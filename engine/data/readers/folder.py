@@ -66,12 +66,11 @@ def find_folder(root: Path) -> Found:
     names, names_from = _names(described, train)
     _rest_of_root(root, folder, described, leavings)
     files = tuple(path for classes in splits.values() for paths in classes.values() for path in paths)
-    usual = Picture.remedy
-    remedy = _WITH_ITS_LINE if folder is not None and _is_annotated(folder) else usual
-    parts = {split: (classes, remedy if classes is validation else usual) for split, classes in splits.items()}
+    annotations = [folder / _ANNOTATIONS] if folder is not None and _is_annotated(folder) else []
+    parts = {split: (classes, bool(annotations) and classes is validation) for split, classes in splits.items()}
     return Found(
         root=str(root),
-        files=files + tuple(map(str, described)),
+        files=files + tuple(map(str, [*described, *annotations])),
         load=lambda: Loaded(names, {split: _part(*part) for split, part in parts.items()}),
         num_pictures=len(files),
         survey=Survey(
@@ -244,11 +243,13 @@ def _rest_of_root(root: Path, validation: Path | None, described: list[Path], le
             leavings.add("files and folders beside the splits", root / name)
 
 
-def _part(classes: Classes, remedy: str) -> EncodedPart:
+def _part(classes: Classes, annotated: bool) -> EncodedPart:
+    remedy = _WITH_ITS_LINE if annotated else Picture.remedy
     paths = [path for pictures in classes.values() for path in pictures]
     counts = [len(pictures) for pictures in classes.values()]
     return EncodedPart(
         labels=np.repeat(np.arange(len(counts), dtype=np.int64), counts),
         pictures=lambda: (Picture(path, remedy=remedy) for path in paths),
         picture=lambda position: Picture(paths[position], remedy=remedy),
+        labels_listed=annotated,
     )

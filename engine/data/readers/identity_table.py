@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -185,7 +185,9 @@ def _csv_table(path: Path, identity: str, image: str) -> _Table:
         cameras=_numbers_or_text(values[CAMERA]) if CAMERA in values else None,
         splits=values[SPLIT],
         image=image,
-        part=lambda rows, labels: picture_part([paths[at] for at in rows], labels, WITH_ITS_ROW),
+        part=lambda rows, labels: replace(
+            picture_part([paths[at] for at in rows], labels, WITH_ITS_ROW), labels_listed=True
+        ),
         files=(str(path), *paths),
         layout="a table of identities in CSV",
         passed_over=tuple(name for name in columns if name not in places),
