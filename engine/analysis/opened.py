@@ -25,10 +25,10 @@ from engine.errors import RunError
 from engine.learners import Learner, choose_device
 from engine.learners.hooks import POOLED, OutputHooks
 from engine.learners.recalibration import Recalibration
-from engine.methods import Network, Team, method_of
+from engine.methods import Network, Team, method_of, trained_team
 from engine.paths import absolute
 from engine.reading import JSON_BYTES, read_bytes
-from engine.recipes import Numerics, with_absolute_paths
+from engine.recipes import Numerics, with_absolute_paths, without_files
 from engine.streams import generator
 from engine.tasks import Task, task_of
 from engine.training import Run, load
@@ -108,14 +108,12 @@ class OpenedRun:
     @property
     def numerics(self) -> Numerics:
         """How it computes: as the recipe, but repeatable, on what is here, and in single precision."""
-        return dataclasses.replace(
-            self.run.recipe.numerics, deterministic=True, device="auto", precision="float32", compile=False
-        )
+        return dataclasses.replace(self.run.numerics_here, deterministic=True, precision="float32")
 
     @functools.cached_property
     def team(self) -> Team:
-        """Learners and programs of the recipe."""
-        return method_of(self.run.recipe).team(self.run.recipe, self.run.facts)
+        """Learners and programs of the recipe, as far as a checkpoint is enough for them."""
+        return trained_team(self.run.recipe, self.run.facts)
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -210,9 +208,7 @@ class OpenedRun:
 
     def learners(self, name: str) -> dict[str, Learner]:
         """Return the learners whose bodies form a network, by name, with all their weights, in evaluation mode."""
-        recipe = dataclasses.replace(
-            self.run.recipe, numerics=self.numerics, method=self.run.recipe.method.without_folder()
-        )
+        recipe = dataclasses.replace(without_files(self.run.recipe), numerics=self.numerics)
         found = {}
         for learner in self.deployed(name).learners:
             steps = self.source.steps_per_epoch()

@@ -99,13 +99,15 @@ def save_checkpoint(
         _remove(target)
         os.replace(aside, target)
         sync_folder(folder)
+        # Those of later steps are damaged, or they would have been resumed: counted, they would drive out whole ones.
+        for old in [path for path in _folders(folder) if _step_of(path) <= step][:-keep]:
+            _remove(old)
     except OSError as error:
         raise write_error(target, error) from error
     finally:
-        _remove(aside)
-    # Those of later steps are damaged, or they would have been resumed: counted, they would drive out whole ones.
-    for old in [path for path in _folders(folder) if _step_of(path) <= step][:-keep]:
-        _remove(old)
+        # A disk that has become read-only refuses this, too, and would hide why.
+        with contextlib.suppress(OSError):
+            _remove(aside)
     return target
 
 

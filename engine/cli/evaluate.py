@@ -68,6 +68,9 @@ def run(options: argparse.Namespace) -> Outcome:
     lines = _score_lines(metrics, headline) + [
         f"  {label}: {reason}" for label, reason in diverged_rows(opened.diverged)
     ]
+    trained_in, scored_in = opened.recipe.numerics.precision, opened.numerics_here.precision
+    if scored_in != trained_in:
+        lines.append(f"scored in {scored_in}, because numerics.precision={trained_in} needs a GPU, and there is none")
     written = {"features": options.save_features, "queries": options.draw_queries, "label maps": maps}
     lines += [f"{name}: {path}" for name, path in written.items() if path is not None]
     return Outcome([*opened.checkpoint.skipped, f"{opened.path} after step {step:,}:", *lines], values)

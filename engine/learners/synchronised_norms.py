@@ -92,7 +92,8 @@ class _Normalise(torch.autograd.Function):
         gain = scale if weight is None else scale * weight.float()
         shift = -mean * gain if bias is None else bias.float() - mean * gain
         ctx.save_for_backward(features, weight, mean, scale)
-        ctx.group, ctx.count, ctx.axes, ctx.shape, ctx.has_bias = group, count, axes, shape, bias is not None
+        ctx.group, ctx.count, ctx.axes, ctx.shape = group, count, axes, shape
+        ctx.bias_dtype = bias.dtype if bias is not None else None
         ctx.mark_non_differentiable(mean, variance)
         return torch.addcmul(shift.view(shape), values, gain.view(shape)).to(features.dtype), mean, variance, count
 
@@ -107,7 +108,8 @@ class _Normalise(torch.autograd.Function):
         inner = given - total.view(ctx.shape) - normalised * correlated.view(ctx.shape)
         found = (inner * gain.view(ctx.shape)).to(features.dtype)
         weights = own[1].to(weight.dtype) if weight is not None else None
-        return found, weights, own[0].to(features.dtype) if ctx.has_bias else None, None, None
+        biases = own[0].to(ctx.bias_dtype) if ctx.bias_dtype is not None else None
+        return found, weights, biases, None, None
 
 
 def _of_all(own: Tensor, group: ProcessGroup) -> Tensor:

@@ -9,6 +9,8 @@ mode and on the student's augmented images, so on Ray it works ahead on a device
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import nn
 
@@ -38,14 +40,10 @@ class _Distillation:
         """Return teacher and student, and their programs."""
         refuse_auxiliary_heads(recipe, "method.kind=distillation")
         teacher = open_pretrained(recipe, facts)
-        student = build_network(recipe, facts, recipe.seed)
-        segment = whole_network(recipe, facts, student)
+        segment, alone = _alone(recipe, facts)
         blocks = tuple(name for name, _ in teacher.named_children())
         # Neither trained here nor counted as such.
-        summaries = (
-            LearnerSummary(_TEACHER, blocks, 0, 0),
-            summarise(_STUDENT, segment, student, _objective(recipe, facts)),
-        )
+        learners = (LearnerSummary(_TEACHER, blocks, 0, 0), *alone.learners)
         rows, dtype = recipe.data.batch_size, recipe.numerics.precision
         training = Program(
             (
@@ -60,13 +58,11 @@ class _Distillation:
             },
             "training",
         )
-        evaluation = evaluation_program(recipe, facts, _STUDENT)
-        return Team(
-            summaries,
-            (training,),
-            evaluation,
-            {"network": Network(recipe.backbone, (_STUDENT,), task_of(recipe, facts).outputs)},
-        )
+        return dataclasses.replace(alone, learners=learners, training=(training,))
+
+    def team_alone(self, recipe: Recipe, facts: Facts) -> Team:
+        """Return the student, and how it is scored; the teacher is not opened."""
+        return _alone(recipe, facts)[1]
 
     def build_learner(
         self, recipe: Recipe, facts: Facts, steps_per_epoch: int, name: str, device: torch.device
@@ -78,6 +74,15 @@ class _Distillation:
         role = Role("network", recipe.seed, "segment0")
         network = build_network(recipe, facts, recipe.seed)
         return Learner(name, role, network, _objective(recipe, facts), recipe, facts, steps_per_epoch, device)
+
+
+def _alone(recipe: Recipe, facts: Facts) -> tuple[Segment, Team]:
+    """Return the student, and the team that it is where nobody teaches it."""
+    network = build_network(recipe, facts, recipe.seed)
+    segment = whole_network(recipe, facts, network)
+    student = summarise(_STUDENT, segment, network, _objective(recipe, facts))
+    deployed = Network(recipe.backbone, (_STUDENT,), task_of(recipe, facts).outputs)
+    return segment, Team((student,), (), evaluation_program(recipe, facts, _STUDENT), {"network": deployed})
 
 
 def _compared(recipe: Recipe, facts: Facts, teacher: nn.Sequential, student: Segment) -> tuple[int, ...]:

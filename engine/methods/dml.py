@@ -33,6 +33,7 @@ from engine.methods.segments import summarise
 from engine.methods.tasks import distribution_axis, with_further_terms
 from engine.methods.team import Network, Team
 from engine.objectives import ConfidencePenalty, DistanceMimicry, FeatureMimicry, Mimicry, Objective, Term
+from engine.partition import Segment
 from engine.recipes import DML, EndToEnd, Recipe
 from engine.streams import seeded
 from engine.tasks import task_of
@@ -151,10 +152,26 @@ def _refuse_equal_weights(method: DML, peers: list[Peer], networks: list[nn.Sequ
 
 def _draws(recipe: Recipe, network: nn.Sequential) -> bool:
     """Return whether a peer draws numbers of its own, or may, beside the weights that it loads."""
-    heads = not isinstance(recipe.method, EndToEnd) or recipe.backbone.auxiliary_heads or ":" in recipe.backbone.name
+    backbone = recipe.backbone
+    heads = not isinstance(recipe.method, EndToEnd) or backbone.auxiliary_heads or backbone.weights_without is not None
     # By name: torchvision, whose stochastic depth it is, need not be imported.
     kinds = ("Dropout", "StochasticDepth")
-    return bool(heads) or any(kind.__name__ in kinds for each in network.modules() for kind in type(each).__mro__)
+    may_draw = heads or ":" in backbone.name
+    return may_draw or any(kind.__name__ in kinds for each in network.modules() for kind in type(each).__mro__)
+
+
+def _require_predictions(objective: Objective, segment: Segment, method: DML) -> None:
+    """Refuse mimicry of a local head where a segment has none that classifies."""
+    if any(isinstance(term, Term) and type(term).predict is not Term.predict for term in objective.terms.values()):
+        return
+    inside = method.inside_field
+    label_losses = {"infopro": f"{inside}.classification_weight=1", "predsim": f"{inside}.similarity_weight=0.99"}
+    label_loss = label_losses.get(method.peer_method.kind, f"{inside}.kind=greedy")
+    raise RecipeError(
+        f"method.local_weight={method.local_weight}: {segment.name} of a peer predicts nothing that others could learn "
+        f"from, because no loss of {inside} classifies there (found: {', '.join(objective.weights)}): set "
+        f"method.local_weight=0, or give it one that does, as with {label_loss}"
+    )
 
 
 def _objective(
@@ -168,10 +185,13 @@ def _objective(
     objective = with_further_terms(objective, member.recipe, facts, peer.segments[depth])
     terms: dict[str, Term] = {}
     if exchange.weight(depth):
-        field = "method.weight" if depth == exchange.depths - 1 else "method.local_weight"
+        is_last = depth == exchange.depths - 1
+        axis = distribution_axis(member.recipe, facts, "method.weight" if is_last else "method.local_weight")
+        if not is_last:
+            _require_predictions(objective, peer.segments[depth], method)
         terms[Mimicry.name] = Mimicry(
             exchange.heard(place, depth, "predictions"),
-            axis=distribution_axis(member.recipe, facts, field),
+            axis=axis,
             divergence=method.divergence,
             target=method.target,
             reduction=method.reduction,

@@ -27,11 +27,12 @@ def _last_stage(recipe: Recipe, facts: Facts, network: nn.Sequential) -> tuple[i
     """Return the first block of the last stage, and the channels of the features that it takes."""
     shapes = (facts.image_shape, *feature_shapes(network, facts.image_shape))
     starts = [block for block in range(1, len(network)) if lowers(shapes[block], shapes[block + 1])]
+    names, remedy = list(network._modules), "choose another backbone, such as resnet20, or method.kind=end_to_end"
+    # Without a last stage, features that lie on no grid may be why.
+    for stop in starts[-1:] or range(1, len(network)):
+        with naming_block(names[stop - 1], network, facts.image_shape, "", remedy):
+            require_layout(shapes[stop], "method.kind=one, which copies the last stage,", Maps)
     if not starts:
-        for name, shape in list(zip(network._modules, shapes[1:], strict=True))[:-1]:
-            remedy = "choose another backbone, such as resnet20, or method.kind=end_to_end"
-            with naming_block(name, network, facts.image_shape, "", remedy):
-                require_layout(shape, "method.kind=one, which copies the last stage,", Maps)
         raise RecipeError(
             f"method.kind=one copies the last stage, from the last block that lowers the resolution, but no block of "
             f"{recipe.backbone.name} behind the first one does so: choose another backbone, such as resnet20"

@@ -31,7 +31,7 @@ from engine.checkpoints import require_checkpoint
 from engine.data import Facts
 from engine.errors import InputError, RecipeError
 from engine.methods.networks import assemble
-from engine.methods.registry import method_of
+from engine.methods.registry import trained_team
 from engine.reading import checked, naming, parse_json, read_json
 from engine.recipes import Backbone, Distillation, Recipe, load_recipe, recipe_to_dict
 from engine.recipes.own_files import is_own
@@ -53,8 +53,6 @@ class _Metadata(TypedDict):
 
 
 _METADATA = TypeAdapter(_Metadata)
-
-_opening: list[Path] = []
 
 
 def open_pretrained(recipe: Recipe, facts: Facts) -> nn.Sequential:
@@ -89,18 +87,13 @@ def open_pretrained(recipe: Recipe, facts: Facts) -> nn.Sequential:
 
 @contextmanager
 def _errors_of(path: Path) -> Iterator[None]:
-    """Name the teacher in all errors, and refuse one that is taught by itself."""
-    if path in _opening:
-        raise RecipeError(f"method.teacher={path}: is its own teacher, or its teacher's; give another one")
-    _opening.append(path)
+    """Name the teacher in all errors."""
     try:
         yield
     except InputError as error:
         reason = str(error).removeprefix(f"{path}: ")
         named = reason if reason.startswith("method.teacher") else f"method.teacher={path}: {reason}"
         raise RecipeError(named) from error
-    finally:
-        _opening.remove(path)
 
 
 def _from_run(folder: Path, name: str | None, recipe: Recipe, facts: Facts) -> nn.Sequential:
@@ -111,7 +104,7 @@ def _from_run(folder: Path, name: str | None, recipe: Recipe, facts: Facts) -> n
     _check_task(earlier, recipe)
     known = Facts.from_json(checkpoint.values["facts"])
     _check_images(known.num_classes, known.image_shape, known.mean, known.std, facts)
-    networks = method_of(earlier).team(earlier, known).networks
+    networks = trained_team(earlier, known).networks
     if name is None and len(networks) == 1:
         name = next(iter(networks))
     if name is None or name not in networks:

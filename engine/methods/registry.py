@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 import sys
 
+from engine.data import Facts
 from engine.errors import RecipeError
 from engine.methods.chain import Chain
-from engine.methods.team import Method
-from engine.recipes import METHODS, Recipe
+from engine.methods.team import Method, Taught, Team
+from engine.recipes import METHODS, Recipe, without_files
 from engine.recipes.own_files import is_own
 
 
@@ -37,6 +38,18 @@ def method_of(recipe: Recipe) -> Method:
             "`METHOD = WholeNetwork(objective, self_distillation)`"
         )
     return method
+
+
+def trained_team(recipe: Recipe, facts: Facts) -> Team:
+    """Return the team of a recipe that was trained, for which its checkpoint is enough.
+
+    Whatever the training started from or learned from need not exist any more: it is neither opened nor in the team.
+
+    Raises:
+        RecipeError: as `method_of`, or there can be no such team.
+    """
+    recipe, method = without_files(recipe), method_of(recipe)
+    return method.team_alone(recipe, facts) if isinstance(method, Taught) else method.team(recipe, facts)
 
 
 def _refuse_other_tasks(recipe: Recipe) -> None:

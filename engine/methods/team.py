@@ -54,7 +54,7 @@ class Team:
     Attributes:
         learners: in the order of their calls.
         training: the programs that training steps run in turn: step t = 0, 1, ... runs number t modulo how many
-            there are. Most methods have one.
+            there are. Most methods have one; a team that only scores has none.
         evaluation: the program of an evaluation batch; learners that take part in its ``score`` phase hold scores.
         networks: each network that the run deploys, by name.
         recalibration: the program of a training batch from which batch-norm statistics are measured anew before an
@@ -115,6 +115,14 @@ class Team:
     def names(self) -> tuple[str, ...]:
         """Names of all learners."""
         return tuple(learner.name for learner in self.learners)
+
+
+@runtime_checkable
+class Taught(Protocol):
+    """What a method offers besides whose learners learn from networks that lie in files, and that no run deploys."""
+
+    def team_alone(self, recipe: Recipe, facts: Facts) -> Team:
+        """Return the team without those networks, which need not be there; it scores, and has no training program."""
 
 
 @runtime_checkable

@@ -57,11 +57,19 @@ class MetricsLog:
 
     Raises:
         RunError: an earlier metrics.jsonl is damaged elsewhere than in a torn last line.
+        NotWritten: the disk is full or cannot be written to; an earlier metrics.jsonl is whole.
     """
 
     def __init__(self, folder: Path, resume_step: int | None, is_scored: bool = True) -> None:
         self._jsonl = folder / JSONL_NAME
         self._parquet = folder / PARQUET_NAME
+        try:
+            self._begin(resume_step, is_scored)
+            self._file = AppendedFile(self._jsonl.open("ab", buffering=0))
+        except OSError as error:
+            raise write_error(self._jsonl, error) from error
+
+    def _begin(self, resume_step: int | None, is_scored: bool) -> None:
         with replacing(self._jsonl) as temporary, temporary.open("wb") as kept:
             if resume_step is not None and self._jsonl.exists():
                 kept.writelines(
@@ -72,7 +80,6 @@ class MetricsLog:
                 )
         # It would disagree with metrics.jsonl from the next record on.
         self._parquet.unlink(missing_ok=True)
-        self._file = AppendedFile(self._jsonl.open("ab", buffering=0))
 
     def write(self, records: Sequence[Record]) -> None:
         """Append the records and hand them to the operating system before returning.

@@ -30,7 +30,10 @@ class DivergedLearners:
             LearnerDiverged: nobody is left.
         """
         for learner, reason in answers.items():
-            if reason is not None and learner not in self.reasons:
+            if reason is None:
+                # One that was lost may have returned as it was before it diverged.
+                self.reasons.pop(learner, None)
+            elif learner not in self.reasons:
                 self.reasons[learner] = reason
                 self._tell(f"{learner} has left the cohort: {reason}")
         left = [set(network.learners) & set(self.reasons) for network in self._networks]

@@ -77,17 +77,17 @@ def train(
             root = read_recipe(folder_path).data.root
         if root != recipe.data.root:
             # A run that has moved with its data is the same run, and one of other data is not.
-            with Session(recipe, plan, Preparation(console.message)) as session:
-                facts, learners = session.source.facts, session.team.names
-                newest_of_run(folder_path / "checkpoints", recipe, facts, learners, console.message)
+            with Session(recipe, plan, Preparation(console.message), trained=True) as session:
+                facts = session.source.facts
+                newest_of_run(folder_path / "checkpoints", recipe, facts, None, console.message)
         if mirror is not None and (warning := mirror.finish(finished.steps)) is not None:
             console.message(warning)
         since = "".join(f"; since then {change}" for change in files_changed_since(folder_path, recipe))
         console.message(f"{folder_path} is finished already; --resume never starts a new run beside it{since}")
         return finished
     check_writable(folder_path, "--run-dir", RunError)
-    with contextlib.ExitStack() as opened:
-        session = opened.enter_context(Session(recipe, plan, Preparation(console.message), check=True))
+    # The folder is let go last: until the learners have ended, another command must not start its own beside them.
+    with contextlib.ExitStack() as held, Session(recipe, plan, Preparation(console.message), check=True) as session:
         source = session.source
         check_batches(recipe, source.facts)
         try:
@@ -99,7 +99,7 @@ def train(
             console.message(error.details)
             raise
         folder = RunFolder(folder_path, recipe, plan, describe_environment(recipe))
-        opened.callback(folder.close)
+        held.callback(folder.close)
         for line in [*told, *first.told]:
             folder.log(line)
         folder.write_json("data.json", source.inventory.to_json())

@@ -16,7 +16,7 @@ from engine.atomic import replace_file
 from engine.checkpoints import Checkpoint, newest_checkpoint
 from engine.data import Facts
 from engine.errors import InputError, NotWritten, RunError
-from engine.methods import method_of, networks_sha256
+from engine.methods import networks_sha256, trained_team
 from engine.reading import read_json
 from engine.recipes import Recipe, recipe_identity, recipe_to_json
 from engine.tasks import headline_of
@@ -59,7 +59,7 @@ def finished_result(folder: Path, recipe: Recipe, tell: Callable[[str], None]) -
     try:
         contradictions = _contradictions(result, checkpoint, recipe)
     except InputError as error:
-        # Such as a teacher that is gone, without which the networks are not known.
+        # Such as a network of one's own whose file has changed.
         tell(f"{path}: could not be compared with {checkpoint.path}: {error}")
         return result
     if contradictions:
@@ -96,7 +96,7 @@ def _mend_recipe(folder: Path, recipe: Recipe) -> str | None:
 def _contradictions(result: Result, checkpoint: Checkpoint, recipe: Recipe) -> list[str]:
     """Return what a summary says otherwise than its checkpoint, each in words."""
     facts = Facts.from_json(checkpoint.values["facts"])
-    team = method_of(recipe).team(recipe, facts)
+    team = trained_team(recipe, facts)
     latest: Mapping[str, float] = checkpoint.values["latest"]
     reasons = {name: state.extra.get("diverged") for name, state in checkpoint.states.items()}
     diverged = {name: reason for name, reason in reasons.items() if reason is not None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,11 @@ class Training:
     def is_interrupted(self) -> bool:
         """Whether a signal has asked it to end."""
         return self._interruption.requested
+
+    @property
+    def diverged(self) -> Collection[str]:
+        """Names of the learners that have left their cohort, as far as they have said so."""
+        return self._diverged.reasons.keys()
 
     def _is_hurried(self) -> bool:
         return self.is_interrupted

@@ -75,7 +75,9 @@ class LossesOfTraining:
             # Else what is kept of it would not be what was scored.
             return frozenset()
         found = {name for names in self._networks.values() if set(names) & set(lost) for name in names}
-        is_anybody_left = any(not set(names) & found for names in self._networks.values())
+        # Who has diverged trains nothing: steps would pass that nobody learns from.
+        idle = found.union(self._training.diverged)
+        is_anybody_left = any(not set(names) & idle for names in self._networks.values())
         return frozenset(found) if is_anybody_left else frozenset()
 
     def may_go_on_without(self, lost: Sequence[LearnerLost]) -> bool:

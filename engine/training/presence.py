@@ -6,6 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
+from engine.atomic import write_error
 from engine.errors import RunError
 
 
@@ -18,15 +19,25 @@ class Presence:
 
     Args:
         folder: the run folder, which exists.
+
+    Raises:
+        NotWritten: its disk does not say so.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._identity = _identity(folder)
+        try:
+            self._identity = _identity(folder)
+        except OSError as error:
+            raise write_error(folder, error) from error
 
     def check(self) -> None:
         """Raise FolderGone if the folder has been moved, deleted or replaced by another."""
-        if _identity(self._folder) == self._identity:
+        try:
+            if _identity(self._folder) == self._identity:
+                return
+        except OSError:
+            # A disk that is away may come back with the folder; the write that follows says so, and is waited for.
             return
         # What a write in the same moment made anew; folders with anything in them stay.
         for made in (self._folder / "checkpoints", self._folder):
@@ -41,6 +52,6 @@ class Presence:
 def _identity(folder: Path) -> tuple[int, int] | None:
     try:
         found = os.stat(folder)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_dev, found.st_ino

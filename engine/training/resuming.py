@@ -12,7 +12,7 @@ from engine.recipes import Recipe, recipe_identity
 
 
 def newest_of_run(
-    folder: Path, recipe: Recipe, facts: Facts, learners: Collection[str], say: Callable[[str], None]
+    folder: Path, recipe: Recipe, facts: Facts, learners: Collection[str] | None, say: Callable[[str], None]
 ) -> Checkpoint | None:
     """Return the newest whole checkpoint of a run; None where there is none yet.
 
@@ -20,7 +20,7 @@ def newest_of_run(
         folder: of the checkpoints.
         recipe: that is trained.
         facts: of the images that are there now.
-        learners: names of the team.
+        learners: names of the team; any are taken if None.
         say: told which damaged checkpoints are passed over, and why.
 
     Raises:

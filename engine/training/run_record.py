@@ -64,13 +64,16 @@ class RunRecord:
         Args:
             step: of the whole run.
             is_scored: False where what was recorded of the scores after ``step`` is forgotten, too: all are made again.
+
+        Raises:
+            RunError: metrics.jsonl is damaged, the folder is gone, or the patience with its disk is at an end.
         """
         self.reached = step
         self.absences.go_on_from(step)
         if self._metrics is not None:
             # What an earlier team has left there before the disk took no more.
             self.wait_for_metrics(lambda: False)
-        self._metrics = MetricsLog(self.folder.path, step or None, is_scored)
+        self.patience.wait_for(JSONL_NAME, lambda: self._open(step, is_scored))
         if is_scored:
             self.by_products.open(step or None)
         else:
@@ -79,6 +82,11 @@ class RunRecord:
             self.by_products.write([each for each in read_metrics(self.folder.path) if each.step == step])
         if self.faults.found:
             self.show_faults()
+
+    def _open(self, step: int, is_scored: bool) -> None:
+        # A folder that somebody has moved away must not be made anew.
+        self.check_presence()
+        self._metrics = MetricsLog(self.folder.path, step or None, is_scored)
 
     def write(self, step: int, epoch: int, records: Sequence[Record]) -> None:
         """Record, and show, what was measured."""

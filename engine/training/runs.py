@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from engine.checkpoints import Checkpoint, require_checkpoint
 from engine.data import Facts
 from engine.errors import RecipeError, RunError
-from engine.methods import Network, assemble, method_of
+from engine.methods import Network, assemble, trained_team
 from engine.paths import absolute, check_target
 from engine.reading import naming
-from engine.recipes import Plan, Recipe, apply_overrides, load_recipe, weights_identity, with_absolute_paths
+from engine.recipes import Numerics, Plan, Recipe, apply_overrides, load_recipe, weights_identity, with_absolute_paths
 from engine.tasks import task_of
 from engine.tracking import Record, read_metrics
 from engine.training.features import Features, draw_queries_of, write_features
@@ -43,7 +44,17 @@ class Run:
     @property
     def networks(self) -> Mapping[str, Network]:
         """The deployed networks, by name."""
-        return method_of(self.recipe).team(self.recipe, self.facts).networks
+        return trained_team(self.recipe, self.facts).networks
+
+    @property
+    def numerics_here(self) -> Numerics:
+        """How its networks are scored on this machine, wherever they were trained.
+
+        On what is here, not compiled, and in float32 where float16 has no GPU.
+        """
+        found = dataclasses.replace(self.recipe.numerics, device="auto", compile=False)
+        no_float16 = found.precision == "float16" and not torch.cuda.is_available()
+        return dataclasses.replace(found, precision="float32") if no_float16 else found
 
     @property
     def diverged(self) -> dict[str, str]:
@@ -105,7 +116,9 @@ def evaluate(
     save_features: str | Path | None = None,
     draw_queries: str | Path | None = None,
 ) -> dict[str, float]:
-    """Score a run's networks on all of its evaluation images, as training does.
+    """Score a run's networks on all of its evaluation images, as training does, but as `Run.numerics_here` computes.
+
+    The checkpoint is enough: what the training started from or learned from need not exist any more.
 
     Args:
         run: what to evaluate.
@@ -131,13 +144,10 @@ def evaluate(
             f"{' '.join(changes)}: an evaluation takes only fields that have no influence on the weights, such as "
             f"data.evaluation_batch_size{also}: train anew for other ones"
         )
-    # Wherever it was trained, it can be scored on what is here.
-    numerics = dataclasses.replace(run.recipe.numerics, device="auto")
-    recipe = dataclasses.replace(recipe, numerics=numerics)
-    recipe = dataclasses.replace(recipe, method=recipe.method.without_folder())
+    recipe = dataclasses.replace(recipe, numerics=run.numerics_here)
     if data_root is not None:
         recipe = with_absolute_paths(dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=data_root)))
-    with Session(recipe, Plan(executor="process")) as session:
+    with Session(recipe, Plan(executor="process"), trained=True) as session:
         source = session.source
         if source.facts.fingerprint != run.facts.fingerprint:
             raise RunError(

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 
 from engine.data import Facts, Source, open_source
-from engine.methods import Team, method_of
-from engine.recipes import Plan, Recipe, Segmented, with_modelled_cuts
+from engine.methods import Team, method_of, trained_team
+from engine.recipes import Plan, Recipe, Segmented, with_modelled_cuts, without_files
 from engine.runtimes import Reservations, Runtime, open_runtime
 from engine.timing import chosen_recipe
 from engine.training.matches import check_matches
@@ -26,9 +26,11 @@ class Session:
         plan: where its learners live.
         progress: told what is done to prepare the images, and the fraction that is done; nobody unless given.
         check: whether all pictures are looked at first, to find damaged ones; for a training alone.
+        trained: whether the weights come from a checkpoint, so that no file is needed from which the training started
+            or learned.
 
     Attributes:
-        recipe: as given, until `choose_cuts`.
+        recipe: as given, until `choose_cuts`; `without_files` if it was trained.
         source: of the images.
         reservations: of its learners, however often they are started.
     """
@@ -42,8 +44,10 @@ class Session:
         progress: Callable[[str, float], None] | None = None,
         *,
         check: bool = False,
+        trained: bool = False,
     ) -> None:
-        self.recipe, self.plan = recipe, plan
+        self.recipe, self.plan = without_files(recipe) if trained else recipe, plan
+        self._plan_team = trained_team if trained else _team_to_train
         self.reservations = Reservations()
         self._progress, self._check = progress, check
         self._opened = contextlib.ExitStack()
@@ -102,7 +106,7 @@ class Session:
     @functools.cached_property
     def team(self) -> Team:
         """Learners and programs of the recipe; RecipeError says why there can be none."""
-        return method_of(self.recipe).team(self.recipe, self.source.facts)
+        return self._plan_team(self.recipe, self.source.facts)
 
     @property
     def runtime(self) -> Runtime:
@@ -140,6 +144,10 @@ class Session:
                 self.runtime.submit(self.team.recalibration, batch)
 
 
+def _team_to_train(recipe: Recipe, facts: Facts) -> Team:
+    return method_of(recipe).team(recipe, facts)
+
+
 def _network_check(recipe: Recipe) -> Callable[[tuple[str, ...], tuple[int, int, int]], None]:
     """Return what builds and cuts a recipe's network, to be called when classes and image shape are known.
 
@@ -164,6 +172,6 @@ def _network_check(recipe: Recipe) -> Callable[[tuple[str, ...], tuple[int, int,
             sizes={"train": recipe.data.batch_size},
             fingerprint="",
         )
-        method_of(recipe).team(recipe, facts)
+        _team_to_train(recipe, facts)
 
     return check

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from engine.checkpoints import folders, manifests, newest_checkpoint
-from engine.errors import RunError
+from engine.errors import NotWritten, RunError
 from tests.checkpoints.small_checkpoints import VALUES, _names, _save, _states
 
 
@@ -187,6 +187,40 @@ def test_a_rename_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(RunError, match=r"step-000008: could not be written: Input/output error"):
         _save(tmp_path, 8)
     assert _names(tmp_path) == ["step-000004"]
+
+
+@pytest.mark.parametrize(("call", "code"), [("unlink", errno.EROFS), ("is_dir", errno.ESTALE)])
+def test_a_disk_that_does_not_let_be_removed_what_is_not_there(
+    call: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _save(tmp_path, 4)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, call, refuse)
+        with pytest.raises(NotWritten, match=f"step-000008: could not be written: {os.strerror(code)}"):
+            _save(tmp_path, 8)
+    assert _names(tmp_path) == ["step-000004"]
+
+
+def test_an_old_one_that_is_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _save(tmp_path, 4)
+    is_dir = Path.is_dir
+
+    def refuse(path: Path) -> bool:
+        if path.name == "step-000004":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return is_dir(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "is_dir", refuse)
+        with pytest.raises(NotWritten, match="step-000008: could not be written"):
+            _save(tmp_path, 8, keep=1)
+    assert _names(tmp_path) == ["step-000004", "step-000008"]
+    _save(tmp_path, 9, keep=1)
+    assert _names(tmp_path) == ["step-000009"]
 
 
 def test_a_large_file_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

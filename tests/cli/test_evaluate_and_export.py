@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import safetensors.torch
+import torch
 
 from engine import Plan, Result, apply_overrides, load_recipe, train
 
@@ -35,6 +36,15 @@ def test_the_score_is_the_trainings(command: Any, run_dir: Path) -> None:
     assert answer.json["test_score"] == summary["test_score"]
     assert answer.json["metrics"] == summary["metrics"]
     assert answer.json["step"] == summary["steps"]
+
+
+def test_that_another_precision_is_taken_is_said(command: Any, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    recipe = json.loads((run_dir / "recipe.json").read_text())
+    recipe["numerics"]["precision"] = "float16"
+    (run_dir / "recipe.json").write_text(json.dumps(recipe))
+    said = "scored in float32, because numerics.precision=float16 needs a GPU, and there is none"
+    assert command("evaluate", str(run_dir)).out.splitlines()[-1] == said
 
 
 def test_the_score_in_words(command: Any, run_dir: Path) -> None:

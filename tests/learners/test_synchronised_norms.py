@@ -65,6 +65,21 @@ def test_alone_it_is_an_ordinary_batch_norm(
     torch.testing.assert_close(synchronised.eval()(features), plain.eval()(features), rtol=1e-4, atol=1e-4)
 
 
+def test_gradients_of_weight_and_bias_are_as_precise_as_these(group: torch.distributed.ProcessGroup) -> None:
+    torch.manual_seed(2)
+    network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+    synchronise_norms(network, group)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = network(torch.randn(8, 3, 4, 5))
+    assert output.dtype == torch.bfloat16
+    given = torch.randn_like(output)
+    output.backward(given)
+    expected, bias = given.float().sum((0, 2, 3)), network[1].bias
+    assert isinstance(bias, nn.Parameter) and bias.grad is not None
+    assert torch.equal(bias.grad, expected)
+    assert not torch.equal(expected, expected.bfloat16().float())
+
+
 def test_two_halves_see_the_whole_batch(group: torch.distributed.ProcessGroup, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(1)
     whole = nn.Sequential(nn.BatchNorm2d(3))

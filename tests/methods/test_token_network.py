@@ -17,6 +17,7 @@ from engine.planning.estimate import estimate_team
 from engine.planning.known_images import known_facts
 from engine.recipes import METHODS, Augmentation, Backbone, Recipe
 from engine.runtimes import ProcessRuntime
+from engine.timing import chosen_recipe
 
 Make = Callable[..., Recipe]
 
@@ -75,15 +76,26 @@ class Mixer(nn.Sequential):
     feature_layout = "channels_last"
 
 
+class Merging(nn.Module):
+    """Maps with channels last [B, H, W, D] to half of their height and width."""
+
+    feature_layout = "channels_last"
+
+    def forward(self, maps):
+        return maps[:, ::2, ::2]
+
+
 class MeanOfMaps(nn.Module):
     def forward(self, maps):
         return maps.mean(dim=(1, 2))
 
 
-def channels_last(num_classes, image_shape):
+def channels_last(num_classes, image_shape, merges=False):
     blocks = OrderedDict(patches=ChannelsLast(image_shape[0], 8))
     for index in range(5):
         blocks[f"mixer{index}"] = Mixer(nn.LayerNorm(8), nn.Linear(8, 8), nn.GELU())
+    if merges:
+        blocks["merging"] = Merging()
     blocks["classifier"] = nn.Sequential(MeanOfMaps(), nn.Linear(8, num_classes))
     return nn.Sequential(blocks)
 
@@ -192,6 +204,12 @@ def test_maps_with_channels_last_are_refused_with_a_remedy(make: Make, kind: str
     assert "method.kind=end_to_end" in str(raised.value)
 
 
+def test_a_last_stage_with_channels_last_is_not_copied(make: Make) -> None:
+    recipe = make("one", {}, "channels_last", merges=True)
+    with pytest.raises(RecipeError, match="block 'mixer4' gives maps with channels last .* takes maps .*resnet20"):
+        method_of(recipe).team(recipe, known_facts(recipe)[0])
+
+
 @pytest.mark.parametrize("kind", NEEDS_MAPS)
 def test_what_takes_maps_says_so_with_a_remedy_that_works(make: Make, kind: str) -> None:
     settings, block, takes = NEEDS_MAPS[kind]
@@ -254,10 +272,21 @@ def test_blocks_that_give_maps_can_be_cut_after(make: Make) -> None:
 
 
 @pytest.mark.parametrize("rule", ["balanced_memory", "balanced_time"])
-def test_balanced_cuts_name_the_block_that_no_head_can_stand_behind(make: Make, rule: str) -> None:
-    recipe = make("greedy", {"cuts": rule}, maps=2)
+def test_balanced_cuts_go_where_a_head_can_stand(make: Make, rule: str) -> None:
+    (block,) = cut_after(make("greedy", {"cuts": rule}, maps=2))
+    assert block in ("convolution0", "convolution1")
     with pytest.raises(RecipeError, match="block 'patches' gives tokens"):
-        cut_after(recipe)
+        cut_after(make("greedy", {"cuts": rule}))
+
+
+def test_measured_cuts_go_where_a_head_can_stand(make: Make) -> None:
+    for maps in (2, 1):
+        recipe = make("greedy", {"cuts": "measured"}, maps=maps)
+        chosen = chosen_recipe(recipe, known_facts(recipe)[0], engine.Plan(), lambda line: None)
+        assert cut_after(chosen)[0].startswith("convolution")
+    recipe = make("greedy", {"cuts": "measured"})
+    with pytest.raises(RecipeError, match="block 'patches' gives tokens"):
+        chosen_recipe(recipe, known_facts(recipe)[0], engine.Plan(), lambda line: None)
 
 
 def test_its_memory_is_foretold(make: Make) -> None:

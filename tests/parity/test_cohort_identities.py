@@ -6,7 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -143,24 +143,26 @@ def test_peers_that_would_never_differ_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("words", "refused"),
+    ("words", "without", "refused"),
     [
-        ((), True),
-        (("method.weight=0", "method.schedule=sequential"), True),
-        (("method.schedule=sequential",), False),
-        (GREEDY, False),
-        (DROPOUT, False),
-        ((f'method.peers=[{{}},{{"optimizer":{OTHER}}}]',), False),
+        ((), None, True),
+        ((), "classifier", False),
+        (("method.weight=0", "method.schedule=sequential"), None, True),
+        (("method.schedule=sequential",), None, False),
+        (GREEDY, None, False),
+        (DROPOUT, None, False),
+        ((f'method.peers=[{{}},{{"optimizer":{OTHER}}}]',), None, False),
     ],
 )
 def test_peers_that_load_the_same_weights_are_refused_unless_something_tells_them_apart(
-    words: tuple[str, ...], refused: bool, tmp_path: Path
+    words: tuple[str, ...], without: Literal["classifier"] | None, refused: bool, tmp_path: Path
 ) -> None:
     recipe = _recipe(COHORT, *words)
     source = open_source(recipe.data, recipe.seed)
     network = backbones.build(recipe.backbone, source.facts.num_classes, source.facts.image_shape, seed=1)
     save_file(plain_state(network, recipe.backbone.name), tmp_path / "weights.safetensors")
-    backbone = dataclasses.replace(recipe.backbone, weights=str(tmp_path / "weights.safetensors"))
+    file = str(tmp_path / "weights.safetensors")
+    backbone = dataclasses.replace(recipe.backbone, weights=file, weights_without=without)
     loaded = dataclasses.replace(recipe, backbone=backbone)
     if refused:
         with pytest.raises(engine.RecipeError, match="peer 0 and peer 1 load all their weights from"):

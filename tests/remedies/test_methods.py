@@ -11,6 +11,7 @@ Prose = list[tuple[str, str]]
 
 CODISTILLATION = "method.kind=dml method.exchange=weights method.schedule=codistillation"
 CUT_PEERS = "method.kind=dml method.peer_method.kind=infopro"
+PREDSIM_PEERS = "method.kind=dml method.peer_method.kind=predsim"
 INCEPTION = "backbone.name=inception_v1 backbone.auxiliary_heads=true backbone.widths=null"
 # Words that are refused, and what remedies in prose mean.
 CASES: list[tuple[str, Prose]] = [
@@ -40,6 +41,8 @@ CASES: list[tuple[str, Prose]] = [
     (f"{CODISTILLATION} method.feature_weight=1", []),
     ("method.kind=dml method.local_weight=1", []),
     ("method.kind=dml method.local_weight=1 method.peer_method.kind=infopro method.peer_method.head=contrastive", []),
+    (f"{CUT_PEERS} method.peer_method.classification_weight=0,1 method.local_weight=0.5", []),
+    (f"{PREDSIM_PEERS} method.peer_method.similarity_weight=1 method.local_weight=0.5", []),
     (
         "method.reconstruction_weight=0 method.classification_weight=0",
         [("first and last value", "method.classification_weight=0.5,1")],

@@ -162,14 +162,3 @@ def test_a_teacher_is_found(
     words: str, prose: list[tuple[str, str]], follow: Callable[..., None], teach: Callable[[list[str]], None]
 ) -> None:
     follow(teach, words.split(), prose)
-
-
-def test_a_teacher_that_is_its_own(
-    folder: Path, follow: Callable[..., None], teach: Callable[[list[str]], None]
-) -> None:
-    teach([*TEACHER.split()[:1], PLAIN])
-    recipe, run = recipe_of(f"{TEACHER}=FOLDER/plain", folder), folder / "itself"
-    engine.train(recipe, engine.Plan(executor="process"), run, until_step=1)
-    text = (run / "recipe.json").read_text()
-    (run / "recipe.json").write_text(text.replace(str(folder / "plain"), str(run)))
-    follow(teach, f"{TEACHER}=FOLDER/itself".split(), [("give another one", PLAIN)])

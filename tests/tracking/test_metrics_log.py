@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -11,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from engine.errors import RunError
+from engine.errors import NotWritten, RunError
 from engine.tracking import MetricsLog, Record, read_metrics
 from engine.tracking.metrics import mend_parquet
 
@@ -110,6 +111,21 @@ def test_resuming_gives_each_step_once(tmp_path: Path) -> None:
     resumed.close()
     assert read_metrics(tmp_path) == straight
     assert pyarrow.parquet.read_table(tmp_path / "metrics.parquet").num_rows == len(straight)
+
+
+def test_a_disk_that_takes_nothing_where_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    MetricsLog(tmp_path, None).write([record(1), record(2)])
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(NotWritten, match=r"metrics\.jsonl: the disk is full"):
+            MetricsLog(tmp_path, 1)
+    assert read_metrics(tmp_path) == [record(1), record(2)]
+    MetricsLog(tmp_path, 1)
+    assert read_metrics(tmp_path) == [record(1)]
 
 
 def test_starting_from_nothing_drops_an_earlier_attempt_even_if_damaged(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def _losses(record: Any, *, goes_on: bool = True, most: int = 3) -> LossesOfTrai
         recipe=SimpleNamespace(method=SimpleNamespace(goes_on_without_lost=goes_on)),
         team=SimpleNamespace(networks={name: SimpleNamespace(learners=each) for name, each in learners.items()}),
     )
-    training: Any = SimpleNamespace(saved=40, first_step=40, is_interrupted=False, is_ending=False)
+    training: Any = SimpleNamespace(saved=40, first_step=40, is_interrupted=False, is_ending=False, diverged=set())
     snapshots: Any = SimpleNamespace(step=44)
     return LossesOfTraining(training, snapshots, Budget(most, "failure"), record, session)
 
@@ -119,6 +119,14 @@ def test_nobody_goes_where_nobody_would_be_left_or_all_wait() -> None:
     losses: Any = _losses(record)
     losses._training.is_ending = True
     assert losses.gone_with({"peer1_segment0"}) == frozenset()
+
+
+def test_a_peer_that_has_diverged_is_nobody_who_would_be_left() -> None:
+    record: Any = Record()
+    losses: Any = _losses(record)
+    losses._training.diverged = {"peer1_segment1"}
+    assert losses.gone_with({"peer0_segment0"}) == frozenset()
+    assert losses.gone_with({"peer1_segment0"}) == {"peer1_segment0", "peer1_segment1"}
 
 
 @pytest.mark.parametrize("why", ["too often", "taken away"])

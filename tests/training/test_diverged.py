@@ -8,6 +8,7 @@ import re
 import statistics
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -23,6 +24,7 @@ from engine.methods import weights_sha256
 from engine.recipes import DML, Augmentation, Recipe
 from engine.tracking import read_metrics
 from engine.training import evaluate
+from engine.training.diverged import DivergedLearners
 
 RAY_CPUS = 2
 
@@ -236,6 +238,21 @@ def test_every_summary_names_who_has_diverged(tmp_path: Path, make: Make, interr
     concluded = engine.train(make({}, WILD), IN_PROCESS, tmp_path)
     assert stopped.diverged == finished.diverged == concluded.diverged
     assert finished.test_score == concluded.test_score == finished.metrics["peer0/test/accuracy"]
+
+
+def test_one_that_returns_as_it_was_before_is_forgotten() -> None:
+    said: list[str] = []
+    networks: Any = [SimpleNamespace(learners=("peer0",)), SimpleNamespace(learners=("peer1",))]
+    diverged = DivergedLearners(networks, said.append)
+    diverged.note({"peer0": None, "peer1": "its loss is nan"})
+    # It is away, and answers nothing.
+    diverged.note({"peer0": None})
+    assert diverged.reasons == {"peer1": "its loss is nan"}
+    diverged.note({"peer0": None, "peer1": None})
+    assert diverged.reasons == {}
+    diverged.note({"peer0": "its loss is inf", "peer1": None})
+    assert diverged.reasons == {"peer0": "its loss is inf"}
+    assert said == ["peer1 has left the cohort: its loss is nan", "peer0 has left the cohort: its loss is inf"]
 
 
 @pytest.mark.slow

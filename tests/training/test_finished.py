@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -13,11 +14,15 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 
 import engine
-from engine.errors import RunError
-from engine.recipes import Recipe
+from engine import backbones
+from engine.analysis import OpenedRun, Settings
+from engine.errors import RecipeError, RunError
+from engine.recipes import DML, Distillation, EndToEnd, Peer, Recipe
 from engine.tracking import read_metrics
+from engine.training import export_network
 from engine.training.folder import read_summary
 
 TinyRecipe = Callable[..., Recipe]
@@ -149,6 +154,42 @@ def test_damaged_parquet_is_written_anew(damage: str, finished: Path, tiny_recip
     assert len(read_metrics(finished)) == before.num_rows
 
 
+@pytest.fixture
+def start(tmp_path: Path, tiny_recipe: TinyRecipe) -> Path:
+    """A network of the tiny recipe in a file."""
+    engine.train(tiny_recipe(epochs=1, method=EndToEnd()), PLAN, tmp_path / "start")
+    export_network(engine.load(tmp_path / "start"), tmp_path / "start.safetensors")
+    return tmp_path / "start.safetensors"
+
+
+@pytest.mark.parametrize("kind", ["segments", "cohort", "student"])
+def test_a_finished_run_needs_no_file_that_its_training_began_with(
+    kind: str, start: Path, tmp_path: Path, tiny_recipe: TinyRecipe
+) -> None:
+    tuned = dataclasses.replace(tiny_recipe().backbone, weights=str(start), weights_without="classifier")
+    changes: dict[str, Any] = {
+        "segments": {"backbone": tuned},
+        # The file alone tells these peers apart.
+        "cohort": {"method": DML(peers=(Peer(backbone=tuned, seed=5), Peer(seed=5)))},
+        "student": {"method": Distillation(teacher=str(start))},
+    }
+    recipe, run = tiny_recipe(epochs=1, **changes[kind]), tmp_path / "run"
+    result = engine.train(recipe, PLAN, run)
+    start.unlink()
+    opened = engine.load(run)
+    assert engine.evaluate(opened) == result.metrics
+    name = next(iter(opened.networks))
+    exported = export_network(opened, tmp_path / "exported.safetensors", name)
+    assert exported["weights_sha256"] == result.weights_sha256.split("-")[0]
+    with OpenedRun(run, Settings()) as analysed:
+        assert analysed.learners(name).keys() == set(opened.networks[name].learners)
+    found, told = _again(recipe, run)
+    assert found["weights_sha256"] == result.weights_sha256
+    assert [line for line in told if "is finished already" not in line] == []
+    with pytest.raises(RecipeError, match=r"start\.safetensors"):
+        engine.train(recipe, PLAN, tmp_path / "anew")
+
+
 def test_a_finished_run_of_other_images_is_not_taken_for_this_one(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
     for place, shade in (("one", 0), ("other", 90)):
         for split in ("train", "test"):
@@ -158,13 +199,18 @@ def test_a_finished_run_of_other_images_is_not_taken_for_this_one(tmp_path: Path
                     picture = Image.new("RGB", (8, 8), (60 * index, 100 * number, shade))
                     picture.save(tmp_path / place / split / kind / f"{index}.png")
     shutil.copytree(tmp_path / "one", tmp_path / "moved")
+    backbone, start = tiny_recipe().backbone, tmp_path / "start.safetensors"
+    save_file(backbones.plain_state(backbones.build(backbone, 2, (3, 8, 8), seed=1), backbone.name), start)
+    tuned = dataclasses.replace(backbone, weights=str(start))
     fields = {"name": "folder", "train_limit": None, "test_limit": None, "batch_size": 4, "evaluation_batch_size": 4}
 
     def train(place: str) -> str:
-        recipe = tiny_recipe(epochs=1, data={**fields, "root": str(tmp_path / place)})
+        recipe = tiny_recipe(epochs=1, backbone=tuned, data={**fields, "root": str(tmp_path / place)})
         return engine.train(recipe, PLAN, tmp_path / "run").weights_sha256
 
     first = train("one")
+    # What the run began with does not count.
+    start.unlink()
     assert train("moved") == first
     with pytest.raises(RunError, match="was trained on other images than data.root=.*/other holds now"):
         train("other")

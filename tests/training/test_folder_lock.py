@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
@@ -16,9 +17,11 @@ from typing import Any
 import pytest
 
 import engine
+from engine.errors import FolderHeld
 from engine.recipes import Recipe
 from engine.training import holding
 from engine.training.folder import RunFolder
+from engine.training.session import Session
 from tests.training.conftest import _contents
 
 TinyRecipe = Callable[..., Recipe]
@@ -105,6 +108,27 @@ def test_a_lock_is_its_owners_alone(tmp_path: Path, tiny_recipe: TinyRecipe) -> 
     engine.train(tiny_recipe(epochs=1), IN_PROCESS, tmp_path)
     assert (tmp_path / ".lock").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / ".lock").read_bytes() == b""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_lock_is_held_until_the_team_has_ended(
+    fails: bool, tmp_path: Path, tiny_recipe: TinyRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave, left = Session.__exit__, []
+
+    def noted(session: Session, *error: Any) -> None:
+        leave(session, *error)
+        with pytest.raises(FolderHeld, match=f"another process is training .*process {os.getpid()} on "):
+            holding.refuse_held(tmp_path, "training")
+        left.append(session)
+
+    monkeypatch.setattr(Session, "__exit__", noted)
+    if fails:
+        monkeypatch.setattr("engine.training.loop.Training.run", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError) if fails else contextlib.nullcontext():
+        engine.train(tiny_recipe(epochs=1), IN_PROCESS, tmp_path)
+    assert len(left) == 1
+    holding.refuse_held(tmp_path, "training")
 
 
 def test_the_lock_ends_with_the_training(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:

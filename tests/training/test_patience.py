@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +15,14 @@ import pytest
 
 import engine
 from engine.atomic import AppendedFile
-from engine.errors import NotWritten
+from engine.errors import NotWritten, RayEnded
 from engine.recipes import MKF, Recipe, Recovery
 from engine.training.patience import DiskPatience
-from engine.training.presence import FolderGone
+from engine.training.presence import FolderGone, Presence
 
-ENDINGS = {"full": errno.ENOSPC, "read-only": errno.EROFS, "failing": errno.EIO}
+ENDINGS = {"full": errno.ENOSPC, "read-only": errno.EROFS, "failing": errno.EIO, "away": errno.ESTALE}
+# Refused beside writing, as Linux does it also where nothing has that name.
+REFUSED = {errno.EROFS: ("mkdir", "unlink"), errno.ESTALE: ("mkdir", "unlink", "stat")}
 
 
 class Disk:
@@ -30,6 +34,8 @@ class Disk:
         self._fsync, self._write = os.fsync, os.write
         monkeypatch.setattr(os, "fsync", self.fsync)
         monkeypatch.setattr("engine.atomic.os.write", self.write)
+        for name in ("mkdir", "unlink", "stat"):
+            monkeypatch.setattr(os, name, functools.partial(self.by_name, name, getattr(os, name)))
         # Of that file alone: other threads sleep, too.
         clock = SimpleNamespace(sleep=self.sleep, monotonic=lambda: self.now)
         monkeypatch.setattr("engine.training.patience.time", clock)
@@ -42,6 +48,11 @@ class Disk:
     def _refuse(self, descriptor: int) -> None:
         if self.bad and os.readlink(f"/proc/self/fd/{descriptor}").startswith(self.folder):
             raise OSError(self.code, os.strerror(self.code))
+
+    def by_name(self, name: str, call: Callable[..., Any], path: Any, *arguments: Any, **named: Any) -> Any:
+        if self.bad and name in REFUSED.get(self.code, ()) and str(path).startswith(self.folder):
+            raise OSError(self.code, os.strerror(self.code))
+        return call(path, *arguments, **named)
 
     def fsync(self, descriptor: int) -> None:
         self._refuse(descriptor)
@@ -83,7 +94,9 @@ def plan(**recovery: Any) -> engine.Plan:
     )
 
 
-@pytest.mark.parametrize(("kind", "method"), [("full", "infopro"), ("read-only", "infopro"), ("failing", "mkf")])
+@pytest.mark.parametrize(
+    ("kind", "method"), [("full", "infopro"), ("read-only", "infopro"), ("failing", "mkf"), ("away", "infopro")]
+)
 def test_a_disk_that_takes_nothing_for_a_while(
     kind: str,
     method: str,
@@ -133,6 +146,46 @@ def test_what_comes_at_the_end_is_waited_for(
     assert (result.status, result.weights_sha256) == ("finished", straight.weights_sha256)
     assert_same_run(tmp_path / "straight", tmp_path / "run")
     assert disk.now >= 20.0
+
+
+def test_a_team_that_is_started_again_waits_too(
+    tmp_path: Path,
+    tiny_recipe: Callable[..., Recipe],
+    disk: Disk,
+    at_step: Callable[[dict[int, Callable[[], None]]], None],
+    assert_same_run: Callable[[Path, Path], None],
+) -> None:
+    """Nothing was reported before it was lost, so that no metrics wait to be written."""
+    seldom = dataclasses.replace(plan(), report_every_steps=3)
+    straight = engine.train(tiny_recipe(), seldom, tmp_path / "straight")
+    disk.good_after = 20.0
+
+    def lose() -> None:
+        disk.bad = True
+        raise RayEnded("Ray's raylet ended with exit code 1")
+
+    at_step({3: lose})
+    result = engine.train(tiny_recipe(), seldom, tmp_path / "run")
+    assert (result.status, result.weights_sha256) == ("finished", straight.weights_sha256)
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+    assert 20.0 <= disk.now < 30.0
+    (warning,) = [text for text in result.warnings if text.startswith(f"{tmp_path / 'run' / 'metrics.jsonl'}: ")]
+    assert "the disk is full; training goes on without" in warning
+
+
+def test_a_disk_that_is_away_is_no_folder_that_was_moved(tmp_path: Path, disk: Disk) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    presence, disk.code = Presence(folder), ENDINGS["away"]
+    disk.bad = True
+    presence.check()
+    with pytest.raises(NotWritten, match="run: could not be written: Stale file handle"):
+        Presence(folder)
+    disk.bad = False
+    presence.check()
+    folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(FolderGone):
+        presence.check()
 
 
 def test_patience_ends(

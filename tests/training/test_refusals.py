@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 import engine
 from engine.recipes import Plan, Recipe
@@ -41,9 +42,14 @@ def test_a_checkpoint_of_another_recipe(tiny_recipe: Callable[..., Recipe], tmp_
         engine.train(other, PROCESS, tmp_path / "run")
 
 
-def test_a_run_is_scored_where_its_device_is_missing(tiny_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_a_run_is_scored_where_its_device_is_missing(
+    tiny_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    # Whatever is compiled here fails.
+    monkeypatch.setattr(torch, "compile", None)
     result = engine.train(tiny_recipe(), PROCESS, tmp_path / "run")
     run = engine.load(result.run_dir)
-    elsewhere = dataclasses.replace(run.recipe.numerics, device="cuda")
+    elsewhere = dataclasses.replace(run.recipe.numerics, device="cuda", precision="float16", compile=True)
     scores = engine.evaluate(dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, numerics=elsewhere)))
     assert scores["test/accuracy"] == result.test_score

@@ -200,8 +200,10 @@ class DML(MethodSettings):
         return dataclasses.replace(self, peers=tuple(peer.with_absolute_paths() for peer in self.peers))
 
     def without_weights(self) -> DML:
-        """Return the same without the files that its peers' own backbones start from."""
-        return dataclasses.replace(self, peers=tuple(peer.without_weights() for peer in self.peers))
+        """Return the same without the files that its peers' own backbones start from, nor the seeds of the peers."""
+        # Peers of one seed may be told apart by their files alone.
+        peers = tuple(dataclasses.replace(peer.without_weights(), seed=None) for peer in self.peers)
+        return dataclasses.replace(self, peers=peers)
 
     @model_validator(mode="after")
     def _fields_agree(self) -> DML:
