@@ -18,7 +18,6 @@ from engine.analysis.images import ImageSet
 from engine.analysis.names import ANALYSIS_FOLDER
 from engine.analysis.pixels import one_image, pixel_predictions
 from engine.backbones import FeatureLayout, feature_shapes
-from engine.checkpoints import read_checkpoint
 from engine.checkpoints.manifests import MANIFEST
 from engine.data import NO_LABEL, Augmenter, Batch, Source, open_source
 from engine.errors import RunError
@@ -277,8 +276,6 @@ class OpenedRun:
 def _load(place: str | Path) -> tuple[Run, Path]:
     """Return the run of a folder or of one of its checkpoints, and the folder for what is found out about it."""
     path = absolute(place, "RUN", RunError)
-    if path.parent.name != "checkpoints":
-        run = load(path)
-        return run, run.path / ANALYSIS_FOLDER
-    run = load(path.parents[1])
-    return dataclasses.replace(run, checkpoint=read_checkpoint(path)), run.path / ANALYSIS_FOLDER / path.name
+    run = load(path)
+    found = run.path / ANALYSIS_FOLDER
+    return run, found if run.path == path else found / path.name

@@ -24,7 +24,7 @@ def build(
 ) -> nn.Sequential:
     """Return the whole network, always built in one piece, so that its weights never depend on where it is cut.
 
-    Under ``torch.device("meta")`` nothing is allocated.
+    Under ``torch.device("meta")`` nothing is allocated, except that a function of one's own runs on the CPU first.
 
     Args:
         settings: the recipe's backbone.

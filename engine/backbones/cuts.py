@@ -35,6 +35,7 @@ _PUBLISHED_MEMORY: dict[str, Table] = {
     "resnet110": {2: "1.14", 3: "1.9 2.2", 4: "1.6 1.14 2.8"},
     "resnet101": {2: "2.0"},
     "resnet152": {2: "2.5"},
+    "resnext101_32x8d": {2: "2.2"},
     "deeplabv3_resnet101": {2: "3.12"},
 }
 _PUBLISHED_MEMORY_STL: dict[str, Table] = {"resnet110": {2: "1.14", 3: "1.8 2.1", 4: "1.6 1.14 2.8"}}

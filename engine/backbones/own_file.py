@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import nn
 
 from engine.backbones.layouts import FeatureLayout, Maps, stated_by
-from engine.backbones.shapes import feature_shapes, shapes_in_turn
+from engine.backbones.shapes import feature_shapes, on_meta, shapes_in_turn
 from engine.errors import RecipeError
 from engine.reading import one_line
 from engine.recipes.own_files import own_module
@@ -19,20 +20,24 @@ def call_own(
 ) -> nn.Sequential:
     """Return what ``function(num_classes, image_shape, **options)`` of a file returns.
 
-    Relative paths start at the current directory.
+    Relative paths start at the current directory. File and function always run on the CPU; where the default device is
+    the meta device, the network is moved there afterwards.
 
     Raises:
         RecipeError: file or function is missing or fails, or the result is no flat network that can be cut.
     """
-    function = _function(name)
-    try:
-        network = function(num_classes, image_shape, **options)
-    except Exception as error:
-        raise RecipeError(
-            f"backbone.name={name}: the call function({num_classes}, {image_shape}, **{dict(options)}) failed with "
-            f"{one_line(error)}. Correct the file, or backbone.options."
-        ) from error
-    return _checked(network, name, num_classes, image_shape)
+    # Code may read the numbers that it makes, such as rates from torch.linspace: meta tensors have none.
+    with torch.device("cpu"):
+        function = _function(name)
+        try:
+            made = function(num_classes, image_shape, **options)
+        except Exception as error:
+            raise RecipeError(
+                f"backbone.name={name}: the call function({num_classes}, {image_shape}, **{dict(options)}) failed with "
+                f"{one_line(error)}. Correct the file, or backbone.options."
+            ) from error
+    network = _checked(made, name, num_classes, image_shape)
+    return on_meta(network) if torch.get_default_device().type == "meta" else network
 
 
 def _function(name: str) -> Callable[..., object]:

@@ -24,7 +24,7 @@ def stage_prefix(child: str) -> str:
 def plain_state(network: nn.Sequential, name: str) -> dict[str, Tensor]:
     """Return the state under the ordinary module's names, such as ``layer1.0.conv1.weight``; tensors are not copied.
 
-    ResNet-18 to -152 get torchvision's names, a network of the user's own keeps its names.
+    ResNets and ResNeXts of torchvision get its names, a network of the user's own keeps its names.
     """
     state = network.state_dict()
     return {plain: state[key] for plain, key in _key_of_plain(network, name).items()}

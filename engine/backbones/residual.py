@@ -61,10 +61,16 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """Convolutions 1x1, 3x3, 1x1 and a shortcut, from [B, C, H, W] to [B, 4 width, H / stride, W / stride].
 
-    As `BasicBlock`; stride and dilation are those of the 3x3 convolution, as in torchvision.
+    As `BasicBlock`; stride and dilation are those of the 3x3 convolution, as in torchvision. ResNeXt's block (Xie et
+    al. 2017, arXiv 1611.05431, section 3.3, figure 3c) is a subclass with other ``groups`` and ``base_width``, and so
+    has ``width * base_width / 64 * groups`` channels inside.
     """
 
     expansion = 4
+    groups = 1
+    """Of the 3x3 convolution: the paper's cardinality."""
+    base_width = 64
+    """Channels of each group where the width is 64."""
     first_of_stage: bool = False
     """Whether this is the first block of its stage, which every sub-network keeps."""
     starts_stage: bool = False
@@ -75,11 +81,12 @@ class Bottleneck(nn.Module):
     ) -> None:
         super().__init__()
         out_channels = width * self.expansion
-        self.conv1 = _convolution(channels, width, 1)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = _convolution(width, width, 3, stride, dilation)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = _convolution(width, out_channels, 1)
+        inner = width * self.base_width // 64 * self.groups
+        self.conv1 = _convolution(channels, inner, 1)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = _convolution(inner, inner, 3, stride, dilation, self.groups)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv3 = _convolution(inner, out_channels, 1)
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = downsample
@@ -101,9 +108,11 @@ class Bottleneck(nn.Module):
         return self.bn3
 
 
-def _convolution(channels: int, out_channels: int, size: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
+def _convolution(
+    channels: int, out_channels: int, size: int, stride: int = 1, dilation: int = 1, groups: int = 1
+) -> nn.Conv2d:
     padding = dilation * (size // 2)
-    return nn.Conv2d(channels, out_channels, size, stride, padding=padding, dilation=dilation, bias=False)
+    return nn.Conv2d(channels, out_channels, size, stride, padding, dilation, groups, bias=False)
 
 
 def _added(block: BasicBlock | Bottleneck, output: Tensor, features: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""torchvision's ResNets as flat sequences."""
+"""torchvision's ResNets and ResNeXts as flat sequences."""
 
 from __future__ import annotations
 
@@ -12,18 +12,35 @@ from engine.backbones.initial_weights import initialise
 from engine.backbones.plain_names import stage_prefix
 from engine.backbones.registry import family
 
-_BLOCKS = {
-    "resnet18": (2, 2, 2, 2),
-    "resnet34": (3, 4, 6, 3),
-    "resnet50": (3, 4, 6, 3),
-    "resnet101": (3, 4, 23, 3),
-    "resnet152": (3, 8, 36, 3),
+
+class _Bottleneck32x4d(residual.Bottleneck):
+    groups, base_width = 32, 4
+
+
+class _Bottleneck32x8d(residual.Bottleneck):
+    groups, base_width = 32, 8
+
+
+_NETWORKS: dict[str, tuple[type[residual.BasicBlock | residual.Bottleneck], tuple[int, ...]]] = {
+    "resnet18": (residual.BasicBlock, (2, 2, 2, 2)),
+    "resnet34": (residual.BasicBlock, (3, 4, 6, 3)),
+    "resnet50": (residual.Bottleneck, (3, 4, 6, 3)),
+    "resnet101": (residual.Bottleneck, (3, 4, 23, 3)),
+    "resnet152": (residual.Bottleneck, (3, 8, 36, 3)),
+    "resnext50_32x4d": (_Bottleneck32x4d, (3, 4, 6, 3)),
+    "resnext101_32x8d": (_Bottleneck32x8d, (3, 4, 23, 3)),
 }
-_BASIC = frozenset({"resnet18", "resnet34"})
-_LISTED = {
-    name: f"torchvision's ResNet of {sum(blocks)} {'basic' if name in _BASIC else 'bottleneck'} blocks in 4 stages"
-    for name, blocks in _BLOCKS.items()
-}
+
+
+def _line(block: type[residual.BasicBlock | residual.Bottleneck], blocks: tuple[int, ...]) -> str:
+    if issubclass(block, residual.BasicBlock):
+        return f"torchvision's ResNet of {sum(blocks)} basic blocks in 4 stages"
+    if block.groups == 1:
+        return f"torchvision's ResNet of {sum(blocks)} bottleneck blocks in 4 stages"
+    return f"torchvision's ResNeXt of {sum(blocks)} bottleneck blocks of {block.groups} groups in 4 stages"
+
+
+_LISTED = {name: _line(*network) for name, network in _NETWORKS.items()}
 _WIDTHS = (64, 128, 256, 512)
 
 
@@ -43,8 +60,8 @@ def build_resnet(
     channels = image_shape[0]
     large = is_imagenet_stem(stem, image_shape)
     first = residual.stem(channels, 64, kernel_size=7 if large else 3, stride=2 if large else 1, pool=large)
-    block = residual.BasicBlock if name in _BASIC else residual.Bottleneck
-    blocks = residual.stages(block, 64, _WIDTHS, _BLOCKS[name], residual.projection, last_stride=last_stride or 2)
+    block, counts = _NETWORKS[name]
+    blocks = residual.stages(block, 64, _WIDTHS, counts, residual.projection, last_stride=last_stride or 2)
     classifier = residual.classifier(_WIDTHS[-1] * block.expansion, num_classes)
     network = nn.Sequential(OrderedDict([("stem", first), *blocks, ("classifier", classifier)]))
     initialise(network)

@@ -53,13 +53,18 @@ def parameter_counts(network: nn.Sequential) -> dict[str, int]:
 
 def meta_copy(network: nn.Sequential) -> nn.Sequential:
     """Return a copy in evaluation mode whose parameters and buffers are on the meta device; nothing is allocated."""
+    return on_meta(network).eval()
+
+
+def on_meta(network: nn.Sequential) -> nn.Sequential:
+    """Return a copy as `meta_copy` in the mode of the network; what blocks share is shared in the copy, too."""
     # deepcopy takes what its memo holds as copied already, so no real tensor is duplicated on the way.
     memo: dict[int, object] = {
         id(parameter): nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
         for parameter in network.parameters()
     }
     memo.update((id(buffer), buffer.to("meta")) for buffer in network.buffers())
-    return copy.deepcopy(network, memo).eval()
+    return copy.deepcopy(network, memo)
 
 
 @contextmanager

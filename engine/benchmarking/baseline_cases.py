@@ -136,6 +136,8 @@ class BaselineCases:
             return f"method.kind={recipe.method.kind} trains several networks, a baseline only one"
         if task_of(recipe, facts).num_classes is None:
             return f"task.kind={recipe.task.kind} has another loss than that of classes, which baselines learn by"
+        for name, value in recipe.task.further_fields.items():
+            return f"task.{name}={value} asks for more than the loss of classes, which baselines learn by"
         if recipe.numerics.precision == "float16":
             return "numerics.precision=float16 needs gradients to be scaled, which is not built for baselines"
         network = backbones.build(recipe.backbone, facts.num_classes, facts.image_shape, recipe.seed)

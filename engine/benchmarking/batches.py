@@ -119,7 +119,8 @@ def _random_instead(recipe: Recipe) -> tuple[Recipe, Facts, Batches] | None:
     if data.name in ("digits", "synthetic"):
         return None
     try:
-        facts, _ = known_facts(recipe)
+        # Without the folder, which may hold a part of what it should.
+        facts, _ = known_facts(dataclasses.replace(recipe, data=dataclasses.replace(data, root=None)))
     except EngineError:
         return None
     if facts.label_maps:

@@ -37,6 +37,7 @@ CHECKPOINT_VERSION = 2
 """Of the form of a checkpoint: raised when an engine that knows the one before would misread it."""
 
 _STEP = re.compile(r"step-([0-9]{1,18})")
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -233,11 +234,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Return the checkpoint in a folder of its own, which must be whole.
 
     Raises:
-        RunError: it is damaged, or no checkpoint.
+        RunError: it is damaged, not there, or no checkpoint.
         VersionError: a newer engine has written it.
     """
     if not _STEP.fullmatch(path.name):
         raise RunError(f"{path}: is no checkpoint; expected a folder such as checkpoints/step-000123")
+    names = [each.name for each in _folders(path.parent)]
+    if path.name not in names:
+        there = f"the newest are {', '.join(names[-_SHOWN:])}" if names else "none was written yet"
+        raise RunError(
+            f"{path}: there is no such checkpoint ({there}); give another checkpoint, or the run folder, whose newest "
+            "whole one is taken"
+        )
     found = _read_or_complain(path)
     if isinstance(found, str):
         damage = found.replace(": damaged, skipped: ", ": is damaged: ", 1)

@@ -71,7 +71,7 @@ def unpack_state(
             module.load_state_dict(part, strict=True)
     except RuntimeError as error:
         raise RunError(f"a checkpoint does not fit this learner: {first_line(error)}") from error
-    expected = _slots_of(optimizer)
+    expected = slots_of(optimizer)
     slots: dict[int, dict[str, Tensor]] = {}
     for place, (name, parameter) in enumerate(named.items()):
         prefix = f"optimizer.{name}."
@@ -88,7 +88,7 @@ def unpack_state(
     return state.extra
 
 
-def _slots_of(optimizer: torch.optim.Optimizer) -> set[str]:
+def slots_of(optimizer: torch.optim.Optimizer) -> set[str]:
     """Return the names of what an optimizer remembers of a parameter."""
     momentum = {"momentum_buffer"} if optimizer.param_groups[0].get("momentum") else set[str]()
     if isinstance(optimizer, torch.optim.SGD):

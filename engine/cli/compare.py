@@ -1,4 +1,4 @@
-"""`local-learning compare`: several recipes under one budget."""
+"""`local-learning compare`: recipes under one budget, each with several seeds."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 EPILOG = f"""examples:
   {PROGRAM} compare end_to_end_digits greedy_digits infopro_digits
   {PROGRAM} compare end_to_end_digits infopro_digits infopro_digits:method.num_segments=4 epochs=5 --seeds 4,7
+  {PROGRAM} compare infopro_digits --seeds 5
   {PROGRAM} compare a.py b.py data.root=../pictures --run-dir runs/mine --on ray
 
-The first recipe is the baseline. RECIPE:field=value,field=value changes this recipe only. A tenth of the training
-images is held out unless there are validation images; they say which recipe is best. The table is printed, and
-written as comparison.md, .csv and .png. Interrupted, the same command goes on and repeats no finished run; it also
-tries runs again that failed, in which case it ends with exit code 3. On Ray the runs come one after another."""
+The first recipe is the baseline; a recipe may stand alone. RECIPE:field=value,field=value changes this recipe only. A
+tenth of the training images is held out unless there are validation images; they say which recipe is best. The table
+is printed, and written as comparison.md, .csv and .png. Interrupted, the same command goes on and repeats no finished
+run; it also tries runs again that failed, in which case it ends with exit code 3. With more seeds it adds their runs.
+On Ray the runs come one after another."""
 
 _MOST_SEEDS = 10_000
 _LARGEST_SEED = 2**31 - 1
@@ -120,8 +122,8 @@ def recipes_and_plan(words: Sequence[str], on: str | None, address: str | None) 
             problems += [f"{word}: {line}" for line in str(error).splitlines()]
     if problems:
         raise RecipeError("\n".join(problems))
-    if len(recipes) < 2:
-        raise RecipeError(f"found {len(recipes)} recipe, expected 2 or more, the baseline first")
+    if not recipes:
+        raise RecipeError("found no recipe, expected 1 or more, the baseline first")
     if address and plan.executor != "ray":
         raise PlanError(
             f"--address {address} means a Ray cluster, but --on {plan.executor} uses no Ray: leave one of the two out"

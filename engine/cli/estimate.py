@@ -22,12 +22,13 @@ EPILOG = f"""examples:
   {PROGRAM} estimate infopro_imagenet_resnet152 data.batch_size=256 --gpu-memory 16GB --gpus 4
   {PROGRAM} estimate infopro_cifar10_resnet110_k4 --k 2,4 --profile
 
-Nothing is allocated that training would need, and no GPU. Pictures of one's own are looked at where they are, and need
-not be there if data.image_size and data.num_classes are given. Sizes are those of the tensors; a GPU needs about half a
-GB for CUDA besides, its kernels some room of their own, and direct links from GPU to GPU the messages of two steps.
-Shares of time and bounds follow a model of one CPU core; messages count as free. --profile times blocks and segments on
-this machine, which takes seconds for each K, and prints the cut that method.cuts=measured would choose, to become part
-of the recipe as method.cuts=BLOCK,BLOCK."""
+Nothing is allocated that training would need, and no GPU; only a backbone of one's own is made on the CPU for a
+moment. Pictures of one's own are looked at where they are, and need not be there if data.image_size and
+data.num_classes are given. Sizes are those of the tensors; a GPU needs about half a GB for CUDA besides, its kernels
+some room of their own, and direct links from GPU to GPU the messages of two steps. Shares of time and bounds follow a
+model of one CPU core; messages count as free. --profile times blocks and segments on this machine, which takes
+seconds for each K, and prints the cut that method.cuts=measured would choose, to become part of the recipe as
+method.cuts=BLOCK,BLOCK."""
 
 _POWERS = " KMGT"
 _MOST = 1 << 16
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> Outcome:
     recipe = with_absolute_paths(recipe)
     from engine.cli.estimate_lines import estimate_lines
     from engine.planning.choosing import fastest_that_fits
-    from engine.planning.estimate import estimate_team, segment_counts, with_segments
+    from engine.planning.estimate import estimate_team, obstacle_to_cuts, segment_counts, with_segments
     from engine.planning.fitting import largest_batch, smallest_that_fits
     from engine.planning.known_images import known_facts
     from engine.runtimes.replicated import check_replicable
@@ -82,7 +83,12 @@ def run(options: argparse.Namespace) -> Outcome:
             if count in asked:
                 raise
             left_out[f"K = {count}"] = str(error)
-    compared = _cuts(recipe, facts, plan, teams, options.profile)
+    obstacle = obstacle_to_cuts(recipe)
+    if obstacle and options.profile:
+        raise PlanError(f"--profile times segments one by one, but {obstacle}: leave --profile out")
+    if obstacle:
+        left_out["the comparison of cuts"] = obstacle
+    compared = [] if obstacle else _cuts(recipe, facts, plan, teams, options.profile)
     cuts = [cut for cut in compared if not cut.obstacle]
     left_out |= {f"the cut {cut.rule} at K = {cut.num_segments}": cut.obstacle for cut in compared if cut.obstacle}
     whole = _end_to_end_seconds(recipe, facts, plan, teams)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """State the words that may follow ``evaluate``."""
-    parser.add_argument("run", metavar="RUN", help="folder of a finished or interrupted run")
+    parser.add_argument("run", metavar="RUN", help="run folder (its newest checkpoint), or one of its checkpoints")
     parser.add_argument(
         "changes",
         metavar="FIELD=VALUE",
@@ -33,12 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--draw-maps", metavar="FILE", help="FILE.png for some test images, their label maps, and what is predicted"
     )
     parser.add_argument(
-        "--beside", metavar="RUN", action="append", default=[], help="another run in that picture; may be repeated"
+        "--beside",
+        metavar="RUN",
+        action="append",
+        default=[],
+        help="another run or checkpoint in that picture; may be repeated",
     )
 
 
 def run(options: argparse.Namespace) -> Outcome:
-    """Score the newest complete checkpoint of the run."""
+    """Score the newest complete checkpoint of the run, or the one that was given."""
     from engine.cli.summary import diverged_rows
     from engine.tasks import headline_of
     from engine.training import draw_predictions, evaluate, load, mean_score
@@ -51,19 +55,21 @@ def run(options: argparse.Namespace) -> Outcome:
     for word in options.changes:
         if "=" not in word:
             raise InputError(f"{word}: one word too many, or a field without a value: expected FIELD=VALUE")
-    opened = load(options.run)
+    opened, others = load(options.run), [load(each) for each in options.beside]
     # First, because it is a matter of seconds, and what is refused of it shall not cost a whole evaluation.
     maps = None
     if options.draw_maps is not None:
-        maps = draw_predictions([opened, *map(load, options.beside)], options.draw_maps, options.data_root)
+        maps = draw_predictions([opened, *others], options.draw_maps, options.data_root)
     metrics = evaluate(opened, options.data_root, options.changes, options.save_features, options.draw_queries)
     step, headline = opened.checkpoint.step, headline_of(opened.recipe)
+    warnings = [warning for each in (opened, *others) for warning in each.warnings]
     values = {
         "run_dir": str(opened.path),
         "step": step,
         "headline": headline.name,
         "test_score": mean_score(metrics, opened.networks, opened.diverged, headline),
         "metrics": metrics,
+        "warnings": warnings,
     }
     lines = _score_lines(metrics, headline) + [
         f"  {label}: {reason}" for label, reason in diverged_rows(opened.diverged)
@@ -73,6 +79,7 @@ def run(options: argparse.Namespace) -> Outcome:
         lines.append(f"scored in {scored_in}, because numerics.precision={trained_in} needs a GPU, and there is none")
     written = {"features": options.save_features, "queries": options.draw_queries, "label maps": maps}
     lines += [f"{name}: {path}" for name, path in written.items() if path is not None]
+    lines += warnings
     return Outcome([*opened.checkpoint.skipped, f"{opened.path} after step {step:,}:", *lines], values)
 
 

@@ -14,12 +14,13 @@ its metadata. Its outputs are compared with those of the run before the command 
 examples:
   {PROGRAM} export runs/infopro_digits-01234567 --to digits.safetensors
   {PROGRAM} export runs/infopro_digits-01234567 --to digits.onnx
-  {PROGRAM} export runs/dml_digits-01234567 --peer 1 --to peer1.safetensors"""
+  {PROGRAM} export runs/dml_digits-01234567 --peer 1 --to peer1.safetensors
+  {PROGRAM} export runs/infopro_digits-01234567/checkpoints/step-000100 --to earlier.safetensors"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """State the words that may follow ``export``."""
-    parser.add_argument("run", metavar="RUN", help="folder of a finished or interrupted run")
+    parser.add_argument("run", metavar="RUN", help="run folder (its newest checkpoint), or one of its checkpoints")
     parser.add_argument("--to", metavar="FILE", required=True, help="FILE.safetensors, or FILE.onnx")
     parser.add_argument("--peer", metavar="N", type=int, help="which network of a cohort, counted from 0")
 
@@ -39,5 +40,6 @@ def run(options: argparse.Namespace) -> Outcome:
         f"{written['file']}: {written['tensors']} tensors, {written['bytes']:,} bytes",
         f"weights sha256 {written['weights_sha256']}",
         checked,
+        *opened.warnings,
     ]
-    return Outcome(lines, written)
+    return Outcome(lines, {**written, "warnings": opened.warnings})

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+import shlex
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
 
 from engine.cli.outcome import Outcome, aligned
+from engine.cli.words import shown
+from engine.errors import InputError
 
 if TYPE_CHECKING:
     from engine.recipes import Recipe
@@ -30,16 +34,49 @@ KINDS = ("methods", "backbones", "data", "recipes", "sweeps", "analyses")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """State the words that may follow ``list``."""
     parser.add_argument("kind", nargs="?", choices=KINDS, help="only these; all unless given")
+    parser.add_argument(
+        "pattern",
+        nargs="?",
+        metavar="PATTERN",
+        help="only names that match, such as 'infopro_*cifar10*'; the whole name of a recipe also shows what its file "
+        "says of data, budget and published figures",
+    )
 
 
 def run(options: argparse.Namespace) -> Outcome:
-    """Return one line for each thing of each kind that was asked for."""
+    """Return one line for each thing of each kind that was asked for, and what the file of a whole name says.
+
+    Raises:
+        InputError: no name matches the pattern.
+    """
     kinds = [options.kind] if options.kind else list(KINDS)
     found = {kind: _FINDERS[kind]() for kind in kinds}
+    if options.pattern is not None:
+        found = {kind: _matching(kind, options.pattern, rows) for kind, rows in found.items()}
     lines: list[str] = []
     for kind, rows in found.items():
         lines += [f"{kind}:", *aligned(list(rows.items())), ""]
-    return Outcome(lines[:-1], found)
+    values: dict[str, Any] = dict(found)
+    if options.pattern in found.get("recipes", {}):
+        from engine.recipes import file_of_shipped
+
+        path, said = file_of_shipped(options.pattern)
+        lines += [f"{path}:", *said.splitlines(), ""]
+        values |= {"file": str(path), "docstring": said}
+    return Outcome(lines[:-1], values)
+
+
+def _matching(kind: str, pattern: str, rows: dict[str, str]) -> dict[str, str]:
+    """Return the rows whose names match as a whole, upper and lower case apart."""
+    found = {name: text for name, text in rows.items() if fnmatchcase(name, pattern)}
+    if found:
+        return found
+    from engine.recipes.problems import three_nearest
+
+    part = f"*{pattern}*"
+    hint = f"; {shlex.quote(part)} finds a part of a name" if any(fnmatchcase(name, part) for name in rows) else ""
+    given = shown(shlex.quote(pattern))
+    raise InputError(f"list {kind} {given}: no name matches. Nearest: {three_nearest(pattern.lower(), rows)}{hint}")
 
 
 def _methods() -> dict[str, str]:

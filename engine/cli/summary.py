@@ -27,6 +27,7 @@ def summary_lines(result: Result, headline: Metric) -> list[str]:
     folder = shlex.quote(str(shown))
     rows: list[tuple[str, str]] = [(result.status, f"{result.epochs:,} epochs, {result.steps:,} steps")]
     rows += _scores(result.metrics, headline)
+    rows += _best(result, headline)
     rows += diverged_rows(result.diverged)
     if result.images_per_second is not None:
         rows.append(("images/s", f"{result.images_per_second:,.0f}"))
@@ -96,6 +97,19 @@ def _scores(metrics: Mapping[str, float], headline: Metric) -> list[tuple[str, s
             if name in (together := networks.get(ENSEMBLE, {})):
                 rows.setdefault(label_of(name), []).append(f"{split} {score_in_words(headline, name, together[name])}")
     return [(label, ", ".join(words)) for label, words in rows.items()]
+
+
+def _best(result: Result, headline: Metric) -> list[tuple[str, str]]:
+    """Return the best score where it is not that of the last epoch: on validation images, where there are some."""
+    split = "validation" if "validation" in result.best else next(iter(result.best), None)
+    if split is None or result.best[split].is_last:
+        return []
+    best = result.best[split]
+    score = score_in_words(headline, headline.name, best.score)
+    if f"{split}/{headline.name}" not in result.metrics:
+        score += ", the mean of the networks,"
+    chosen = "validation images" if split == "validation" else f"the {split} images: not a fair estimate"
+    return [(f"best on {split}", f"{score} after epoch {best.epoch:,} (chosen on {chosen})")]
 
 
 def _memory(sizes: Mapping[str, int]) -> list[tuple[str, str]]:

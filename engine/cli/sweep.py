@@ -123,7 +123,7 @@ def _lines(result: SweepResult, resume: str) -> list[str]:
         rows_below.append(("best recipe", f"{folder}/trials/{result.best.name}/recipe.json"))
         if result.best.lineage:
             rows_below.append(("what came before", f"{folder}/trials/{result.best.name}/lineage.json"))
-    lines += ["", *aligned(rows_below, indent="")]
+    lines += ["", *aligned(rows_below, indent=""), *result.warnings]
     command = command_that_goes_on(result.run_dir, resume)
     if result.status == "interrupted":
         lines.append(f"interrupted; {command} goes on")
@@ -142,9 +142,10 @@ def _values(result: SweepResult) -> dict[str, object]:
     return {
         "run_dir": str(result.run_dir),
         "status": result.status,
-        "metric": result.sweep.metric,
+        "metric": result.sweep.judged_by,
         "best": result.best.number if result.best is not None else None,
         "pareto_front": list(result.front),
         "trials_at_once": result.at_once,
+        "warnings": list(result.warnings),
         "trials": [vars(trial) for trial in result.trials],
     }

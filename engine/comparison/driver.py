@@ -1,4 +1,4 @@
-"""Trains several recipes under one budget with the same seeds, and writes one table and one picture of them."""
+"""Trains recipes under one budget with the same seeds, and writes one table and one picture of them."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from engine.tasks import Metric, headline_of
 from engine.timing import chosen_recipe
 from engine.tracking import Console, format_score, format_seconds, open_console, spared
 from engine.tracking.scores import words_of
+from engine.training.environment import files_changed_since
 from engine.training.finished import finished_result
 from engine.training.folder import Resume, choose_folder, free_folder
 from engine.training.held_out import with_validation
@@ -52,10 +53,11 @@ def compare(
     Runs of one seed see the same images in the same order. Each run has a process and a run folder of its own;
     finished runs are not repeated, and one that fails stops no other. A recipe without validation images holds out a
     tenth of its training images, and these alone say which recipe is best. At the end the folder holds comparison.md,
-    comparison.csv and comparison.png.
+    comparison.csv and comparison.png. Seeds may be added to a comparison that is there.
 
     Args:
-        recipes: two or more by label, the baseline first; their own seeds are not used.
+        recipes: by label, the baseline first; their own seeds are not used. One recipe alone is compared with nothing:
+            there are its scores only.
         plan: where and how each run is trained; in processes of this machine unless given. On Ray the runs come one
             after another.
         seeds: with which each is trained.
@@ -97,7 +99,15 @@ def compare(
         progress = _Progress(jobs, headline, console)
         complete = run_jobs(progress.unfinished, plan, slots, progress.started, progress.ended)
         rows = tuple(
-            compared_recipe(label, team, progress.results(label), progress.failures(label), costs[label], headline)
+            compared_recipe(
+                label,
+                prepared[label],
+                team,
+                progress.results(label),
+                progress.failures(label),
+                costs[label],
+                headline,
+            )
             for label, team in teams.items()
         )
         failed = any(row.failures for row in rows)
@@ -119,8 +129,8 @@ def compare(
 
 
 def _check(recipes: Mapping[str, Recipe], seeds: Sequence[int], plan: Plan, max_concurrent: int | None) -> None:
-    if len(recipes) < 2:
-        raise RecipeError(f"recipes: found {len(recipes)}, expected 2 or more, the baseline first")
+    if not recipes:
+        raise RecipeError("recipes: found none, expected 1 or more, the baseline first")
     if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**31 for seed in seeds):
         found = ", ".join(map(str, seeds)) or "none"
         raise RecipeError(f"seeds: found {found}, expected different numbers from 0 to {2**31 - 1:,}")
@@ -220,7 +230,12 @@ class _Progress:
         self.unfinished = [job for job in jobs if job.run_dir not in self._results]
         self._ended = len(self._results)
         if self._results:
-            console.message(f"{self._ended} of {len(jobs)} runs are finished already")
+            told = f"{self._ended} of {len(jobs)} runs are finished already"
+            finished = [job for job in jobs if job.run_dir in self._results]
+            since = {change for job in finished for change in files_changed_since(job.run_dir, job.recipe)}
+            if since:
+                told += f"; --resume never starts a new comparison; since then {', '.join(sorted(since))}"
+            console.message(told)
 
     def started(self, job: Job) -> None:
         self._console.message(f"{self._ended}/{len(self._jobs)}  {_name(job)} starts; its log is {job.run_dir}/log.txt")
@@ -270,7 +285,8 @@ def _write(comparison: Comparison, baseline: Recipe, folder: ComparisonFolder, c
     rows, seeds, headline = comparison.rows, comparison.seeds, comparison.headline
     count = "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
     epochs = "1 epoch" if baseline.epochs == 1 else f"{baseline.epochs:,} epochs"
-    title = f"{len(rows)} recipes on {baseline.data.name}, {baseline.backbone.name}, {epochs}, {count}"
+    number = "1 recipe" if len(rows) == 1 else f"{len(rows)} recipes"
+    title = f"{number} on {baseline.data.name}, {baseline.backbone.name}, {epochs}, {count}"
     if comparison.warnings:
         title += " (not one budget)"
     page = compared_markdown(title, rows, seeds, headline, comparison.warnings, comparison.notes)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -103,19 +103,38 @@ def with_compared_cuts(recipes: Mapping[str, Recipe], folder: Path) -> dict[str,
 def choose_comparison_folder(content: Mapping[str, Any], run_dir: Path | None, resume: Resume) -> Path:
     """Return the folder that a comparison uses, `runs/compare-DIGEST` unless given, without writing anything.
 
-    With ``resume="never"`` an existing folder is left alone, and the next free name beside it is taken.
+    The digest is that of the recipes: more seeds find what was trained with the earlier ones. With ``resume="never"``
+    an existing folder is left alone, and the next free name beside it is taken.
 
     Raises:
-        RunError: the folder holds another comparison, or something else.
+        RunError: the folder holds another comparison, or seeds that are not among those of now, or something else.
         VersionError: a newer engine has written it.
     """
-    folder = run_dir if run_dir is not None else Path("runs") / f"compare-{_digest(content)}"
+    folder = run_dir if run_dir is not None else _default_folder(content)
     if resume == "never":
         return free_folder(folder)
-    # A comparison that ended before it had written what it compares leaves hidden files only.
-    if any(not name.startswith(".") for name in names_in(folder)):
+    if _is_begun(folder):
         _check_same(folder, content)
     return folder
+
+
+def _default_folder(content: Mapping[str, Any]) -> Path:
+    identities, seeds = _identities(content), content["seeds"]
+    # Earlier engines named it by its seeds, too; since then there may have been more of them.
+    for count in range(len(seeds), 0, -1):
+        named_by_seeds = _named([seeds[:count], identities])
+        if _is_begun(named_by_seeds):
+            return named_by_seeds
+    return _named(identities)
+
+
+def _named(values: list[Any]) -> Path:
+    return Path("runs") / f"compare-{hashlib.sha256(json.dumps(values).encode()).hexdigest()[:8]}"
+
+
+def _is_begun(folder: Path) -> bool:
+    # A comparison that ended before it had written what it compares leaves hidden files only.
+    return any(not name.startswith(".") for name in names_in(folder))
 
 
 def run_folder_names(labels: Sequence[str]) -> dict[str, str]:
@@ -189,10 +208,16 @@ def _check_same(folder: Path, content: Mapping[str, Any]) -> None:
         earlier = _read_content(path)
     except RunError as error:
         raise RunError(f"{error}; {remedy}") from error
-    if _compared(earlier) != _compared(content):
+    differences = _differences(earlier, content)
+    if differences:
+        raise RunError(f"{folder}: holds another comparison ({'; '.join(differences)}); {remedy}")
+    before, now = earlier["seeds"], content["seeds"]
+    if not set(before) <= set(now):
+        both = _seeds_in_words(dict.fromkeys([*before, *now]))
         raise RunError(
-            f"{folder}: holds another comparison ({'; '.join(_differences(earlier, content))}); give another "
-            "--run-dir, or --resume never to start a new one beside it"
+            f"{folder}: holds this comparison with seeds that are not among those of now (seeds were {_listed(before)} "
+            f"and are now {_listed(now)}): to go on with all of them, give --seeds {both}; for these seeds alone, "
+            f"{remedy}"
         )
 
 
@@ -203,8 +228,6 @@ def _read_content(path: Path) -> _Content:
 
 def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     found = []
-    if earlier["seeds"] != now["seeds"]:
-        found.append(f"seeds were {_listed(earlier['seeds'])} and are now {_listed(now['seeds'])}")
     before, after = earlier["recipes"], now["recipes"]
     if list(before) != list(after):
         found.append(f"recipes were {_listed(before)} and are now {_listed(after)}")
@@ -218,9 +241,10 @@ def _listed(values: Any) -> str:
     return ", ".join(map(str, values))
 
 
-def _compared(content: Mapping[str, Any]) -> list[Any]:
-    return [content["seeds"], [(label, each["identity"]) for label, each in content["recipes"].items()]]
+def _seeds_in_words(seeds: Collection[int]) -> str:
+    """Return seeds as ``--seeds`` takes them: 3 for 0, 1, 2."""
+    return str(len(seeds)) if set(seeds) == set(range(len(seeds))) else ",".join(map(str, seeds))
 
 
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(_compared(content)).encode()).hexdigest()[:8]
+def _identities(content: Mapping[str, Any]) -> list[Any]:
+    return [(label, each["identity"]) for label, each in content["recipes"].items()]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _LABEL_WIDTH = 26  # Characters in a line of a label.
+_PANEL_INCHES = 4.5
+_ALONE_INCHES = 7.5  # Room for a title above one panel.
 _ROW_INCHES = 0.95
 _LINE_INCHES = 0.17
 _BEHIND_WORDS = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
@@ -34,39 +36,34 @@ def plot_compared(
 
     Left: test score with every seed, mean and standard deviation. Middle: gain over the baseline on the same seed,
     with its mean and 95 % interval. Right: parameters, compute, time and memory as multiples of the baseline's, as far
-    as they are known.
+    as they are known. Of one recipe alone there are the scores only.
     """
     best = best_on_validation(rows, seeds, headline)
     labels = [_wrapped(row.label) + ("\n(best on validation)" if row.label == best else "") for row in rows]
     heights = [max(_ROW_INCHES, _LINE_INCHES * (label.count("\n") + 2)) for label in labels]
-    figure = open_figure(13.5, 1.9 + sum(heights), title)
+    count = 3 if len(rows) > 1 else 1
+    figure = open_figure(max(_ALONE_INCHES, count * _PANEL_INCHES), 1.9 + sum(heights), title)
     edges = [sum(heights[:index]) for index in range(len(rows) + 1)]
     middles = [(above + below) / 2 for above, below in itertools.pairwise(edges)]
-    score, gain, cost = figure.subplots(1, 3, sharey=True, width_ratios=(1.0, 1.0, 1.0))
+    score, *beside = figure.subplots(1, count, sharey=True, squeeze=False)[0]
     dress(score, f"{words_of(headline)}: mean, standard deviation, every seed", axis_label(headline, "test"))
-    unit = "points over" if headline.is_share else "better than"
-    dress(gain, "gain: mean, 95 % interval, every seed", f"{unit} the baseline on the same seed")
-    dress(cost, "training, relative to the baseline", "times the baseline")
-    relative = [relative_costs(row, rows[0]) for row in rows]
-    known = [name for name in COSTS if any(costs[name] is not None for costs in relative)]
-    for axes in (score, gain, cost):
+    if beside:
+        gain, cost = beside
+        unit = "points over" if headline.is_share else "better than"
+        dress(gain, "gain: mean, 95 % interval, every seed", f"{unit} the baseline on the same seed")
+        dress(cost, "training, relative to the baseline", "times the baseline")
+    for axes in (score, *beside):
         axes.grid(False, axis="y")
         for edge in edges[1:-1]:
             axes.axhline(edge, color="#d0d0d0", linewidth=0.6)
-    gain.axvline(0, color=FAINT, linewidth=1.0)
-    cost.axvline(1, color=FAINT, linewidth=1.0)
-    for row, costs, middle in zip(rows, relative, middles, strict=True):
-        _draw_score(score, row, headline, middle)
-        _draw_gain(gain, row, rows[0], headline, middle)
-        _draw_costs(cost, {name: costs[name] for name in known}, middle, has_words=row is not rows[0])
-    for axes in (score, gain, cost):
         # Room for words as wide as a third of the panel around the outermost mean.
         axes.margins(x=0.24)
         axes.tick_params(axis="y", length=0)
-    # Differences that nobody would see in a table fill no panel.
-    least, most = cost.get_xlim()
-    cost.set_xlim(min(least, 0.8), max(most, 1.2))
-    _explain(cost, known)
+    for row, middle in zip(rows, middles, strict=True):
+        _draw_score(score, row, headline, middle)
+    if beside:
+        _draw_gains(gain, rows, headline, middles)
+        _draw_training(cost, rows, middles)
     score.set_yticks(middles, labels, fontsize=TEXT_SIZE, parse_math=False)
     for label, row in zip(score.get_yticklabels(), rows, strict=True):
         label.set_fontweight("bold" if row.label == best else "normal")
@@ -83,6 +80,12 @@ def _draw_score(axes: Axes, row: ComparedRecipe, headline: Metric, middle: float
     mean, deviation = mean_and_deviation(drawn)
     words = format_scores(headline, scores) + (f", {len(row.failures)} failed" if row.failures else "")
     _draw_spread(axes, mean, deviation, drawn, middle, words)
+
+
+def _draw_gains(axes: Axes, rows: Sequence[ComparedRecipe], headline: Metric, middles: Sequence[float]) -> None:
+    axes.axvline(0, color=FAINT, linewidth=1.0)
+    for row, middle in zip(rows, middles, strict=True):
+        _draw_gain(axes, row, rows[0], headline, middle)
 
 
 def _draw_gain(axes: Axes, row: ComparedRecipe, baseline: ComparedRecipe, headline: Metric, middle: float) -> None:
@@ -114,6 +117,18 @@ def _draw_spread(
         parse_math=False,
         bbox=_BEHIND_WORDS,
     )
+
+
+def _draw_training(axes: Axes, rows: Sequence[ComparedRecipe], middles: Sequence[float]) -> None:
+    relative = [relative_costs(row, rows[0]) for row in rows]
+    known = [name for name in COSTS if any(costs[name] is not None for costs in relative)]
+    axes.axvline(1, color=FAINT, linewidth=1.0)
+    for row, costs, middle in zip(rows, relative, middles, strict=True):
+        _draw_costs(axes, {name: costs[name] for name in known}, middle, has_words=row is not rows[0])
+    # Differences that nobody would see in a table fill no panel.
+    least, most = axes.get_xlim()
+    axes.set_xlim(min(least, 0.8), max(most, 1.2))
+    _explain(axes, known)
 
 
 def _draw_costs(axes: Axes, costs: Mapping[str, float | None], middle: float, has_words: bool) -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.methods import Team
+from engine.recipes import Recipe
 from engine.tasks import Metric
 from engine.tracking.scores import best_first, words_of
 from engine.tracking.tables import mean_and_deviation
+from engine.training.environment import files_changed_since
 from engine.training.reports import mean_score
 from engine.training.result import Result
 
@@ -33,7 +35,8 @@ class ComparedRecipe:
         images_per_second: median training rate over the runs; None if it is not known.
         peak_memory_bytes: of the learner that needs most; None if it is not known.
         disturbances: which networks left their cohort, or were away, in finished runs, by seed: these scores are not
-            those of undisturbed runs.
+            those of undisturbed runs. Also which of the user's own files have changed since a run was trained, which
+            is not repeated: these scores are not those of the files of now.
     """
 
     label: str
@@ -72,7 +75,10 @@ class Comparison:
 
     @property
     def best(self) -> str | None:
-        """Label of the recipe with the best mean score on validation images; None if none has finished every seed."""
+        """Label of the recipe with the best mean score on validation images.
+
+        None if none has finished every seed, or if there is only one to choose from.
+        """
         return best_on_validation(self.rows, self.seeds, self.headline)
 
     @property
@@ -82,9 +88,17 @@ class Comparison:
         together = "one run at a time" if self.runs_at_once == 1 else f"{self.runs_at_once} runs at once"
         score, mark = words_of(self.headline), "highest" if self.headline.higher_is_better else "lowest"
         turned = "" if self.headline.higher_is_better else ", positive where it is lower"
-        return (
+        scores = (
             f"{score}: mean ± standard deviation over the seeds "
-            f"({', '.join(map(str, self.seeds))}) at the end of training",
+            f"({', '.join(map(str, self.seeds))}) at the end of training"
+        )
+        if len(self.rows) == 1:
+            return (
+                scores,
+                "validation images are not trained on: a tenth of the training images, unless there are others",
+            )
+        return (
+            scores,
             f"gain: mean difference in test {score} to {baseline} with the same seed{turned}, and its 95 % Student-t "
             "interval",
             f"(best): {mark} mean {score} on validation images, which are not trained on; the test set chose nothing",
@@ -120,6 +134,7 @@ class Comparison:
 
 def compared_recipe(
     label: str,
+    recipe: Recipe,
     team: Team,
     results: Mapping[int, Result],
     failures: Mapping[int, str],
@@ -130,6 +145,7 @@ def compared_recipe(
 
     Args:
         label: of the recipe.
+        recipe: with any seed.
         team: its learners and networks.
         results: of its finished runs, by seed.
         failures: why others failed, by seed.
@@ -151,18 +167,19 @@ def compared_recipe(
         flops_per_image=flops_per_image,
         images_per_second=statistics.median(rates) if rates else None,
         peak_memory_bytes=max(peaks, default=None),
-        disturbances={seed: what for seed, result in results.items() if (what := _disturbance(result))},
+        disturbances={seed: what for seed, result in results.items() if (what := _disturbance(result, recipe))},
     )
 
 
-def _disturbance(result: Result) -> str:
-    """Return in words who left the cohort or was away; nothing if nobody did."""
+def _disturbance(result: Result, recipe: Recipe) -> str:
+    """Return in words who left the cohort or was away, and which files have changed since; nothing if none."""
     said = [f"{learner} has left the cohort: {reason}" for learner, reason in result.diverged.items()]
     if said:
         said.append("the score is that of the others")
     for absence in result.absences:
         steps = (result.steps if absence.until is None else absence.until) - absence.since
         said.append(f"{absence.network} was away for {steps:,} step{'s' * (steps != 1)}: {absence.cause}")
+    said += [f"{change} since it was trained" for change in files_changed_since(result.run_dir, recipe)]
     return "; ".join(said)
 
 
@@ -197,8 +214,10 @@ def best_on_validation(rows: Sequence[ComparedRecipe], seeds: Sequence[int], hea
     """Label of the recipe with the best mean score on validation images; of equal ones the first.
 
     Only recipes that have finished every seed are chosen from: others would be judged by other runs. The test set has
-    no say.
+    no say. Of one recipe alone nothing is chosen.
     """
+    if len(rows) < 2:
+        return None
     whole = [row for row in rows if all(seed in row.validation_scores for seed in seeds)]
     means = {row.label: mean_and_deviation(list(row.validation_scores.values()))[0] for row in whole}
     # Means that differ by rounding alone are equal.

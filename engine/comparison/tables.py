@@ -20,7 +20,7 @@ _SPECIAL = {ord(character): f"\\{character}" for character in "\\|*`<"}
 
 
 def compared_text(rows: Sequence[ComparedRecipe], seeds: Sequence[int], headline: Metric) -> str:
-    """Aligned plain text, a line for each recipe; the first one is the baseline."""
+    """Aligned plain text, a line for each recipe; the first one is the baseline, if there are others."""
     cells = _cells(rows, seeds, headline)
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in cells]
@@ -125,7 +125,8 @@ def _cells(rows: Sequence[ComparedRecipe], seeds: Sequence[int], headline: Metri
                 *(format_ratio(costs[name]) for name in COSTS),
             ]
         )
-    return cells
+    # Relative to itself a recipe has nothing to tell.
+    return cells if len(rows) > 1 else [[*line[:2], *line[3:5]] for line in cells]
 
 
 def _listed(title: str, lines: Sequence[str]) -> str:

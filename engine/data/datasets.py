@@ -190,7 +190,7 @@ def _open_digits(data: Data) -> Opened:
         class_names=loaded.class_names,
         image_shape=_common_shape({split: array.shape[1:] for split, array in arrays.items()}),
         measured=statistics(value_sums(arrays["train"])),
-        content={split: content_hash(array.shape, [array], labels[split]) for split, array in arrays.items()},
+        content={split: content_hash(arrays[split].shape, [arrays[split]], labels[split]) for split in loaded.parts},
         survey=Survey(layout="handwritten digits that come with the engine", names_from="as published"),
     )
 

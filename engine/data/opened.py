@@ -96,5 +96,5 @@ def with_held_out(
     images: Images = StoredImages(*open_stored(entry, "validation"))
     if found.label_maps:
         images = MappedImages(*open_stored_maps(entry, "validation"), None)
-    content = {**opened.content, "validation": entry.manifest["splits"]["validation"]["sha256"]}
-    return replace(opened, held_out=images, content=content)
+    # Their content follows from that of the training images, and from the recipe.
+    return replace(opened, held_out=images)

@@ -13,6 +13,7 @@ from engine.methods.tasks import require_classes
 from engine.objectives import (
     Branches,
     BranchHead,
+    Classification,
     DeepSupervisionSchedule,
     SquaredHinge,
     Term,
@@ -110,6 +111,8 @@ def branch_terms(
         BranchHead(branch, fork, branch_blocks(settings, branch, recipe, facts, network, origin))
         for branch, fork in inside.items()
     ]
+    own = classifier_term(recipe, facts)
+    own_smoothing = own.smoothing if segment.is_last and isinstance(own, Classification) else 0.0
     if isinstance(settings, DSN):
         term = Branches(
             heads,
@@ -119,6 +122,7 @@ def branch_terms(
             threshold=settings.threshold,
             schedule=DeepSupervisionSchedule(settings.decay, recipe.epochs, settings.stop_at),
             measure_gradients_every=settings.measure_gradients_every,
+            own_smoothing=own_smoothing,
         )
     else:
         dynamic = settings if isinstance(settings, DHM) else DHM(weight=0.0)
@@ -131,5 +135,6 @@ def branch_terms(
             directions=dynamic.directions,
             keep=dynamic.keep,
             measure_gradients_every=settings.measure_gradients_every,
+            own_smoothing=own_smoothing,
         )
     return {term.name: term}

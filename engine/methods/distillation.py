@@ -21,7 +21,7 @@ from engine.learners import Learner, Role, Teacher
 from engine.methods.networks import weights_sha256
 from engine.methods.pretrained import open_pretrained
 from engine.methods.segments import build_network, evaluation_program, images_message, refuse_auxiliary_heads, summarise
-from engine.methods.tasks import distribution_axis
+from engine.methods.tasks import distribution_axis, whole_objective
 from engine.methods.team import LearnerSummary, Network, Team
 from engine.objectives import Mimicry, Objective
 from engine.partition import Segment, whole_network
@@ -103,13 +103,11 @@ def _compared(recipe: Recipe, facts: Facts, teacher: nn.Sequential, student: Seg
 
 
 def _objective(recipe: Recipe, facts: Facts) -> Objective:
-    method, task = _settings(recipe), task_of(recipe, facts)
+    method = _settings(recipe)
     axis = distribution_axis(recipe, facts, "method.weight")
     mimicry = Mimicry((_PREDICTIONS,), temperature=method.temperature, axis=axis)
-    final = task.final_term()
-    return Objective(
-        {final.name: final, Mimicry.name: mimicry}, {final.name: method.label_weight, Mimicry.name: method.weight}
-    )
+    labels = whole_objective(recipe, facts, method.label_weight)
+    return labels.plus({Mimicry.name: mimicry}, {Mimicry.name: method.weight})
 
 
 def _settings(recipe: Recipe) -> Distillation:

@@ -68,8 +68,8 @@ def _refuse_further_terms(recipe: Recipe) -> None:
         name, value = next(iter(fields.items()))
         raise RecipeError(
             f"task.{name}={value}: method.kind={recipe.method.kind} has a label loss of its own, to which a task adds "
-            f"nothing: set task.{name}=0, or choose end_to_end, dml, a method that cuts, or one with branches in one "
-            "learner"
+            f"nothing: set task.{name}=0, or choose end_to_end, dml, distillation, stochastic_depth, a method that "
+            "cuts, or one with branches in one learner"
         )
 
 

@@ -12,8 +12,9 @@ from torch import nn
 from engine.backbones import SubNetworkSampler, require_droppable
 from engine.data import Facts
 from engine.learners.self_distillation.subnetworks import RandomDepth
+from engine.methods.tasks import whole_objective
 from engine.methods.whole_network import Training, WholeNetwork
-from engine.objectives import Classification, Objective
+from engine.objectives import Objective
 from engine.recipes import Recipe, StochasticDepth
 
 
@@ -26,7 +27,7 @@ def _sampler(recipe: Recipe, network: nn.Sequential) -> SubNetworkSampler:
 
 def _objective(recipe: Recipe, facts: Facts, network: nn.Sequential) -> Objective:
     _sampler(recipe, network)
-    return Objective({Classification.name: Classification()}, {Classification.name: 1.0})
+    return whole_objective(recipe, facts)
 
 
 def _self_distillation(training: Training) -> RandomDepth:

@@ -7,7 +7,7 @@ from engine.errors import RecipeError
 from engine.objectives import Objective, Term
 from engine.partition import Segment
 from engine.recipes import Recipe
-from engine.tasks import HeadStyle, task_of
+from engine.tasks import HeadStyle, Task, task_of
 
 
 def require_classes(recipe: Recipe, facts: Facts, found: str, remedy: str) -> int:
@@ -60,9 +60,24 @@ def local_term(recipe: Recipe, facts: Facts, segment: Segment, style: HeadStyle)
 
 def with_further_terms(objective: Objective, recipe: Recipe, facts: Facts, segment: Segment) -> Objective:
     """Return the objective of a segment with what the task adds to the loss on the network's output."""
-    if not segment.is_last:
-        return objective
-    further = task_of(recipe, facts).further_terms()
+    return _with_further(objective, task_of(recipe, facts)) if segment.is_last else objective
+
+
+def whole_objective(recipe: Recipe, facts: Facts, label_weight: float = 1.0) -> Objective:
+    """Return the objective of a network that one learner holds: the task's label loss, and what the task adds to it.
+
+    Args:
+        recipe: whose task is asked.
+        facts: what is known of the data.
+        label_weight: of the label loss, above 0.
+    """
+    task = task_of(recipe, facts)
+    final = task.final_term()
+    return _with_further(Objective({final.name: final}, {final.name: label_weight}), task)
+
+
+def _with_further(objective: Objective, task: Task) -> Objective:
+    further = task.further_terms()
     return objective.plus(
         {name: term for name, (term, _) in further.items()}, {name: weight for name, (_, weight) in further.items()}
     )

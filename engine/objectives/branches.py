@@ -71,6 +71,7 @@ class Branches(Term):
         keep: for ``bernoulli``.
         measure_gradients_every: every so many steps of an epoch, compare the heads' gradients in the features that they
             share; 0 for never. Needs a body that is not compiled.
+        own_smoothing: epsilon of label smoothing of the own head j = 0, for that comparison.
     """
 
     name = "branches"
@@ -89,6 +90,7 @@ class Branches(Term):
         directions: Directions = "all",
         keep: float = 1.0,
         measure_gradients_every: int = 0,
+        own_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         assert heads, "a network without a branch"
@@ -106,6 +108,7 @@ class Branches(Term):
         self.directions: Directions = directions
         self.keep = keep
         self.measure_gradients_every = measure_gradients_every
+        self.own_smoothing = own_smoothing
 
     def forward(self, features: Tensor, context: Context) -> TermValue:
         """Return the loss, and what the heads do: label losses, accuracies, divergences, agreement of gradients.
@@ -128,7 +131,7 @@ class Branches(Term):
             observed |= divergences
         if self.measure_gradients_every and context.step % self.measure_gradients_every == 0:
             if _MAIN in logits:
-                label_losses = {_MAIN: self._label_loss(logits[_MAIN], context), **label_losses}
+                label_losses = {_MAIN: self._own_label_loss(logits[_MAIN], context), **label_losses}
             observed |= self._agreement("label", label_losses, context)
             if pulls:
                 totals = {name: taught.get(name, label_losses[name]) + pulls[name] for name in label_losses}
@@ -152,6 +155,11 @@ class Branches(Term):
 
     def _label_loss(self, logits: Tensor, context: Context) -> Tensor:
         return _LABEL_LOSSES[self.label_loss](logits, context.labels)
+
+    def _own_label_loss(self, logits: Tensor, context: Context) -> Tensor:
+        if self.own_smoothing:
+            return cross_entropy_loss(logits, context.labels, self.own_smoothing)
+        return self._label_loss(logits, context)
 
     def _beyond_threshold(self, loss: Tensor) -> Tensor:
         # The gradient of [loss]_+ is 0 where the loss is 0, which a loss without a threshold should not notice.

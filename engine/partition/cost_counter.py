@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -60,7 +60,9 @@ class CostCounter(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation and write down what it costs."""
-        given = _SHORT_WAYS.get(function, function)(*args, **(kwargs or {}))
+        # Whoever makes tensors with values gets values.
+        takes_short_way = function in _SHORT_WAYS and args[0].is_meta
+        given = (_SHORT_WAYS[function] if takes_short_way else function)(*args, **(kwargs or {}))
         if function.is_view:
             return given
         taken = list(_tensors((*args, *(kwargs or {}).values())))
@@ -98,7 +100,7 @@ def _normalised_backward(gradient: Tensor, images: Tensor, weight: Any, *rest: A
 
 
 # What torch does in Python on the meta device, which takes longer than all other operations together.
-_SHORT_WAYS = {
+_SHORT_WAYS: dict[Any, Callable[..., Any]] = {
     _aten.native_batch_norm.default: _normalised,
     _aten.native_batch_norm_backward.default: _normalised_backward,
     _aten.threshold_backward.default: lambda gradient, *_: torch.empty_like(gradient),

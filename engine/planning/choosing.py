@@ -20,7 +20,7 @@ from engine import backbones
 from engine.data import Facts
 from engine.methods.registry import chain_of
 from engine.partition import Cost, CostProfile, RecomputedCosts, balance
-from engine.planning.estimate import estimate_team, planned_network, with_batch, with_segments
+from engine.planning.estimate import estimate_team, obstacle_to_cuts, planned_network, with_batch, with_segments
 from engine.planning.team_estimate import TeamEstimate
 from engine.recipes import Plan, Recipe, segmented, with_modelled_cuts, without_files
 
@@ -77,7 +77,7 @@ def fastest_that_fits(
     """Return for each number of devices the fastest way that needs no more than so many bytes of one; None if none.
 
     Cuts are the recipe's own (``balanced_time`` where they are still to be measured), the balanced ones, and those that
-    are fastest with what fits into memory.
+    are fastest with what fits into memory. Where there is an `obstacle_to_cuts`, the recipe is cut as it is.
 
     Args:
         recipe: whose method, network and data stay as they are.
@@ -89,7 +89,8 @@ def fastest_that_fits(
     """
     share = -(-recipe.data.batch_size // plan.replicas)
     part, of_part = with_batch(with_modelled_cuts(recipe), facts, share)
-    guesses = [guess for count in counts if count for guess in _guesses(part, of_part, count, memory)]
+    looked = [] if obstacle_to_cuts(part) else [count for count in counts if count]
+    guesses = [guess for count in looked for guess in _guesses(part, of_part, count, memory)]
     if not guesses:
         guesses = [_Guess(_recomputing(part, blocks), 1, 0.0, (0.0,)) for blocks in _groups(part, _MOST_BLOCKS)]
 

@@ -16,6 +16,7 @@ from engine.data import Facts
 from engine.errors import PlanError, RecipeError
 from engine.learners import replica_name
 from engine.methods import method_of
+from engine.methods.chain import Chain
 from engine.methods.registry import chain_of
 from engine.methods.segments import build_network
 from engine.partition import CostCounter, CostProfile, RecomputedCosts, balance
@@ -79,6 +80,21 @@ def _is_published(recipe: Recipe, facts: Facts, num_segments: int, cuts: Any) ->
     except RecipeError:
         return False
     return True
+
+
+def obstacle_to_cuts(recipe: Recipe) -> str:
+    """Return why the cuts of a recipe's network cannot be compared; "" if they can, or if it is not cut.
+
+    Raises:
+        RecipeError: as `engine.methods.method_of`.
+    """
+    inside = segmented(recipe)
+    if inside is None or isinstance(method_of(dataclasses.replace(recipe, method=inside)), Chain):
+        return ""
+    return (
+        f"{recipe.method.inside_field}.kind={inside.kind}: its METHOD makes learners itself, so its segments cannot be "
+        "looked at one by one; only those of a Chain can"
+    )
 
 
 def planned_network(recipe: Recipe, facts: Facts) -> nn.Sequential:
@@ -194,7 +210,7 @@ def compare_cuts(
     Where blocks are run again, a fourth balances the memory that is needed then.
 
     Args:
-        recipe: whose method cuts.
+        recipe: whose method cuts, and has no `obstacle_to_cuts`.
         facts: what is known of the images.
         num_segments: K.
         measured: a fourth cut, whose measured seconds decide all bounds.

@@ -2,7 +2,7 @@
 
 from engine.recipes.backbone import Backbone
 from engine.recipes.data import Augmentation, Data
-from engine.recipes.files import load_recipe, recipe_to_json, shipped_recipes
+from engine.recipes.files import file_of_shipped, load_recipe, recipe_to_json, shipped_recipes
 from engine.recipes.measured_cuts import (
     MEASURED,
     has_measured_cuts,
@@ -148,6 +148,7 @@ __all__ = [
     "TaskSettings",
     "apply_overrides",
     "cautions",
+    "file_of_shipped",
     "has_measured_cuts",
     "load_recipe",
     "nearest",

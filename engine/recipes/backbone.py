@@ -30,8 +30,9 @@ class Backbone:
     """CIFAR ResNets: channels of the three stages; (16, 32, 64) unless given."""
 
     stem: Literal["cifar", "imagenet", "deep"] | None = None
-    """ResNet-18 to -152, VGG, InceptionV1, MobileNets, MNASNets, ShuffleNets and EfficientNets: `imagenet` is as
-    published, `cifar` keeps small images large (in ResNets: 3x3 stride 1 without pooling); by image size unless given.
+    """ResNet-18 to -152, ResNeXts, VGG, InceptionV1, MobileNets, MNASNets, ShuffleNets and EfficientNets: `imagenet`
+    is as published, `cifar` keeps small images large (in ResNets and ResNeXts: 3x3 stride 1 without pooling); by image
+    size unless given.
     Networks for segmentation: `deep`, three 3x3 convolutions, unless given; or `imagenet`, torchvision's 7x7."""
 
     output_stride: Literal[8, 16, 32] | None = None
@@ -46,8 +47,8 @@ class Backbone:
     """MobileNetV1: `relu` as in the paper unless given, or `relu6`, which stops at 6, as in TensorFlow's code."""
 
     last_stride: Literal[1, 2] | None = None
-    """ResNet-18 to -152: the stride of the last stage, 2 as published unless given; 1 keeps its maps twice as high and
-    wide, as is usual for retrieval. The weights are of the same shapes."""
+    """ResNet-18 to -152 and ResNeXts: the stride of the last stage, 2 as published unless given; 1 keeps its maps twice
+    as high and wide, as is usual for retrieval. The weights are of the same shapes."""
 
     neck: Literal["batch_norm"] | None = None
     """A batch norm between the pooled features and the classifier, which then has no bias (BNNeck, Luo et al. 2019):

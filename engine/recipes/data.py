@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from engine.recipes.settings import left_out_unless_given, settings
+from engine.recipes.settings import left_out_unless_given, names, settings
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 LabelledFraction = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -35,10 +35,6 @@ Factor = Annotated[float, Field(gt=0.0, le=8.0)]
 OnlyTrue = Annotated[bool | None, AfterValidator(lambda given: given or None)]
 
 ClassName = Annotated[str, Field(min_length=1)]
-
-
-def _names(value: Any) -> Any:
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 ImageSize = Annotated[Side | tuple[Side, Side], AfterValidator(_one_number_for_squares)]
@@ -207,7 +203,7 @@ class Data:
     """Parquet column with the class, as whole numbers, text, truth values or categories; `label`, then `fine_label`,
     then the only column that can hold classes, unless given. Of `identities`, the column with the identity."""
 
-    class_names: Annotated[tuple[ClassName, ...] | None, BeforeValidator(_names)] = None
+    class_names: Annotated[tuple[ClassName, ...] | None, BeforeValidator(names)] = None
     """Names of the values 0, 1, 2, ... of `label_maps`, where no table of classes lies beside the pictures."""
 
     num_classes: Annotated[int, Field(ge=2)] | None = None

@@ -14,10 +14,11 @@ from pydantic import ValidationError
 
 from engine.errors import InputError, RecipeError
 from engine.reading import naming, open_regular, read_json, without_version
+from engine.recipes.measured_cuts import with_cuts_of
 from engine.recipes.method_settings import MethodSettings
 from engine.recipes.own_files import import_once
 from engine.recipes.problems import describe_problems, field_names, nearest, settings_classes
-from engine.recipes.recipe import Recipe, recipe_from_dict, recipe_to_dict
+from engine.recipes.recipe import Recipe, recipe_from_dict, recipe_identity, recipe_to_dict
 
 RecipeFunction = Callable[[], Recipe]
 
@@ -92,11 +93,27 @@ def shipped_recipes() -> dict[str, RecipeFunction]:
 
     A file there holds a dictionary ``RECIPES`` of functions, which may be variations of one another.
     """
-    found: dict[str, RecipeFunction] = {}
-    for path in sorted(recipes_folder().glob("*.py")):
-        if path.name != "__init__.py":
-            found.update(import_file(path).RECIPES)
-    return found
+    return {name: function for module in _shipped_modules().values() for name, function in module.RECIPES.items()}
+
+
+def file_of_shipped(name: str) -> tuple[Path, str]:
+    """Return the file that holds a shipped recipe, and its docstring: data, budget, published figures.
+
+    Args:
+        name: one of those that `shipped_recipes` returns.
+
+    Raises:
+        KeyError: there is no such recipe.
+    """
+    for path, module in _shipped_modules().items():
+        if name in module.RECIPES:
+            return path, (module.__doc__ or "").strip()
+    raise KeyError(name)
+
+
+def _shipped_modules() -> dict[Path, ModuleType]:
+    paths = sorted(recipes_folder().glob("*.py"))
+    return {path: import_file(path) for path in paths if path.name != "__init__.py"}
 
 
 def load_recipe(which: str | Path) -> Recipe:
@@ -107,7 +124,8 @@ def load_recipe(which: str | Path) -> Recipe:
             ``recipe.json``, or a run folder that holds one.
 
     Raises:
-        RecipeError: it does not exist, does not import, or does not describe a recipe.
+        RecipeError: it does not exist, does not import, or does not describe a recipe; or it names a shipped recipe,
+            and a run folder with another one.
         VersionError: a newer engine has written the recipe.json.
     """
     text = str(which)
@@ -117,7 +135,11 @@ def load_recipe(which: str | Path) -> Recipe:
     with naming(path, RecipeError):
         is_run = path.is_dir() and os.path.lexists(path / "recipe.json")
     if is_run:
-        return _from_json(path / "recipe.json")
+        found = _from_json(path / "recipe.json")
+        # A path object cannot say ./NAME; it always means the folder.
+        if isinstance(which, str):
+            _check_meaning(text, found)
+        return found
     if path.suffix == ".json":
         return _from_json(path)
     if path.suffix == ".py":
@@ -131,6 +153,16 @@ def load_recipe(which: str | Path) -> Recipe:
         f"recipe {text!r} does not exist{nearest(text, recipes)}\n"
         "`local-learning list` shows all recipes; a recipe of your own is given as the path of its .py file"
     )
+
+
+def _check_meaning(word: str, of_run: Recipe) -> None:
+    """Refuse the name of a shipped recipe that is also a run folder here, unless both mean one training."""
+    shipped = shipped_recipes().get(word)
+    if shipped is not None and recipe_identity(with_cuts_of(shipped(), of_run)) != recipe_identity(of_run):
+        raise RecipeError(
+            f"recipe {word!r}: is a shipped recipe, and here also a run folder with another one: give ./{word} for "
+            f"that of the run; for the shipped one rename the folder {word}, or give the command in another folder"
+        )
 
 
 def _from_python(path: Path) -> Recipe:

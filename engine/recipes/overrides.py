@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from engine.errors import RecipeError
 from engine.reading import check_values
@@ -19,7 +19,7 @@ from engine.recipes.own_methods import own_settings
 from engine.recipes.plan import Plan, plan_from_dict, plan_to_dict
 from engine.recipes.problems import describe_problems, field_names, field_types, suggest_field
 from engine.recipes.recipe import Recipe, recipe_from_dict, recipe_to_dict
-from engine.recipes.tasks import Classification, Retrieval, Segmentation
+from engine.recipes.tasks import Classification, OwnTask, Retrieval, Segmentation
 
 _LONGEST_NAME = 200
 _BRANCHES = {name: METHODS[name] for name in ("dsn", "dsl", "dhm")}
@@ -68,10 +68,41 @@ def _change_kind(values: dict[str, Any], part: str, kind: str) -> None:
     """Switch a tagged part of the recipe, keeping the values of the fields that both kinds have."""
     *parents, last = part.split(".")
     for parent in parents:
-        values = values[parent]
-    cls = own_settings(kind) if part == "method" and is_own(kind) else _KINDS[part].get(kind)
+        values = values.setdefault(parent, {})
+    cls = _KINDS[part].get(kind)
+    if is_own(kind):
+        cls = own_settings(kind) if part == "method" else OwnTask if part == "task" else None
     shared = {field.name for field in dataclasses.fields(cls)} if cls is not None else set()
-    values[last] = {name: value for name, value in (values.get(last) or {}).items() if name in shared} | {"kind": kind}
+    kept = {name: value for name, value in (values.get(last) or {}).items() if name in shared}
+    values[last] = _nested_defaults(cls) | kept | {"kind": kind}
+
+
+def _nested_defaults(cls: Any) -> dict[str, Any]:
+    """Return the defaults of a settings class that have fields of their own, which words may name, as plain values."""
+    fields = cls.__pydantic_fields__ if cls is not None else {}
+    defaults = {name: field.get_default(call_default_factory=True) for name, field in fields.items()}
+    return {
+        name: TypeAdapter(type(default)).dump_python(default, mode="json")
+        for name, default in defaults.items()
+        if dataclasses.is_dataclass(default) or isinstance(default, dict)
+    }
+
+
+def _of_other_kinds(name: str, values: Mapping[str, Any]) -> str:
+    """Return what to set where a part that a dotted name goes through exists with other kinds; "" if with none."""
+    for part, kinds in _KINDS.items():
+        if not name.startswith(f"{part}."):
+            continue
+        found: Any = values
+        for parent in part.split("."):
+            found = found.get(parent) if isinstance(found, dict) else None
+        kind = found.get("kind") if isinstance(found, dict) else None
+        field = name.removeprefix(f"{part}.").partition(".")[0]
+        having = [other for other, cls in kinds.items() if field in {each.name for each in dataclasses.fields(cls)}]
+        if kind in kinds and kind not in having and having:
+            others = f" (or {', '.join(having[1:])})" if len(having) > 1 else ""
+            return f" with {part}.kind={kind}; set {part}.kind={having[0]}{others}"
+    return ""
 
 
 def apply_overrides(recipe: Recipe, plan: Plan, words: Sequence[str]) -> tuple[Recipe, Plan]:
@@ -125,11 +156,14 @@ def apply_overrides(recipe: Recipe, plan: Plan, words: Sequence[str]) -> tuple[R
         *parents, last = path.split(".")
         place: Any = values
         for parent in parents:
+            if isinstance(place, dict) and place.get(parent) is None and name in known:
+                place[parent] = {}
             place = place.get(parent) if isinstance(place, dict) else None
         if isinstance(place, dict):
             place[last] = value
         else:
-            problems.append(f"{name}: there is no such field{suggest_field(name, known)}")
+            hint = _of_other_kinds(name, recipe_values) or suggest_field(name, known)
+            problems.append(f"{name}: there is no such field{hint}")
     problems += _problems(lambda: recipe_from_dict(recipe_values), Recipe, known)
     problems += _problems(lambda: plan_from_dict(plan_values), Plan, known, "plan.")
     if problems:

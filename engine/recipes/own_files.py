@@ -8,11 +8,12 @@ import importlib.util
 import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from engine.errors import RecipeError
+from engine.errors import GOES_ON_IF_ANY, RecipeError
 from engine.paths import absolute
 from engine.reading import one_line, read_bytes
 from engine.recipes.problems import nearest
@@ -92,6 +93,25 @@ def own_files(values: Any) -> dict[str, str]:
             return {str(path): hashlib.sha256(read_bytes(path, RecipeError, _CODE_BYTES)).hexdigest()}
     parts = values.values() if isinstance(values, dict) else values if isinstance(values, list | tuple) else ()
     return {path: digest for part in parts for path, digest in own_files(part).items()}
+
+
+def check_unchanged(then: Mapping[str, str], values: Any) -> None:
+    """Refuse to build a learner from other files of the user's own than its team: both would train as one.
+
+    Args:
+        then: what `own_files` said when the team was first made; a file that is gone is refused by whoever needs it.
+        values: as of `own_files`.
+
+    Raises:
+        RecipeError: names a file that has changed, or that is another one on this machine.
+    """
+    for path, digest in own_files(values).items():
+        if then.get(path, digest) != digest:
+            raise RecipeError(
+                f"{path}: has changed since this run's learners were made of it, or is another file on "
+                f"{os.uname().nodename}: bring it back as it was ({GOES_ON_IF_ANY}), or start a new run with --resume "
+                "never"
+            )
 
 
 def _split(text: str, field: str, wanted: str) -> tuple[str, str]:

@@ -145,8 +145,8 @@ def _members(annotation: Any, *, of_lists: bool = False) -> list[type]:
     return []
 
 
-def _field_path(root: type, location: Sequence[int | str]) -> tuple[str, list[str]]:
-    """Return the dotted name of an error's place without pydantic's union tags, and the names known there."""
+def _field_path(root: type, location: Sequence[int | str]) -> tuple[str, list[str], list[str]]:
+    """Return the dotted name of an error's place without pydantic's union tags, names known there, and its kinds."""
     names: list[str] = []
     classes = parents = [root]
     for part in location:
@@ -163,7 +163,8 @@ def _field_path(root: type, location: Sequence[int | str]) -> tuple[str, list[st
         parents = classes
         hints = [get_type_hints(cls, include_extras=True).get(part) for cls in classes]
         classes = [member for hint in hints if hint is not None for member in _members(hint, of_lists=True)]
-    return ".".join(names), sorted({field.name for cls in parents for field in dataclasses.fields(cls)})
+    siblings = sorted({field.name for cls in parents for field in dataclasses.fields(cls)})
+    return ".".join(names), siblings, [str(getattr(cls, "kind", "")) for cls in classes]
 
 
 def describe_problems(error: ValidationError, root: type, known: Sequence[str], prefix: str = "") -> list[str]:
@@ -178,7 +179,7 @@ def describe_problems(error: ValidationError, root: type, known: Sequence[str], 
     lines: list[str] = []
     seen: set[str] = set()
     for problem in error.errors():
-        location, siblings = _field_path(root, problem["loc"])
+        location, siblings, kinds = _field_path(root, problem["loc"])
         name = prefix + location
         if name in seen:  # a union without tags reports a mistake once for each of its members
             continue
@@ -195,6 +196,8 @@ def describe_problems(error: ValidationError, root: type, known: Sequence[str], 
         elif problem["type"] == "union_tag_invalid":
             tags = [tag.strip("' ") for tag in str(context["expected_tags"]).split(",")]
             lines.append(f"{name}.kind: found {_shown(context['tag'])}{nearest(str(context['tag']), tags)}")
+        elif problem["type"] == "union_tag_not_found":
+            lines.append(f"{name}.kind: is missing, and decides which fields there are; give one of {', '.join(kinds)}")
         elif problem["type"] == "literal_error" and isinstance(found, str):
             choices = [part.strip("' ") for part in str(context["expected"]).replace(" or ", ", ").split(",")]
             lines.append(f"{name}: found {_shown(found)}, expected {context['expected']}{did_you_mean(found, choices)}")

@@ -28,6 +28,23 @@ def settings(cls: type[_Settings]) -> type[_Settings]:
     return made
 
 
+def names(value: Any) -> Any:
+    """Return a list of names out of a text with commas, a list, or a single number; all else as it is, to be refused.
+
+    Classes and blocks may be called 0, 1, 2, ..., as those of a Sequential are, which a command line takes for numbers.
+    """
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")]
+    if isinstance(value, (list, tuple)):
+        return [_named(part) for part in value]
+    named = _named(value)
+    return value if named is value else [named]
+
+
+def _named(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def left_out_unless_given(*names: str) -> Any:
     """Return a serializer for the body of a settings class that leaves out what is None of these fields.
 

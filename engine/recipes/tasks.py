@@ -6,16 +6,18 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from typing_extensions import Self
 
 from engine.recipes.backbone import Option
 from engine.recipes.data import LabelKind
 from engine.recipes.own_files import OWN_PATTERN, is_own, with_absolute_path
-from engine.recipes.settings import Weight, settings
+from engine.recipes.settings import Weight, left_out_unless_given, settings
 
 _OWN = "path/to/file.py:Name"
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+# One way to say none: a recipe that says 0 is the same as one that says nothing.
+FractionOrNone = Annotated[Fraction | None, AfterValidator(lambda fraction: fraction or None)]
 EvaluationScale = Annotated[float, Field(ge=0.1, le=4.0)]
 PixelMean = Literal["labelled", "all"]
 """What a sum over pixels is divided by: the number of pixels with a class, or of all pixels."""
@@ -70,6 +72,18 @@ class Classification(TaskSettings):
     takes_labels: ClassVar[tuple[LabelKind, ...]] = ("classes",)
 
     kind: Literal["classification"] = "classification"
+
+    label_smoothing: FractionOrNone = None
+    """Epsilon of label smoothing: the network's own classifier learns from (1 - epsilon) y + epsilon / classes (Szegedy
+    et al. 2016, section 7); none unless given. Local heads, branches and the classifiers that a backbone brings along
+    keep their labels. Training records the loss with it, evaluations the one without."""
+
+    _serialize = left_out_unless_given("label_smoothing")
+
+    @property
+    def further_fields(self) -> dict[str, float]:
+        """The field that asks for more than the label loss, with its value."""
+        return {} if self.label_smoothing is None else {"label_smoothing": self.label_smoothing}
 
 
 @settings

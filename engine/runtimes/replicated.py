@@ -43,9 +43,13 @@ def check_replicable(recipe: Recipe, facts: Facts, plan: Plan) -> None:
     if replicas == 1:
         return
     obstacle = recipe.method.obstacle_to_replicas()
-    if obstacle is None and task_of(recipe, facts).further_terms():
-        reason = "the triplet loss compares all images of a batch, of which each replica has a part"
-        obstacle = Obstacle(reason, "task.triplet_weight=0")
+    if obstacle is None and (further := task_of(recipe, facts).further_terms()):
+        compared = "all images of a batch, of which each replica has a part"
+        if "triplet_weight" in recipe.task.further_fields:
+            obstacle = Obstacle(f"the triplet loss compares {compared}", "task.triplet_weight=0")
+        else:
+            names = ", ".join(further)
+            obstacle = Obstacle(f"further terms of task.kind={recipe.task.kind} ({names}) may compare {compared}")
     if obstacle is None and (recipe.data.labelled_fraction is not None or recipe.data.labelled_indices is not None):
         obstacle = Obstacle("where some images have no label, parts of a batch hold different numbers of labels")
     if obstacle is not None:

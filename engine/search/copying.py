@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from ray.tune.search.sample import Integer
+from torch import nn
 
+from engine.checkpoints.state import slots_of
 from engine.data import Facts
 from engine.errors import PlanError, RecipeError
+from engine.learners import make_optimizer
 from engine.methods import method_of
 from engine.recipes import Plan, Recipe
 from engine.search.definition import Sweep
-from engine.search.settings import Settings, choices, examples, recipe_with
+from engine.search.settings import Settings, choices, ends, examples, recipe_with
 from engine.training.preview import Preview, preview
 
 _ROOTS = ("method", "optimizer", "schedule")
@@ -72,11 +74,9 @@ def steps_between_copies(sweep: Sweep, base: Recipe, plan: Plan) -> int:
 
 def _varied(sweep: Sweep, usual: Settings) -> Iterator[tuple[str, Settings]]:
     """Yield settings that differ in one field, and its name: all listed values, and the ends of whole numbers."""
-    for name, domain in sweep.space.items():
+    for name in sweep.space:
         listed = choices(sweep, name)
-        if listed is None and isinstance(domain, Integer):
-            listed = [domain.lower, domain.upper - 1]
-        for value in listed or []:
+        for value in ends(sweep, name) if listed is None else listed:
             yield name, {**usual, name: value}
 
 
@@ -90,7 +90,9 @@ def _form(recipe: Recipe, previewed: Preview) -> Form:
         state = learner.ask_state()
         found |= {f"{key} of {name}": tuple(value.shape) for key, value in state.tensors.items()}
         found |= {f"knowledge {key} of {name}": tuple(value.shape) for key, value in state.knowledge.items()}
-    return found
+    # What most optimizers remember they have only once they have made a step.
+    optimizer = make_optimizer(recipe.optimizer, [nn.Parameter(torch.zeros(1))])
+    return found | {f"{slot} of the optimizer": () for slot in sorted(slots_of(optimizer))}
 
 
 def _difference(expected: Form, found: Form) -> tuple[str, str, str] | None:
@@ -98,6 +100,9 @@ def _difference(expected: Form, found: Form) -> tuple[str, str, str] | None:
     for name in [*expected, *found]:
         if expected.get(name) != found.get(name):
             shapes = (expected.get(name), found.get(name))
-            before, now = ("is missing" if shape is None else f"has shape {list(shape)}" for shape in shapes)
+            before, now = (
+                "is missing" if shape is None else f"has shape {list(shape)}" if shape else "is there"
+                for shape in shapes
+            )
             return name, before, now
     return None

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from engine.errors import RecipeError
 from engine.paths import absolute, kind_of
-from engine.recipes import Recipe, load_recipe, nearest
+from engine.recipes import Plan, Recipe, apply_overrides, load_recipe, nearest
 from engine.recipes.files import file_error, import_file
 from engine.tasks import SCORES, Metric, headline_of
 
@@ -38,8 +38,9 @@ class Sweep:
         space: what each searched field may be, by its dotted name, such as ``{"method.weight": tune.loguniform(0.1,
             10)}``: a domain of ``ray.tune``, or ``tune.grid_search([...])``.
         fields: fixed changes of the recipe, such as ``("epochs=5",)``.
-        metric: what is to be best, such as ``validation/loss``; of several networks, their mean. The score by which
-            the recipe's task judges networks unless given: ``validation/accuracy`` of classification.
+        metric: what is to be best, such as ``validation/loss``; of several networks, their mean. Empty for the score by
+            which the task of the recipe with its fixed changes judges networks: ``validation/accuracy`` of
+            classification.
         against: further metrics, such as ``memory_bytes``, the peak of the learner that holds most, or
             ``images_per_second``: with them trials are compared by their Pareto front, too.
         searcher: ``random`` and ``grid`` draw settings beforehand, ``tpe`` (Optuna's) learns from earlier trials.
@@ -52,6 +53,7 @@ class Sweep:
         perturb_every_epochs: epochs between two moments at which the members of a population copy each other.
         seed: origin of what is drawn; the seed of every trial's recipe is the recipe's.
         measures: what trials can be measured by, by name.
+        judged_by: the metric, or the score that stands for it where none is given.
 
     Raises:
         RecipeError: a field of the definition cannot be used.
@@ -71,20 +73,22 @@ class Sweep:
     perturb_every_epochs: int = 1
     seed: int = 0
     measures: Mapping[str, Metric] = field(init=False, repr=False, compare=False)
+    judged_by: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Check what can be checked without looking at the recipe's fields."""
+        """Check what can be checked without looking at the searched fields."""
         self._check_types()
-        headline = headline_of(self.base())
+        recipe, _ = apply_overrides(self.base(), Plan(), self.fields)
+        headline = headline_of(recipe)
         scores = {**SCORES, headline.name: headline}
         measures = {f"validation/{name}": score for name, score in scores.items()}
         object.__setattr__(self, "measures", measures | {cost.name: cost for cost in _COSTS})
-        if not self.metric:
-            object.__setattr__(self, "metric", f"validation/{headline.name}")
+        # The metric stays as it is given: another task, by other fixed changes, may have another score.
+        object.__setattr__(self, "judged_by", self.metric or f"validation/{headline.name}")
         for name, value, known in (
             ("searcher", self.searcher, ("random", "grid", "tpe")),
             ("scheduler", self.scheduler, ("asha", "pbt", "none")),
-            ("metric", self.metric, tuple(self.measures)),
+            ("metric", self.judged_by, tuple(self.measures)),
             *(("against", metric, tuple(self.measures)) for metric in self.against),
         ):
             if value not in known:
@@ -140,7 +144,7 @@ class Sweep:
     @property
     def mode(self) -> Literal["min", "max"]:
         """Whether the metric is to be small or large."""
-        return "max" if self.measures[self.metric].higher_is_better else "min"
+        return "max" if self.measures[self.judged_by].higher_is_better else "min"
 
     def base(self) -> Recipe:
         """Return the recipe whose fields are searched."""

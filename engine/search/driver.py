@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 from collections.abc import Mapping, Sequence
@@ -9,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from engine.errors import PlanError, RunError
+from engine.errors import PlanError, RecipeError, RunError
 from engine.paths import absolute, check_writable
-from engine.recipes import Plan
+from engine.recipes import Plan, Recipe
 from engine.runtimes.ray.cluster import connect, disconnect
 from engine.search.console import SweepConsole
 from engine.search.copying import steps_between_copies
@@ -29,11 +30,14 @@ from engine.search.watching import Watcher
 from engine.search.winners import best_trial, pareto_front
 from engine.tracking import spared
 from engine.training import evaluate, load
+from engine.training.environment import files_changed_since
 from engine.training.folder import Resume
 from engine.training.held_out import with_validation
 from engine.training.holding import refuse_held
 
 Ending = Literal["finished", "failed", "interrupted", "lost"]
+
+_ENDED = ("finished", "pruned", "failed")
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class SweepResult:
         front: of a finished search, numbers of the finished trials that no other one beats in the metric and in all
             that it is held against.
         at_once: how many trials shared the cluster, at most.
+        warnings: which of the user's own files have changed since trials were trained with them.
     """
 
     run_dir: Path
@@ -59,6 +64,7 @@ class SweepResult:
     best: Trial | None
     front: tuple[int, ...]
     at_once: int
+    warnings: tuple[str, ...] = ()
 
 
 def sweep(
@@ -143,11 +149,11 @@ def _searched(
             started_ray = connect(plan, at_once * needs.store_bytes, needs.transport) or started_ray
         stop.raise_if_requested()
         console.message(f"{definition.name}: {needs.describe()}; {at_once} at once; {folder.path}")
-        watcher = Watcher(cut_definition, cut_base, plan, folder, console, stop, started_ray)
+        watcher = Watcher(cut_definition, cut_base, plan, needs, folder, console, stop, started_ray)
         queue = watcher.watched(steps)
         with stop.held(), stop.expected():
             run_trials(definition, needs, watcher, queue, folder, max_concurrent)
-        return _concluded(definition, folder, at_once, console, stop)
+        return _concluded(definition, base, folder, at_once, console, stop)
     finally:
         with stop.held():
             if started_ray:
@@ -159,10 +165,12 @@ def _searched(
 
 def _have_ended(definition: Sweep, trials: Sequence[Trial]) -> bool:
     states = [trial.status for trial in trials]
-    return len(states) >= definition.num_samples and all(each in ("finished", "pruned", "failed") for each in states)
+    return len(states) >= definition.num_samples and all(each in _ENDED for each in states)
 
 
-def _concluded(definition: Sweep, folder: SweepFolder, at_once: int, console: SweepConsole, stop: Stop) -> SweepResult:
+def _concluded(
+    definition: Sweep, base: Recipe, folder: SweepFolder, at_once: int, console: SweepConsole, stop: Stop
+) -> SweepResult:
     trials = [folder.trials[number] for number in sorted(folder.trials)]
     best: Trial | None = None
     front: tuple[int, ...] = ()
@@ -181,13 +189,32 @@ def _concluded(definition: Sweep, folder: SweepFolder, at_once: int, console: Sw
                 console.message(f"scoring the test images with {trial.name}")
                 trial.metrics |= _test_scores(evaluate(load(folder.run_dir(trial))))
                 folder.note(trial)
-    result = SweepResult(folder.path, status, definition, tuple(trials), best, front, at_once)
+    warnings = _changes(definition, base, folder, trials)
+    result = SweepResult(folder.path, status, definition, tuple(trials), best, front, at_once, warnings)
     with spared("trials.parquet", console.message):
         folder.write_table(trials)
     # A picture takes seconds, which somebody who has said stop does not wait; the next start draws it.
     with spared("sweep.md or sweep.png", console.message):
-        write_report(result.sweep, result.trials, result.best, result.front, result.run_dir, draw=not stop.requested)
+        write_report(definition, result.trials, best, front, result.run_dir, warnings=warnings, draw=not stop.requested)
     return result
+
+
+def _changes(definition: Sweep, base: Recipe, folder: SweepFolder, trials: Sequence[Trial]) -> tuple[str, ...]:
+    """Return in words which of the user's own files have changed since trials were trained, which are not repeated."""
+    found: dict[str, list[str]] = {}
+    for trial in trials:
+        if trial.status not in _ENDED:
+            continue
+        # Settings that make no recipe together were never trained.
+        with contextlib.suppress(RecipeError):
+            recipe = recipe_with(base, definition, trial.settings)
+            for change in files_changed_since(folder.run_dir(trial), recipe):
+                found.setdefault(change, []).append(trial.name)
+    return tuple(
+        f"{change} since these trials were trained, which are not repeated ({', '.join(names)}); --resume never "
+        "searches anew"
+        for change, names in found.items()
+    )
 
 
 def _test_scores(scores: Mapping[str, float]) -> dict[str, float]:

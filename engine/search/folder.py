@@ -194,10 +194,10 @@ class SweepFolder:
 
 def _content(sweep: Sweep, base: Recipe) -> dict[str, Any]:
     # The number of trials may grow from one start to the next, but not that of a population.
-    told = ["fields", "metric", "against", "searcher", "scheduler", "grace_epochs", "reduction_factor", "seed"]
+    told = ["fields", "against", "searcher", "scheduler", "grace_epochs", "reduction_factor", "seed"]
     if sweep.scheduler == "pbt":
         told += ["num_samples", "perturb_every_epochs"]
-    values = {name: getattr(sweep, name) for name in told}
+    values = {"metric": sweep.judged_by, **{name: getattr(sweep, name) for name in told}}
     space = {name: _described(domain) for name, domain in sweep.space.items()}
     content: dict[str, Any] = {"name": sweep.name, "recipe": recipe_identity(base), "space": space, **values}
     found: dict[str, Any] = json.loads(json.dumps(content))

@@ -13,7 +13,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from engine.errors import RecipeError
+from engine.errors import DataError, InputError, PlanError, RecipeError
 from engine.recipes import Recipe
 from engine.search.definition import Sweep
 from engine.search.folder import SweepFolder
@@ -31,9 +31,10 @@ class PopulationQueue(Searcher):
         folder: keeps the trials.
         steps: between two moments at which members copy each other.
         recipe: makes the recipe of a trial; raises RecipeError.
-        configuration: makes the configuration of a trial that pauses after a step.
+        configuration: makes the configuration of a trial that pauses after a step; raises RecipeError, PlanError and
+            DataError.
         begun: told of every trial that is given away.
-        refused: told of a trial whose settings make no recipe together, and why.
+        refused: told of a trial whose settings make no training together, or one that never fits, and why.
         tell: told of every copy.
     """
 
@@ -45,10 +46,10 @@ class PopulationQueue(Searcher):
         recipe: Callable[[Trial], Recipe],
         configuration: Callable[[Trial, int | None], dict[str, Any]],
         begun: Callable[[Trial], None],
-        refused: Callable[[Trial, RecipeError], None],
+        refused: Callable[[Trial, InputError], None],
         tell: Callable[[str], None],
     ) -> None:
-        super().__init__(metric=sweep.metric, mode=sweep.mode)
+        super().__init__(metric=sweep.judged_by, mode=sweep.mode)
         self._sweep, self._folder, self._steps = sweep, folder, steps
         self._recipe, self._configuration = recipe, configuration
         self._begun, self._refused, self._tell = begun, refused, tell
@@ -81,7 +82,7 @@ class PopulationQueue(Searcher):
                 trial = self._ready.popleft()
                 try:
                     configuration = self._configuration(trial, (trial.generation + 1) * self._steps)
-                except RecipeError as error:
+                except (RecipeError, PlanError, DataError) as error:
                     self._refused(trial, error)
                     continue
                 self.of_tune[trial_id] = trial

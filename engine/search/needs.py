@@ -10,7 +10,7 @@ from typing import Any, Literal
 import ray
 from ray import tune
 
-from engine.errors import PlanError, RecipeError
+from engine.errors import DataError, PlanError, RecipeError
 from engine.recipes import Plan, Recipe, recipe_to_dict
 from engine.runtimes.ray.cluster import node_resources, private_node
 from engine.runtimes.ray.placement import Placement, choose_placement, most_teams, store_bytes_needed
@@ -66,6 +66,10 @@ class Needs:
         """Return the placement group of a trial: a bundle for itself, and one for each of its actors.
 
         A trial writes its run folder, so it lives on the node of this process; its actors may live on any.
+
+        Raises:
+            RecipeError, PlanError, DataError: settings that each can be together make no training, or one that does not
+                fit.
         """
         placement = self._placement(settings)
         if self._plan.executor == "process":
@@ -77,7 +81,7 @@ class Needs:
     def _placement(self, settings: Settings) -> Placement:
         recipe = recipe_with(self._base, self._definition, settings)
         if self._plan.executor != "process":
-            return choose_placement(self._plan, recipe, self._count(recipe), self._nodes)
+            return self._of_actors(recipe)
         placement = choose_placement(self._plan, recipe, 1, self._own_nodes())
         threads = recipe.numerics.threads
         placement = dataclasses.replace(placement, cpus=float(max(placement.cpus, threads)))
@@ -87,6 +91,31 @@ class Needs:
                 "lower numerics.threads, or set plan.executor=ray"
             )
         return placement
+
+    def _of_actors(self, recipe: Recipe) -> Placement:
+        actors = self._count(recipe)
+        placement = choose_placement(self._plan, recipe, actors, self._nodes)
+        strategy, nodes = placement.strategy, self._nodes_of_actors(placement.strategy)
+        if len(nodes) == len(self._nodes):
+            return placement
+        try:
+            return choose_placement(self._plan, recipe, actors, nodes)
+        except PlanError:
+            packed = strategy == "STRICT_PACK"
+            there = "that node has" if packed else f"other nodes, which are {len(nodes)}, have"
+            raise PlanError(
+                f"plan.placement={strategy}: a trial's own process is on the node of this command, and {there} no room "
+                f"for {placement.describe()}; set plan.placement={strategy.removeprefix('STRICT_')}, or "
+                f"{'give the command on a node that has' if packed else 'add nodes'}"
+            ) from None
+
+    def _nodes_of_actors(self, strategy: str) -> Sequence[Mapping[str, float]]:
+        """Return the nodes that a placement group with a bundle for the trial itself leaves to its actors."""
+        if self._plan.executor == "process" or strategy == "STRICT_PACK":
+            return self._own_nodes()
+        if strategy == "STRICT_SPREAD" and self._home:
+            return [node for node in self._nodes if not all(name in node for name in self._home)]
+        return self._nodes
 
     def _own_nodes(self) -> list[Mapping[str, float]]:
         """Return the nodes on which the trials' own processes may live."""
@@ -103,8 +132,8 @@ class Needs:
         self._seen.add(key)
         try:
             found = preview(recipe, resume="never")
-        except RecipeError:
-            # Of settings that make no network together the trial fails alone.
+        except (RecipeError, DataError):
+            # Of settings that go with one another in no training, the trial fails alone.
             return
         check_replicable(recipe, found.facts, self._plan)
         team = replicate(found.team, self._plan.replicas) if self._plan.replicas > 1 else found.team
@@ -119,8 +148,7 @@ class Needs:
 
     def at_once(self, limit: int | None) -> int:
         """Return how many of the smallest trials the cluster has room for."""
-        nodes = self._own_nodes() if self._plan.executor == "process" else self._nodes
-        rooms = [most_teams(placement, nodes) for placement in self._placements]
+        rooms = [most_teams(each, self._nodes_of_actors(each.strategy)) for each in self._placements]
         return min(max(rooms), limit or max(rooms), self._definition.num_samples)
 
     def describe(self) -> str:
@@ -135,11 +163,8 @@ def _method_of(recipe: Recipe) -> str:
 
 
 def _home() -> dict[str, float]:
-    """Return what to ask for to be placed on the node of this process; nothing where there is no other."""
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    if len(alive) == 1:
-        return {}
-    here = next(node for node in alive if node["NodeID"] == ray.get_runtime_context().get_node_id())
+    """Return what to ask for to be placed on the node of this process, also while it is the only one of its cluster."""
+    here = next(node for node in ray.nodes() if node["NodeID"] == ray.get_runtime_context().get_node_id())
     name = next(name for name in here["Resources"] if name.startswith("node:") and "internal_head" not in name)
     return {name: 0.001}
 

@@ -44,8 +44,8 @@ def donors(sweep: Sweep, members: Sequence[Trial], epoch: int) -> dict[int, int]
     """
 
     def good(trial: Trial) -> float:
-        known = math.isfinite(trial.metrics.get(sweep.metric, math.nan))
-        return goodness(sweep, sweep.metric, trial) if known else -math.inf
+        known = math.isfinite(trial.metrics.get(sweep.judged_by, math.nan))
+        return goodness(sweep, sweep.judged_by, trial) if known else -math.inf
 
     ranked = sorted(members, key=lambda trial: (-good(trial), trial.number))
     count = min(math.ceil(SELECTED * len(ranked)), len(ranked) // 2)

@@ -35,8 +35,8 @@ def setting_in_words(value: Any) -> str:
 
 def table_rows(sweep: Sweep, trials: Sequence[Trial], front: Sequence[int]) -> tuple[list[str], list[list[str]]]:
     """Return the titles and rows of the table of trials, the best first."""
-    metrics = [sweep.metric, *sweep.against]
-    tested = sweep.metric.replace("validation/", "test/")
+    metrics = [sweep.judged_by, *sweep.against]
+    tested = sweep.judged_by.replace("validation/", "test/")
     short = {name: name.rpartition(".")[2] for name in sweep.space}
     fields = list(short.values()) if len(set(short.values())) == len(short) else list(short)
     titles = ["trial", *fields, "epochs", *metrics, tested, "state"]
@@ -61,12 +61,16 @@ def write_report(
     best: Trial | None,
     front: Sequence[int],
     folder: Path,
-    draw: bool = True,
+    *,
+    warnings: Sequence[str],
+    draw: bool,
 ) -> None:
     """Write sweep.md and, unless told not to draw, sweep.png into the folder of a search."""
     titles, rows = table_rows(sweep, trials, front)
     lines = [f"# {sweep.name}: {len(trials)} trials", "", _row(titles), _row(["---"] * len(titles))]
     lines += [_row(row) for row in rows]
+    for warning in warnings:
+        lines += ["", f"{warning}."]
     if best is not None:
         words = [f"{name}={setting_in_words(value)}" for name, value in best.settings.items()]
         lines += ["", f"Best: {best.name}, {' '.join(words)}; its recipe is `trials/{best.name}/recipe.json`."]
@@ -111,7 +115,7 @@ def plot(
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for each in axes[len(panels) :]:
         each.set_visible(False)
-    known = [trial for trial in trials if sweep.metric in trial.metrics]
+    known = [trial for trial in trials if sweep.judged_by in trial.metrics]
     for place, name in enumerate(sweep.space):
         if sweep.scheduler == "pbt":
             _over_epochs(axes[place], sweep, name, known)
@@ -131,7 +135,7 @@ def _over_field(axes: Any, sweep: Sweep, name: str, title: str, trials: Sequence
         value = trial.settings[name]
         across = listed.index(value) if listed is not None else value
         finished = trial.status == "finished"
-        axes.plot(across, trial.metrics[sweep.metric], "o", color=STRONG if finished else FAINT, markersize=5)
+        axes.plot(across, trial.metrics[sweep.judged_by], "o", color=STRONG if finished else FAINT, markersize=5)
     if listed is not None:
         axes.set_xticks(range(len(listed)), [setting_in_words(value) for value in listed])
         axes.set_xlim(-0.5, len(listed) - 0.5)
@@ -161,7 +165,7 @@ def _over_epochs(axes: Any, sweep: Sweep, name: str, trials: Sequence[Trial]) ->
 
 def _curves(axes: Any, sweep: Sweep, trials: Sequence[Trial], folder: Path) -> None:
     found = colours([trial.name for trial in trials])
-    split, _, metric = sweep.metric.partition("/")
+    split, _, metric = sweep.judged_by.partition("/")
     for trial in trials:
         values: dict[int, list[float]] = {}
         first = 1
@@ -185,7 +189,7 @@ def _against(axes: Any, sweep: Sweep, name: str, trials: Sequence[Trial], front:
     unit = 2**20 if name.endswith("bytes") else 1
     for trial in finished:
         on_front = trial.number in front
-        point = trial.metrics[name] / unit, trial.metrics[sweep.metric]
+        point = trial.metrics[name] / unit, trial.metrics[sweep.judged_by]
         axes.plot(*point, "o", color=_ALARM if on_front else STRONG, markersize=6 if on_front else 5)
         words = ", ".join(setting_in_words(value) for value in trial.settings.values())
         axes.annotate(words, point, (4, 3), textcoords="offset points", fontsize=TEXT_SIZE - 2.5, color=INK)
@@ -195,4 +199,4 @@ def _against(axes: Any, sweep: Sweep, name: str, trials: Sequence[Trial], front:
 
 
 def _label(sweep: Sweep) -> str:
-    return sweep.metric if sweep.mode == "max" else f"{sweep.metric} (lower is better)"
+    return sweep.judged_by if sweep.mode == "max" else f"{sweep.judged_by} (lower is better)"

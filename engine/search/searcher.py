@@ -13,7 +13,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from engine.errors import PlanError, RecipeError
+from engine.errors import DataError, InputError, PlanError, RecipeError
 from engine.search.definition import Sweep
 from engine.search.settings import Settings, choices, drawn
 from engine.search.trial import Trial
@@ -27,9 +27,9 @@ class TrialQueue(Searcher):
         sweep: what is searched.
         trials: what is known already; of those that have ended, ASHA alone hears again.
         total: how many trials there are to be in all.
-        configuration: makes the configuration of a trial.
+        configuration: makes the configuration of a trial; raises RecipeError, PlanError and DataError.
         begun: told of every trial that is given away.
-        refused: told of a trial whose settings make no recipe together, and why.
+        refused: told of a trial whose settings make no training together, or one that never fits, and why.
     """
 
     def __init__(
@@ -39,9 +39,9 @@ class TrialQueue(Searcher):
         total: int,
         configuration: Callable[[Trial], dict[str, Any]],
         begun: Callable[[Trial], None],
-        refused: Callable[[Trial, RecipeError], None],
+        refused: Callable[[Trial, InputError], None],
     ) -> None:
-        super().__init__(metric=sweep.metric, mode=sweep.mode)
+        super().__init__(metric=sweep.judged_by, mode=sweep.mode)
         self._sweep, self._trials, self._total = sweep, dict(trials), total
         over = ("failed",) if sweep.scheduler == "asha" else ("failed", "finished", "pruned")
         self._again = deque(sorted(number for number, trial in trials.items() if trial.status not in over))
@@ -64,7 +64,7 @@ class TrialQueue(Searcher):
         while (trial := self._next()) is not None:
             try:
                 configuration = self._configuration(trial)
-            except RecipeError as error:
+            except (RecipeError, PlanError, DataError) as error:
                 self._refused(trial, error)
                 continue
             self.of_tune[trial_id] = trial
@@ -153,7 +153,7 @@ def study_of(sweep: Sweep, trials: Sequence[Trial]) -> tuple[Any, dict[str, Any]
     states = optuna.trial.TrialState
     for trial in trials:
         known: dict[str, Any] = {"state": states.RUNNING}
-        value = trial.metrics.get(sweep.metric, math.nan)
+        value = trial.metrics.get(sweep.judged_by, math.nan)
         if trial.status == "finished" and math.isfinite(value):
             known = {"state": states.COMPLETE, "value": value}
         elif trial.status == "pruned" and math.isfinite(value):
@@ -169,9 +169,9 @@ def importances(sweep: Sweep, trials: Sequence[Trial]) -> dict[str, float]:
     finished = [
         trial
         for trial in trials
-        if trial.status == "finished" and math.isfinite(trial.metrics.get(sweep.metric, math.nan))
+        if trial.status == "finished" and math.isfinite(trial.metrics.get(sweep.judged_by, math.nan))
     ]
-    values = {trial.metrics[sweep.metric] for trial in finished}
+    values = {trial.metrics[sweep.judged_by] for trial in finished}
     if sweep.searcher != "tpe" or len(finished) < 4 or len(values) < 2:
         return {}
     optuna = _optuna()

@@ -33,8 +33,8 @@ class Trial:
         number: from 0, in the order in which settings were drawn.
         settings: values of the searched fields; of a member of a population those that it has now.
         status: ``pruned`` where the scheduler stopped it early, ``failed`` where an error did, ``lost`` where a process
-            or node ended, after which the same command goes on with it; a member of a population is ``waiting`` between
-            two generations, too.
+            or node ended or a disk was full, after which the same command goes on with it; a member of a population is
+            ``waiting`` between two generations, too.
         epochs: finished epochs.
         metrics: newest value of every score of the validation images, of memory in bytes and of images per second; of
             the winners those of the test images, too.

@@ -56,7 +56,7 @@ def run_trials(
         scheduler = Halving(
             queue.of_tune,
             time_attr=EPOCH,
-            metric=definition.metric,
+            metric=definition.judged_by,
             mode=definition.mode,
             # A trial that was trained to its end is not stopped.
             max_t=needs.epochs + 1,
@@ -67,7 +67,7 @@ def run_trials(
         tune.with_resources(run_trial, lambda config: needs.factory(config["settings"])),
         tune_config=tune.TuneConfig(
             # With ASHA the metric is given to the scheduler, which does not take it twice.
-            metric=None if definition.scheduler == "asha" else definition.metric,
+            metric=None if definition.scheduler == "asha" else definition.judged_by,
             mode=None if definition.scheduler == "asha" else definition.mode,
             search_alg=queue,
             scheduler=scheduler,
@@ -100,6 +100,11 @@ def run_trials(
         if cause is not None:
             raise cause from None
         raise
+    except OSError as error:
+        # Also Ray says so that it does not answer.
+        if isinstance(error, (ConnectionError, TimeoutError)):
+            raise
+        raise write_error(Path(os.fsdecode(error.filename or folder.path)), error) from error
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGUSR1, before)
@@ -120,14 +125,19 @@ def silenced(log: Path) -> Iterator[None]:
             opened = open_appending(log)
         except OSError as error:
             raise write_error(log, error) from error
-        with opened as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-            handler = logging.StreamHandler(file)
-            logger.addHandler(handler)
-            logger.propagate = False
-            try:
-                yield
-            finally:
-                logger.removeHandler(handler)
+        try:
+            with contextlib.redirect_stdout(opened), contextlib.redirect_stderr(opened):
+                handler = logging.StreamHandler(opened)
+                logger.addHandler(handler)
+                logger.propagate = False
+                try:
+                    yield
+                finally:
+                    logger.removeHandler(handler)
+        finally:
+            # A disk that does not take the rest of what Ray Tune says is no reason to end a search.
+            with contextlib.suppress(OSError):
+                opened.close()
     finally:
         logger.propagate = propagated
         for name, value in before.items():

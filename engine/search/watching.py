@@ -11,14 +11,25 @@ from typing import Any
 
 from ray import tune
 
-from engine.errors import Interrupted, LearnerLost, LearnerPreempted, NotRecovered, RecipeError, RunError
+from engine.errors import (
+    FolderHeld,
+    InputError,
+    Interrupted,
+    LearnerLost,
+    LearnerPreempted,
+    NotRecovered,
+    NotWritten,
+    RunError,
+)
 from engine.recipes import Plan, Recipe, plan_to_dict, recipe_to_dict
+from engine.runtimes.ray.bundles import IN_TIME
 from engine.runtimes.ray.private.current import current_private_ray
 from engine.search.console import SweepConsole
 from engine.search.definition import Sweep
 from engine.search.folder import SweepFolder
 from engine.search.generations import PopulationQueue
 from engine.search.hanging import HangingTrials
+from engine.search.needs import Needs
 from engine.search.reporting import setting_in_words, table_rows, value_in_words
 from engine.search.searcher import TrialQueue
 from engine.search.settings import Settings, recipe_with
@@ -29,6 +40,8 @@ from engine.training.folder import read_summary
 
 TRIES_AFTER_LOSS = 3
 """How often one trial that loses its process or node is tried again before the search gives up, in one start of it."""
+
+_ERRORS = f"{LearnerLost.__module__}."
 
 
 class Watcher(tune.Callback):
@@ -43,17 +56,19 @@ class Watcher(tune.Callback):
         definition: Sweep,
         base: Recipe,
         plan: Plan,
+        needs: Needs,
         folder: SweepFolder,
         console: SweepConsole,
         stop: Stop,
         ray_is_ours: bool,
     ) -> None:
-        self._definition, self._base, self._plan = definition, base, plan
+        self._definition, self._base, self._plan, self._needs = definition, base, plan, needs
         self._folder, self._console, self._stop, self._ray_is_ours = folder, console, stop, ray_is_ours
         self._queue: TrialQueue | PopulationQueue | None = None
         self._losses: Counter[int] = Counter()
         self._hanging = HangingTrials(plan.recovery.stall_seconds)
         self._hung: dict[int, str] = {}
+        self._stopped: set[str] = set()
         self.unreadable: RunError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -85,7 +100,14 @@ class Watcher(tune.Callback):
         return recipe_with(self._base, self._definition, trial.settings)
 
     def configuration(self, trial: Trial, until_step: int | None = None) -> dict[str, Any]:
-        """Return what `run_trial` needs of a trial, which pauses after a step if one is given."""
+        """Return what `run_trial` needs of a trial, which pauses after a step if one is given.
+
+        Raises:
+            RecipeError, PlanError, DataError: it cannot be trained, or would never fit; Ray Tune would end the search.
+        """
+        ended = trial.status in ("finished", "pruned")
+        if not ended:
+            self._needs.factory(trial.settings)
         # A mirror holds one run.
         mirror = self._plan.mirror and f"{self._plan.mirror.rstrip('/')}/{trial.name}"
         return {
@@ -93,8 +115,8 @@ class Watcher(tune.Callback):
             "recipe": json.dumps(recipe_to_dict(self.recipe(trial))),
             "plan": json.dumps(plan_to_dict(dataclasses.replace(self._plan, address=None, mirror=mirror))),
             "run_dir": str(self._folder.run_dir(trial)),
-            "metric": self._definition.metric,
-            "replay_only": trial.status in ("finished", "pruned"),
+            "metric": self._definition.judged_by,
+            "replay_only": ended,
             "until_step": until_step,
         }
 
@@ -109,7 +131,7 @@ class Watcher(tune.Callback):
         if self._definition.scheduler != "pbt" or trial.epochs == trial.began_at:
             self._console.message(f"{trial.name} {words}: {_in_words(trial.settings)}")
 
-    def refused(self, trial: Trial, error: RecipeError) -> None:
+    def refused(self, trial: Trial, error: InputError) -> None:
         """Note a trial that cannot be trained."""
         trial.status, trial.error = "failed", str(error)
         self._folder.note(trial)
@@ -142,6 +164,9 @@ class Watcher(tune.Callback):
     ) -> None:
         """Note an evaluation."""
         known = self._known(trial)
+        if result.get("done"):
+            # Tune has asked the scheduler already; what ends by itself reports nothing more.
+            self._stopped.add(trial.trial_id)
         if known.status == "running":
             known.epochs = int(result[EPOCH])
             known.metrics = {
@@ -157,27 +182,35 @@ class Watcher(tune.Callback):
         if known.status != "running":
             return
         population = self._definition.scheduler == "pbt"
+        epochs = self.recipe(known).epochs
         finished = _is_finished(self._folder.run_dir(known))
+        pauses = population and known.epochs < epochs
+        if not finished and not pauses and trial.trial_id not in self._stopped:
+            self._lost(known, f"it ended, but {self._folder.run_dir(known)} does not say that it has finished")
+            return
         known.status = "finished" if finished else "waiting" if population else "pruned"
         self._folder.note(known)
-        value = known.metrics.get(self._definition.metric)
-        stopped = f"{'pauses' if population else 'stopped'} after {known.epochs} of {self.recipe(known).epochs} epochs"
+        value = known.metrics.get(self._definition.judged_by)
+        stopped = f"{'pauses' if population else 'stopped'} after {known.epochs} of {epochs} epochs"
         self._console.message(
             f"{known.name} {'finished' if finished else stopped}: "
-            f"{self._definition.metric} {value_in_words(self._definition, self._definition.metric, value)}"
+            f"{self._definition.judged_by} {value_in_words(self._definition, self._definition.judged_by, value)}"
         )
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Note a trial that an error has ended; one that was lost is tried again, but not for ever."""
         assert self._queue is not None
         known = self._known(trial)
-        status, cause = _cause(trial)
+        status, cause, at_once = _cause(trial)
         cause = self._hung.pop(known.number, cause) if status == "lost" else cause
         if status == "lost" and self._stop.requested:
             # The signal that ends the search may have ended the trial, too.
             return
-        self._losses[known.number] += status == "lost"
-        again = status == "lost" and self._losses[known.number] <= TRIES_AFTER_LOSS
+        if status == "lost" and not at_once and known.status == "running":
+            self._lost(known, cause)
+            return
+        self._losses[known.number] += at_once
+        again = at_once and self._losses[known.number] <= TRIES_AFTER_LOSS
         if known.status == "running":
             known.status, known.error = status, cause
             self._folder.note(known)
@@ -189,6 +222,11 @@ class Watcher(tune.Callback):
             self.unreadable = RunError(f"{self._folder.run_dir(known)}: could not be read once more: {cause}")
         if again:
             self._queue.try_again(known)
+
+    def _lost(self, known: Trial, cause: str) -> None:
+        known.status, known.error = "lost", cause
+        self._folder.note(known)
+        self._console.message(f"{known.name} was lost: {cause}; it is left to the next start")
 
     def _show(self) -> None:
         self._console.show(*table_rows(self._definition, list(self._folder.trials.values()), ()))
@@ -207,17 +245,23 @@ def _in_words(settings: Settings) -> str:
     return ", ".join(f"{name}={setting_in_words(value)}" for name, value in settings.items())
 
 
-def _cause(trial: Any) -> tuple[Status, str]:
-    """Return whether a trial failed or was lost, and what of."""
+def _cause(trial: Any) -> tuple[Status, str, bool]:
+    """Return whether a trial failed or was lost, what of, and whether it may be tried again at once."""
     file = getattr(trial, "error_file", None)
     text = Path(file).read_text().strip() if file and Path(file).is_file() else ""
     cause = text.rpartition("\n")[2] or "it ended without a word"
-    if cause.startswith(
-        tuple(f"{each.__module__}.{each.__name__}:" for each in (LearnerLost, LearnerPreempted, NotRecovered))
-    ):
-        return "lost", cause.partition(": ")[2]
+    said = cause.partition(": ")[2]
+    if _is_any(cause, LearnerLost, LearnerPreempted, NotRecovered):
+        return "lost", said, True
+    if _is_any(cause, NotWritten, FolderHeld) or (cause.startswith(_ERRORS) and IN_TIME in cause):
+        # Nothing is known against its settings; but what it lacked it lacks a second later, too.
+        return "lost", said, False
     if text and '\n  File "' not in text:
         # What is raised inside a trial comes with where it was raised; what Ray says of a dead process does not.
-        return "lost", "its process ended, as when memory runs out or a node goes down"
+        return "lost", "its process ended, as when memory runs out or a node goes down", True
     # The engine's own errors say all that there is to say.
-    return "failed", cause.partition(": ")[2] if cause.startswith(f"{LearnerLost.__module__}.") else cause
+    return "failed", said if cause.startswith(_ERRORS) else cause, False
+
+
+def _is_any(cause: str, *kinds: type[Exception]) -> bool:
+    return cause.startswith(tuple(f"{kind.__module__}.{kind.__name__}:" for kind in kinds))

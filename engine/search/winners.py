@@ -11,17 +11,17 @@ from engine.search.trial import Trial
 
 def best_trial(sweep: Sweep, trials: Sequence[Trial]) -> Trial | None:
     """Return the finished trial with the best metric, the earliest of equals; None if no trial finished."""
-    known = _comparable(trials, (sweep.metric,))
-    return max(known, key=lambda trial: (goodness(sweep, sweep.metric, trial), -trial.number), default=None)
+    known = _comparable(trials, (sweep.judged_by,))
+    return max(known, key=lambda trial: (goodness(sweep, sweep.judged_by, trial), -trial.number), default=None)
 
 
 def ranked(sweep: Sweep, trials: Sequence[Trial]) -> list[Trial]:
     """Return the trials, finished ones by their metric and then the others by how far they came."""
-    finished = {trial.number for trial in _comparable(trials, (sweep.metric,))}
+    finished = {trial.number for trial in _comparable(trials, (sweep.judged_by,))}
 
     def order(trial: Trial) -> tuple[bool, float, int, float, int]:
-        value = trial.metrics.get(sweep.metric, math.nan)
-        good = -math.inf if math.isnan(value) else goodness(sweep, sweep.metric, trial)
+        value = trial.metrics.get(sweep.judged_by, math.nan)
+        good = -math.inf if math.isnan(value) else goodness(sweep, sweep.judged_by, trial)
         if trial.number in finished:
             return False, -good, 0, 0.0, trial.number
         return True, 0.0, -trial.epochs, -good, trial.number
@@ -36,7 +36,7 @@ def pareto_front(sweep: Sweep, trials: Sequence[Trial]) -> tuple[int, ...]:
     """
     if not sweep.against:
         return ()
-    names = (sweep.metric, *sweep.against)
+    names = (sweep.judged_by, *sweep.against)
     known = _comparable(trials, names)
     goods = {trial.number: tuple(goodness(sweep, name, trial) for name in names) for trial in known}
     return tuple(

@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from engine.objectives import AuxiliaryClassification, Classification, HookedClassification, Term
+from engine.recipes import Classification as ClassificationSettings
 from engine.tasks.classification_score import ClassificationScore
 from engine.tasks.cohort import CohortScore
 from engine.tasks.metric import ACCURACY, Metric
@@ -30,8 +31,11 @@ class ClassificationTask(Task):
         return self.facts.num_classes
 
     def final_term(self) -> Term:
-        """Return cross-entropy of the network's logits."""
-        return Classification()
+        """Return cross-entropy of the network's logits, with the recipe's label smoothing."""
+        own = self.settings
+        # Tasks of one's own that are children of this one have other settings.
+        smoothing = own.label_smoothing if isinstance(own, ClassificationSettings) else None
+        return Classification(smoothing or 0.0)
 
     def local_term(self, head: nn.Module) -> Term:
         """Return cross-entropy of a head's logits."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 
+import torch
+
 from engine.data import Facts
 from engine.errors import RecipeError
 from engine.reading import first_line
@@ -77,7 +79,9 @@ def _class_of(recipe: Recipe) -> type[Task]:
     if not isinstance(settings, OwnTask):
         found: type[Task] = importlib.import_module(f"engine.tasks.{settings.kind}").TASK
         return found
-    own = own_class(settings.kind, "task.kind")
+    # What a file makes beside its class must have values, even if a network without any is made when it is imported.
+    with torch.device("cpu"):
+        own = own_class(settings.kind, "task.kind")
     place = f"task.kind={settings.kind}"
     if not issubclass(own, Task):
         raise RecipeError(f"{place}: {own.__name__} is no task; expected a subclass of engine.tasks.Task")

@@ -7,11 +7,12 @@ from engine.training.export import export_network
 from engine.training.folder import Resume
 from engine.training.predicted_maps import draw_predictions
 from engine.training.reports import mean_score
-from engine.training.result import Absence, Fault, Result
+from engine.training.result import Absence, BestScore, Fault, Result
 from engine.training.runs import Run, evaluate, load
 
 __all__ = [
     "Absence",
+    "BestScore",
     "Fault",
     "Result",
     "Resume",

@@ -87,7 +87,17 @@ def files_changed_since(folder: Path, recipe: Recipe) -> list[str]:
     except RunError:
         # Whoever looks at a run that is finished needs it for nothing else.
         return []
-    return _changed_files(then, own_files(recipe_to_dict(recipe)))
+    return changed_files(then, recipe)
+
+
+def changed_files(then: object, recipe: Recipe) -> list[str]:
+    """Return, in words, which of the user's own files have changed.
+
+    Args:
+        then: as of `changes`.
+        recipe: that names the files.
+    """
+    return _changed_files(_mapping(then), own_files(recipe_to_dict(recipe)))
 
 
 def _changed_files(then: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:

@@ -29,6 +29,7 @@ from engine.backbones.safetensors_files import EXPORT_VERSION, EXPORT_VERSION_NA
 from engine.errors import RunError
 from engine.methods import weights_sha256
 from engine.paths import absolute, check_target
+from engine.reading import one_line
 from engine.recipes import Backbone
 from engine.streams import generator
 from engine.tasks import task_of
@@ -57,7 +58,8 @@ def export_network(run: Run, target: str | Path, network: str | None = None) -> 
         ``max_difference`` between the outputs, None when they could not be compared; ``checked_with``.
 
     Raises:
-        RunError: the file cannot be written, or does not give the same outputs; nothing is left of it then.
+        RunError: the file cannot be written, or the network not as ONNX, or it does not give the same outputs; nothing
+            is left of it then.
     """
     target = absolute(target, "--to", RunError)
     _check_target(target)
@@ -149,17 +151,24 @@ def _write_onnx(run: Run, settings: Backbone, module: nn.Sequential, path: Path)
         axes |= {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            # A copy: the exporter may change what it traces.
-            copy.deepcopy(module),
-            (_images(run, _TRACED),),
-            dynamo=True,
-            dynamic_shapes=(axes,),
-            input_names=["images"],
-            output_names=["features" if task_of(run.recipe, run.facts).scored == "features" else "logits"],
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                # A copy: the exporter may change what it traces.
+                copy.deepcopy(module),
+                (_images(run, _TRACED),),
+                dynamo=True,
+                dynamic_shapes=(axes,),
+                input_names=["images"],
+                output_names=["features" if task_of(run.recipe, run.facts).scored == "features" else "logits"],
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise RunError(_untraced(settings, one_line(error.__cause__ or error))) from error
     assert program is not None
+    traced = program.model.graph.inputs[0].shape
+    # With a number that is read off a shape, torch fixes what it traced.
+    if traced is not None and isinstance(traced[0], int):
+        raise RunError(_untraced(settings, f"it came out for batches of {traced[0]} alone"))
     program.model.metadata_props.update(_metadata(run, settings))
     program.save(str(path), external_data=False)
     if importlib.util.find_spec("onnxruntime") is None:
@@ -179,6 +188,14 @@ def _write_onnx(run: Run, settings: Backbone, module: nn.Sequential, path: Path)
     if not difference <= allowed:
         raise RunError(_unequal(path, difference, allowed))
     return {"max_difference": difference, "checked_with": "onnxruntime"}
+
+
+def _untraced(settings: Backbone, cause: str) -> str:
+    return (
+        f"backbone.name={settings.name}: torch cannot write it as ONNX for any number of images ({cause}): give a name "
+        "with .safetensors, or write the block without Python numbers and branches that follow from tensors or their "
+        "shapes, as int(x.shape[0]) does"
+    )
 
 
 def _images(run: Run, number: int) -> Tensor:

@@ -20,7 +20,7 @@ from engine.training.interruption import Interruption
 from engine.training.ray_log import ray_log
 from engine.training.reports import Progress, Questions, mean_score
 from engine.training.result import Result, Status
-from engine.training.resuming import newest_of_run
+from engine.training.resuming import wait_for_newest
 from engine.training.run_record import SUMMARY_NAME, RunRecord
 from engine.training.session import Session
 from engine.training.snapshots import Snapshots
@@ -119,9 +119,8 @@ class Training:
         return self.is_interrupted
 
     def _resume(self) -> int:
-        checkpoint = newest_of_run(
-            self._folder.checkpoints, self._recipe, self._source.facts, self._team.names, self._record.say
-        )
+        place, facts, record = self._folder.checkpoints, self._source.facts, self._record
+        checkpoint = wait_for_newest(place, self._recipe, facts, self._team.names, record, self._is_hurried)
         self.saved = checkpoint.step if checkpoint is not None else 0
         snapshots, step = self._snapshots, 0
         states = snapshots.after(checkpoint)
@@ -137,6 +136,8 @@ class Training:
         snapshots.begin(step)
         if states is not None:
             self._runtime.restore(states)
+            # A learner that is lost before the first answer must not leave only those who train nothing.
+            self._diverged.note({name: state.extra.get("diverged") for name, state in states.items()})
             self._progress.latest.update(latest)
             self._states = states
             self._record.say(f"goes on from {whence} (step {step} of {self._total})")
@@ -268,6 +269,7 @@ class Training:
         for line in self._record.absences.describe():
             self._record.say(line)
         self._record.finish(self._recipe.name, choices, scores)
+        best = self._record.best_scores(self._team.networks, self._diverged.reasons)
         return Result(
             run_dir=self._folder.path,
             status=status,
@@ -290,4 +292,5 @@ class Training:
             warnings=tuple(self._record.by_products.warnings),
             faults=tuple(self._record.faults.found),
             absences=tuple(self._record.absences.found),
+            best=best,
         )

@@ -43,7 +43,7 @@ class DiskPatience:
         if now - since >= self._seconds:
             if is_first:
                 raise error
-            raise RunError(
+            raise NotWritten(
                 f"{error} (none could be written for plan.recovery.checkpoint_patience_seconds={self._seconds:g})"
             ) from error
         if is_first:

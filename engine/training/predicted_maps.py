@@ -27,7 +27,8 @@ def draw_predictions(runs: Sequence[Run], target: str | Path, data_root: str | N
     """Write a PNG with images of the test split from all of its parts, their labels, and a column for each network.
 
     Args:
-        runs: of one data set; a network is called by its run, and of several in a run by its own name, too.
+        runs: of one data set; a network is called by its run, and of several in a run by its own name, too; of
+            several checkpoints of a run by the step, too.
         target: a .png file, replaced if it exists.
         data_root: where the images lie now; where the first recipe says unless given.
 
@@ -54,8 +55,8 @@ def draw_predictions(runs: Sequence[Run], target: str | Path, data_root: str | N
         images, labels = _some(source)
         predicted = {
             name: [_predicted(run, network, image) for image in images]
-            for run in runs
-            for name, network in _networks(run, alone=len(runs) == 1).items()
+            for run, label in zip(runs, _labels(runs), strict=True)
+            for name, network in _networks(run, None if len(runs) == 1 else label).items()
         }
         try:
             draw_label_maps(path, images, labels, predicted, source.facts.class_names)
@@ -88,11 +89,20 @@ def _some(source: Source) -> tuple[list[np.ndarray], list[np.ndarray]]:
     return images, labels
 
 
-def _networks(run: Run, *, alone: bool) -> Mapping[str, nn.Module]:
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """Return the names of the run folders, with the step where two are called alike."""
+    names = [run.path.name for run in runs]
+    return [
+        f"{name} step {run.checkpoint.step}" if names.count(name) > 1 else name
+        for name, run in zip(names, runs, strict=True)
+    ]
+
+
+def _networks(run: Run, label: str | None) -> Mapping[str, nn.Module]:
     found = {name: run.network(name) for name in run.networks}
-    if alone:
+    if label is None:
         return found
-    return {run.path.name if len(found) == 1 else f"{run.path.name} {name}": each for name, each in found.items()}
+    return {label if len(found) == 1 else f"{label} {name}": each for name, each in found.items()}
 
 
 def _predicted(run: Run, network: nn.Module, image: np.ndarray) -> np.ndarray:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from engine.errors import EngineError
@@ -13,6 +14,9 @@ from engine.methods import Network
 from engine.runtimes import Answer, Runtime
 from engine.tasks import Metric
 from engine.tracking import Record
+from engine.tracking.records import TRAIN
+from engine.tracking.scores import best_first
+from engine.training.result import BestScore
 
 # Questions whose answers may be outstanding: one is being computed while the next is asked.
 _OUTSTANDING = 2
@@ -128,6 +132,36 @@ def mean_score(
     wanted = [score_name(name if len(networks) > 1 else None, split, headline.name) for name in names]
     known = [scores[name] for name in wanted if name in scores]
     return statistics.fmean(known) if known else None
+
+
+def best_scores(
+    records: Iterable[Record], networks: Mapping[str, Network], diverged: Collection[str], headline: Metric
+) -> dict[str, BestScore]:
+    """Return by split the best of the mean headline scores, as `mean_score`, that follow from the records of a run.
+
+    Of equal scores that of the last epoch is the best; those that are not finite are left out.
+
+    Args:
+        records: of a run, each step once.
+        networks: of the team.
+        diverged: learners that have diverged and left their cohort, whose networks count in no epoch.
+        headline: which score.
+    """
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    for record in records:
+        if record.split != TRAIN and record.name == headline.name:
+            scores = found.setdefault(record.split, {}).setdefault(record.epoch, {})
+            scores[score_name(record.learner, record.split, record.name)] = record.value
+    best = {}
+    for split, epochs in found.items():
+        means = {
+            epoch: mean_score(epochs[epoch], networks, diverged, headline, split)
+            for epoch in sorted(epochs, reverse=True)
+        }
+        known = {epoch: mean for epoch, mean in means.items() if mean is not None and math.isfinite(mean)}
+        for epoch in best_first(headline, known)[:1]:
+            best[split] = BestScore(known[epoch], epoch, is_last=epoch == max(epochs))
+    return best
 
 
 def scores_by_network(answers: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str | None, dict[str, float]]:

@@ -55,6 +55,21 @@ class Absence:
 
 
 @dataclasses.dataclass(frozen=True)
+class BestScore:
+    """The best score of a run on one split, as papers report it beside that of the last epoch.
+
+    Attributes:
+        score: the headline score, as `Result.test_score`.
+        epoch: after which it was scored, from 1; of equal scores the last.
+        is_last: whether no later epoch was scored.
+    """
+
+    score: float
+    epoch: int
+    is_last: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Result:
     """The outcome of a training.
 
@@ -80,6 +95,9 @@ class Result:
         faults: from which the run has recovered, in their order; also in earlier calls that were interrupted.
         absences: of networks without which the others went on; where there are any, scores and weights are not those of
             an undisturbed run.
+        best: the best headline score so far by split, such as ``validation``, of the same networks as `test_score`. No
+            checkpoint is kept of it, and where ``test`` chose the epoch it is no fair estimate. Empty in a summary of
+            before it was kept.
         warnings: what could not be made beside the record of the run, such as the picture, and why; one line each.
     """
 
@@ -102,6 +120,7 @@ class Result:
     warnings: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     absences: tuple[Absence, ...] = ()
+    best: dict[str, BestScore] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON values; a score that is not finite, as of a peer that has left, is null."""
@@ -128,6 +147,7 @@ class Result:
         found = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
         found["faults"] = checked(said.get("faults", []), _FAULTS, place, RunError)
         found["absences"] = checked(said.get("absences", []), _ABSENCES, place, RunError)
+        found["best"] = checked(said.get("best", {}), _BEST, place, RunError)
         if "test_accuracy" in found and "headline" not in found:
             # Of before there were tasks with other scores.
             found |= {"headline": ACCURACY.name, "test_score": found["test_accuracy"]}
@@ -144,6 +164,7 @@ _TYPES = get_type_hints(Result)
 _VALUES: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 _FAULTS: TypeAdapter[tuple[Fault, ...]] = TypeAdapter(tuple[Fault, ...])
 _ABSENCES: TypeAdapter[tuple[Absence, ...]] = TypeAdapter(tuple[Absence, ...])
+_BEST: TypeAdapter[dict[str, BestScore]] = TypeAdapter(dict[str, BestScore])
 # Strict: what a file says is not turned into what it should be.
 _typed_dict: Any = TypedDict
 _Fields = _typed_dict("_Fields", _TYPES)

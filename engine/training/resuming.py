@@ -7,8 +7,9 @@ from pathlib import Path
 
 from engine.checkpoints import Checkpoint, newest_checkpoint
 from engine.data import Facts
-from engine.errors import RunError
+from engine.errors import NotWritten, RunError
 from engine.recipes import Recipe, recipe_identity
+from engine.training.run_record import RunRecord
 
 
 def newest_of_run(
@@ -38,8 +39,44 @@ def newest_of_run(
         )
     then = Facts.from_json(checkpoint.values["facts"])
     if then.fingerprint != facts.fingerprint:
+        what = f"{then.describe()} then, {facts.describe()} now"
+        if then.describe() == facts.describe():
+            what = f"as many of the same shape, {facts.describe()}; or an earlier version told them apart by less"
         raise RunError(
             f"{checkpoint.path}: was trained on other images than data.root={recipe.data.root} holds now "
-            f"({then.describe()} then, {facts.describe()} now); give the same images and labels, or another --run-dir"
+            f"({what}); give the same images and labels, or another --run-dir"
         )
     return checkpoint
+
+
+def wait_for_newest(
+    folder: Path,
+    recipe: Recipe,
+    facts: Facts,
+    learners: Collection[str],
+    record: RunRecord,
+    is_hurried: Callable[[], bool],
+) -> Checkpoint | None:
+    """Return the newest whole checkpoint of a run, as `newest_of_run`, from a disk that may be away for a while.
+
+    Args:
+        folder: of the checkpoints.
+        recipe: that is trained.
+        facts: of the images that are there now.
+        learners: names of the team.
+        record: of the run, which has patience with the disk.
+        is_hurried: whether somebody wants to see an end, so that a failure is one.
+
+    Raises:
+        RunError: as `newest_of_run`, or patience is at an end.
+    """
+    found: list[Checkpoint | None] = []
+
+    def read() -> None:
+        try:
+            found[:] = [newest_of_run(folder, recipe, facts, learners, record.say)]
+        except OSError as error:
+            raise NotWritten(f"{folder}: could not be read: {error.strerror or error}") from error
+
+    record.patience.wait_for(folder.name, read, is_hurried)
+    return found[0]

@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from engine.errors import EngineError, RunError
+from engine.methods import Network
 from engine.tasks import Metric
-from engine.tracking import Console, MetricsLog, Record, read_metrics
+from engine.tracking import Console, MetricsLog, Record, read_metrics, spared
 from engine.tracking.metrics import JSONL_NAME
 from engine.training.absences import Absences
 from engine.training.by_products import ByProducts
@@ -22,7 +23,8 @@ from engine.training.folder import RunFolder
 from engine.training.mirror import Mirror
 from engine.training.patience import DiskPatience
 from engine.training.presence import Presence
-from engine.training.result import Result
+from engine.training.reports import best_scores
+from engine.training.result import BestScore, Result
 
 SUMMARY_NAME = "summary.json"
 
@@ -146,6 +148,16 @@ class RunRecord:
             for line in self.faults.describe():
                 self.folder.log(f"fault {line}")
         self.by_products.finish(self._metrics, title, choices, scores)
+
+    def best_scores(self, networks: Mapping[str, Network], diverged: Collection[str]) -> dict[str, BestScore]:
+        """Return the best scores that are recorded; as `engine.training.reports.best_scores`.
+
+        They are no part of what was trained: where the records cannot be read, that is a warning.
+        """
+        found: dict[str, BestScore] = {}
+        with spared("the best epoch", self.by_products.warn):
+            found = best_scores(read_metrics(self.folder.path), networks, diverged, self.headline)
+        return found
 
     def end(self) -> None:
         """Close what `begin` has opened; after `finish` this does nothing."""

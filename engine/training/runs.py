@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from engine.checkpoints import Checkpoint, require_checkpoint
+from engine.checkpoints import Checkpoint, read_checkpoint, require_checkpoint
 from engine.data import Facts
 from engine.errors import RecipeError, RunError
 from engine.methods import Network, assemble, trained_team
@@ -20,6 +20,7 @@ from engine.reading import naming
 from engine.recipes import Numerics, Plan, Recipe, apply_overrides, load_recipe, weights_identity, with_absolute_paths
 from engine.tasks import task_of
 from engine.tracking import Record, read_metrics
+from engine.training.environment import changed_files
 from engine.training.features import Features, draw_queries_of, write_features
 from engine.training.reports import score_name, scores_by_network
 from engine.training.session import Session
@@ -32,7 +33,7 @@ class Run:
     Attributes:
         path: the run folder.
         recipe: what was trained.
-        checkpoint: the newest complete one.
+        checkpoint: the newest complete one, or the one that was chosen.
         facts: what is known of the images that it was trained on.
     """
 
@@ -45,6 +46,15 @@ class Run:
     def networks(self) -> Mapping[str, Network]:
         """The deployed networks, by name."""
         return trained_team(self.recipe, self.facts).networks
+
+    @property
+    def warnings(self) -> list[str]:
+        """Which of the user's own files have changed since the checkpoint was written, in words: a line for each."""
+        return [
+            f"{self.path}: {change} since step {self.checkpoint.step:,}, whose weights are taken with the file of now: "
+            "bring it back as it was, or train anew"
+            for change in changed_files(self.checkpoint.values.get("environment"), self.recipe)
+        ]
 
     @property
     def numerics_here(self) -> Numerics:
@@ -90,23 +100,37 @@ class Run:
 
 
 def load(run_dir: str | Path) -> Run:
-    """Open a run folder.
+    """Open a run folder, or one of its checkpoints; also while the run still trains.
+
+    Args:
+        run_dir: a run folder, of which the newest complete checkpoint is taken; or one of its checkpoints, such as
+            ``RUN/checkpoints/step-000123``.
 
     Raises:
-        RunError: it is no run folder, or holds no complete checkpoint.
+        RunError: it is neither, or holds no complete checkpoint; or the checkpoint is damaged, or not there.
         VersionError: a newer engine has written it.
     """
     path = absolute(run_dir, "run_dir", RunError)
+    # The folder itself first: runs may lie in a folder that somebody has called checkpoints.
+    places = [path, path.parents[1]] if path.parent.name == "checkpoints" else [path]
+    folder = next((place for place in places if _is_run_folder(place)), None)
+    if folder is None:
+        raise RunError(
+            f"{path}: is no run folder: there is no recipe.json in {' or '.join(['it', *map(str, places[1:])])}; give "
+            "the folder of a training, or one of its checkpoints"
+        )
+    recipe = load_recipe(folder / "recipe.json")
+    checkpoint = require_checkpoint(folder / "checkpoints") if folder == path else read_checkpoint(path)
+    return Run(folder, recipe, checkpoint, Facts.from_json(checkpoint.values["facts"]))
+
+
+def _is_run_folder(path: Path) -> bool:
     with naming(path, RunError):
         try:
             os.lstat(path / "recipe.json")
         except (FileNotFoundError, NotADirectoryError):
-            raise RunError(
-                f"{path}: is no run folder: there is no recipe.json in it; give the folder of a training"
-            ) from None
-    recipe = load_recipe(path / "recipe.json")
-    checkpoint = require_checkpoint(path / "checkpoints")
-    return Run(path, recipe, checkpoint, Facts.from_json(checkpoint.values["facts"]))
+            return False
+    return True
 
 
 def evaluate(

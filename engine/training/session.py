@@ -9,7 +9,8 @@ from types import TracebackType
 
 from engine.data import Facts, Source, open_source
 from engine.methods import Team, method_of, trained_team
-from engine.recipes import Plan, Recipe, Segmented, with_modelled_cuts, without_files
+from engine.recipes import Plan, Recipe, Segmented, recipe_to_dict, with_modelled_cuts, without_files
+from engine.recipes.own_files import check_unchanged, own_files
 from engine.runtimes import Reservations, Runtime, open_runtime
 from engine.timing import chosen_recipe
 from engine.training.matches import check_matches
@@ -53,6 +54,7 @@ class Session:
         self._opened = contextlib.ExitStack()
         self._started = contextlib.ExitStack()
         self._runtime: Runtime | None = None
+        self._own_files: dict[str, str] | None = None
 
     def __enter__(self) -> Session:
         """Open the images.
@@ -118,10 +120,15 @@ class Session:
         """Start the learners, with their initial weights; those of an earlier start are let go first.
 
         Raises:
-            RecipeError, PlanError: there can be no such learners, or not on this machine or cluster.
+            RecipeError, PlanError: there can be no such learners, or not on this machine or cluster; or files of the
+                user's own have changed since they were first started.
             LearnerError: one could not be built.
         """
         self._started.close()
+        values = recipe_to_dict(self.recipe)
+        if self._own_files is None:
+            self._own_files = own_files(values)
+        check_unchanged(self._own_files, values)
         self._runtime = open_runtime(
             self.recipe,
             self.source.facts,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 
+from engine.errors import EXIT_LEARNER_FAILED
 from experiments.faults.fault import CUT, DRIVER, FAILING, FLIP, FULL, GCS, KILL, NODE, PAUSE, RAYLET, STOP, Fault
 from experiments.faults.training import Ended, Trained
 
@@ -14,6 +16,7 @@ RIGHT, REFUSED, LOST, HUNG, LEFT_OVER, NOT_COME = (
 OUTCOMES = (RIGHT, REFUSED, LOST, HUNG, LEFT_OVER, NOT_COME)
 
 _LEARNER_LOST = re.compile(r"learner (\S+): its process (?:(\d+) )?(?:died|made no progress|was ended|is gone)")
+_DAMAGED = re.compile(r"step-(\d+): damaged, skipped")
 _RAY_LOST = re.compile(r"the private Ray is gone: (?:Ray's (\w+) ended|its first process ended)")
 
 
@@ -92,7 +95,7 @@ def _wrong_end(trained: Trained, weights: str) -> list[str]:
 
 
 def _may_end(trained: Trained, command: Ended) -> bool:
-    """Tell whether a fault came that may end a command, which says so unless it was killed itself."""
+    """Tell whether a fault came that may end a command, which names it unless it was killed itself."""
     inside = [
         trained.case.faults[number]
         for number, came in trained.came.items()
@@ -100,11 +103,20 @@ def _may_end(trained: Trained, command: Ended) -> bool:
     ]
     if command.code == -9:
         return any(fault.victim == DRIVER or fault.kind in (CUT, FLIP) for fault in inside)
-    return bool(command.words) and any(fault.kind in (KILL, STOP, NODE) for fault in inside)
+    ending = [fault for fault in inside if fault.kind in (KILL, STOP, NODE)]
+    return command.code == EXIT_LEARNER_FAILED and any(_is_named(fault, command.words) for fault in ending)
+
+
+def _is_named(fault: Fault, words: str) -> bool:
+    # Learners end with their Ray, and may be noticed first.
+    return fault.victim in words if fault.victim not in (RAYLET, GCS) else "Ray" in words or "learner " in words
 
 
 def _wrong_observations(trained: Trained) -> list[str]:
-    """Compare the faults that the run has seen with those that came; one in the same team may hide another."""
+    """Compare the faults that the run has seen with those that came; one may hide another of the same moment.
+
+    That moment ends when a learner is built, be it with its whole team or alone.
+    """
     text = trained.log + trained.said
     learners = {(name, int(number or 0)) for name, number in _LEARNER_LOST.findall(text)}
     ray = {name or "first process" for name in _RAY_LOST.findall(text)}
@@ -114,7 +126,7 @@ def _wrong_observations(trained: Trained) -> list[str]:
         fault = trained.case.faults[number]
         if fault.kind not in (KILL, STOP, NODE):
             continue
-        lives.setdefault(came["starts"], []).append(number)
+        lives.setdefault(came["builds"], []).append(number)
         if fault.victim not in (DRIVER, RAYLET, GCS):
             expected.add((fault.victim, came["pid"]))
         if not _is_seen(trained, number, fault, learners, ray):
@@ -122,7 +134,7 @@ def _wrong_observations(trained: Trained) -> list[str]:
     found = [
         f"not seen: {trained.case.faults[number]} (process {trained.came[number]['pid']})"
         for number in missed
-        if set(lives[trained.came[number]["starts"]]) <= set(missed)
+        if set(lives[trained.came[number]["builds"]]) <= set(missed)
     ]
     names = {name for name, _ in expected}
     for name, process in sorted(learners):
@@ -144,14 +156,15 @@ def _is_seen(trained: Trained, number: int, fault: Fault, learners: set[tuple[st
 
 
 def _wrong_files(trained: Trained) -> list[str]:
-    kinds = {trained.case.faults[number].kind for number in trained.came}
-    found = []
-    for what, may, text in (
-        ("a damaged checkpoint", bool(kinds & {CUT, FLIP}), "damaged, skipped"),
-        ("a disk that takes nothing", bool(kinds & {FULL, FAILING}), "training goes on without"),
-    ):
-        if may != (text in trained.log + trained.said):
-            found.append(f"{'not seen' if may else 'seen, but did not come'}: {what}")
+    faults = [trained.case.faults[number] for number in trained.came]
+    damaged = Counter(fault.step for fault in faults if fault.kind in (CUT, FLIP))
+    # Whoever goes on again skips it again.
+    skipped = Counter(map(int, _DAMAGED.findall(trained.log)))
+    found = [f"not seen: the damaged checkpoint of step {step}" for step in damaged if skipped[step] < damaged[step]]
+    found += [f"seen, but did not come: a damaged checkpoint of step {step}" for step in skipped if step not in damaged]
+    may = any(fault.kind in (FULL, FAILING) for fault in faults)
+    if may != ("training goes on without" in trained.log + trained.said):
+        found.append(f"{'not seen' if may else 'seen, but did not come'}: a disk that takes nothing")
     return found
 
 

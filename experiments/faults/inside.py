@@ -102,7 +102,7 @@ class Here:
     def _is_first(self, number: int, victim: int) -> bool:
         """Say that a fault has come, with all that others want to know of it, unless it had come before."""
         aside = self.folder / f".fault-{number}.{os.getpid()}.{threading.get_ident()}"
-        said = {"number": number, "time": time.time(), "pid": victim, "starts": len(self.happened("start"))}
+        said = {"number": number, "time": time.time(), "pid": victim, "builds": len(self.happened("build"))}
         if self.faults[number].kind == faults.NODE:
             said["node"] = self._built(self.faults[number].victim)[-1]["node"]
         aside.write_text(json.dumps(said))

@@ -57,7 +57,7 @@ class Trained:
     Attributes:
         case: what was to happen.
         commands: how each command ended, in their order.
-        came: of each fault that came, by its number: when, to which process, and after how many starts of a team.
+        came: of each fault that came, by its number: when, to which process, and after how many learners were built.
         summary: what summary.json holds; None of a training that did not finish.
         log: what log.txt holds.
         said: what all commands have said to standard error.

@@ -77,7 +77,7 @@ class Trained:
             )
         run = engine.load(next(iter(self.results.values())).run_dir)
         team = method_of(run.recipe).team(run.recipe, run.facts)
-        found = compared_recipe(self.label, team, self.results, self.failures, flops_per_image, ACCURACY)
+        found = compared_recipe(self.label, run.recipe, team, self.results, self.failures, flops_per_image, ACCURACY)
         return dataclasses.replace(found, images_per_second=None)
 
 

@@ -246,7 +246,12 @@ def test_what_has_no_meaning_is_refused_before_anything_is_measured(run_of: Any,
         ([run], ["posteriori"], {}, ("--of posteriori", "did you mean 'posterior'")),
         ([run, run], ["posterior"], {}, (str(run), "given twice")),
         ([run], ["posterior"], {"to": tmp_path}, ("--to", "several runs")),
-        ([checkpoint.with_name("step-000999")], ["posterior"], {}, ("step-000999", "is damaged: is no folder")),
+        (
+            [checkpoint.with_name("step-000999")],
+            ["posterior"],
+            {},
+            ("step-000999", f"no such checkpoint (the newest are {checkpoint.name})"),
+        ),
         ([checkpoint.with_name("last")], ["posterior"], {}, ("is no checkpoint",)),
         ([tmp_path / "nothing"], ["posterior"], {}, ("is no run folder",)),
     ):
@@ -272,9 +277,8 @@ def test_a_task_that_predicts_classes_of_training_images_only(tmp_path: Path) ->
     with OpenedRun(run, FEW) as opened:
         for analysis in map(ANALYSES.__getitem__, ON_IMAGES):
             assert "predicts classes of training images only" in str(analysis.refusal(opened))
-    with pytest.raises(
-        InputError, match=f"--of posterior has no meaning for {run}: task.kind=retrieval .* --split train;"
-    ):
+    said = f"--of posterior has no meaning for {run}: task.kind=retrieval .* --split train;"
+    with pytest.raises(InputError, match=said):
         analyse([run], ["posterior", "topmass"], FEW)
     findings = analyse([run], names, Settings(split="train", images=8))
     assert [finding.analysis for finding in findings] == names

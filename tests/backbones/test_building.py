@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine import backbones
+from engine import backbones, streams
 from engine.errors import RecipeError
 from engine.recipes.backbone import Backbone
 
@@ -165,6 +165,32 @@ def test_what_a_file_of_the_users_own_makes_beside_its_function_belongs_to_one_n
     first, again, other = (make(f"{path}:network", seed=seed) for seed in (1, 1, 2))
     assert same(first, again) and not same(first, other)
     assert len({id(network[1]) for network in (first, again, other)}) == 3
+
+
+def test_a_function_may_read_the_numbers_that_it_makes_wherever_its_network_is_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "rates.py"
+    path.write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "LARGEST = torch.tensor(0.1).item()\n"
+        "def network(num_classes, image_shape):\n"
+        "    rates = [rate.item() for rate in torch.linspace(0, LARGEST, 3)]\n"
+        "    same = nn.Linear(8, 8)\n"
+        "    body = nn.Sequential(same, nn.Dropout(rates[2]).eval(), same)\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(768, 8), body, nn.Linear(8, num_classes))\n"
+    )
+    with torch.device("meta"):
+        promised = make(f"{path}:network")
+        assert torch.empty(1).is_meta
+    network = make(f"{path}:network")
+    space: dict[str, Any] = {}
+    assert all(parameter.is_meta for parameter in promised.parameters())
+    for each in (promised, network):
+        assert each[2][0] is each[2][2] and each.training and not each[2][1].training
+        assert each[2][1].p == pytest.approx(0.1)
+    exec(path.read_text(), space)
+    with streams.seeded(0, "backbone", 0):
+        assert same(network, space["network"](10, SHAPE))
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ PUBLISHED_MEMORY = [
     ("resnet110", STL, 4, "1.6 1.14 2.8"),
     ("resnet101", IMAGENET, 2, "2.0"),
     ("resnet152", IMAGENET, 2, "2.5"),
+    ("resnext101_32x8d", IMAGENET, 2, "2.2"),
 ]
 
 

@@ -72,6 +72,18 @@ def test_imagenet_resnets_have_the_parameters_of_torchvision(name: str) -> None:
     assert count(name, 1000, (3, 32, 32)) == expected - 64 * 3 * (49 - 9)
 
 
+@pytest.mark.parametrize(("name", "parameters"), [("resnext50_32x4d", 25_028_904), ("resnext101_32x8d", 88_791_336)])
+def test_resnexts_have_the_names_shapes_and_parameters_of_torchvision(name: str, parameters: int) -> None:
+    with torch.device("meta"):
+        network = make(name, 1000, (3, 224, 224))
+        reference = getattr(torchvision.models, name)()
+    assert {key: tensor.shape for key, tensor in backbones.plain_state(network, name).items()} == {
+        key: tensor.shape for key, tensor in reference.state_dict().items()
+    }
+    assert count(name, 1000, (3, 224, 224)) == parameters
+    assert count(name, 1000, (3, 32, 32)) == parameters - 64 * 3 * (49 - 9)
+
+
 def test_the_stem_follows_the_image_height_unless_given() -> None:
     def height_after_stem(height: int, **fields: Any) -> int:
         with torch.device("meta"):

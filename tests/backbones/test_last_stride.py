@@ -11,7 +11,7 @@ from engine.recipes import Backbone
 IMAGE = (3, 256, 128)
 
 
-@pytest.mark.parametrize(("name", "channels"), [("resnet18", 512), ("resnet50", 2048)])
+@pytest.mark.parametrize(("name", "channels"), [("resnet18", 512), ("resnet50", 2048), ("resnext50_32x4d", 2048)])
 def test_only_the_last_maps_are_larger(name: str, channels: int) -> None:
     published = backbones.build(Backbone(name=name), 7, IMAGE, seed=0)
     kept = backbones.build(Backbone(name=name, last_stride=1), 7, IMAGE, seed=0)

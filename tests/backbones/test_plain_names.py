@@ -113,7 +113,7 @@ def test_a_dense_net_of_torchvision_takes_the_exported_weights() -> None:
         torch.testing.assert_close(reference(images()), network(images()))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d"])
 def test_torchvision_takes_the_exported_weights(name: str) -> None:
     network = make(name, 7, (3, 128, 128))
     reference = getattr(torchvision.models, name)(num_classes=7).eval()

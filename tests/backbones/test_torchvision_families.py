@@ -15,7 +15,7 @@ from engine import backbones, streams
 from engine.recipes.backbone import Backbone
 
 CIFAR, IMAGENET = (3, 32, 32), (3, 224, 224)
-ELSEWHERE = ("resnet", "wrn", "densenet", "mobilenet_v1", "inception", "fcn", "deeplabv3")
+ELSEWHERE = ("resnet", "resnext", "wrn", "densenet", "mobilenet_v1", "inception", "fcn", "deeplabv3")
 LISTED = [name for name in backbones.names() if not name.startswith(ELSEWHERE)]
 # One of each family and shape of code; the others differ in widths and numbers of blocks.
 QUICK = ["mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0", "mnasnet0_5"]

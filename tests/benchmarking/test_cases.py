@@ -19,6 +19,7 @@ from engine.recipes import (
     DML,
     Augmentation,
     Backbone,
+    Classification,
     Data,
     EndToEnd,
     Greedy,
@@ -76,6 +77,10 @@ def test_baselines_learn_classes_alone(tiny_recipe: TinyRecipe) -> None:
     found = BaselineCases(read_images(tiny_recipe(task=task)), tuple(BASELINES), [2], TWO_CORES)
     assert not found.groups
     assert found.left_out["DDP"].startswith(f"task.kind={task.kind} has another loss")
+    smoothed = read_images(tiny_recipe(task=Classification(label_smoothing=0.1)))
+    found = BaselineCases(smoothed, tuple(BASELINES), [2], TWO_CORES)
+    assert not found.groups
+    assert found.left_out["DDP"].startswith("task.label_smoothing=0.1 asks for more than the loss of classes")
 
 
 def test_random_crops_and_classes_stand_in_for_label_maps_that_are_missing() -> None:

@@ -58,8 +58,7 @@ def test_two_recipes_and_one_that_fails(command: Any) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("end_to_end_digits",), 2, "expected 2 or more"),
-        (("epochs=2",), 2, "expected 2 or more"),
+        (("epochs=2",), 2, "found no recipe, expected 1 or more"),
         ((*TWO, "method.num_segments=2"), 2, "end_to_end_digits: method.num_segments: there is no such field"),
         ((*TWO, "greedy_digits"), 2, "greedy_digits: given twice"),
         ((*TWO, "nothing_digits"), 2, "nothing_digits: recipe 'nothing_digits' does not exist"),
@@ -91,6 +90,23 @@ def test_a_run_that_lost_a_peer_is_named(command: Any, monkeypatch: pytest.Monke
     assert "cohort, seed 0: peer1 has left the cohort" in command("compare", *TWO).out.splitlines()
     rows = command("compare", *TWO, "--json").json["rows"]
     assert [row["disturbances"] for row in rows] == [{}, {"0": "peer1 has left the cohort"}]
+
+
+def test_one_recipe_alone_is_told_by_its_scores(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    row = ComparedRecipe("alone", {0: 0.5, 1: 0.75}, {0: 0.5, 1: 0.5}, {}, 1, 2.0, 3.0, 4)
+
+    def compare(recipes: Any, plan: Any, seeds: Any, *_: Any) -> Comparison:
+        given.append((list(recipes), seeds))
+        return Comparison(Path("c"), "finished", seeds, ACCURACY, (row,), (), 1)
+
+    monkeypatch.setattr("engine.comparison.compare", compare)
+    answer = command("compare", TWO[0], "--seeds", "2")
+    assert (answer.code, given) == (0, [([TWO[0]], (0, 1))])
+    assert "62.50 ± 17.68 %" in answer.out
+    for said in ("gain", "baseline", "(best)", "compute"):
+        assert said not in answer.out
+    assert command("compare", TWO[0], "--seeds", "2", "--json").json["best"] is None
 
 
 def test_changes_of_all_recipes_and_of_one() -> None:

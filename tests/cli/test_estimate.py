@@ -47,6 +47,67 @@ def test_measured_cuts_are_said_to_be_chosen_later(command: Any, profile: tuple[
         assert command("train", "infopro_digits", f"method.cuts={cut['blocks'][0]}", "--dry-run").code == 0
 
 
+# As greedy, by a METHOD that makes its learners itself.
+OWN = """
+import dataclasses
+
+from engine.methods.greedy import METHOD as greedy
+from engine.recipes import Greedy, Segmented
+from engine.recipes.settings import settings
+
+
+@settings
+class Own(Segmented):
+    pass
+
+
+def plain(recipe):
+    method = Greedy(num_segments=recipe.method.num_segments, cuts=recipe.method.cuts)
+    return dataclasses.replace(recipe, method=method)
+
+
+class Itself:
+    def team(self, recipe, facts):
+        return greedy.team(plain(recipe), facts)
+
+    def build_learner(self, recipe, facts, *rest):
+        return greedy.build_learner(plain(recipe), facts, *rest)
+
+
+METHOD = Itself()
+"""
+
+
+def test_a_method_that_makes_its_learners_is_estimated_without_other_cuts(command: Any) -> None:
+    Path("own.py").write_text(OWN)
+    small = ("backbone.name=resnet8", "data.train_limit=40", "data.batch_size=20", "--k", "1,2")
+    words = ("estimate", "greedy_digits", "method.kind=own.py:Own", *small)
+    answer = command(*words, "--gpu-memory", "1GB")
+    assert answer.code == 0, answer.err
+    said = "own.py:Own: its METHOD makes learners itself, so its segments cannot be looked at one by one"
+    assert "\nleft out: the comparison of cuts: method.kind=" in answer.out and said in answer.out
+    assert "the fastest that fits on one device" in answer.out
+    own, greedy = (command(*words[:2], *kind, *words[3:], "--json").json for kind in (words[2:3], ()))
+    assert [team["learners"] for team in own["teams"]] == [team["learners"] for team in greedy["teams"]]
+    assert own["cuts"] == [] and greedy["cuts"]
+    refused = command(*words, "--profile")
+    assert refused.code == 2 and said in refused.err and refused.err.rstrip().endswith("leave --profile out")
+
+
+def test_peers_with_a_backbone_that_reads_numbers_are_estimated(command: Any) -> None:
+    Path("net.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "def make(num_classes, image_shape):\n"
+        "    rate = torch.linspace(0, 0.1, 4)[3].item()\n"
+        "    body = nn.Sequential(nn.Conv2d(image_shape[0], 4, 3), nn.ReLU(), nn.Dropout(rate))\n"
+        "    end = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))\n"
+        "    return nn.Sequential(body, end)\n"
+    )
+    answer = command("estimate", "dml_digits", "backbone.name=net.py:make", "backbone.widths=null", "--json")
+    assert answer.code == 0, answer.err
+    assert len(answer.json["teams"][0]["learners"]) == 2
+
+
 def test_a_cohort_has_a_row_for_each_peer(command: Any) -> None:
     answer = command("estimate", "dml_digits", "--json")
     assert answer.code == 0

@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 
 from engine import Plan, Result, apply_overrides, load_recipe, train
+from engine.tracking import read_metrics
 
 # The third peer leaves in the second step.
 COHORT = (
@@ -45,6 +46,27 @@ def test_that_another_precision_is_taken_is_said(command: Any, run_dir: Path, mo
     (run_dir / "recipe.json").write_text(json.dumps(recipe))
     said = "scored in float32, because numerics.precision=float16 needs a GPU, and there is none"
     assert command("evaluate", str(run_dir)).out.splitlines()[-1] == said
+
+
+def test_that_a_file_of_ones_own_has_changed_is_said(command: Any) -> None:
+    network = """
+from torch import nn
+
+def network(num_classes, image_shape):
+    return nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU()), nn.Linear(8, num_classes))
+"""
+    Path("net.py").write_text(network)
+    words = ("backbone.name=net.py:network", "backbone.widths=null", "epochs=1", "data.train_limit=100")
+    recipe, plan = apply_overrides(load_recipe("end_to_end_digits"), Plan(executor="process"), words)
+    train(recipe, plan, "run")
+    asked = (("evaluate", "run"), ("export", "run", "--to", "net.safetensors"))
+    for words in asked:
+        assert command(*words, "--json").json["warnings"] == []
+    Path("net.py").write_text(network.replace("ReLU", "Tanh"))
+    for words in asked:
+        (said,) = command(*words, "--json").json["warnings"]
+        assert said.startswith(f"{Path('run').absolute()}: {Path('net.py').absolute()} has changed since step 2, whose")
+        assert command(*words).out.splitlines()[-1] == said
 
 
 def test_the_score_in_words(command: Any, run_dir: Path) -> None:
@@ -120,6 +142,24 @@ def test_a_damaged_newer_checkpoint_is_named(command: Any, cohort: Result) -> No
     exported = command("export", str(cohort.run_dir), "--to", "a.safetensors", "--peer", "0")
     shutil.rmtree(newest.with_name("step-000099"))
     assert exported.out.splitlines()[0] == line
+
+
+def test_an_earlier_checkpoint_is_scored_and_exported(command: Any, tmp_path: Path) -> None:
+    words = ("epochs=2", "data.train_limit=100", "data.test_limit=100")
+    recipe, plan = apply_overrides(load_recipe("end_to_end_digits"), Plan(executor="process"), words)
+    result = train(recipe, plan, tmp_path / "run")
+    earlier = str(result.run_dir / "checkpoints" / "step-000002")
+    answer = command("evaluate", earlier, "--json").json
+    records = [record for record in read_metrics(result.run_dir) if (record.split, record.step) == ("test", 2)]
+    assert answer["metrics"] == {f"test/{record.name}": record.value for record in records}
+    assert (answer["run_dir"], answer["step"]) == (str(result.run_dir), 2)
+    assert answer["metrics"] != command("evaluate", str(result.run_dir), "--json").json["metrics"] == result.metrics
+    assert command("evaluate", earlier).out.splitlines()[0] == f"{result.run_dir} after step 2:"
+    exported = [
+        command("export", place, "--to", "a.safetensors", "--json").json["weights_sha256"]
+        for place in (earlier, str(result.run_dir))
+    ]
+    assert exported[0] != exported[1] == result.weights_sha256
 
 
 def test_export_reports_what_it_wrote(command: Any, run_dir: Path) -> None:

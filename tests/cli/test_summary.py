@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from engine import Result
 from engine.cli.summary import scores_of, summary_lines
 from engine.tasks import ACCURACY
 from engine.tracking.scores import score_in_words
+from engine.training import BestScore
 
 
 def result(metrics: dict[str, float], memory: dict[str, int], diverged: dict[str, str] | None = None) -> Result:
@@ -93,6 +95,26 @@ def test_one_network_is_told_as_before() -> None:
         "peak memory of segment0",
     ]
     assert lines[2].split() == ["test", "accuracy", "75.00", "%"]
+
+
+def test_the_best_epoch_is_told_if_it_is_not_the_last_and_what_chose_it() -> None:
+    def told(metrics: dict[str, float], **best: BestScore) -> list[str]:
+        lines = summary_lines(dataclasses.replace(result(metrics, {}), best=best), ACCURACY)
+        return [line for line in lines if line.startswith("best")]
+
+    one, last = BestScore(0.9125, 7, is_last=False), BestScore(0.75, 20, is_last=True)
+    metrics = {"validation/accuracy": 0.5, "test/accuracy": 0.75}
+    on_validation = "best on validation   91.25 % after epoch 7 (chosen on validation images)"
+    assert told(metrics, validation=one, test=last) == [on_validation]
+    assert told(metrics, validation=one, test=one) == [on_validation]
+    assert told(metrics, validation=last, test=one) == told(metrics, test=last) == told(metrics) == []
+    del metrics["validation/accuracy"]
+    (line,) = told(metrics, test=one)
+    assert line.removeprefix("best on test").strip() == (
+        "91.25 % after epoch 7 (chosen on the test images: not a fair estimate)"
+    )
+    (line,) = told(cohort("test"), test=one)
+    assert "91.25 %, the mean of the networks, after epoch 7 (chosen" in line
 
 
 def test_many_learners_are_no_wall_of_numbers() -> None:

@@ -223,6 +223,18 @@ def test_an_error_ends_with_its_code(command: Any, asked: dict[str, Any]) -> Non
     assert command("sweep", "k_digits").code == 130
 
 
+def test_the_task_of_the_command_says_by_what_trials_are_judged(command: Any, asked: dict[str, Any]) -> None:
+    for words, expected in (((), "accuracy"), (("task.kind=retrieval",), "mean_average_precision")):
+        assert command("sweep", "dhm_digits", *words).code == 0
+        assert asked["arguments"][0].judged_by == f"validation/{expected}"
+
+
+def test_files_that_have_changed_are_told(command: Any, asked: dict[str, Any]) -> None:
+    asked["result"] = dataclasses.replace(asked["result"], warnings=("net.py has changed",))
+    assert "\nnet.py has changed\n" in command("sweep", "k_digits").out
+    assert command("sweep", "k_digits", "--json").json["warnings"] == ["net.py has changed"]
+
+
 def test_json_has_every_trial(command: Any, asked: dict[str, Any]) -> None:
     values = command("sweep", "k_digits", "--json").json
     assert (values["metric"], values["pareto_front"], values["trials_at_once"]) == ("validation/accuracy", [0], 2)

@@ -30,6 +30,14 @@ from engine.training.holding import hold, release
 from engine.training.result import Absence
 from tests.comparison.conftest import PLAN, Runner
 
+NETWORK = """
+from torch import nn
+
+def network(num_classes, image_shape):
+    width = image_shape[0] * image_shape[1] * image_shape[2]
+    return nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(width, 8), nn.ReLU()), nn.Linear(8, num_classes))
+"""
+
 
 def test_each_recipe_is_trained_with_each_seed_once(recipes: Any, runner: Runner, tmp_path: Path) -> None:
     found = engine.compare(recipes, PLAN, (4, 7), tmp_path / "c")
@@ -70,6 +78,19 @@ def test_the_test_set_does_not_choose(recipes: Any, runner: Runner, tmp_path: Pa
     better = dataclasses.replace(second, test_scores={0: 0.0}, validation_scores={0: 1.0})
     worse = dataclasses.replace(first, test_scores={0: 1.0}, validation_scores={0: 0.0})
     assert dataclasses.replace(found, rows=(worse, better)).best == second.label
+
+
+def test_one_recipe_alone_has_scores_and_is_compared_with_nothing(recipes: Any, runner: Runner, tmp_path: Path) -> None:
+    del recipes["cut"]
+    found = engine.compare(recipes, PLAN, (0, 1), tmp_path / "c")
+    assert runner.trained == [("whole", 0), ("whole", 1)]
+    assert (found.status, found.best, found.warnings) == ("finished", None, ())
+    (row,) = found.rows
+    assert set(row.test_scores) == set(row.validation_scores) == {0, 1}
+    page = (tmp_path / "c" / "comparison.md").read_text()
+    assert page.startswith("# 1 recipe on digits, ")
+    assert "| recipe | test accuracy | validation accuracy | seeds |" in page
+    assert "gain" not in page and "baseline" not in page and "(best)" not in page
 
 
 def test_an_interrupted_comparison_goes_on(recipes: Any, runner: Runner, tmp_path: Path) -> None:
@@ -113,7 +134,7 @@ def test_input_that_cannot_be_used_is_refused_before_anything_is_written(
         with pytest.raises(kind, match=said):
             engine.compare(chosen, seeds=seeds, run_dir=tmp_path / "c", **{"plan": PLAN, **more})
 
-    refused(engine.RecipeError, "found 1, expected 2 or more", {"whole": recipes["whole"]})
+    refused(engine.RecipeError, "found none, expected 1 or more", {})
     refused(engine.RecipeError, "seeds: found 1, 1", seeds=(1, 1))
     refused(engine.RecipeError, "seeds: found none", seeds=())
     refused(engine.PlanError, "max_concurrent=0", max_concurrent=0)
@@ -174,11 +195,30 @@ def test_a_run_without_some_of_its_peers_is_told(tiny_recipe: Any, tmp_path: Pat
             whole, steps=4, absences=(Absence("peer0", "killed", 1, 3), Absence("peer1", "gone", 3, None))
         ),
     }
-    row = compared_recipe("two", team, results, {}, None, ACCURACY)
+    row = compared_recipe("two", recipe, team, results, {}, None, ACCURACY)
     assert row.disturbances == {
         1: "peer1 has left the cohort: the loss is nan; the score is that of the others",
         2: "peer0 was away for 2 steps: killed; peer1 was away for 1 step: gone",
     }
+
+
+def test_that_a_file_of_ones_own_has_changed_is_told(
+    recipes: Any, tiny_recipe: Any, runner: Runner, tmp_path: Path
+) -> None:
+    net = tmp_path / "net.py"
+    net.write_text(NETWORK)
+    own = {"name": f"{net}:network", "widths": None}
+    recipes["own"] = tiny_recipe(method=EndToEnd(), epochs=1, backbone=own)
+    said = io.StringIO()
+    with open_console(said, quiet=False) as console:
+        assert engine.compare(recipes, PLAN, (0,), tmp_path / "c").rows[2].disturbances == {}
+        net.write_text(NETWORK.replace("ReLU", "Tanh"))
+        found = engine.compare(recipes, PLAN, (0, 1), tmp_path / "c", console=console)
+    assert runner.trained[3:] == [("whole", 1), ("cut", 1), ("own", 1)]
+    assert [row.disturbances for row in found.rows] == [{}, {}, {0: f"{net} has changed since it was trained"}]
+    assert f"own, seed 0: {net} has changed since" in (tmp_path / "c" / "comparison.md").read_text().replace("\\", "")
+    told = f"3 of 6 runs are finished already; --resume never starts a new comparison; since then {net} has changed"
+    assert told in said.getvalue()
 
 
 def test_a_run_whose_folder_is_held_still_is_waited_for(

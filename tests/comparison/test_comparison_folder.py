@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +24,6 @@ def test_a_folder_of_another_comparison_is_refused(recipes: Any, runner: Runner,
     other = {"whole": recipes["whole"], "cut": dataclasses.replace(recipes["cut"], epochs=3)}
     with pytest.raises(engine.RunError, match="other fields of cut"):
         engine.compare(other, PLAN, (0,), tmp_path / "c")
-    with pytest.raises(engine.RunError, match="seeds were 0 and are now 0, 1"):
-        engine.compare(recipes, PLAN, (0, 1), tmp_path / "c")
     with pytest.raises(engine.RunError, match="recipes were whole, cut and are now cut, whole"):
         engine.compare(dict(reversed(recipes.items())), PLAN, (0,), tmp_path / "c")
     (tmp_path / "d").mkdir()
@@ -57,14 +57,74 @@ def test_what_is_damaged_in_its_folder_is_named(recipes: Any, runner: Runner, tm
     assert runner.trained == [("whole", 0), ("cut", 0)]
 
 
-def test_the_default_folder_tells_comparisons_apart(
+@pytest.fixture
+def trained_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the counting of operations, and curves.png, which take longer than the training."""
+    monkeypatch.setattr("engine.comparison.driver.training_flops_per_image", lambda recipe: 1.0)
+    monkeypatch.setattr("engine.training.by_products.plot_curves", lambda *_: None)
+
+
+@pytest.mark.usefixtures("trained_only")
+def test_seeds_are_added_and_what_is_finished_is_not_trained_again(
+    recipes: Any, runner: Runner, tmp_path: Path
+) -> None:
+    first = engine.compare(recipes, PLAN, (1,), tmp_path / "c")
+    before = contents(tmp_path / "c" / "runs")
+    found = engine.compare(recipes, PLAN, (0, 1), tmp_path / "c")
+    assert runner.trained == [("whole", 1), ("cut", 1), ("whole", 0), ("cut", 0)]
+    after = contents(tmp_path / "c" / "runs")
+    assert before.items() <= after.items() and len(after) == 4
+    for earlier, row in zip(first.rows, found.rows, strict=True):
+        assert list(row.test_scores) == [0, 1]
+        assert earlier.test_scores.items() <= row.test_scores.items()
+    assert "over the seeds (0, 1)" in (tmp_path / "c" / "comparison.md").read_text()
+    assert engine.compare(recipes, PLAN, (1, 0), tmp_path / "c").status == "finished"
+    words = r"seeds were 1, 0 and are now 0, 7\): to go on with all of them, give --seeds 1,0,7; for these seeds alone,"
+    with pytest.raises(engine.RunError, match=f"{words} give another --run-dir, or --resume never"):
+        engine.compare(recipes, PLAN, (0, 7), tmp_path / "c")
+    with pytest.raises(engine.RunError, match="seeds were 1, 0 and are now 0.*give --seeds 2;"):
+        engine.compare(recipes, PLAN, (0,), tmp_path / "c")
+    assert len(runner.trained) == 4
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Return what was trained in each run folder: its summary."""
+    return {run.name: (run / "summary.json").read_text() for run in folder.iterdir()}
+
+
+def test_the_default_folder_tells_recipes_apart_and_no_seeds(
     recipes: Any, runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     runner.stop_after = 0
-    folders = {engine.compare(recipes, PLAN, seeds).run_dir for seeds in ((0,), (0, 1), (0,))}
-    assert len(folders) == 2
+    other = {label: dataclasses.replace(recipe, epochs=2) for label, recipe in recipes.items()}
+    folders = [engine.compare(recipes, PLAN, seeds).run_dir for seeds in ((0,), (0, 1), (3, 1, 0))]
+    folders += [engine.compare(other, PLAN, (0,)).run_dir, engine.compare(dict([*recipes.items()][:1]), PLAN).run_dir]
+    assert len(set(folders[:3])) == 1 and len(set(folders)) == 3
     assert all(folder.parent == Path("runs") and folder.name.startswith("compare-") for folder in folders)
+
+
+@pytest.mark.usefixtures("trained_only")
+def test_a_folder_that_was_named_by_its_seeds_is_found_with_more_of_them(
+    recipes: Any, runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As version 0.1.0 has named it."""
+    monkeypatch.chdir(tmp_path)
+    del recipes["cut"]
+    named_now = engine.compare(recipes, PLAN, (0, 1)).run_dir
+    content = json.loads((named_now / "comparison.json").read_text())
+    identities = [[label, each["identity"]] for label, each in content["recipes"].items()]
+    digest = hashlib.sha256(json.dumps([[0, 1], identities]).encode()).hexdigest()
+    before = named_now.rename(Path("runs") / f"compare-{digest[:8]}")
+    assert before != named_now
+    for seeds, number in (((0, 1), 2), ((0, 1, 2), 3), ((0, 1, 2), 3)):
+        assert engine.compare(recipes, PLAN, seeds).run_dir == before
+        assert len(runner.trained) == number
+    with pytest.raises(engine.RunError, match="seeds were 0, 1, 2 and are now 0, 1"):
+        engine.compare(recipes, PLAN, (0, 1))
+    runner.stop_after = len(runner.trained)
+    assert engine.compare(recipes, PLAN, (4, 5)).run_dir == named_now
+    assert engine.compare(recipes, PLAN, (0, 1), resume="never").run_dir == before.with_name(f"{before.name}-2")
 
 
 def test_every_label_has_a_folder_of_its_own() -> None:

@@ -94,13 +94,28 @@ def test_csv_keeps_every_digit() -> None:
     assert [row["best_on_validation"] for row in rows] == ["0", "1", "0", "0"]
 
 
+def test_one_recipe_alone_has_no_columns_beside_its_scores() -> None:
+    header, _, line = compared_text([BASELINE], SEEDS, ACCURACY).splitlines()
+    assert header.split() == ["recipe", "test", "accuracy", "validation", "accuracy", "seeds"]
+    assert " ".join(line.split()) == "end_to_end 91.00 ± 1.00 % 80.00 ± 0.00 % 3"
+    page = compared_markdown("title", [HALF], SEEDS, ACCURACY, [], ["a note"])
+    table = [line for line in page.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in table} == {5} and "1 of 3, 2 failed" in table[-1]
+    (row,) = csv.DictReader(io.StringIO(compared_csv([BASELINE], SEEDS, ACCURACY)))
+    assert (row["gain"], row["best_on_validation"], row["parameters"]) == ("", "0", "1000")
+
+
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("rows", [(BASELINE, BETTER), ALL, (FAILED, BASELINE)], ids=["two", "all", "baseline failed"])
-def test_any_rows_are_drawn(tmp_path: Path, rows: tuple[ComparedRecipe, ...]) -> None:
+@pytest.mark.parametrize(
+    ("rows", "width"),
+    [((BASELINE, BETTER), 2025), (ALL, 2025), ((FAILED, BASELINE), 2025), ((BASELINE,), 1125), ((FAILED,), 1125)],
+    ids=["two", "all", "baseline failed", "alone", "alone and failed"],
+)
+def test_any_rows_are_drawn(tmp_path: Path, rows: tuple[ComparedRecipe, ...], width: int) -> None:
     plot_compared(rows, SEEDS, ACCURACY, tmp_path / "comparison.png", "title $x$")
     with Image.open(tmp_path / "comparison.png") as image:
         pixels = np.asarray(image.convert("L"))
-    assert pixels.shape[1] == 2025
+    assert pixels.shape[1] == width
     assert len(np.unique(pixels)) > 10
     # Nothing is cut off: no ink touches the edges of the picture.
     assert min(pixels[0].min(), pixels[-1].min(), pixels[:, 0].min(), pixels[:, -1].min()) == 255

@@ -24,6 +24,13 @@ pytestmark = pytest.mark.usefixtures("local_ray")
 
 RAY_CPUS = 3
 EPOCHS = 12
+NETWORK = """
+from torch import nn
+
+def network(num_classes, image_shape):
+    width = image_shape[0] * image_shape[1] * image_shape[2]
+    return nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(width, 8), nn.ReLU()), nn.Linear(8, num_classes))
+"""
 
 
 def _plan(**changes: Any) -> engine.Plan:
@@ -147,6 +154,27 @@ def test_a_lost_segment_comes_back_while_the_others_wait(
         # States are asked for after 8 steps, and known at the latest when two more questions were asked.
         assert 0 <= fault.repeated_steps <= 8 + 8
         assert 0 < fault.seconds_lost < result.seconds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transport", ["object_store", "direct"])
+def test_nobody_comes_back_from_a_newer_file_than_that_of_the_others(
+    transport: str, tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = tmp_path / "net.py"
+    net.write_text(NETWORK)
+    recipe = tiny_recipe(epochs=EPOCHS, method=DML(), backbone={"name": f"{net}:network", "widths": None})
+
+    class Editor(Killer):
+        def update(self, step: int, epoch: int, records: Sequence[Record]) -> None:
+            super().update(step, epoch, records)
+            if not self.deaths:
+                net.write_text(NETWORK.replace("ReLU", "Tanh"))
+
+    killer = Editor({13: ["peer1"]}, monkeypatch)
+    with pytest.raises(engine.RecipeError, match=f"^{net}: has changed since this run's learners were made of it"):
+        _trained(recipe, _plan(transport=transport), tmp_path / "run", killer)
+    assert not killer.deaths, "somebody was killed"
 
 
 @pytest.mark.slow

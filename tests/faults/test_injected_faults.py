@@ -126,7 +126,7 @@ SEEN = "learner segment1: its process 12 died: signal SIGKILL; the team is start
 RIGHT_ONE = Trained(
     Case("infopro_digits", "direct", (KILLED,)),
     [Ended(0.0, 90.0, 0, "", False, [])],
-    {0: {"number": 0, "time": 20.0, "pid": 12, "starts": 1}},
+    {0: {"number": 0, "time": 20.0, "pid": 12, "builds": 2}},
     {"weights_sha256": "abc"},
     SEEN,
     "",
@@ -137,6 +137,14 @@ RIGHT_ONE = Trained(
 def _with_command(**changes: Any) -> Callable[[], Trained]:
     command = dataclasses.replace(RIGHT_ONE.commands[0], **changes)
     return lambda: dataclasses.replace(RIGHT_ONE, commands=[command])
+
+
+def _refused(code: int, words: str) -> Trained:
+    commands = [
+        Ended(0.0, 30.0, code, f"local-learning: error: {words}", False, []),
+        Ended(30.0, 90.0, 0, "", False, []),
+    ]
+    return dataclasses.replace(RIGHT_ONE, commands=commands)
 
 
 @pytest.mark.parametrize(
@@ -150,17 +158,9 @@ def _with_command(**changes: Any) -> Callable[[], Trained]:
         (_with_command(code=None), HUNG, "a command hung for 90 s"),
         (_with_command(code=1), LOST, "a command ended by itself: 1"),
         (_with_command(bug=True), LOST, "a traceback"),
-        (
-            lambda: dataclasses.replace(
-                RIGHT_ONE,
-                commands=[
-                    Ended(0.0, 30.0, 3, "local-learning: error: learner segment1: its process died", False, []),
-                    Ended(30.0, 90.0, 0, "", False, []),
-                ],
-            ),
-            REFUSED,
-            None,
-        ),
+        (lambda: _refused(2, "learner segment1: its process died"), LOST, "a command ended by itself: 2"),
+        (lambda: _refused(3, "learner segment0: its process died"), LOST, "a command ended by itself: 3"),
+        (lambda: _refused(3, "learner segment1: its process died"), REFUSED, None),
     ],
 )
 def test_what_is_wrong_is_found(change: Callable[[], Trained], outcome: str, problem: str | None) -> None:
@@ -168,3 +168,31 @@ def test_what_is_wrong_is_found(change: Callable[[], Trained], outcome: str, pro
     assert checked.outcomes == [outcome]
     assert any(line.startswith(problem) for line in checked.problems) if problem else checked.problems == []
     assert checked.seconds_lost == [12.5]
+
+
+@pytest.mark.parametrize(("builds", "problems"), [(2, 0), (3, 1)])
+def test_a_fault_hides_another_only_until_a_learner_is_built(builds: int, problems: int) -> None:
+    """Also one that comes back alone, for which no team starts."""
+    other = learner_fault("segment0", faults.KILL, faults.BETWEEN, 7)
+    came = {0: RIGHT_ONE.came[0], 1: {"number": 1, "time": 40.0, "pid": 13, "builds": builds}}
+    both = dataclasses.replace(RIGHT_ONE, case=Case("infopro_digits", "direct", (KILLED, other)), came=came)
+    found = check(both, "abc").problems
+    assert [line.startswith("not seen: SIGKILL of segment0") for line in found] == [True] * problems
+
+
+@pytest.mark.parametrize(
+    ("log", "problems"),
+    [
+        (("70", "90"), []),
+        (("70", "70", "90"), []),
+        (("70",), ["not seen: the damaged checkpoint of step 90"]),
+        (("70", "90", "50"), ["seen, but did not come: a damaged checkpoint of step 50"]),
+    ],
+)
+def test_every_damaged_checkpoint_is_seen(log: tuple[str, ...], problems: list[str]) -> None:
+    case = Case(
+        "infopro_digits", "direct", (file_fault("tensors", faults.FLIP, 70), file_fault("tensors", faults.CUT, 90))
+    )
+    came = {number: {"number": number, "time": 20.0, "pid": 12, "builds": 2} for number in range(2)}
+    text = "".join(f"run/checkpoints/step-{step:>06}: damaged, skipped: segment0 has 4 bytes\n" for step in log)
+    assert check(dataclasses.replace(RIGHT_ONE, case=case, came=came, log=text), "abc").problems == problems

@@ -19,7 +19,7 @@ from engine.errors import RecipeError
 from engine.knowledge import merge_changes
 from engine.learners import Learner
 from engine.methods import method_of
-from engine.recipes import METHODS, Augmentation, Backbone, Recipe
+from engine.recipes import METHODS, Augmentation, Backbone, Classification, Recipe
 from tests.methods.loops_by_hand import CPU, LOOPS, STEPS, Loop, data_of, dlb_with
 
 RAY_CPUS = 2
@@ -110,6 +110,13 @@ def test_without_what_it_adds_it_is_plain_training(
     kind: str, settings: dict[str, Any], changes: dict[str, Any], make: Make
 ) -> None:
     assert same(trained(make(kind, changes, **settings)), trained(make("end_to_end", changes)))
+
+
+@pytest.mark.parametrize(("kind", "settings"), [("end_to_end", {}), ("stochastic_depth", {"last_survival": 1.0})])
+def test_label_smoothing_of_the_task_is_that_of_the_method(kind: str, settings: dict[str, Any], make: Make) -> None:
+    smoothed = trained(make(kind, {"task": Classification(label_smoothing=0.2)}, **settings))
+    assert same(smoothed, trained(make("label_smoothing", smoothing=0.2)))
+    assert not same(smoothed, trained(make(kind, **settings)))
 
 
 def test_dlb_of_weight_0_is_cross_entropy_of_both_views(make: Make) -> None:

@@ -30,13 +30,16 @@ def cosine(first: Tensor, second: Tensor) -> float:
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("weight", [0.0, 0.5])
-def test_agreement_is_the_cosine_of_gradients_in_the_output_of_the_lower_fork(reverse: bool, weight: float) -> None:
+@pytest.mark.parametrize(("weight", "smoothing"), [(0.0, 0.0), (0.5, 0.0), (0.5, 0.2)])
+def test_agreement_is_the_cosine_of_gradients_in_the_output_of_the_lower_fork(
+    reverse: bool, weight: float, smoothing: float
+) -> None:
     heads = heads_of()[::-1] if reverse else heads_of()
     logits, hooked = logits_of(heads, network_of())
-    term = branches_of(heads, label_weight=0.4, weight=weight, measure_gradients_every=2)
+    term = branches_of(heads, label_weight=0.4, weight=weight, measure_gradients_every=2, own_smoothing=smoothing)
     observed = observed_of(term(logits["main"], Context(LABELS, hooked=hooked, predictions=logits["main"], step=4)))
     losses = {"label": {name: F.cross_entropy(each, LABELS) for name, each in logits.items()}}
+    losses["label"]["main"] = F.cross_entropy(logits["main"], LABELS, label_smoothing=smoothing)
     if weight:
         losses["total"] = {}
         for name, own in logits.items():

@@ -26,8 +26,8 @@ from tests.parity.peers_by_hand import (
 )
 
 
-@pytest.mark.parametrize("where", ["run", "cohort", "file"])
-def test_distillation_from_a_frozen_teacher(where: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("where", "smoothing"), [("run", 0.1), ("cohort", 0.0), ("file", 0.0)])
+def test_distillation_from_a_frozen_teacher(where: str, smoothing: float, tmp_path: Path) -> None:
     cohort = ("method.kind=dml",) if where == "cohort" else ()
     # Wider than the student, and with another seed.
     teachers = _train(_recipe(*cohort, "backbone.widths=4,4,8", "seed=9"), tmp_path / "teacher")
@@ -42,6 +42,7 @@ def test_distillation_from_a_frozen_teacher(where: str, tmp_path: Path) -> None:
         teacher = backbones.build(Backbone(name="resnet8", widths=(4, 4, 8)), CLASSES, (1, 8, 8), seed=0)
         backbones.load_plain_state(teacher, "resnet8", safetensors.torch.load_file(given))
     settings = ("method.weight=0.6", "method.label_weight=0.4", "method.temperature=2")
+    settings += (f"task.label_smoothing={smoothing}",)
     recipe = _recipe("method.kind=distillation", f"method.teacher={given}", *words, *settings)
     run = _train(recipe, tmp_path / "run")
 
@@ -51,6 +52,7 @@ def test_distillation_from_a_frozen_teacher(where: str, tmp_path: Path) -> None:
         with torch.no_grad():
             target = teacher.eval()(images)
         own = student(images)
-        _learn(optimizer, 0.4 * F.cross_entropy(own, labels) + 0.6 * mean_of_kl(own, [target], 2.0))
+        label_loss = F.cross_entropy(own, labels, label_smoothing=smoothing)
+        _learn(optimizer, 0.4 * label_loss + 0.6 * mean_of_kl(own, [target], 2.0))
 
     _assert_equal(_state(run, "student"), student)

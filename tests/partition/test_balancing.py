@@ -150,6 +150,12 @@ def test_a_counter_counts_by_hand_what_a_convolution_does() -> None:
     assert counter.peak >= output.nbytes + images.nbytes + weight.nbytes
 
 
+def test_tensors_that_have_values_are_drawn_under_a_counter_too() -> None:
+    with CostCounter():
+        normal, uniform = torch.zeros(64).normal_(), torch.zeros(64).uniform_()
+    assert normal.std() > 0.5 and uniform.std() > 0.1
+
+
 def test_the_short_ways_of_a_counter_change_no_shape() -> None:
     norm = torch.nn.BatchNorm2d(4, device="meta")
     images = torch.empty(2, 4, 8, 8, device="meta", requires_grad=True)

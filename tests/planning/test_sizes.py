@@ -208,6 +208,23 @@ def test_the_published_overheads_come_out(row: tuple[Any, ...]) -> None:
     assert team.mac_overhead == pytest.approx(mac_share, abs=0.0006)
 
 
+@pytest.mark.parametrize(
+    ("network", "mac_share"),
+    [
+        pytest.param("resnet101", 0.0573, marks=pytest.mark.slow),
+        pytest.param("resnet152", 0.0388, marks=pytest.mark.slow),
+        ("resnext101_32x8d", 0.0272),
+    ],
+)
+def test_the_published_overheads_on_imagenet_come_out(network: str, mac_share: float) -> None:
+    recipe = recipe_of(f"infopro_imagenet_{network}", "data.batch_size=8")
+    facts, _ = known_facts(recipe)
+    team = estimate_team(recipe, facts, Plan())
+    assert sum(size.auxiliary_parameters for size in team.sizes) == 4 * (106_699 + 4_643_560)
+    assert sum(size.auxiliary_macs for size in team.sizes) / 1e6 == pytest.approx(226.6 + 220.4, abs=0.1)
+    assert team.mac_overhead == pytest.approx(mac_share, abs=0.0001)
+
+
 def test_memory_is_linear_in_the_batch_and_halves_in_half_precision() -> None:
     def activations(*fields: str) -> int:
         return sizes_of(recipe_of("end_to_end_cifar10_resnet32", *fields))[0].activations

@@ -41,6 +41,7 @@ TINY = {
     "infopro_svhn_resnet110_tiny",
     "infopro_stl10_resnet110_tiny",
     "infopro_imagenet_resnet101_tiny",
+    "infopro_imagenet_resnext101_32x8d_tiny",
 }
 RECIPES = {name: make() for name, make in shipped_recipes().items()}
 WHOLE = {name: recipe for name, recipe in RECIPES.items() if not name.endswith("_tiny")}

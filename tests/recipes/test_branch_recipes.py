@@ -67,7 +67,7 @@ def test_the_budget_on_imagenet(network: str) -> None:
     assert (recipe.data.image_size, recipe.data.resize_size) == (224, 256)
 
 
-@pytest.mark.parametrize("word", ["layer1_0", "layer1_0,layer2_1", '["layer1_0"]'])
+@pytest.mark.parametrize("word", ["layer1_0", "layer1_0,layer2_1", '["layer1_0"]', "0", "0,1", "[0,1]"])
 def test_forks_are_words(word: str) -> None:
     recipe, _ = engine.apply_overrides(RECIPES["dsn_digits"], engine.Plan(), [f"method.forks={word}"])
     assert recipe.method.forks == tuple(word.strip("[]").replace('"', "").split(","))

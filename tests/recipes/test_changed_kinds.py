@@ -6,7 +6,23 @@ from typing import Any
 
 import pytest
 
-from engine.recipes import DGL, SGD, Adam, AdamW, Constant, Cosine, EndToEnd, Greedy, InfoPro, Polynomial, RMSProp, Step
+from engine.recipes import (
+    DGL,
+    DHM,
+    DML,
+    SGD,
+    Adam,
+    AdamW,
+    Constant,
+    Cosine,
+    EndToEnd,
+    Greedy,
+    InfoPro,
+    Polynomial,
+    Ramp,
+    RMSProp,
+    Step,
+)
 from tests.recipes.overridden import changed, problems, start
 
 
@@ -44,6 +60,54 @@ def test_a_change_of_kind_comes_first_wherever_it_stands() -> None:
 def test_optimizers_and_schedules_can_be_exchanged(words: tuple[str, ...], part: str, expected: Any) -> None:
     recipe = start(optimizer=SGD(learning_rate=0.3), schedule=Cosine(warmup_epochs=10))
     assert getattr(changed(*words, recipe=recipe), part) == expected
+
+
+def test_a_part_of_a_field_of_the_new_kind_can_be_given() -> None:
+    recipe = start(method=Greedy(num_segments=2))
+    words = ("method.kind=infopro", "method.reconstruction_weight.first=5")
+    expected = InfoPro(num_segments=2, reconstruction_weight=Ramp(first=5, last=1))
+    for order in (words, words[::-1]):
+        assert changed(*order, recipe=recipe).method == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong", "remedy"),
+    [
+        (("method.kind=dml",), "method.peer_method.branches.kind=dhm", "method.peer_method.kind=greedy"),
+        (
+            ("method.kind=dml", "method.peer_method.kind=dsl"),
+            "method.peer_method.branches.kind=dhm",
+            "method.peer_method.kind=greedy",
+        ),
+        (("method.kind=greedy",), "method.reconstruction_weight.first=5", "method.kind=infopro"),
+        ((), "method.peer_method.kind=greedy", "method.kind=dml"),
+    ],
+)
+def test_a_part_that_only_other_kinds_have_is_refused_with_these(
+    words: tuple[str, ...], wrong: str, remedy: str
+) -> None:
+    (line,) = problems(*words, wrong)
+    assert line.startswith(f"{wrong.partition('=')[0]}: there is no such field with ")
+    assert line.partition("; set ")[2].split()[0] == remedy
+    kept = [word for word in words if word.partition("=")[0] != remedy.partition("=")[0]]
+    changed(*kept, remedy, wrong)
+
+
+def test_branches_of_peers_that_are_cut_can_be_given_together_with_all_kinds() -> None:
+    words = ("method.kind=dml", "method.peer_method.kind=greedy", "method.peer_method.branches.kind=dhm")
+    assert changed(*words).method == DML(peer_method=Greedy(branches=DHM()))
+
+
+def test_a_part_without_a_kind_is_told_which_there_are() -> None:
+    expected = "method.branches.kind: is missing, and decides which fields there are; give one of dsn, dsl, dhm"
+    assert problems("method.branches.label_weight=2") == [expected]
+    assert changed("method.branches.label_weight=2", "method.branches.kind=dhm").method.branches == DHM(label_weight=2)
+
+
+def test_an_unknown_kind_is_all_that_is_wrong() -> None:
+    for wrong in ("method.reconstruction_weight.first=5", "method.peer_method.branches.kind=dhm"):
+        (line,) = problems("method.kind=infopr", wrong)
+        assert line.startswith("method.kind: found 'infopr'")
 
 
 def test_a_new_kind_says_which_field_it_lacks() -> None:

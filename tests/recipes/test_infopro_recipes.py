@@ -41,7 +41,9 @@ def test_softmax_takes_the_weights_of_contrastive(row: tuple[str, ...]) -> None:
     assert recipe.method.cuts == "published"
 
 
-@pytest.mark.parametrize(("network", "classification"), [("resnet101", 0.75), ("resnet152", 1.0)])
+@pytest.mark.parametrize(
+    ("network", "classification"), [("resnet101", 0.75), ("resnet152", 1.0), ("resnext101_32x8d", 0.75)]
+)
 def test_imagenet_has_two_segments_and_softmax(network: str, classification: float) -> None:
     recipe = RECIPES[f"infopro_imagenet_{network}"]
     assert recipe.backbone.name == network

@@ -7,7 +7,18 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from engine.recipes import DML, METHODS, Backbone, MethodSettings, Peer, Plan, apply_overrides, load_recipe
+from engine.errors import RecipeError
+from engine.recipes import (
+    DML,
+    METHODS,
+    Backbone,
+    Distillation,
+    MethodSettings,
+    Peer,
+    Plan,
+    apply_overrides,
+    load_recipe,
+)
 
 QUESTIONS = {name for name, value in vars(MethodSettings).items() if isinstance(value, property)} - {"kind"}
 LEARNED = {"classification", "segmentation"}
@@ -76,7 +87,7 @@ def test_parts_of_a_batch_can_be_trained_on_apart_by_these(kind: str) -> None:
 def test_files_that_a_method_names_are_left_out() -> None:
     weights = Backbone(name="resnet32", weights="w.safetensors")
     assert DML(peers=(Peer(backbone=weights, seed=1), Peer(seed=1))).without_weights() == DML(
-        peers=(Peer(backbone=Backbone(name="resnet32")), Peer())
+        peers=(Peer(backbone=Backbone(name="resnet32")), Peer(seed=1))
     )
     assert made("mkf", knowledge_folder="somewhere").without_folder() == made("mkf")
 
@@ -89,3 +100,21 @@ def test_a_cohort_says_how_its_peers_learn() -> None:
     assert method.with_inside(made("end_to_end")) == load_recipe("dml_digits").method
     with pytest.raises(ValueError, match="peer_method"):
         method.with_inside(made("gkt"))
+
+
+@pytest.mark.parametrize("name", ["resnet50", "net.py", "net.py:", "net:function", ""])
+def test_code_of_a_teacher_is_a_function_in_a_file_and_no_plain_name(name: str) -> None:
+    words = ["method.kind=distillation", "method.teacher=run", f"method.teacher_backbone={name}"]
+    with pytest.raises(RecipeError) as refused:
+        apply_overrides(load_recipe("end_to_end_digits"), Plan(), words)
+    said = str(refused.value)
+    assert said.startswith(f"method.teacher_backbone: found {name!r}, expected path/to/file.py:function")
+    # Of what is meant as a file the function is missing.
+    assert said.endswith("leave it out") == (".py" not in name)
+
+
+def test_code_of_a_teacher_may_be_named_relative_to_the_current_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    method = made("distillation", teacher="run", teacher_backbone="net.py:function")
+    assert method == Distillation(teacher="run", teacher_backbone="net.py:function")
+    assert method.with_absolute_paths() == Distillation(teacher="/run", teacher_backbone="/net.py:function")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import RecipeError
-from engine.recipes.own_files import is_own, own_class, own_files, with_absolute_path
+from engine.recipes.own_files import check_unchanged, is_own, own_class, own_files, with_absolute_path
 
 
 @pytest.fixture
@@ -46,6 +46,22 @@ def test_files_are_found_wherever_a_recipe_names_them(file: Path, tmp_path: Path
     for values in ({"task": {"kind": own}}, {"method": {"kind": own, "peers": peers}}, {"method": {"peers": peers}}):
         assert own_files({"name": "x.py", "epochs": 3, **values}) == {str(file): digest}
     assert own_files({"task": {"kind": f"{tmp_path}/gone.py:Mine"}, "data": {"root": str(tmp_path)}}) == {}
+
+
+def test_a_team_is_made_of_one_version_of_a_file(file: Path) -> None:
+    values = {"method": {"kind": f"{file}:Mine"}}
+    then = own_files(values)
+    check_unchanged(then, values)
+    content = file.read_bytes()
+    file.write_text("class Mine:\n    value = 2\n")
+    with pytest.raises(
+        RecipeError, match=rf"^{file}: has changed since .*: bring it back as it was \(the same command"
+    ):
+        check_unchanged(then, values)
+    file.write_bytes(content)
+    check_unchanged(then, values)
+    file.unlink()
+    check_unchanged(then, values)
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ def test_what_a_peer_does_inside_is_chosen_by_its_kind() -> None:
     ("word", "said"),
     [
         ("method.peers=0", "method.peers: found 0"),
+        ("method.peers=1000000", "method.peers: found 1,000,000 peers, expected at most 64"),
         ('method.peers=[{"sed": 3}]', "method.peers.0.sed: there is no such field; did you mean 'seed'?"),
         (
             'method.peers=[{}, {"optimizer": {"kind": "sgd", "learning_rat": 3}}]',

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from engine import backbones
+from engine.errors import RecipeError
 from engine.recipes import InfoPro, Recipe, Segmented, load_recipe, recipe_identity, recipe_to_json
 from engine.recipes.files import recipes_folder
 from tests.recipes.shipped import KINDS, OTHERS, PAPER, RECIPES, ROWS, TINY, WHOLE, infopro_name, lambdas, suffix
@@ -34,7 +35,7 @@ def test_the_names_are_complete() -> None:
     expected |= {f"predsim_cifar10_resnet32{suffix(count)}" for count in (2, 4, 8, 16)}
     expected |= {infopro_name(*row[:4]) for row in ROWS}
     expected |= {"end_to_end_svhn_resnet110", "end_to_end_stl10_resnet110"}
-    for network in ("resnet101", "resnet152"):
+    for network in ("resnet101", "resnet152", "resnext101_32x8d"):
         expected |= {f"end_to_end_imagenet_{network}", f"infopro_imagenet_{network}"}
     assert set(RECIPES) - OTHERS == expected
 
@@ -71,6 +72,19 @@ def test_two_recipes_never_train_the_same() -> None:
 
 def test_a_shipped_recipe_is_loaded_by_name() -> None:
     assert load_recipe("infopro_stl10_resnet110_memory_k3") == RECIPES["infopro_stl10_resnet110_memory_k3"]
+
+
+def test_a_run_folder_of_the_same_name_is_no_shipped_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "infopro_digits").mkdir()
+    stored = tmp_path / "infopro_digits" / "recipe.json"
+    stored.write_text(recipe_to_json(RECIPES["infopro_digits"]))
+    assert load_recipe("infopro_digits") == RECIPES["infopro_digits"], "both mean one training"
+    other = RECIPES["greedy_digits"]
+    stored.write_text(recipe_to_json(other))
+    with pytest.raises(RecipeError, match="is a shipped recipe, and here also a run folder with another one"):
+        load_recipe("infopro_digits")
+    assert load_recipe("./infopro_digits") == load_recipe(Path("infopro_digits")) == other
 
 
 @pytest.mark.parametrize("name", WHOLE)

@@ -16,10 +16,12 @@ from engine.recipes import (
     OwnTask,
     Plan,
     Recipe,
+    Retrieval,
     apply_overrides,
     recipe_from_dict,
     recipe_identity,
     recipe_to_dict,
+    weights_identity,
     with_absolute_paths,
 )
 
@@ -39,6 +41,23 @@ def test_classification_is_meant_unless_another_is_named_and_changes_no_identity
     assert recipe_from_dict(values) == START
 
 
+def test_labels_are_smoothed_only_where_a_recipe_says_so() -> None:
+    for word in ("task.label_smoothing=0", "task.label_smoothing=0.0", "task.label_smoothing=null"):
+        recipe, _ = apply_overrides(START, Plan(), [word])
+        assert recipe == START
+        assert recipe_identity(recipe) == IDENTITY
+    smoothed, _ = apply_overrides(START, Plan(), ["task.label_smoothing=0.1"])
+    assert smoothed.task == Classification(label_smoothing=0.1)
+    assert recipe_to_dict(smoothed)["task"] == {"kind": "classification", "label_smoothing": 0.1}
+    assert recipe_from_dict(recipe_to_dict(smoothed)) == smoothed
+    assert recipe_identity(smoothed) != IDENTITY != weights_identity(smoothed)
+    found, _ = apply_overrides(smoothed, Plan(), ["task.kind=retrieval"])
+    assert found.task == Retrieval(label_smoothing=0.1)
+    assert apply_overrides(found, Plan(), ["task.kind=classification"])[0] == smoothed
+    plain, _ = apply_overrides(START, Plan(), ["task.kind=retrieval"])
+    assert apply_overrides(plain, Plan(), ["task.kind=classification"])[0] == START
+
+
 def test_a_task_of_ones_own_is_named_by_file_and_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["task.kind=mine.py:Regression", 'task.options={"scale": 2.5}']
     recipe, _ = apply_overrides(START, Plan(), words)
@@ -52,6 +71,13 @@ def test_a_task_of_ones_own_is_named_by_file_and_class(tmp_path: Path, monkeypat
     assert back == START
 
 
+def test_options_of_a_task_of_ones_own_are_given_one_by_one_and_kept() -> None:
+    recipe, _ = apply_overrides(START, Plan(), ["task.kind=mine.py:Regression", "task.options.scale=2"])
+    assert recipe.task == OwnTask(kind="mine.py:Regression", options={"scale": 2})
+    moved, _ = apply_overrides(recipe, Plan(), ["task.kind=moved/mine.py:Regression", "task.options.shift=1"])
+    assert moved.task == OwnTask(kind="moved/mine.py:Regression", options={"scale": 2, "shift": 1})
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [
@@ -61,6 +87,8 @@ def test_a_task_of_ones_own_is_named_by_file_and_class(tmp_path: Path, monkeypat
         ("task.kind=mine.py:", "task.kind: found 'mine.py:'"),
         ("task=classification", "task=classification: expected task.kind=classification"),
         ("task.options.a=1", "task.options.a: there is no such field"),
+        ("task.label_smoothing=1", "task.label_smoothing: found 1; input should be less than 1"),
+        ("task.label_smoothing=-0.1", "task.label_smoothing: found -0.1; input should be greater than or equal to 0"),
     ],
 )
 def test_what_is_no_task_is_refused_by_name(word: str, message: str) -> None:

@@ -25,6 +25,7 @@ TERMS: dict[str, list[set[str]]] = {
     "infopro_svhn_resnet110_tiny": [LOCAL, LAST],
     "infopro_stl10_resnet110_tiny": [LOCAL, LAST],
     "infopro_imagenet_resnet101_tiny": [{"reconstruction", "cross_entropy"}, LAST],
+    "infopro_imagenet_resnext101_32x8d_tiny": [{"reconstruction", "cross_entropy"}, LAST],
 }
 PEER = {"cross_entropy", "mimicry"}
 COHORTS: dict[str, int] = {
@@ -65,7 +66,10 @@ RETRIEVAL = {
     *("dml_omniglot_tiny", "infopro_omniglot_tiny", "dhm_omniglot_tiny"),
     *("dml_market1501_mobilenet_tiny", "end_to_end_market1501_resnet50_tiny"),
 }
-SLOW = {"infopro_svhn_resnet110_tiny", "infopro_stl10_resnet110_tiny", "infopro_imagenet_resnet101_tiny"}
+SLOW = {
+    *("infopro_svhn_resnet110_tiny", "infopro_stl10_resnet110_tiny"),
+    *("infopro_imagenet_resnet101_tiny", "infopro_imagenet_resnext101_32x8d_tiny"),
+}
 CASES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in TERMS]
 
 

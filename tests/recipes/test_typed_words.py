@@ -24,6 +24,18 @@ def test_numbers_with_commas_are_a_list() -> None:
     assert _changed("backbone.widths=4,8,16").backbone.widths == (4, 8, 16)
 
 
+@pytest.mark.parametrize(
+    ("word", "names"), [("7", ("7",)), ("0,1", ("0", "1")), ("sky,1", ("sky", "1")), ('["sky", 1]', ("sky", "1"))]
+)
+def test_classes_may_be_called_by_numbers(word: str, names: tuple[str, ...]) -> None:
+    assert _changed(f"data.class_names={word}").data.class_names == names
+
+
+@pytest.mark.parametrize("word", ["0.5", "true", "[true]", "{}"])
+def test_other_values_are_no_names(word: str) -> None:
+    assert all(line.startswith("data.class_names") for line in _problems(f"data.class_names={word}"))
+
+
 def test_an_option_of_an_own_backbone_keeps_its_type() -> None:
     assert _changed("backbone.options.width=32").backbone.options == {"width": 32}
 

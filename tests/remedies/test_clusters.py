@@ -9,10 +9,12 @@ import socket
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
+from ray import tune
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from engine.recipes import Plan, apply_overrides, load_recipe
@@ -21,6 +23,7 @@ from engine.runtimes.ray.address import check_answers
 from engine.runtimes.ray.building import Building
 from engine.runtimes.ray.placement import Placement
 from engine.runtimes.ray.tokens import use_token
+from engine.search import Sweep, needs
 
 TOKEN, OTHER = "0123456789abcdef" * 4, "f" * 64
 Refused = Callable[..., re.Match[str]]
@@ -157,6 +160,40 @@ def test_nodes_without_room(
     if "wait" in says:
         free[1] = 1.0
         reserve(PLACEMENT)
+
+
+@pytest.mark.parametrize("strategy", ["STRICT_SPREAD", "STRICT_PACK"])
+def test_trials_that_leave_no_room_for_their_own_processes(
+    strategy: Any, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray would wait for ever: its strategy is for all bundles of a trial, that of its own process included."""
+    small, large = {"node:10.0.0.1": 1.0, "CPU": 1.0}, {"node:10.0.0.2": 1.0, "CPU": 4.0}
+    nodes, home = [small, large], [small]
+    views = SimpleNamespace(
+        is_initialized=lambda: True,
+        nodes=lambda: [{"NodeID": "here", "Resources": home[0]}],
+        get_runtime_context=lambda: SimpleNamespace(get_node_id=lambda: "here"),
+    )
+    monkeypatch.setattr(needs, "ray", views)
+    monkeypatch.setattr(needs, "node_resources", lambda: nodes)
+    space = {"optimizer.learning_rate": tune.choice([0.1, 0.2])}
+    sweep = Sweep("s", "greedy_digits", space, fields=("method.num_segments=2",), scheduler="none", num_samples=9)
+    strict = Plan(address="auto", cpus_per_learner=1, placement=strategy)
+
+    def look(plan: Plan) -> int:
+        return needs.Needs(sweep, sweep.base(), plan).at_once(None)
+
+    says = {
+        "STRICT_SPREAD": r"other nodes, which are 1, have no room for 2 .*; set (plan\.placement=SPREAD), or add nodes",
+        "STRICT_PACK": r"that node has no room for 2 .*; set (plan\.placement=PACK), or give the command on a node",
+    }
+    word = refused(says[strategy], lambda: look(strict))[1]
+    assert look(apply_overrides(load_recipe("infopro_digits"), strict, [word])[1]) == 2
+    if strategy == "STRICT_PACK":
+        home[0] = large
+    else:
+        nodes.append({"node:10.0.0.3": 1.0, "CPU": 1.0})
+    assert look(strict) == (2 if strategy == "STRICT_PACK" else 1)
 
 
 def test_a_learner_that_starts_too_slowly(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:

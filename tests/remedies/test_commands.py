@@ -57,6 +57,14 @@ LINES: list[tuple[str, list[tuple[str, str, str]]]] = [
         [("no Ray", "--address 10.0.0.1:6379", "")],
     ),
     ("train infopro_digits epoch=1 --dry-run --on process", [(r"did you mean '(\w+)'", "epoch=", "{0}=")]),
+    (
+        "list recipes infopro_cifar",
+        [
+            (r"Nearest: (\w+), \w+, (\w+)", "infopro_cifar", "{0}"),
+            (r"Nearest: (\w+), \w+, (\w+)", "infopro_cifar", "{1}"),
+            (r"('\S+') finds a part of a name", "infopro_cifar", "{0}"),
+        ],
+    ),
     ("lis recipes", [(r"did you mean '(\w+)'", "lis", "{0}")]),
 ]
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import engine
+from engine.cli.compare import seeds_of
 from engine.errors import EngineError
 from engine.recipes import Recipe
 from engine.training.export import export_network
@@ -164,9 +165,23 @@ def test_arguments_of_a_comparison(
     compare(run_dir=tmp_path / "compared", **right)
 
 
-def test_a_comparison_needs_two_recipes(compare: Callable[..., None], tiny_recipe: TinyRecipe, tmp_path: Path) -> None:
-    refused("expected 2 or more", lambda: compare(run_dir=tmp_path / "compared", recipes={"one": tiny_recipe()}))
-    compare(run_dir=tmp_path / "compared")
+def test_a_comparison_needs_a_recipe(compare: Callable[..., None], tiny_recipe: TinyRecipe, tmp_path: Path) -> None:
+    refused("expected 1 or more", lambda: compare(run_dir=tmp_path / "compared", recipes={}))
+    compare(run_dir=tmp_path / "compared", recipes={"one": tiny_recipe()})
+
+
+@pytest.mark.parametrize(("earlier", "now"), [((0, 1, 2), (0, 1)), ((7, 8), (0,))])
+def test_a_comparison_with_fewer_seeds(
+    earlier: tuple[int, ...], now: tuple[int, ...], compare: Callable[..., None], tmp_path: Path
+) -> None:
+    folder = tmp_path / "compared"
+    compare(run_dir=folder, seeds=earlier)
+    words = r"give --seeds (\S+); for these seeds alone, give another --run-dir, or --resume (never)"
+    found = refused(words, lambda: compare(run_dir=folder, seeds=now))
+    compare(run_dir=tmp_path / "other", seeds=now)
+    compare(run_dir=folder, seeds=now, resume=found[2])
+    compare(run_dir=folder, seeds=seeds_of(found[1]))
+    assert set(json.loads((folder / "comparison.json").read_text())["seeds"]) == {*earlier, *now}
 
 
 @pytest.mark.parametrize("held", ["another", "damaged", "something else"])

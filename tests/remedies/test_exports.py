@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +41,30 @@ TRAINED = {
 
 # A line of the command, and for each remedy what the message says, what a shell does, and the line then.
 LINES: list[tuple[str, list[tuple[str, str, str]]]] = [
-    ("evaluate runs", [("give the folder of a training", "true", "evaluate runs/digits")]),
+    (
+        "evaluate runs",
+        [
+            ("give the folder of a training", "true", "evaluate runs/digits"),
+            ("or one of its checkpoints", "true", "evaluate runs/digits/checkpoints/step-000001"),
+        ],
+    ),
+    (
+        "evaluate runs/digits/checkpoints/step-000009",
+        [
+            (r"the newest are (step-\d+)\); give another", "true", "evaluate runs/digits/checkpoints/{0}"),
+            ("or the run folder, whose newest whole one is taken", "true", "evaluate runs/digits"),
+        ],
+    ),
+    (
+        "export runs/digits/checkpoints/last --to c.safetensors",
+        [
+            (
+                r"such as (checkpoints/step-\d{3})",
+                "true",
+                "export runs/digits/{0}001 --to c.safetensors",
+            )
+        ],
+    ),
     (
         "evaluate runs/digits epochs",
         [("expected (FIELD)=VALUE", "true", "evaluate runs/digits data.evaluation_batch_size=7")],
@@ -187,6 +211,17 @@ def test_a_line_that_is_refused(line: str, says: str, shell: str, then: str, com
     assert found, f"the message no longer says {says!r}: {message}"
     subprocess.run(["sh", "-ec", shell.format(*found.groups())], check=True, env={"PATH": os.environ["PATH"]})
     command(then.format(*found.groups()))
+
+
+@pytest.mark.parametrize("line", ["evaluate {}", "export {} --to c.safetensors"])
+def test_a_checkpoint_that_is_damaged(line: str, command: Callable[..., str], tmp_path: Path) -> None:
+    command("export runs/digits --to c.safetensors")
+    shutil.copytree("runs/digits", "copy")
+    shutil.copytree("copy/checkpoints/step-000001", "copy/checkpoints/step-000002")
+    message = command(line.format("copy/checkpoints/step-000002"), code=2)
+    assert "give another checkpoint, or the run folder, whose newest whole one is taken" in message
+    command(line.format("copy/checkpoints/step-000001"))
+    command(line.format("copy"))
 
 
 def test_a_map_that_cannot_be_drawn_costs_no_evaluation(

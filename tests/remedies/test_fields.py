@@ -86,10 +86,12 @@ TRAININGS: list[tuple[str, Prose]] = [
         "method.kind=gkt task.kind=retrieval task.label_smoothing=0.1",
         [
             ("or choose (end_to_end)", "method.kind={0}"),
+            ("distillation, (stochastic_depth)", "method.kind={0}"),
             ("a method that cuts", "method.kind=greedy"),
             ("one with branches in one learner", "method.kind=dhm"),
         ],
     ),
+    ("method.kind=label_smoothing task.label_smoothing=0.1", []),
     (f"method.kind=greedy method.head=contrastive {NUMBER}", []),
     (f"method.head=contrastive {NUMBER}", []),
     (f"method.kind=greedy method.branches.kind=dhm {NUMBER}", [("leave the branches out", "method.branches=null")]),

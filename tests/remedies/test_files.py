@@ -46,6 +46,15 @@ RECIPES: list[tuple[str, str, list[tuple[str, str, str]]]] = [
         ],
     ),
     (
+        "mkdir greedy_digits; cp recipe.json greedy_digits",
+        "greedy_digits",
+        [
+            (r"give (\./greedy_digits) for that of the run", "true", "{0}"),
+            (r"for the shipped one rename the folder (\w+)", "mv {0} other", "{0}"),
+            ("give the command in another folder", "mkdir empty; mv greedy_digits empty", "greedy_digits"),
+        ],
+    ),
+    (
         "sed -i 's/recipe():/other():/' mine.py",
         "mine.py",
         [(r"expected `(def recipe\(\)) -> Recipe`", "sed -i 's/def other():/{0}:/' mine.py", "mine.py")],

@@ -95,6 +95,12 @@ CASES: list[tuple[str, list[tuple[str, str]]]] = [
     (f"{TEACHER}=FOLDER/other_means.safetensors", []),
     (f"{TEACHER}=FOLDER/own_network", []),
     (f"{TEACHER}=FOLDER/own_network.safetensors", []),
+    (f"method.teacher_backbone=resnet14 {TEACHER}=FOLDER/plain", []),
+    (f"method.teacher_backbone=resnet14 {TEACHER}=FOLDER/plain.safetensors", []),
+    (
+        f"method.teacher_backbone=FOLDER/own.py {TEACHER}=FOLDER/own_network",
+        [("expected path/to/file.py:(function)", "method.teacher_backbone=FOLDER/own.py:own")],
+    ),
     (
         f"{TEACHER}=FOLDER/own_method",
         [

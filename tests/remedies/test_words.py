@@ -40,7 +40,7 @@ LINES: list[tuple[str, str, str]] = [
         f"{TWO} --address {{0}}",
     ),
     (f"{TWO} --address a:1 plan.address=b:1", "plan.address=(b:1) contr.*: give one", f"{TWO} plan.address={{0}}"),
-    ("compare greedy_digits", "expected 2 or more", TWO),
+    ("compare epochs=2", "expected 1 or more", "compare epochs=2 greedy_digits"),
     ("compare greedy_digits infopro_digit", r"did you mean '(\w+)'", "compare greedy_digits {0}"),
     (f"{TWO} epoch=3", r"did you mean '(epochs)'", f"{TWO} {{0}}=3"),
     (f"{TWO} --max-concurrent two", "invalid int value: 'two'", f"{TWO} --max-concurrent 2"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import math
 import os
@@ -13,10 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray import tune
 
 from engine.errors import NotWritten, RecipeError, RunError
-from engine.search import Trial, load_sweep
+from engine.recipes import Recipe
+from engine.search import Sweep, SweepConsole, Trial, load_sweep
+from engine.search.driver import _concluded
 from engine.search.folder import SweepFolder
+from engine.search.stopping import Stop
+from engine.training.environment import describe_environment
 
 USUAL = {"epochs": 3, "data.root": None}
 TRIALS = [
@@ -195,6 +201,30 @@ def test_a_disk_that_is_full_or_read_only_when_a_search_begins(
     again = opened()
     assert list(again.trials) == [0]
     again.close()
+
+
+def test_files_that_have_changed_since_trials_were_trained_are_told(
+    make_sweep: Callable[..., Sweep], tiny_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    net = tmp_path / "net.py"
+    net.write_text("def network(num_classes, image_shape): ...")
+    base = tiny_recipe(method={"kind": "end_to_end"}, backbone={"name": f"{net}:network", "widths": None})
+    sweep = make_sweep(recipe=base, space={"seed": tune.randint(0, 9)}, num_samples=5)
+    folder = SweepFolder(sweep, base, tmp_path / "s", "auto")
+    for number, status in enumerate(["pruned", "failed", "running", "pruned"]):
+        trial = Trial(number, {"seed": number}, status)
+        folder.note(trial)
+        folder.run_dir(trial).mkdir(parents=True)
+        (folder.run_dir(trial) / "environment.json").write_text(json.dumps(describe_environment(base)))
+        if number == 2:
+            net.write_text("def network(num_classes, image_shape, depth=3): ...")
+    result = _concluded(sweep, base, folder, 1, SweepConsole(io.StringIO()), Stop())
+    assert result.warnings == (
+        f"{net} has changed since these trials were trained, which are not repeated (trial-0000, trial-0001); --resume "
+        "never searches anew",
+    )
+    assert f"\n{result.warnings[0]}.\n" in (folder.path / "sweep.md").read_text()
+    folder.close()
 
 
 def test_what_a_killed_search_left_is_removed(opened: Callable[..., SweepFolder]) -> None:

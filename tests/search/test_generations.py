@@ -17,7 +17,7 @@ import pytest
 from ray import tune
 from ray.tune.search import Searcher
 
-from engine.errors import RecipeError, RunError
+from engine.errors import InputError, PlanError, RunError
 from engine.recipes import Recipe
 from engine.search import Sweep, Trial, generations
 from engine.search.folder import SweepFolder
@@ -52,14 +52,20 @@ class _Lab:
         self.most = 0
         self.ends_as: Status = "failed"
         self.tries_again = False
+        self.never_fits: int | None = None
 
     def _begun(self, trial: Trial) -> None:
         trial.status = "running"
         self.folder.note(trial)
 
-    def _refused(self, trial: Trial, error: RecipeError) -> None:
+    def _refused(self, trial: Trial, error: InputError) -> None:
         trial.status, trial.error = "failed", str(error)
         self.folder.note(trial)
+
+    def _configuration(self, trial: Trial, until: int | None) -> dict[str, Any]:
+        if trial.number == self.never_fits:
+            raise PlanError("the plan does not fit")
+        return {"run": trial.name, "until": until, "from": trial.epochs}
 
     def _recipe(self, trial: Trial) -> Recipe:
         return self.sweep.base()
@@ -71,7 +77,7 @@ class _Lab:
             self.folder,
             STEPS,
             self._recipe,
-            lambda trial, until: {"run": trial.name, "until": until, "from": trial.epochs},
+            self._configuration,
             self._begun,
             self._refused,
             self.told.append,
@@ -187,6 +193,14 @@ def test_a_member_that_fails_leaves_the_population(sweep: Sweep, tmp_path: Path,
     assert not any("trial-0003" in donor or "trial-0003" in own for donor, own in copies[-1:])
     # Of four, four and three members one copies each time.
     assert len(copies) == 3
+
+
+def test_a_member_that_never_fits_fails_alone(sweep: Sweep, tmp_path: Path, copies: Any) -> None:
+    lab = _Lab(sweep, tmp_path / "s", 2)
+    lab.never_fits = 1
+    trials = lab.run()
+    assert [trials[n].status for n in range(5)] == ["finished", "failed", *["finished"] * 3]
+    assert trials[1].error == "the plan does not fit"
 
 
 @pytest.mark.parametrize("generation", [0, 2, 3])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -11,8 +14,11 @@ from engine.errors import PlanError
 from engine.recipes import Plan
 from engine.runtimes.ray.placement import choose_store
 from engine.search import needs as needs_module
+from engine.search.console import SweepConsole
 from engine.search.definition import Sweep
+from engine.search.folder import SweepFolder
 from engine.search.needs import Needs
+from engine.search.watching import Watcher
 
 SMALL_SHARED_MEMORY = 64 * 2**20
 
@@ -101,6 +107,49 @@ def test_a_trial_whose_settings_make_no_network_together_fails_alone() -> None:
     }
     sweep = Sweep(name="apart", recipe="greedy_digits", space=space, num_samples=2)
     assert Needs(sweep, sweep.base(), Plan()).at_once(1) == 1
+
+
+def test_settings_that_make_no_network_together_are_refused_as_they_are_drawn(tmp_path: Path) -> None:
+    """Ray Tune asks for what a trial reserves, and what is raised then would end the search at every start."""
+    space = {
+        "method.num_segments": tune.choice([6, 1]),
+        "backbone.name": tune.choice(["resnet14", "resnet8"]),
+        "method.reconstruction_weight": tune.loguniform(0.1, 10),
+    }
+    sweep = Sweep(name="apart", recipe="infopro_digits", space=space, scheduler="none", num_samples=6)
+    plan, stream, stop = Plan(cpus_per_learner=0.1), io.StringIO(), SimpleNamespace(requested=False)
+    needs, folder = Needs(sweep, sweep.base(), plan), SweepFolder(sweep, sweep.base(), tmp_path / "s", "auto")
+    watcher = Watcher(sweep, sweep.base(), plan, needs, folder, SweepConsole(stream), stop, False)  # type: ignore[arg-type]
+    queue = watcher.watched(None)
+    given = 0
+    while (found := queue.suggest(f"t{given}")) is not None:
+        needs.factory(found["settings"])
+        given += 1
+    folder.close()
+    refused = [trial for trial in folder.trials.values() if trial.status == "failed"]
+    impossible = {"method.num_segments": 6, "backbone.name": "resnet8"}
+    assert refused and given == 6 - len(refused)
+    assert all(impossible.items() <= trial.settings.items() for trial in refused)
+    assert all("method.num_segments=6" in (trial.error or "") for trial in refused)
+    assert stream.getvalue().count(" failed: ") == len(refused)
+
+
+def test_a_trial_stays_on_its_node_also_where_others_join_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = {"CPU": 2.0, "node:10.0.0.1": 1.0, "node:__internal_head__": 1.0}
+    views = SimpleNamespace(
+        is_initialized=lambda: True,
+        nodes=lambda: [{"NodeID": "here", "Alive": True, "Resources": node}],
+        get_runtime_context=lambda: SimpleNamespace(get_node_id=lambda: "here"),
+    )
+    monkeypatch.setattr(needs_module, "ray", views)
+    monkeypatch.setattr(needs_module, "node_resources", lambda: [node])
+    sweep = Sweep(
+        name="s", recipe="greedy_digits", space={"optimizer.learning_rate": tune.choice([0.1])}, num_samples=1
+    )
+    for executor in ("process", "ray"):
+        plan = Plan(executor=executor, address="auto")
+        needs = Needs(sweep, sweep.base(), plan)
+        assert needs.factory({"optimizer.learning_rate": 0.1}).bundles[0]["node:10.0.0.1"] == 0.001
 
 
 @pytest.mark.parametrize(

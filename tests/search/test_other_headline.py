@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,12 @@ from engine.search.winners import best_trial, pareto_front, ranked
 from engine.tasks import ClassificationTask, Metric
 
 SPACE = {"optimizer.lr": tune.loguniform(0.01, 1.0)}
+TASK = """
+from engine.tasks import ClassificationTask, Metric
+
+class Mine(ClassificationTask):
+    headline = Metric("error", higher_is_better=False, is_share=False)
+"""
 
 
 @pytest.fixture
@@ -32,7 +39,7 @@ def trials(*errors: float) -> list[Trial]:
 
 
 def test_the_headline_on_validation_images_is_the_default(by_error: Sweep) -> None:
-    assert (by_error.metric, by_error.mode) == ("validation/error", "min")
+    assert (by_error.judged_by, by_error.mode) == ("validation/error", "min")
     assert Sweep("s", "infopro_digits", SPACE, metric="validation/accuracy").mode == "max"
     with pytest.raises(RecipeError, match=r"metric='validation/eror'.*'validation/error'"):
         Sweep("s", "infopro_digits", SPACE, metric="validation/eror")
@@ -40,9 +47,23 @@ def test_the_headline_on_validation_images_is_the_default(by_error: Sweep) -> No
 
 def test_without_another_headline_it_is_accuracy() -> None:
     sweep = Sweep("s", "infopro_digits", SPACE)
-    assert (sweep.metric, sweep.mode) == ("validation/accuracy", "max")
+    assert (sweep.judged_by, sweep.mode) == ("validation/accuracy", "max")
     with pytest.raises(RecipeError, match="validation/error"):
         Sweep("s", "infopro_digits", SPACE, metric="validation/error")
+
+
+def test_fixed_changes_may_set_another_task(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(TASK)
+    fields = (f"task.kind={tmp_path}/mine.py:Mine",)
+    usual = Sweep("s", "infopro_digits", SPACE)
+    of_task = dataclasses.replace(usual, fields=fields)
+    assert of_task == Sweep("s", "infopro_digits", SPACE, fields=fields)
+    assert (of_task.judged_by, of_task.mode) == ("validation/error", "min")
+    assert dataclasses.replace(of_task, fields=()).judged_by == "validation/accuracy"
+    given = Sweep("s", "infopro_digits", SPACE, fields=fields, metric="validation/error")
+    assert (given.judged_by, given.mode) == ("validation/error", "min")
+    by_loss = dataclasses.replace(usual, metric="validation/loss")
+    assert dataclasses.replace(by_loss, fields=fields).judged_by == "validation/loss"
 
 
 def test_the_least_error_wins(by_error: Sweep) -> None:

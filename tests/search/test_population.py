@@ -157,6 +157,10 @@ def test_a_definition_that_makes_no_population_is_refused(changes: Any, said: st
             r"space\['method.num_segments'\] changes which weights.*with 1 .*, with 2 it",
         ),
         (
+            {"method.num_segments": tune.qrandint(1, 2, 1)},
+            r"space\['method.num_segments'\] changes which weights.*with 1 .*, with 2 it",
+        ),
+        (
             {"method.cuts": tune.choice(["balanced_layers", "layer1_1,layer2_1"])},
             r"space\['method.cuts'\] changes which weights.*'layer1_1,layer2_1' it",
         ),
@@ -176,6 +180,19 @@ def test_settings_between_which_weights_cannot_be_copied_are_refused(
     sweep = make_sweep(space=space, scheduler="pbt")
     with pytest.raises(RecipeError, match=f"sweep tiny: {said}"):
         steps_between_copies(sweep, sweep.base(), Plan())
+
+
+def test_what_an_optimizer_remembers_later_is_part_of_what_is_copied(make_sweep: Callable[..., Sweep]) -> None:
+    """Before its first step RMSProp remembers nothing, with momentum or without."""
+
+    def steps(*momenta: float) -> int:
+        space = {"optimizer.momentum": tune.choice([*momenta]), "optimizer.alpha": tune.choice([0.9, 0.99])}
+        sweep = make_sweep(space=space, scheduler="pbt", fields=("optimizer.kind=rmsprop",))
+        return steps_between_copies(sweep, sweep.base(), Plan())
+
+    with pytest.raises(RecipeError, match="with 0.0 momentum_buffer of the optimizer is missing, with 0.9 it is there"):
+        steps(0.0, 0.9)
+    assert steps(0.5, 0.9) > 0
 
 
 def test_moments_that_never_come_are_refused(make_sweep: Callable[..., Sweep]) -> None:

@@ -210,7 +210,7 @@ def test_a_seed_of_the_search_is_none_of_the_recipe() -> None:
 def test_every_example_of_a_shipped_search_is_a_recipe(name: str) -> None:
     sweep = load_sweep(name)
     assert sweep.name == name
-    assert sweep.metric.startswith("validation/")
+    assert sweep.judged_by.startswith("validation/")
     found = list(examples(sweep))
     if sweep.searcher == "grid":
         found += [settings for settings in (drawn(sweep, number) for number in range(1000)) if settings is not None]

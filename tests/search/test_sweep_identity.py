@@ -34,6 +34,13 @@ def test_another_search_in_the_folder_is_refused(
         opened(**changes)
 
 
+def test_a_metric_that_is_given_is_the_one_that_is_taken_without(opened: Callable[..., SweepFolder]) -> None:
+    folder = opened()
+    folder.close()
+    assert '"metric": "validation/accuracy"' in (folder.path / "sweep.json").read_text()
+    opened(metric="validation/accuracy").close()
+
+
 def test_another_recipe_in_the_folder_is_refused(
     opened: Callable[..., SweepFolder], tiny_recipe: Callable[..., Recipe]
 ) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from ray import tune
 
-from engine.errors import PlanError, RecipeError
+from engine.errors import DataError, InputError, PlanError, RecipeError
 from engine.search import Sweep, Trial
 from engine.search.searcher import TrialQueue, importances, suggested
 from engine.search.settings import drawn
@@ -43,7 +43,7 @@ def _searched(sweep: Sweep, count: int, known: Sequence[Trial] = ()) -> list[Tri
     while len(trials) < count:
         number = len(trials)
         settings = suggested(sweep, trials, number)
-        trials.append(Trial(number, settings, "finished", 1, {sweep.metric: _toy(settings)}))
+        trials.append(Trial(number, settings, "finished", 1, {sweep.judged_by: _toy(settings)}))
     return trials
 
 
@@ -95,15 +95,15 @@ def test_running_pruned_and_failed_trials_are_no_obstacle() -> None:
     for number, (status, metrics) in enumerate(
         [
             ("running", {}),
-            ("running", {sweep.metric: 0.3}),
-            ("pruned", {sweep.metric: 0.1}),
+            ("running", {sweep.judged_by: 0.3}),
+            ("pruned", {sweep.judged_by: 0.1}),
             ("pruned", {}),
             ("failed", {}),
-            ("lost", {sweep.metric: 0.2}),
+            ("lost", {sweep.judged_by: 0.2}),
             ("waiting", {}),
             ("finished", {}),
-            ("finished", {sweep.metric: math.nan}),
-            ("pruned", {sweep.metric: math.nan}),
+            ("finished", {sweep.judged_by: math.nan}),
+            ("pruned", {sweep.judged_by: math.nan}),
         ],
         start=12,
     ):
@@ -114,7 +114,7 @@ def test_running_pruned_and_failed_trials_are_no_obstacle() -> None:
 def test_listed_values_that_are_lists_survive_json() -> None:
     """Settings come back from trials.jsonl as JSON writes them, so a tuple as a list."""
     sweep = _sweep(space={"backbone.widths": tune.choice([[4, 4, 4], [8, 8, 8]])})
-    trials = [Trial(0, json.loads(json.dumps(suggested(sweep, [], 0))), "finished", 1, {sweep.metric: 0.5})]
+    trials = [Trial(0, json.loads(json.dumps(suggested(sweep, [], 0))), "finished", 1, {sweep.judged_by: 0.5})]
     assert suggested(sweep, trials, 1)["backbone.widths"] in ([4, 4, 4], [8, 8, 8])
 
 
@@ -122,7 +122,7 @@ def test_importance_is_that_of_the_field_that_decides() -> None:
     sweep = _sweep()
     for name in ("method.reconstruction_weight", "method.classification_weight"):
         trials = [
-            Trial(number, settings, "finished", 1, {sweep.metric: -settings[name]})
+            Trial(number, settings, "finished", 1, {sweep.judged_by: -settings[name]})
             for number in range(100)
             for settings in [drawn(_sweep(searcher="random"), number)]
             if settings is not None
@@ -150,7 +150,7 @@ def test_importance_that_cannot_be_told_is_none(trials: list[Trial]) -> None:
 def test_a_score_that_is_not_a_number_does_not_end_the_report() -> None:
     sweep = _sweep()
     trials = _searched(sweep, 8)
-    trials.append(Trial(8, trials[0].settings, "finished", 1, {sweep.metric: math.nan}))
+    trials.append(Trial(8, trials[0].settings, "finished", 1, {sweep.judged_by: math.nan}))
     assert set(importances(sweep, trials)) <= set(SPACE)
 
 
@@ -178,7 +178,7 @@ def _given(sweep: Sweep, known: dict[int, Trial], total: int, calls: int) -> lis
         trial.status = "running" if trial.status == "lost" else trial.status
         numbers.append(trial.number)
 
-    def refused(trial: Trial, error: RecipeError) -> None:
+    def refused(trial: Trial, error: InputError) -> None:
         raise error
 
     queue = TrialQueue(sweep, known, total, lambda trial: {"number": trial.number}, begun, refused)
@@ -232,6 +232,27 @@ def test_a_trial_that_is_tried_again_comes_first_and_nothing_ends_before_it(sear
     for name in ("t1", "t2", "t3"):
         queue.on_trial_complete(name)
     assert queue.suggest("t5") == TrialQueue.FINISHED and queue.is_empty
+
+
+@pytest.mark.parametrize("kind", [RecipeError, PlanError, DataError])
+def test_a_trial_that_cannot_be_fails_alone(kind: type[Exception]) -> None:
+    told: list[tuple[int, str]] = []
+
+    def configuration(trial: Trial) -> dict[str, Any]:
+        if trial.number == 0:
+            raise kind("they do not go together")
+        return {"number": trial.number}
+
+    queue = TrialQueue(
+        _sweep(searcher="random"),
+        {},
+        2,
+        configuration,
+        lambda trial: None,
+        lambda trial, error: told.append((trial.number, str(error))),
+    )
+    assert queue.suggest("t0") == {"number": 1}
+    assert told == [(0, "they do not go together")]
 
 
 def test_tpe_learns_nothing_while_a_trial_is_lost() -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import engine
 from engine.data import open_source
-from engine.errors import RecipeError
+from engine.errors import PlanError, RecipeError
 from engine.methods import method_of
 from engine.recipes import (
     DML,
@@ -24,6 +25,7 @@ from engine.recipes import (
     Peer,
     Recipe,
 )
+from engine.runtimes.replicated import check_replicable
 from engine.tasks import task_of
 
 RAY_CPUS = 2
@@ -99,6 +101,39 @@ def test_peers_of_a_task_without_classes_learn_alone_or_from_features_only(tiny_
     assert [name for name in team.training[0].messages if "predictions" in name] == []
     # Regression has no common score.
     assert "score_together" not in {call.phase for call in team.evaluation.calls}
+
+
+def test_what_a_file_makes_beside_its_task_has_values_wherever_it_is_read_first(
+    tiny_recipe: TinyRecipe, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "import torch\nfrom engine.tasks import ClassificationTask\nWEIGHTS = torch.linspace(0, 1, 3)\n"
+        "class Mine(ClassificationTask):\n    weights, half = WEIGHTS, WEIGHTS[1].item()"
+    )
+    recipe = tiny_recipe(task=OwnTask(kind=f"{path}:Mine"))
+    facts = open_source(recipe.data, 0).facts
+    with torch.device("meta"):
+        assert task_of(recipe, facts).half == 0.5  # type: ignore[attr-defined]
+    assert task_of(recipe, facts).weights.tolist() == [0.0, 0.5, 1.0]  # type: ignore[attr-defined]
+
+
+def test_replicas_of_a_task_with_further_terms_are_refused_by_what_the_task_has(
+    tiny_recipe: TinyRecipe, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from engine.objectives import ConfidencePenalty\nfrom engine.tasks import ClassificationTask\n"
+        "class Mine(ClassificationTask):\n    def further_terms(self):\n"
+        "        return {'confidence_penalty': (ConfidencePenalty(), 0.1)}"
+    )
+    recipe = tiny_recipe(task=OwnTask(kind=f"{path}:Mine"), method=Greedy(num_segments=2))
+    facts = open_source(recipe.data, 0).facts
+    with pytest.raises(PlanError) as caught:
+        check_replicable(recipe, facts, engine.Plan(replicas=2))
+    assert f"task.kind={path}:Mine (confidence_penalty) may compare all images of a batch" in str(caught.value)
+    assert str(caught.value).endswith("; set plan.replicas=1")
+    check_replicable(recipe, facts, engine.Plan(replicas=1))
 
 
 @pytest.mark.parametrize(

@@ -88,11 +88,14 @@ def test_a_teacher_with_other_losses_of_the_task_teaches_and_an_extractor_does_n
     task = Retrieval(label_smoothing=0.1)
     lone = recipe_for(market(tmp_path / "people"), EndToEnd(), epochs=1, task=task)
     teacher = engine.load(engine.train(lone, IN_PROCESS, tmp_path / "teacher").run_dir)
-    recipe = dataclasses.replace(lone, task=Retrieval(), seed=1, method=Distillation(teacher=str(teacher.path)))
+    task, method = Retrieval(triplet_weight=0.5), Distillation(teacher=str(teacher.path))
+    recipe = dataclasses.replace(lone, task=task, seed=1, method=method)
     result = engine.train(recipe, IN_PROCESS, tmp_path / "student")
     assert result.headline == "mean_average_precision"
-    losses = [each.value for each in engine.load(result.run_dir).metrics() if each.name == "loss/mimicry"]
+    records = [each for each in engine.load(result.run_dir).metrics() if each.split == "train"]
+    losses = [each.value for each in records if each.name == "loss/mimicry"]
     assert losses and all(loss > 0 for loss in losses)
+    assert {each.learner for each in records if each.name == "loss/triplet"} == {"student"}
     classes = dataclasses.replace(recipe, task=Classification())
     words = r"was trained for task\.kind=retrieval, but the task here is task\.kind=classification; give a teacher"
     with pytest.raises(RecipeError, match=words):

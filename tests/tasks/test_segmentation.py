@@ -38,7 +38,7 @@ from engine.recipes import (
 )
 from engine.tasks import task_of
 from engine.tracking.label_map_pictures import palette_of
-from engine.training.export import export_network
+from engine.training import draw_predictions, export_network
 from tests.tasks.label_map_recipes import TINY, recipe_of
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -194,6 +194,20 @@ def test_images_labels_and_predictions_are_drawn_side_by_side(
         assert np.array_equal(one, other)
         assert {tuple(colour) for colour in one.reshape(-1, 3)} <= {tuple(colour) for colour in palette[:3]}
     assert main(["evaluate", str(runs[0]), "--draw-maps", str(tmp_path / "maps.jpg")]) != 0
+
+
+def test_checkpoints_of_one_run_are_drawn_side_by_side(
+    label_map_set: LabelMapSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = label_map_set(tmp_path / "set", {"train": 14, "val": 6})
+    plan = engine.Plan(executor="process")
+    run = engine.train(recipe_of(root, Greedy(), epochs=2), plan, tmp_path / "run").run_dir
+    columns: list[str] = []
+    monkeypatch.setattr("engine.training.predicted_maps.draw_label_maps", lambda *given: columns.extend(given[3]))
+    places = sorted((run / "checkpoints").iterdir())
+    draw_predictions([engine.load(place) for place in places], tmp_path / "maps.png")
+    assert columns == [f"run step {int(place.name.removeprefix('step-'))}" for place in places]
+    assert len(set(columns)) == 2
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import engine.training.mirror
 from engine.data import Source, open_source
 from engine.data.remote.uris import Place
 from engine.recipes import Recipe
+from engine.runtimes.process import ProcessRuntime
 from engine.tracking import Record, read_metrics
 from tests.training.mirrored_runs import Bucket
 
@@ -49,6 +50,24 @@ def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None
         monkeypatch.setattr("engine.training.session.open_source", opened)
 
     return arrange
+
+
+@pytest.fixture
+def at_submitted(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[int, Callable[[], None]]], None]:
+    """A function: steps of the run, from 1, and what is done when each is submitted in process."""
+
+    def plan_for(events: dict[int, Callable[[], None]]) -> None:
+        submit, made = ProcessRuntime.submit, [0]
+
+        def counted(runtime: ProcessRuntime, program: Any, batch: Any) -> None:
+            if not program.name.startswith(("evaluation", "recalibration")):
+                made[0] += 1
+                events.get(made[0], lambda: None)()
+            submit(runtime, program, batch)
+
+        monkeypatch.setattr(ProcessRuntime, "submit", counted)
+
+    return plan_for
 
 
 @pytest.fixture

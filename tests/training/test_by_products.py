@@ -33,6 +33,7 @@ MOMENTS = {
     "closing": "engine.tracking.tensorboard.TensorBoardLog.close",
     "parquet": "engine.tracking.metrics._write_parquet",
     "picture": "engine.training.by_products.plot_curves",
+    "best epoch": "engine.training.run_record.read_metrics",
 }
 
 

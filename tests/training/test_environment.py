@@ -12,6 +12,7 @@ import pytest
 import engine
 from engine.recipes import Recipe
 from engine.training import entry
+from engine.training.session import Session
 
 IN_PROCESS = engine.Plan(executor="process")
 NETWORK = """
@@ -37,11 +38,16 @@ class Listener:
 
 
 @pytest.fixture
-def train(tiny_recipe: Callable[..., Recipe], tmp_path: Path) -> Callable[..., list[str]]:
-    """A function: train a network of one's own in the same folder, and return what is said."""
+def recipe(tiny_recipe: Callable[..., Recipe], tmp_path: Path) -> Recipe:
+    """A recipe with a network of one's own."""
     (tmp_path / "net.py").write_text(NETWORK)
     backbone = {"name": f"{tmp_path}/net.py:network", "widths": None}
-    recipe = tiny_recipe(epochs=2, method={"kind": "end_to_end"}, backbone=backbone)
+    return tiny_recipe(epochs=2, method={"kind": "end_to_end"}, backbone=backbone)
+
+
+@pytest.fixture
+def train(recipe: Recipe, tmp_path: Path) -> Callable[..., list[str]]:
+    """A function: train it in the same folder, and return what is said."""
 
     def run(until_step: int | None = None) -> list[str]:
         console: Any = Listener()
@@ -74,6 +80,17 @@ def test_a_file_of_ones_own_that_has_changed(train: Callable[..., list[str]], tm
     ]
     net.unlink()
     assert train() == []
+
+
+def test_a_team_is_not_started_again_from_a_newer_file(recipe: Recipe, tmp_path: Path) -> None:
+    net = tmp_path / "net.py"
+    with Session(recipe, IN_PROCESS) as session:
+        session.start()
+        net.write_text(NETWORK.replace("ReLU", "Tanh"))
+        with pytest.raises(engine.RecipeError, match=f"^{net}: has changed since this run's learners were made of it"):
+            session.start()
+        net.write_text(NETWORK)
+        assert session.start()
 
 
 @pytest.mark.parametrize(

@@ -240,6 +240,27 @@ def test_onnx_takes_any_batch_size(run: Run, tmp_path: Path) -> None:
 
 
 @needs_onnx
+@pytest.mark.parametrize("flat", ["x.view(int(x.shape[0]), -1)", "(x if x.is_meta or x.sum() > 0 else -x).flatten(1)"])
+def test_a_network_that_cannot_be_traced_is_named_with_a_remedy(tiny_recipe: Tiny, tmp_path: Path, flat: str) -> None:
+    code = (
+        "from torch import nn\n"
+        "class Flat(nn.Module):\n    def forward(self, x):\n        return {}\n"
+        "def build(num_classes, image_shape):\n"
+        "    return nn.Sequential(nn.Conv2d(3, 2, 3, 8), nn.Sequential(Flat(), nn.Linear(32, num_classes)))\n"
+    )
+    (net := tmp_path / "net.py").write_text(code.format(flat))
+    recipe = tiny_recipe(backbone=Backbone(name=f"{net}:build"), method=EndToEnd())
+    with pytest.raises(RunError) as refused:
+        export_network(run := make_run(recipe, tmp_path), tmp_path / "a.onnx")
+    assert str(refused.value).startswith(f"backbone.name={net}:build: torch cannot write it as ONNX")
+    assert "give a name with .safetensors, or write the block without Python numbers" in str(refused.value)
+    export_network(run, tmp_path / "a.safetensors")
+    net.write_text(code.format("x.flatten(1)"))
+    export_network(make_run(recipe, tmp_path), tmp_path / "b.onnx")
+    assert {path.name for path in tmp_path.iterdir()} == {"net.py", "a.safetensors", "b.onnx"}
+
+
+@needs_onnx
 def test_onnx_outputs_that_differ_are_found(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     real = onnxruntime.InferenceSession

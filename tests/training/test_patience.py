@@ -68,26 +68,6 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
     return Disk(monkeypatch, tmp_path / "run")
 
 
-@pytest.fixture
-def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[int, Callable[[], None]]], None]:
-    """A function: what is done when a training step is submitted."""
-
-    def plan_for(events: dict[int, Callable[[], None]]) -> None:
-        from engine.runtimes.process import ProcessRuntime
-
-        submit, made = ProcessRuntime.submit, [0]
-
-        def counted(runtime: ProcessRuntime, program: Any, batch: Any) -> None:
-            if not program.name.startswith(("evaluation", "recalibration")):
-                made[0] += 1
-                events.get(made[0], lambda: None)()
-            submit(runtime, program, batch)
-
-        monkeypatch.setattr(ProcessRuntime, "submit", counted)
-
-    return plan_for
-
-
 def plan(**recovery: Any) -> engine.Plan:
     return engine.Plan(
         executor="process", report_every_steps=1, checkpoint_every_steps=2, recovery=Recovery(**recovery)
@@ -103,7 +83,7 @@ def test_a_disk_that_takes_nothing_for_a_while(
     tmp_path: Path,
     tiny_recipe: Callable[..., Recipe],
     disk: Disk,
-    at_step: Callable[[dict[int, Callable[[], None]]], None],
+    at_submitted: Callable[[dict[int, Callable[[], None]]], None],
     assert_same_run: Callable[[Path, Path], None],
 ) -> None:
     changes: dict[str, Any] = {"method": MKF(warmup_fraction=0.5, recalibration_images=20)} if method == "mkf" else {}
@@ -111,7 +91,7 @@ def test_a_disk_that_takes_nothing_for_a_while(
     straight = engine.train(recipe, plan(), tmp_path / "straight")
     disk.code = ENDINGS[kind]
     # The checkpoint of step 4 cannot be written, nor what is reported meanwhile.
-    at_step({4: lambda: setattr(disk, "bad", True), 7: lambda: setattr(disk, "bad", False)})
+    at_submitted({4: lambda: setattr(disk, "bad", True), 7: lambda: setattr(disk, "bad", False)})
     result = engine.train(recipe, plan(), tmp_path / "run")
     assert (result.status, result.weights_sha256) == ("finished", straight.weights_sha256)
     assert_same_run(tmp_path / "straight", tmp_path / "run")
@@ -136,41 +116,44 @@ def test_what_comes_at_the_end_is_waited_for(
     tmp_path: Path,
     tiny_recipe: Callable[..., Recipe],
     disk: Disk,
-    at_step: Callable[[dict[int, Callable[[], None]]], None],
+    at_submitted: Callable[[dict[int, Callable[[], None]]], None],
     assert_same_run: Callable[[Path, Path], None],
 ) -> None:
     straight = engine.train(tiny_recipe(), plan(), tmp_path / "straight")
     disk.good_after = 20.0
-    at_step({8: lambda: setattr(disk, "bad", True)})
+    at_submitted({8: lambda: setattr(disk, "bad", True)})
     result = engine.train(tiny_recipe(), plan(), tmp_path / "run")
     assert (result.status, result.weights_sha256) == ("finished", straight.weights_sha256)
     assert_same_run(tmp_path / "straight", tmp_path / "run")
     assert disk.now >= 20.0
 
 
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.ESTALE], ids=["full", "away"])
 def test_a_team_that_is_started_again_waits_too(
+    code: int,
     tmp_path: Path,
     tiny_recipe: Callable[..., Recipe],
     disk: Disk,
-    at_step: Callable[[dict[int, Callable[[], None]]], None],
+    at_submitted: Callable[[dict[int, Callable[[], None]]], None],
     assert_same_run: Callable[[Path, Path], None],
 ) -> None:
     """Nothing was reported before it was lost, so that no metrics wait to be written."""
     seldom = dataclasses.replace(plan(), report_every_steps=3)
     straight = engine.train(tiny_recipe(), seldom, tmp_path / "straight")
-    disk.good_after = 20.0
+    disk.good_after, disk.code = 20.0, code
 
     def lose() -> None:
         disk.bad = True
         raise RayEnded("Ray's raylet ended with exit code 1")
 
-    at_step({3: lose})
+    at_submitted({3: lose})
     result = engine.train(tiny_recipe(), seldom, tmp_path / "run")
     assert (result.status, result.weights_sha256) == ("finished", straight.weights_sha256)
     assert_same_run(tmp_path / "straight", tmp_path / "run")
     assert 20.0 <= disk.now < 30.0
-    (warning,) = [text for text in result.warnings if text.startswith(f"{tmp_path / 'run' / 'metrics.jsonl'}: ")]
-    assert "the disk is full; training goes on without" in warning
+    what = {errno.ENOSPC: "metrics.jsonl: the disk is full", errno.ESTALE: "checkpoints: could not be read: Stale"}
+    (warning,) = [text for text in result.warnings if text.startswith(f"{tmp_path / 'run'}/{what[code]}")]
+    assert "; training goes on without" in warning
 
 
 def test_a_disk_that_is_away_is_no_folder_that_was_moved(tmp_path: Path, disk: Disk) -> None:
@@ -192,11 +175,12 @@ def test_patience_ends(
     tmp_path: Path,
     tiny_recipe: Callable[..., Recipe],
     disk: Disk,
-    at_step: Callable[[dict[int, Callable[[], None]]], None],
+    at_submitted: Callable[[dict[int, Callable[[], None]]], None],
 ) -> None:
-    at_step({4: lambda: setattr(disk, "bad", True)})
+    at_submitted({4: lambda: setattr(disk, "bad", True)})
     message = r"the disk is full; free .* \(none could be written for plan.recovery.checkpoint_patience_seconds=50\)"
-    with pytest.raises(engine.RunError, match=message):
+    # Of this kind a search knows it for nothing that its settings did.
+    with pytest.raises(NotWritten, match=message):
         engine.train(tiny_recipe(), plan(checkpoint_patience_seconds=50.0), tmp_path / "run")
     assert 50.0 <= disk.now < 60.0
     assert engine.load(tmp_path / "run").checkpoint.step == 2

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 import engine
-from engine.recipes import EndToEnd, Recipe
-from engine.tasks import ClassificationTask
-from engine.tasks.metric import LOSS
-from engine.tracking import read_metrics
+from engine.methods import Network
+from engine.recipes import Backbone, EndToEnd, Recipe
+from engine.tasks import ACCURACY, ClassificationTask
+from engine.tasks.metric import LOSS, Metric
+from engine.tracking import Record, read_metrics
 from engine.training import evaluate, load, weights_sha256
-from engine.training.result import SUMMARY_VERSION
+from engine.training.reports import best_scores
+from engine.training.result import SUMMARY_VERSION, BestScore
 
 IN_PROCESS = engine.Plan(executor="process")
 
@@ -157,3 +159,61 @@ def test_a_task_with_another_headline_is_judged_by_it(
     result = engine.train(tiny_recipe(), IN_PROCESS, tmp_path)
     assert (result.headline, result.test_score) == ("loss", result.metrics["test/loss"])
     assert engine.train(tiny_recipe(), IN_PROCESS, tmp_path) == result
+
+
+def test_the_best_epoch_is_that_of_the_records_also_of_an_earlier_command(
+    tmp_path: Path, tiny_recipe: Callable[..., Recipe]
+) -> None:
+    recipe = tiny_recipe(epochs=3, data={"validation_fraction": 0.1})
+    first = engine.train(recipe, IN_PROCESS, tmp_path, until_step=6)
+    assert first.best == {
+        split: BestScore(first.metrics[f"{split}/accuracy"], 1, is_last=True) for split in ("validation", "test")
+    }
+    records = tmp_path / "metrics.jsonl"
+    rows = [json.loads(line) for line in records.read_text().splitlines()]
+    for row in rows:
+        if (row["split"], row["name"]) == ("test", "accuracy"):
+            row["value"] = 2.0  # What no later epoch can reach.
+    records.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    result = engine.train(recipe, IN_PROCESS, tmp_path)
+    assert result.best["test"] == BestScore(2.0, 1, is_last=False)
+    scored = {r.epoch: r.value for r in read_metrics(tmp_path) if (r.split, r.name) == ("validation", "accuracy")}
+    assert list(scored) == [1, 2, 3]
+    best = result.best["validation"]
+    assert best.score == max(scored.values()) == scored[best.epoch]
+    assert best.is_last == (best.epoch == 3)
+    assert engine.train(recipe, IN_PROCESS, tmp_path) == result
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["best"]["test"] == {"score": 2.0, "epoch": 1, "is_last": False}
+    with pytest.raises(engine.RunError, match=r"summary\.json"):
+        engine.Result.from_json({**summary, "best": {"test": {"score": "high", "epoch": 1}}}, tmp_path)
+    del summary["best"]
+    assert engine.Result.from_json(summary, tmp_path).best == {}
+
+
+def test_the_best_epoch_of_a_cohort_is_that_of_the_mean_of_who_is_left() -> None:
+    networks = {name: Network(Backbone(name="resnet14"), (name,), 10) for name in ("peer0", "peer1")}
+    values = {"peer0": (0.5, 0.75, 0.25), "peer1": (0.5, 0.25, 0.875), "ensemble": (0.25, 1.0, 0.5)}
+    records = [
+        Record(0.0, epoch, 4 * epoch, name, "test", "accuracy", value)
+        for name, scores in values.items()
+        for epoch, value in enumerate(scores, start=1)
+    ]
+    assert best_scores(records, networks, {}, ACCURACY) == {"test": BestScore(0.5625, 3, is_last=True)}
+    assert best_scores(records, networks, {"peer1"}, ACCURACY) == {"test": BestScore(0.75, 2, is_last=False)}
+    assert best_scores(records, networks, {"peer0"}, ACCURACY) == {"test": BestScore(0.875, 3, is_last=True)}
+
+
+def test_of_equal_epochs_the_last_is_best_and_what_is_not_finite_never_is() -> None:
+    networks = {"network": Network(Backbone(name="resnet14"), ("segment0",), 10)}
+
+    def best(*values: float, headline: Metric = ACCURACY) -> dict[str, BestScore]:
+        scored = enumerate(values, start=1)
+        found = [Record(0.0, epoch, epoch, None, "validation", headline.name, value) for epoch, value in scored]
+        trained = Record(0.0, 1, 1, "segment0", "train", headline.name, 9.0)
+        return best_scores([trained, *found], networks, {}, headline)
+
+    assert best(0.5, 0.75, 0.75, 0.5) == {"validation": BestScore(0.75, 3, is_last=False)}
+    assert best(0.5, 0.75, math.nan) == {"validation": BestScore(0.75, 2, is_last=False)}
+    assert best(0.5, 0.25, 1.0, headline=LOSS) == {"validation": BestScore(0.25, 2, is_last=False)}
+    assert best(math.nan) == best() == {}

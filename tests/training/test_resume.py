@@ -15,9 +15,10 @@ import engine
 from engine.data import Batch
 from engine.errors import LearnersAway
 from engine.program import Program, is_evaluation
-from engine.recipes import AdamW, EndToEnd, InfoPro, Recipe, RMSProp
+from engine.recipes import DML, SGD, AdamW, EndToEnd, InfoPro, Peer, Recipe, RMSProp
 from engine.runtimes import ProcessRuntime
 from engine.tracking import read_metrics
+from engine.training.loop import Training
 
 RAY_CPUS = 3
 
@@ -230,3 +231,24 @@ def test_an_evaluation_that_was_not_waited_for_is_made_up_for(
 
 def _fail(*arguments: Any) -> None:
     raise OSError("the power went out")
+
+
+def test_who_has_left_is_known_before_the_first_step_of_a_run_that_goes_on(
+    tmp_path: Path, tiny_recipe: Callable[..., Recipe], interrupt_at: Callable[[int], None], monkeypatch: Any
+) -> None:
+    """A learner that is lost before the first answer must not leave only those that train nothing."""
+    peers = (Peer(), Peer(optimizer=SGD(learning_rate=1e30)))
+    recipe = tiny_recipe(method=DML(peers=peers), backbone=engine.Backbone(name="resnet8", widths=(4, 4, 4)))
+    interrupt_at(5)
+    engine.train(recipe, IN_PROCESS, tmp_path)
+    interrupt_at(0)
+    known: list[list[str]] = []
+    steps = Training._steps
+
+    def noted(training: Training, *arguments: Any) -> int:
+        known.append(list(training.diverged))
+        return steps(training, *arguments)
+
+    monkeypatch.setattr(Training, "_steps", noted)
+    engine.train(recipe, IN_PROCESS, tmp_path)
+    assert known == [["peer1"]]

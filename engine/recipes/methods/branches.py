@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from engine.recipes.method_settings import MethodSettings
-from engine.recipes.settings import Positive, Share, Weight, settings
+from engine.recipes.settings import Positive, Share, Weight, names, settings
 
 Directions = Literal["all", "sampled", "bernoulli", "top_down", "bottom_up", "to_main"]
 BranchShape = Literal["rich", "linear"]
@@ -15,11 +15,7 @@ DeepSupervisionLoss = Literal["cross_entropy", "squared_hinge"]
 DeepSupervisionDecay = Literal["none", "linear", "stop"]
 
 
-def _forks(value: Any) -> Any:
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-
-
-Forks = Annotated[tuple[str, ...], BeforeValidator(_forks), Field(min_length=1)]
+Forks = Annotated[tuple[str, ...], BeforeValidator(names), Field(min_length=1)]
 
 
 @settings

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from engine.recipes.method_settings import MethodSettings, Obstacle
 from engine.recipes.methods.branches import Branches, check_inside
 from engine.recipes.problems import near_names
-from engine.recipes.settings import Weight, left_out_unless_given, settings
+from engine.recipes.settings import Weight, left_out_unless_given, names, settings
 
 
 @settings
@@ -48,17 +48,8 @@ def _cuts(value: Any) -> Any:
             "say what shall be balanced: balanced_layers (equal counts of blocks), balanced_memory, balanced_time, or "
             "measured (times of this machine)"
         )
-    if isinstance(value, str) and not near_names(value, get_args(CutRule), likeness=0.75):
-        return [part.strip() for part in value.split(",")]
-    # The blocks of a Sequential without names are called 0, 1, 2, ..., which a command line takes for numbers.
-    if isinstance(value, (list, tuple)):
-        return [_block_name(part) for part in value]
-    named = _block_name(value)
-    return value if named is value else [named]
-
-
-def _block_name(value: Any) -> Any:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    is_rule = isinstance(value, str) and near_names(value, get_args(CutRule), likeness=0.75)
+    return value if is_rule else names(value)
 
 
 DepthRamp = Annotated[Ramp, BeforeValidator(_ramp)]

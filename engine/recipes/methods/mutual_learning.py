@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from engine.errors import RecipeError
 from engine.paths import absolute
@@ -15,6 +15,7 @@ from engine.recipes.method_settings import MethodSettings, Obstacle
 from engine.recipes.methods.branches import DHM, DSL, DSN, Branched, check_inside
 from engine.recipes.methods.local_learning import DGL, EndToEnd, Greedy, InfoPro, PredSim, Segmented
 from engine.recipes.optimizer import Optimizer
+from engine.recipes.own_files import is_own
 from engine.recipes.settings import Weight, left_out_unless_given, settings
 
 Divergence = Literal["kl", "reverse_kl", "jeffreys", "jensen_shannon"]
@@ -22,6 +23,7 @@ MimicryTarget = Literal["peers", "mean_probabilities", "mean_logits"]
 MimicryReduction = Literal["mean", "sum"]
 # Largest sum of mimicry's weights, in weights of the labels, with which SGD is safe.
 _LARGEST_SCALE = 3.0
+_MOST_PEERS = 64
 PeerMethod = Annotated[EndToEnd | Greedy | DGL | PredSim | InfoPro | DSN | DSL | DHM, Field(discriminator="kind")]
 
 
@@ -53,6 +55,8 @@ class Peer:
 
 def _peers(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
+        if value > _MOST_PEERS:
+            raise ValueError(f"found {value:,} peers, expected at most {_MOST_PEERS}")
         return [{} for _ in range(value)]
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",")]
@@ -61,7 +65,7 @@ def _peers(value: Any) -> Any:
     return value
 
 
-Peers = Annotated[tuple[Peer, ...], BeforeValidator(_peers), Field(min_length=1, max_length=64)]
+Peers = Annotated[tuple[Peer, ...], BeforeValidator(_peers), Field(min_length=1, max_length=_MOST_PEERS)]
 
 
 @settings
@@ -200,9 +204,10 @@ class DML(MethodSettings):
         return dataclasses.replace(self, peers=tuple(peer.with_absolute_paths() for peer in self.peers))
 
     def without_weights(self) -> DML:
-        """Return the same without the files that its peers' own backbones start from, nor the seeds of the peers."""
-        # Peers of one seed may be told apart by their files alone.
-        peers = tuple(dataclasses.replace(peer.without_weights(), seed=None) for peer in self.peers)
+        """Return the same without the files that its peers' own backbones start from, nor the seeds of such peers."""
+        # They may be told apart from others of the same seed by their files alone.
+        bare = [(peer, peer.without_weights()) for peer in self.peers]
+        peers = tuple(peer if peer == plain else dataclasses.replace(plain, seed=None) for peer, plain in bare)
         return dataclasses.replace(self, peers=peers)
 
     @model_validator(mode="after")
@@ -235,6 +240,15 @@ class DML(MethodSettings):
         return self
 
 
+def _own_function(name: str) -> str:
+    file, _, function = name.rpartition(":")
+    if file.endswith(".py") and function:
+        return name
+    shown = repr(name) if len(name) < 100 else f"{len(name):,} characters"
+    needless = "; a teacher's run folder or exported file says which of the engine's networks it is: leave it out"
+    raise ValueError(f"found {shown}, expected path/to/file.py:function of your own{'' if is_own(name) else needless}")
+
+
 @settings
 class Distillation(MethodSettings):
     """Learning from the labels and from a frozen teacher (Hinton et al. 2015)."""
@@ -251,9 +265,9 @@ class Distillation(MethodSettings):
     teacher_network: str | None = None
     """Which network of the run folder, where it has several, such as `peer1`."""
 
-    teacher_backbone: str | None = None
+    teacher_backbone: Annotated[str, AfterValidator(_own_function)] | None = None
     """`path/to/file.py:function`, where the teacher is a network of your own: code that runs is named by the recipe,
-    never by a run folder or a file of weights alone."""
+    never by a run folder or a file of weights alone. The name of a network that ships is refused."""
 
     weight: Weight = 1.0
     """Weight alpha of learning from the teacher."""
@@ -264,15 +278,19 @@ class Distillation(MethodSettings):
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
     """Softens both distributions by T; the loss is multiplied by T * T."""
 
+    @property
+    def takes_further_terms(self) -> bool:
+        """Whether a task may add to the label loss."""
+        return True
+
     def with_absolute_paths(self) -> Distillation:
         """Return the same with the paths of the teacher and of its code made absolute."""
         teacher, backbone = self.teacher, self.teacher_backbone
         if teacher is not None:
             teacher = str(absolute(teacher, "method.teacher", RecipeError))
         if backbone is not None:
-            file, colon, function = backbone.rpartition(":")
-            if colon:
-                backbone = f"{absolute(file, 'method.teacher_backbone', RecipeError)}:{function}"
+            file, _, function = backbone.rpartition(":")
+            backbone = f"{absolute(file, 'method.teacher_backbone', RecipeError)}:{function}"
         return dataclasses.replace(self, teacher=teacher, teacher_backbone=backbone)
 
     _serialize = left_out_unless_given("teacher_backbone")

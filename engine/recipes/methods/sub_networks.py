@@ -33,6 +33,11 @@ class StochasticDepth(MethodSettings):
     recalibration_images: Annotated[int, Field(ge=0)] = 0
     """Training images from which batch-norm statistics are measured anew before each evaluation; 0 for none."""
 
+    @property
+    def takes_further_terms(self) -> bool:
+        """Whether a task may add to the label loss."""
+        return True
+
 
 @settings
 class _SubNetworks(MethodSettings):

@@ -10,7 +10,7 @@ import ray
 
 from engine.errors import LearnerError
 from engine.runtimes.ray.actor import Builder
-from engine.runtimes.ray.bundles import Bundles
+from engine.runtimes.ray.bundles import IN_TIME, Bundles
 from engine.runtimes.ray.private.current import current_private_ray
 from engine.runtimes.ray.waiting import check_alive, waiting_for_ray
 
@@ -56,7 +56,7 @@ class Building:
             name = next(name for name, reference in self.answers.items() if reference in late)
             raise LearnerError(
                 name,
-                f"did not start within plan.start_timeout_seconds={self._timeout:g}; {_remedy()}",
+                f"did not start {IN_TIME}{self._timeout:g}; {_remedy()}",
             )
         return not late
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -12,12 +13,16 @@ from ray.util.placement_group import get_current_placement_group, placement_grou
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from engine.errors import PlanError
+from engine.recipes import Plan
 from engine.runtimes.ray.actor import OVERLAPPING, THREADS, WATCHING, Builder, LearnerActor
 from engine.runtimes.ray.cluster import node_resources
 from engine.runtimes.ray.placement import Placement, holds
 from engine.runtimes.ray.waiting import check_alive
 
 _SLICE_SECONDS = 1.0
+
+IN_TIME = "within plan.start_timeout_seconds="
+"""In every error of a team that did not start in time, which at another time it may; a search knows them by this."""
 
 
 class Bundles:
@@ -76,6 +81,23 @@ class Bundles:
                 remove_placement_group(self._group)
 
 
+def plan_as_reserved(plan: Plan, group: Any) -> Plan:
+    """Return a plan that asks for what a placement group holds for each actor, where it leaves that open.
+
+    Nodes may have come since the group was reserved: the shares of all that there is now would fit into no bundle.
+
+    Args:
+        plan: what the user asked for.
+        group: Ray's placement group; its last bundles are the actors'.
+    """
+    bundle, cpus, gpus = group.bundle_specs[-1], plan.cpus_per_learner, plan.gpus_per_learner
+    return replace(
+        plan,
+        cpus_per_learner=bundle.get("CPU", 0.0) if cpus is None else cpus,
+        gpus_per_learner=bundle.get("GPU", 0.0) if gpus is None else gpus,
+    )
+
+
 def wait_for_group(group: Any, placement: Placement, timeout: float) -> None:
     """Wait until a placement group is ready.
 
@@ -100,6 +122,6 @@ def wait_for_group(group: Any, placement: Placement, timeout: float) -> None:
             )
         if time.monotonic() >= deadline:
             raise PlanError(
-                f"the cluster did not free {placement.describe()} within plan.start_timeout_seconds="
-                f"{timeout:g}: others are using it; wait, lower what the plan asks for, or add nodes"
+                f"the cluster did not free {placement.describe()} {IN_TIME}{timeout:g}: others are using it; wait, "
+                "lower what the plan asks for, or add nodes"
             )

@@ -12,6 +12,7 @@ from engine.methods import Team
 from engine.recipes import Plan, Recipe
 from engine.runtimes.ray.actor_team import LearnerActors, nodes_of
 from engine.runtimes.ray.blueprint import Blueprint
+from engine.runtimes.ray.bundles import plan_as_reserved
 from engine.runtimes.ray.cluster import connect, disconnect, node_resources, private_node, smallest_store
 from engine.runtimes.ray.fewer_devices import choose_placement_again
 from engine.runtimes.ray.history import history_bytes, store_bytes_for_history
@@ -49,10 +50,12 @@ def open_on_ray(
     owns_ray = connect(plan, store_bytes_needed(team, plan, expected.kind), expected.kind, history)
     try:
         earlier = reservations or Reservations()
+        group = get_current_placement_group()
         # This machine has what it had, and a trial of a search what it has reserved.
-        if one_node or get_current_placement_group() is not None:
+        if one_node or group is not None:
             earlier = replace(earlier, less_will_do=False)
-        placement = choose_placement_again(plan, recipe, len(team.names), node_resources(), earlier)
+        wanted = plan if group is None else plan_as_reserved(plan, group)
+        placement = choose_placement_again(wanted, recipe, len(team.names), node_resources(), earlier)
     except BaseException:
         if owns_ray:
             disconnect()
