@@ -105,7 +105,8 @@ def test_one_recipe_alone_has_no_columns_beside_its_scores() -> None:
     assert (row["gain"], row["best_on_validation"], row["parameters"]) == ("", "0", "1000")
 
 
-@pytest.mark.filterwarnings("error")
+# Of the drawing; files that an earlier test left open are let go at any time.
+@pytest.mark.filterwarnings("error", "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     ("rows", "width"),
     [((BASELINE, BETTER), 2025), (ALL, 2025), ((FAILED, BASELINE), 2025), ((BASELINE,), 1125), ((FAILED,), 1125)],

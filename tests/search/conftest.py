@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +55,20 @@ def assert_given_back() -> Callable[[int], None]:
 
 
 @pytest.fixture
-def opened(make_sweep: Callable[..., Sweep], tmp_path: Path) -> Callable[..., SweepFolder]:
+def opened(make_sweep: Callable[..., Sweep], tmp_path: Path) -> Iterator[Callable[..., SweepFolder]]:
     """A function: opens the folder of a search, which may differ from the usual one in some fields."""
+    folders: list[SweepFolder] = []
 
     def open_folder(resume: Any = "auto", path: Path | None = tmp_path / "s", **changes: Any) -> SweepFolder:
         sweep = make_sweep(**{"space": SPACE, **changes})
-        return SweepFolder(sweep, sweep.base(), path, resume)
+        folders.append(SweepFolder(sweep, sweep.base(), path, resume))
+        return folders[-1]
 
-    return open_folder
+    yield open_folder
+    for folder in folders:
+        # A test may have closed it.
+        with contextlib.suppress(ValueError):
+            folder.close()
 
 
 @pytest.fixture
