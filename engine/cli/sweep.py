@@ -130,8 +130,9 @@ def _lines(result: SweepResult, resume: str) -> list[str]:
     lost = sum(trial.status == "lost" for trial in result.trials)
     if lost:
         lines.append(
-            f"{lost} of the trials lost their processes or nodes again and again, so none has won; {command} goes on "
-            "with them; where memory runs out, lower --max-concurrent or search a smaller space"
+            f"{lost} of the trials lost a process or node again and again, or had no disk, folder or time to start, "
+            f"so none has won; {command} goes on with them; where memory runs out, lower --max-concurrent or search a "
+            "smaller space"
         )
     if result.status == "failed":
         lines.append("no trial finished; tune.txt in the folder and the log.txt of each trial say why")

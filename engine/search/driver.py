@@ -47,7 +47,8 @@ class SweepResult:
     Attributes:
         run_dir: the folder, with ``trials/``, ``trials.parquet``, ``sweep.md`` and ``sweep.png``.
         status: ``failed`` where no trial finished; ``interrupted`` where the same command goes on; ``lost`` where a
-            trial lost its process or node again and again, after which the same command goes on, too.
+            trial lost its process or node again and again, or found no disk, folder or time to start, after which the
+            same command goes on, too.
         sweep: what was searched.
         trials: all of them.
         best: of a finished search, the trial with the best metric among the finished ones; with test scores.
