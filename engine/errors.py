@@ -50,6 +50,10 @@ class NoFolderGiven(RecipeError):
     """Images are read from a folder, and the recipe names none."""
 
 
+class OwnFileChanged(RecipeError):
+    """A file of the user's own is another one than that of which a run's learners were made."""
+
+
 class PlanError(InputError):
     """A plan asks for something that this machine or cluster does not have."""
 

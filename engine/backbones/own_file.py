@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -20,15 +21,23 @@ def call_own(
 ) -> nn.Sequential:
     """Return what ``function(num_classes, image_shape, **options)`` of a file returns.
 
-    Relative paths start at the current directory. File and function always run on the CPU; where the default device is
-    the meta device, the network is moved there afterwards.
+    Relative paths start at the current directory. Where the default device is the meta device, the function is called
+    there, without memory, and only if that fails on the CPU, after which the network is moved.
 
     Raises:
         RecipeError: file or function is missing or fails, or the result is no flat network that can be cut.
     """
-    # Code may read the numbers that it makes, such as rates from torch.linspace: meta tensors have none.
+    is_on_meta = torch.get_default_device().type == "meta"
+    # What a file computes when it is read stays for as long as this process lives.
     with torch.device("cpu"):
         function = _function(name)
+    if is_on_meta:
+        # Options may come from somebody's file, whose network need not be as large as they say.
+        with contextlib.suppress(Exception):
+            # Parts that were made when the file was read lie on the CPU.
+            return on_meta(_checked(function(num_classes, image_shape, **options), name, num_classes, image_shape))
+    # Code may read the numbers that it makes, such as rates from torch.linspace: meta tensors have none.
+    with torch.device("cpu"):
         try:
             made = function(num_classes, image_shape, **options)
         except Exception as error:
@@ -37,7 +46,7 @@ def call_own(
                 f"{one_line(error)}. Correct the file, or backbone.options."
             ) from error
     network = _checked(made, name, num_classes, image_shape)
-    return on_meta(network) if torch.get_default_device().type == "meta" else network
+    return on_meta(network) if is_on_meta else network
 
 
 def _function(name: str) -> Callable[..., object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -64,10 +65,14 @@ def run(options: argparse.Namespace) -> Outcome:
 
 def _recipe_and_plan(options: argparse.Namespace) -> tuple[Recipe, Plan]:
     refuse_field(options.recipe)
-    from engine.recipes import Plan, apply_overrides, load_recipe, with_absolute_paths
+    from engine.recipes import Plan, apply_overrides, load_recipe, shipped_recipes, with_absolute_paths
 
     words = [*options.fields, *words_of_flags(options.fields, options.on, options.address)]
-    recipe, plan = apply_overrides(load_recipe(options.recipe), Plan(), words)
+    shipped = None
+    if options.run_dir is not None and os.path.abspath(options.run_dir) == os.path.abspath(options.recipe):
+        # The folder is where the run lies, so the word is not where its recipe comes from.
+        shipped = shipped_recipes().get(options.recipe)
+    recipe, plan = apply_overrides(shipped() if shipped else load_recipe(options.recipe), Plan(), words)
     recipe = with_absolute_paths(recipe)
     if options.address and plan.executor != "ray":
         raise PlanError(

@@ -97,7 +97,8 @@ def with_compared_cuts(recipes: Mapping[str, Recipe], folder: Path) -> dict[str,
             f"{path}: is damaged: a recipe in it is none ({error.errors()[0]['msg']}); give another --run-dir, or "
             "--resume never to start a new comparison beside it"
         ) from error
-    return {label: with_cuts_of(recipe, earlier[label]) for label, recipe in recipes.items()}
+    # The first seed, with which they were kept, may be another one now.
+    return {label: with_cuts_of(recipe, replace(earlier[label], seed=recipe.seed)) for label, recipe in recipes.items()}
 
 
 def choose_comparison_folder(content: Mapping[str, Any], run_dir: Path | None, resume: Resume) -> Path:

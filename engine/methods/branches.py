@@ -111,8 +111,10 @@ def branch_terms(
         BranchHead(branch, fork, branch_blocks(settings, branch, recipe, facts, network, origin))
         for branch, fork in inside.items()
     ]
-    own = classifier_term(recipe, facts)
-    own_smoothing = own.smoothing if segment.is_last and isinstance(own, Classification) else 0.0
+    own_smoothing = 0.0
+    if segment.is_last and settings.measure_gradients_every:
+        own = classifier_term(recipe, facts)
+        own_smoothing = own.smoothing if isinstance(own, Classification) else 0.0
     if isinstance(settings, DSN):
         term = Branches(
             heads,

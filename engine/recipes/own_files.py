@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from engine.errors import GOES_ON_IF_ANY, RecipeError
+from engine.errors import GOES_ON_IF_ANY, OwnFileChanged, RecipeError
 from engine.paths import absolute
 from engine.reading import one_line, read_bytes
 from engine.recipes.problems import nearest
@@ -103,14 +103,14 @@ def check_unchanged(then: Mapping[str, str], values: Any) -> None:
         values: as of `own_files`.
 
     Raises:
-        RecipeError: names a file that has changed, or that is another one on this machine.
+        OwnFileChanged: names a file that has changed, or that is another one on this machine.
     """
     for path, digest in own_files(values).items():
         if then.get(path, digest) != digest:
-            raise RecipeError(
-                f"{path}: has changed since this run's learners were made of it, or is another file on "
-                f"{os.uname().nodename}: bring it back as it was ({GOES_ON_IF_ANY}), or start a new run with --resume "
-                "never"
+            raise OwnFileChanged(
+                f"{path}: is another file on {os.uname().nodename} than this run's learners were made of. Where that "
+                "is another node than the command's, copy the file there; where it has changed, bring it back as it "
+                f"was ({GOES_ON_IF_ANY}), or start a new run with --resume never"
             )
 
 

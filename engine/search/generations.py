@@ -13,7 +13,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from engine.errors import DataError, InputError, PlanError, RecipeError
+from engine.errors import InputError, PlanError, RecipeError
 from engine.recipes import Recipe
 from engine.search.definition import Sweep
 from engine.search.folder import SweepFolder
@@ -82,7 +82,7 @@ class PopulationQueue(Searcher):
                 trial = self._ready.popleft()
                 try:
                     configuration = self._configuration(trial, (trial.generation + 1) * self._steps)
-                except (RecipeError, PlanError, DataError) as error:
+                except (RecipeError, PlanError) as error:
                     self._refused(trial, error)
                     continue
                 self.of_tune[trial_id] = trial

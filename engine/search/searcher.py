@@ -13,7 +13,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from engine.errors import DataError, InputError, PlanError, RecipeError
+from engine.errors import InputError, PlanError, RecipeError
 from engine.search.definition import Sweep
 from engine.search.settings import Settings, choices, drawn
 from engine.search.trial import Trial
@@ -64,7 +64,7 @@ class TrialQueue(Searcher):
         while (trial := self._next()) is not None:
             try:
                 configuration = self._configuration(trial)
-            except (RecipeError, PlanError, DataError) as error:
+            except (RecipeError, PlanError) as error:
                 self._refused(trial, error)
                 continue
             self.of_tune[trial_id] = trial

@@ -12,6 +12,7 @@ from typing import Any
 from ray import tune
 
 from engine.errors import (
+    DataError,
     FolderHeld,
     InputError,
     Interrupted,
@@ -19,6 +20,8 @@ from engine.errors import (
     LearnerPreempted,
     NotRecovered,
     NotWritten,
+    OwnFileChanged,
+    RecipeError,
     RunError,
 )
 from engine.recipes import Plan, Recipe, plan_to_dict, recipe_to_dict
@@ -103,11 +106,18 @@ class Watcher(tune.Callback):
         """Return what `run_trial` needs of a trial, which pauses after a step if one is given.
 
         Raises:
-            RecipeError, PlanError, DataError: it cannot be trained, or would never fit; Ray Tune would end the search.
+            RecipeError, PlanError: it cannot be trained, or would never fit; Ray Tune would end the search.
+            DataError: the images are not there.
         """
         ended = trial.status in ("finished", "pruned")
         if not ended:
-            self._needs.factory(trial.settings)
+            try:
+                self._needs.factory(trial.settings)
+            except DataError as error:
+                # Images may be away for a moment, which says nothing against settings that do not concern them.
+                if not any(name.startswith("data.") for name in self._definition.space):
+                    raise
+                raise RecipeError(str(error)) from error
         # A mirror holds one run.
         mirror = self._plan.mirror and f"{self._plan.mirror.rstrip('/')}/{trial.name}"
         return {
@@ -253,7 +263,7 @@ def _cause(trial: Any) -> tuple[Status, str, bool]:
     said = cause.partition(": ")[2]
     if _is_any(cause, LearnerLost, LearnerPreempted, NotRecovered):
         return "lost", said, True
-    if _is_any(cause, NotWritten, FolderHeld) or (cause.startswith(_ERRORS) and IN_TIME in cause):
+    if _is_any(cause, NotWritten, FolderHeld, OwnFileChanged) or (cause.startswith(_ERRORS) and IN_TIME in cause):
         # Nothing is known against its settings; but what it lacked it lacks a second later, too.
         return "lost", said, False
     if text and '\n  File "' not in text:

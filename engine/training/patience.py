@@ -25,12 +25,13 @@ class DiskPatience:
         self._since: dict[str, float] = {}
         self._tried: dict[str, float] = {}
 
-    def failed(self, what: str, error: RunError) -> None:
+    def failed(self, what: str, error: RunError, *, waits: bool = False) -> None:
         """Take note of a failure.
 
         Args:
-            what: could not be written, such as ``metrics.jsonl``.
+            what: could not be written or read, such as ``metrics.jsonl``.
             error: why.
+            waits: whether nothing goes on meanwhile.
 
         Raises:
             RunError: ``error``, where patience is at an end or it is not the disk that failed.
@@ -48,13 +49,14 @@ class DiskPatience:
             ) from error
         if is_first:
             why = str(error).replace(FREE_SPACE, "").replace(MAKE_WRITABLE, "")
-            self._tell(f"{why}; training goes on without, for {self._seconds:g} s at most; make it writable meanwhile")
+            how = "it is waited for" if waits else "training goes on without"
+            self._tell(f"{why}; {how}, for {self._seconds:g} s at most; make it writable meanwhile")
 
     def succeeded(self, what: str) -> None:
         """Take note that something was written."""
         if what in self._since:
             seconds = time.monotonic() - self._since.pop(what)
-            self._tell(f"{what} is written again, after {seconds:.0f} s")
+            self._tell(f"{what}: the disk is back, after {seconds:.0f} s")
 
     def is_time_for(self, what: str) -> bool:
         """Return whether what has failed is to be tried again."""
@@ -80,5 +82,5 @@ class DiskPatience:
             except RunError as error:
                 if is_hurried():
                     raise
-                self.failed(what, error)
+                self.failed(what, error, waits=True)
             time.sleep(_PAUSE_SECONDS)

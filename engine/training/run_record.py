@@ -13,8 +13,9 @@ from typing import Any
 
 from engine.errors import EngineError, RunError
 from engine.methods import Network
+from engine.reading import one_line
 from engine.tasks import Metric
-from engine.tracking import Console, MetricsLog, Record, read_metrics, spared
+from engine.tracking import Console, MetricsLog, Record, read_metrics
 from engine.tracking.metrics import JSONL_NAME
 from engine.training.absences import Absences
 from engine.training.by_products import ByProducts
@@ -155,8 +156,10 @@ class RunRecord:
         They are no part of what was trained: where the records cannot be read, that is a warning.
         """
         found: dict[str, BestScore] = {}
-        with spared("the best epoch", self.by_products.warn):
+        try:
             found = best_scores(read_metrics(self.folder.path), networks, diverged, self.headline)
+        except Exception as error:
+            self.by_products.warn(f"the best epoch is not known: {one_line(error)}")
         return found
 
     def end(self) -> None:

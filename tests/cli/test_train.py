@@ -126,6 +126,13 @@ def test_input_that_cannot_be_used_ends_with_2(command: Any, words: tuple[str, .
     assert not Path("runs").exists()
 
 
+def test_a_run_folder_called_like_its_recipe_is_gone_on_with(command: Any, tmp_path: Path) -> None:
+    words = ("train", "end_to_end_digits", "data.train_limit=100", "data.test_limit=100", "epochs=1", *ON)
+    for said in ("", "is finished already"):
+        answer = command(*words, "--run-dir", "end_to_end_digits")
+        assert answer.code == 0 and said in answer.err
+
+
 def test_a_folder_of_another_recipe_is_refused(command: Any, run_dir: Path) -> None:
     answer = command("train", *TINY, *ON, "seed=1", "--run-dir", str(run_dir))
     assert answer.code == 2

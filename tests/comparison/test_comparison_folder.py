@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import engine
-from engine.comparison.folder import run_folder_names
+from engine.comparison.folder import ComparisonFolder, comparison_content, run_folder_names, with_compared_cuts
 from engine.tracking import open_console
 from tests.comparison.conftest import PLAN, Runner
 
@@ -30,6 +30,17 @@ def test_a_folder_of_another_comparison_is_refused(recipes: Any, runner: Runner,
     (tmp_path / "d" / "mine.txt").touch()
     with pytest.raises(engine.RunError, match=r"no comparison\.json, so it is no comparison; give another --run-dir"):
         engine.compare(recipes, PLAN, (0,), tmp_path / "d")
+
+
+def test_measured_cuts_are_found_again_where_a_seed_was_put_in_front(recipes: Any, tmp_path: Path) -> None:
+    method = dataclasses.replace(recipes["cut"].method, cuts="measured")
+    asked = {"cut": dataclasses.replace(recipes["cut"], method=method, seed=4)}
+    cuts = ("layer1_0",)
+    chosen = {"cut": dataclasses.replace(asked["cut"], method=dataclasses.replace(method, num_segments=2, cuts=cuts))}
+    asked = {"cut": dataclasses.replace(asked["cut"], method=dataclasses.replace(method, num_segments=2))}
+    ComparisonFolder(tmp_path, comparison_content(asked, (4, 7), chosen)).close()
+    again = {"cut": dataclasses.replace(asked["cut"], seed=0)}
+    assert with_compared_cuts(again, tmp_path)["cut"] == dataclasses.replace(chosen["cut"], seed=0)
 
 
 DAMAGES: dict[str, Callable[[Path], Any]] = {

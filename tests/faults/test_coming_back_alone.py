@@ -172,7 +172,7 @@ def test_nobody_comes_back_from_a_newer_file_than_that_of_the_others(
                 net.write_text(NETWORK.replace("ReLU", "Tanh"))
 
     killer = Editor({13: ["peer1"]}, monkeypatch)
-    with pytest.raises(engine.RecipeError, match=f"^{net}: has changed since this run's learners were made of it"):
+    with pytest.raises(engine.RecipeError, match=f"^{net}: is another file on .* than this run's learners"):
         _trained(recipe, _plan(transport=transport), tmp_path / "run", killer)
     assert not killer.deaths, "somebody was killed"
 

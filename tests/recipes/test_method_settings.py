@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
 
 from engine.errors import RecipeError
+from engine.methods.cohort import members_of
 from engine.recipes import (
     DML,
     METHODS,
@@ -18,6 +20,7 @@ from engine.recipes import (
     Plan,
     apply_overrides,
     load_recipe,
+    without_files,
 )
 
 QUESTIONS = {name for name, value in vars(MethodSettings).items() if isinstance(value, property)} - {"kind"}
@@ -87,9 +90,22 @@ def test_parts_of_a_batch_can_be_trained_on_apart_by_these(kind: str) -> None:
 def test_files_that_a_method_names_are_left_out() -> None:
     weights = Backbone(name="resnet32", weights="w.safetensors")
     assert DML(peers=(Peer(backbone=weights, seed=1), Peer(seed=1))).without_weights() == DML(
-        peers=(Peer(backbone=Backbone(name="resnet32")), Peer(seed=1))
+        peers=(Peer(backbone=Backbone(name="resnet32")), Peer())
     )
     assert made("mkf", knowledge_folder="somewhere").without_folder() == made("mkf")
+
+
+def test_peers_that_files_tell_apart_are_still_told_apart_without_them() -> None:
+    recipe = apply_overrides(load_recipe("dml_digits"), Plan(), ["seed=0"])[0]
+    assert isinstance(recipe.method, DML)
+    own, loaded = recipe.backbone, dataclasses.replace(recipe.backbone, weights="w.safetensors")
+    for backbone, peers in [
+        (own, (Peer(backbone=loaded, seed=1), Peer(seed=0))),
+        (loaded, (Peer(seed=5), Peer(backbone=own, seed=5))),
+        (loaded, (Peer(), Peer(backbone=own, seed=0))),
+    ]:
+        given = dataclasses.replace(recipe, backbone=backbone, method=dataclasses.replace(recipe.method, peers=peers))
+        assert len(members_of(without_files(given))) == 2
 
 
 def test_a_cohort_says_how_its_peers_learn() -> None:

@@ -55,7 +55,7 @@ def test_a_team_is_made_of_one_version_of_a_file(file: Path) -> None:
     content = file.read_bytes()
     file.write_text("class Mine:\n    value = 2\n")
     with pytest.raises(
-        RecipeError, match=rf"^{file}: has changed since .*: bring it back as it was \(the same command"
+        RecipeError, match=rf"^{file}: is another file on .*, bring it back as it was \(the same command"
     ):
         check_unchanged(then, values)
     file.write_bytes(content)

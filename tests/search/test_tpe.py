@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from ray import tune
 
-from engine.errors import DataError, InputError, PlanError, RecipeError
+from engine.errors import InputError, PlanError, RecipeError
 from engine.search import Sweep, Trial
 from engine.search.searcher import TrialQueue, importances, suggested
 from engine.search.settings import drawn
@@ -234,7 +234,7 @@ def test_a_trial_that_is_tried_again_comes_first_and_nothing_ends_before_it(sear
     assert queue.suggest("t5") == TrialQueue.FINISHED and queue.is_empty
 
 
-@pytest.mark.parametrize("kind", [RecipeError, PlanError, DataError])
+@pytest.mark.parametrize("kind", [RecipeError, PlanError])
 def test_a_trial_that_cannot_be_fails_alone(kind: type[Exception]) -> None:
     told: list[tuple[int, str]] = []
 

@@ -13,7 +13,18 @@ from typing import Any
 import pytest
 from ray import tune
 
-from engine.errors import EngineError, FolderHeld, LearnerError, LearnerLost, NotWritten, PlanError, RunError
+from engine.errors import (
+    DataError,
+    EngineError,
+    FolderHeld,
+    LearnerError,
+    LearnerLost,
+    NotWritten,
+    OwnFileChanged,
+    PlanError,
+    RecipeError,
+    RunError,
+)
 from engine.recipes import Plan
 from engine.runtimes.ray.bundles import IN_TIME
 from engine.search import Sweep, Trial
@@ -67,6 +78,7 @@ def watched(make_sweep: Callable[..., Sweep], tmp_path: Path) -> Callable[..., W
     [
         (NotWritten("log.txt: the disk is full"), "log.txt: the disk is full"),
         (FolderHeld("trial-0000: another process is training in it"), "another process is training"),
+        (OwnFileChanged("net.py: is another file on b"), "net.py: is another file on b"),
         (LearnerError("segment0", f"did not start {IN_TIME}120; raise it"), "segment0: did not start within"),
         (PlanError(f"the cluster did not free 2 actors {IN_TIME}120: wait"), "did not free 2 actors"),
     ],
@@ -79,6 +91,21 @@ def test_what_says_nothing_of_its_settings_leaves_a_trial_to_the_next_start(
     assert search.trial.status == "lost" and said in (search.trial.error or "")
     assert search.again == []
     assert search.told[-1] == f"trial-0000 was lost: {search.trial.error}; it is left to the next start"
+
+
+@pytest.mark.parametrize(("space", "kind"), [(WEIGHTS, DataError), ({"data.train_limit": [500, 5]}, RecipeError)])
+def test_images_that_are_away_are_no_fault_of_settings_that_do_not_concern_them(
+    watched: Callable[..., Watched], space: dict[str, Any], kind: type[Exception]
+) -> None:
+    def factory(settings: Any) -> Any:
+        raise DataError("the images are not there")
+
+    search = watched(
+        space={name: tune.choice(each) if isinstance(each, list) else each for name, each in space.items()}
+    )
+    search.watcher._needs = SimpleNamespace(factory=factory)  # type: ignore[assignment]
+    with pytest.raises(kind, match="the images are not there"):
+        search.watcher.configuration(search.trial)
 
 
 def test_other_errors_are_what_they_were(watched: Callable[..., Watched]) -> None:

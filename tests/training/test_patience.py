@@ -103,7 +103,7 @@ def test_a_disk_that_takes_nothing_for_a_while(
         "step-000004" in warning
         and "training goes on without, for 600 s at most; make it writable meanwhile" in warning
     )
-    assert again.startswith("a checkpoint is written again, after ")
+    assert again.startswith("a checkpoint: the disk is back, after ")
     log = (tmp_path / "run" / "log.txt").read_text()
     assert "checkpoint after step 2" in log
     assert "checkpoint after step 4" not in log
@@ -153,7 +153,7 @@ def test_a_team_that_is_started_again_waits_too(
     assert 20.0 <= disk.now < 30.0
     what = {errno.ENOSPC: "metrics.jsonl: the disk is full", errno.ESTALE: "checkpoints: could not be read: Stale"}
     (warning,) = [text for text in result.warnings if text.startswith(f"{tmp_path / 'run'}/{what[code]}")]
-    assert "; training goes on without" in warning
+    assert "; it is waited for, for 600 s at most" in warning
 
 
 def test_a_disk_that_is_away_is_no_folder_that_was_moved(tmp_path: Path, disk: Disk) -> None:
@@ -226,7 +226,7 @@ def test_when_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     patience.failed("it", NotWritten("full"))
     assert said == [
         "full; training goes on without, for 600 s at most; make it writable meanwhile",
-        "it is written again, after 30 s",
+        "it: the disk is back, after 30 s",
         "full; training goes on without, for 600 s at most; make it writable meanwhile",
     ]
 

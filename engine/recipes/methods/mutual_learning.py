@@ -204,10 +204,9 @@ class DML(MethodSettings):
         return dataclasses.replace(self, peers=tuple(peer.with_absolute_paths() for peer in self.peers))
 
     def without_weights(self) -> DML:
-        """Return the same without the files that its peers' own backbones start from, nor the seeds of such peers."""
-        # They may be told apart from others of the same seed by their files alone.
-        bare = [(peer, peer.without_weights()) for peer in self.peers]
-        peers = tuple(peer if peer == plain else dataclasses.replace(plain, seed=None) for peer, plain in bare)
+        """Return the same without the files that its peers' own backbones start from, nor the seeds of the peers."""
+        # Peers of one seed may be told apart by files alone, that of the recipe's own backbone among them.
+        peers = tuple(dataclasses.replace(peer.without_weights(), seed=None) for peer in self.peers)
         return dataclasses.replace(self, peers=peers)
 
     @model_validator(mode="after")
