@@ -144,7 +144,11 @@ def test_branches_count_the_same_whoever_trains_them(command: Any) -> None:
     ("words", "path"),
     [
         (("infopro_digits", "--k", "1,2,4", "--gpu-memory", "1MB"), "method.num_segments=1"),
-        (("dml_infopro_digits", "--k", "2,3", "--gpu-memory", "1GB"), "method.peer_method.num_segments=2"),
+        pytest.param(
+            ("dml_infopro_digits", "--k", "2,3", "--gpu-memory", "1GB"),
+            "method.peer_method.num_segments=2",
+            marks=pytest.mark.slow,
+        ),
         (("infopro_digits", "method.cuts=layer1_0", "--k", "3", "--gpu-memory", "1GB"), "method.cuts=balanced_layers"),
     ],
 )

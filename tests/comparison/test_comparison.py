@@ -202,6 +202,7 @@ def test_a_run_without_some_of_its_peers_is_told(tiny_recipe: Any, tmp_path: Pat
     }
 
 
+@pytest.mark.slow
 def test_that_a_file_of_ones_own_has_changed_is_told(
     recipes: Any, tiny_recipe: Any, runner: Runner, tmp_path: Path
 ) -> None:

@@ -82,7 +82,7 @@ def test_one_that_is_left_learns_from_the_labels(tiny_recipe: Callable[..., Reci
 @pytest.mark.parametrize(
     ("peers", "mode", "lost", "transport"),
     [
-        (2, "simultaneous", "peer1", "direct"),
+        pytest.param(2, "simultaneous", "peer1", "direct", marks=pytest.mark.slow),
         pytest.param(3, "sequential", "peer0", "object_store", marks=pytest.mark.slow),
         pytest.param(2, "cut", "peer0_segment0", "direct", marks=pytest.mark.slow),
     ],

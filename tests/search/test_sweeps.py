@@ -66,6 +66,7 @@ def _finished(result: SweepResult) -> list[Path]:
     return [result.run_dir / "trials" / trial.name for trial in result.trials if trial.status == "finished"]
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_does_not_stop_the_others(searched: SweepResult) -> None:
     assert searched.status == "finished"
     assert [trial.status for trial in searched.trials] == ["finished", "failed", "finished"]
@@ -74,6 +75,7 @@ def test_a_trial_that_fails_does_not_stop_the_others(searched: SweepResult) -> N
     assert searched.at_once == 2
 
 
+@pytest.mark.slow
 def test_trials_have_the_settings_that_were_drawn(searched: SweepResult) -> None:
     for number, trial in enumerate(searched.trials):
         assert trial.number == number
@@ -88,6 +90,7 @@ def test_trials_have_the_settings_that_were_drawn(searched: SweepResult) -> None
             )
 
 
+@pytest.mark.slow
 def test_a_search_equals_a_loop_by_hand_bit_for_bit(searched: SweepResult, tmp_path: Path) -> None:
     for folder in _finished(searched):
         trial = next(trial for trial in searched.trials if trial.name == folder.name)
@@ -101,6 +104,7 @@ def test_a_search_equals_a_loop_by_hand_bit_for_bit(searched: SweepResult, tmp_p
         assert trial.epochs == alone.epochs == 2
 
 
+@pytest.mark.slow
 def test_only_winners_have_test_scores(searched: SweepResult) -> None:
     assert searched.best is not None
     winners = {searched.best.number, *searched.front}
@@ -121,12 +125,14 @@ def test_only_winners_have_test_scores(searched: SweepResult) -> None:
         assert not any("test" in name for name in summary["metrics"])
 
 
+@pytest.mark.slow
 def test_the_best_is_the_best_on_validation_images(searched: SweepResult) -> None:
     finished = [trial for trial in searched.trials if trial.status == "finished"]
     best = max(finished, key=lambda trial: (trial.metrics["validation/accuracy"], -trial.number))
     assert searched.best is best
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_trial_is_a_run_folder(searched: SweepResult, tmp_path: Path) -> None:
     for folder in _finished(searched):
         assert set(evaluate(engine.load(folder))) >= {"test/accuracy", "validation/accuracy"}
@@ -137,6 +143,7 @@ def test_the_folder_of_a_trial_is_a_run_folder(searched: SweepResult, tmp_path: 
         assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_what_is_written_tells_the_same(searched: SweepResult) -> None:
     columns = pyarrow.parquet.read_table(searched.run_dir / "trials.parquet").to_pydict()
     assert columns["trial"] == [0, 1, 2]
@@ -224,6 +231,7 @@ def test_a_grid_has_as_many_trials_as_combinations(make_sweep: Callable[..., Swe
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_search_is_refused_before_a_trial_starts(searched: SweepResult) -> None:
     other = dataclasses.replace(searched.sweep, seed=12345)
     with pytest.raises(RunError, match=r"other seed\)"):

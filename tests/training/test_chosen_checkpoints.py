@@ -59,7 +59,8 @@ def test_a_checkpoint_is_exported_while_its_run_trains(
 
     at_submitted({12: export})
     again = engine.train(tiny_recipe(epochs=3), IN_PROCESS, tmp_path / "run")
-    straight = engine.train(tiny_recipe(epochs=3), IN_PROCESS, tmp_path / "straight")
+    kept = engine.Plan(executor="process", keep_checkpoints=3)
+    straight = engine.train(tiny_recipe(epochs=3), kept, tmp_path / "straight")
     assert again.weights_sha256 == straight.weights_sha256
     earlier = engine.load(tmp_path / "straight" / "checkpoints" / "step-000004")
     assert told == [export_network(earlier, tmp_path / "afterwards.safetensors")["weights_sha256"]]
