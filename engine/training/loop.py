@@ -120,7 +120,7 @@ class Training:
 
     def _resume(self) -> int:
         place, facts, record = self._folder.checkpoints, self._source.facts, self._record
-        checkpoint = wait_for_newest(place, self._recipe, facts, self._team.names, record, self._is_hurried)
+        checkpoint = wait_for_newest(place, self._recipe, facts, self._team.names, record)
         self.saved = checkpoint.step if checkpoint is not None else 0
         snapshots, step = self._snapshots, 0
         states = snapshots.after(checkpoint)

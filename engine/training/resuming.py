@@ -55,7 +55,6 @@ def wait_for_newest(
     facts: Facts,
     learners: Collection[str],
     record: RunRecord,
-    is_hurried: Callable[[], bool],
 ) -> Checkpoint | None:
     """Return the newest whole checkpoint of a run, as `newest_of_run`, from a disk that may be away for a while.
 
@@ -65,7 +64,6 @@ def wait_for_newest(
         facts: of the images that are there now.
         learners: names of the team.
         record: of the run, which has patience with the disk.
-        is_hurried: whether somebody wants to see an end, so that a failure is one.
 
     Raises:
         RunError: as `newest_of_run`, or patience is at an end.
@@ -78,5 +76,5 @@ def wait_for_newest(
         except OSError as error:
             raise NotWritten(f"{folder}: could not be read: {error.strerror or error}") from error
 
-    record.patience.wait_for(folder.name, read, is_hurried)
+    record.patience.wait_for(folder.name, read)
     return found[0]

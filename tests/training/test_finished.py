@@ -24,22 +24,12 @@ from engine.recipes import DML, Distillation, EndToEnd, Peer, Recipe
 from engine.tracking import read_metrics
 from engine.training import export_network
 from engine.training.folder import read_summary
+from tests.training.mirrored_runs import Told
 
 TinyRecipe = Callable[..., Recipe]
 PLAN = engine.Plan(executor="process", report_every_steps=1, checkpoint_every_steps=2)
 # Known while a run lasts, and to nothing but its summary.
 MEASURED = {"images_per_second", "waiting_share", "seconds"}
-
-
-class Told:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.lines.append(text)
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *arguments, **named: None
 
 
 @pytest.fixture
