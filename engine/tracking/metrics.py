@@ -126,13 +126,13 @@ def mend_parquet(folder: Path) -> str | None:
         return None
     import pyarrow.parquet
 
-    from engine.data.readers.parquet_files import check_footer
+    from engine.data.readers.parquet_footer import check_footer
 
     try:
         rows = sum(1 for _ in _records(source))
-        check_footer(path, RunError)
+        items = check_footer(path, RunError)
         with open_regular(path, RunError) as file:
-            held = pyarrow.parquet.read_metadata(file).num_rows
+            held = pyarrow.parquet.ParquetFile(file, thrift_container_size_limit=items).metadata.num_rows
         if held == rows:
             return None
         if held > rows:

@@ -17,10 +17,11 @@ import pytest
 import engine.data.readers.parquet
 import engine.data.storing
 from engine.data import open_source
-from engine.data.readers import parquet_files
+from engine.data.readers import parquet_files, parquet_footer
 from engine.data.readers.identity_table import find_identities
 from engine.data.readers.parquet import find_parquet, source_files, stream_pictures
-from engine.data.readers.parquet_files import all_different, read_values
+from engine.data.readers.parquet_files import all_different, open_shard, read_values
+from engine.data.readers.parquet_footer import check_footer
 from engine.errors import DataError
 from engine.recipes.data import Data
 
@@ -168,6 +169,52 @@ def test_a_footer_of_any_stated_length_takes_no_memory(tmp_path: Path) -> None:
         ),
     ):
         find_parquet(tmp_path)
+
+
+def stated(path: Path, footer: bytes) -> Path:
+    path.write_bytes(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    return path
+
+
+def footer_of(pieces: int, column: bytes) -> bytes:
+    """What Thrift's compact protocol has for a file of one column, with row groups of 100,000 pieces of it."""
+    group = b"\x19\xfc\xa0\x8d\x06" + column * 100_000 + b"\x16\x00\x16\x00\x00"
+    groups = pieces // 100_000
+    schema = b"\x19\x2c\x48\x01s\x15\x02\x00\x15\x02\x25\x00\x18\x01c\x00"
+    return b"\x15\x02" + schema + b"\x16\x00\x19" + bytes([groups << 4 | 12]) + group * groups + b"\x00"
+
+
+def test_a_footer_that_asks_for_much_memory_is_refused_before_it_is_taken(tmp_path: Path) -> None:
+    """Three bytes of a footer, a piece of a column, become 725 in memory."""
+    piece = b"\x26\x00\x00"
+    few = stated(tmp_path / "train.parquet", footer_of(100_000, piece))
+    assert pyarrow.parquet.read_metadata(few).num_row_groups == 1, "this is how such a footer is written"
+    assert check_footer(few, DataError) == few.stat().st_size - 12
+    told = r"train.parquet: its footer of [36],\d+,\d+ bytes asks for more than 671,088,640 bytes of memory: .*fetch it again"
+    for much in (footer_of(1_000_000, piece), b"\x19\xf5\x80\x9b\xee\x02" + bytes(6_000_000)):
+        with pytest.raises(DataError, match=told):
+            check_footer(stated(few, much), DataError)
+    # Of a million pieces that are stated none is there.
+    with pytest.raises(DataError, match=r"Exceeded size limit.*: the copy is incomplete or damaged; fetch it again"):
+        open_shard(stated(few, footer_of(100_000, b"").replace(b"\xfc\xa0\x8d\x06", b"\xfc\xbf\x84\x3d")))
+
+
+def test_a_long_footer_of_a_whole_file_is_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = {"image": repeated(400, {"bytes": b"p" * 3000, "path": "p"}, BYTES), "label": np.arange(400)}
+    shard = write(tmp_path / "train.parquet", columns, 1)
+    raw = shard.read_bytes()
+    length = int.from_bytes(raw[-8:-4], "little")
+    counter = parquet_footer._Counter(raw[-8 - length : -8])
+    counter.struct(0)
+    assert counter._place == length
+    asked = parquet_footer.MEMORY_BYTES - counter.left
+    assert 3 * 400 * 736 < asked < 3 * 400 * 12_000
+    monkeypatch.setattr(parquet_footer, "MEMORY_BYTES", asked)
+    assert check_footer(shard, DataError) == length
+    parquet_footer._asks_too_much.cache_clear()
+    monkeypatch.setattr(parquet_footer, "MEMORY_BYTES", asked - 1)
+    with pytest.raises(DataError, match="asks for more than"):
+        check_footer(shard, DataError)
 
 
 def test_a_column_of_any_stated_length_takes_no_memory(tmp_path: Path) -> None:

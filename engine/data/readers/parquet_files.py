@@ -6,7 +6,6 @@ end of the process would wait for it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,42 +19,18 @@ from pydantic import TypeAdapter
 from engine.data.class_names import printable, readable
 from engine.data.readers.boundary import naming_files
 from engine.data.readers.columns import kind_of
-from engine.errors import DataError, InputError
-from engine.reading import checked, first_line, open_regular, parse_json
-
-FOOTER_BYTES = 128 * 2**20
-"""The longest footer that is read: with the least and the largest picture of each row group in it, which takes 5 kB for
-small pictures, room for 27,000 row groups."""
+from engine.data.readers.parquet_footer import check_footer
+from engine.errors import DataError
+from engine.reading import checked, first_line, parse_json
 
 ROWS = 100_000_000
 """The most rows of a data set: the labels of so many have 0.8 GB, however small the files are that state them."""
 
 _BUFFER_BYTES = 1 << 20
 _COMPARED_BYTES = 64 << 20
-_END_BYTES = 8
-_ENDS = (b"PAR1", b"PARE")
 _METADATA = b"huggingface"
 _FEATURES: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 _NAMES: TypeAdapter[list[str]] = TypeAdapter(list[str])
-
-
-def check_footer(path: Path, error: type[InputError]) -> None:
-    """Refuse a Parquet file whose footer is said to be longer than `FOOTER_BYTES`; memory is taken for what is said.
-
-    A file that is no Parquet passes: its reader says so, and takes none.
-
-    Raises:
-        InputError: of the class `error`: the footer is too long, or the file is no regular one or may not be read.
-    """
-    with open_regular(path, error) as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - _END_BYTES))
-        end = file.read(_END_BYTES)
-    length = int.from_bytes(end[:4], "little")
-    if end[4:] in _ENDS and length > FOOTER_BYTES:
-        raise error(
-            f"{path}: its last bytes say that its footer has {length:,} bytes, expected at most {FOOTER_BYTES:,}: the "
-            "file is damaged, or has too many row groups; fetch it again, or write it with larger row groups"
-        )
 
 
 def open_shard(shard: Path, words: str | None = None) -> pyarrow.parquet.ParquetFile:
@@ -66,13 +41,16 @@ def open_shard(shard: Path, words: str | None = None) -> pyarrow.parquet.Parquet
         words: a column of text that is to be read as dictionaries, where a word in a million rows is there once.
 
     Raises:
-        DataError: it is damaged, its footer is too long, or it may not be read.
+        DataError: it is damaged, its footer is too long or asks for too much memory, or it may not be read.
     """
-    check_footer(shard, DataError)
+    items = check_footer(shard, DataError)
     try:
         # Without a buffer, memory would be taken for as many bytes as a column is said to have.
         file = pyarrow.parquet.ParquetFile(
-            shard, buffer_size=_BUFFER_BYTES, read_dictionary=None if words is None else [words]
+            shard,
+            buffer_size=_BUFFER_BYTES,
+            read_dictionary=None if words is None else [words],
+            thrift_container_size_limit=items,
         )
         # The types of the columns are worked out when they are first asked for.
         _ = file.schema_arrow
