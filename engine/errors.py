@@ -133,8 +133,13 @@ class RayEnded(EngineError):
     exit_code = EXIT_LEARNER_FAILED
 
     def __init__(self, what: str, goes_on: str = GOES_ON) -> None:
-        super().__init__(f"the private Ray is gone: {what} ({goes_on})")
+        # Both go to the base class, so that the error survives being pickled across processes.
+        super().__init__(what, goes_on)
         self.what = what
+        self.goes_on = goes_on
+
+    def __str__(self) -> str:
+        return f"the private Ray is gone: {self.what} ({self.goes_on})"
 
 
 class NotRecovered(EngineError):

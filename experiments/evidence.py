@@ -28,7 +28,7 @@ from experiments.studies import STUDIES
 from experiments.studies.pages import how, machines_of, shown_seeds, write_parts
 from experiments.studies.study import Study
 from experiments.studies.tables import arms_table, claims_table, failures_list
-from experiments.studies.training import Trained, Trainer
+from experiments.studies.training import Trained, Trainer, check_images
 
 PROJECT = Path(__file__).resolve().parents[1]
 PAGES, FIGURES = PROJECT / "docs" / "results", PROJECT / "experiments" / "figures"
@@ -44,15 +44,16 @@ def parts_of(
 
     Args:
         study: whose arms were trained.
-        trained: all of them.
+        trained: all of them, on the same images for each seed.
         seeds: with which.
         root: folder with the images, where the study needs one.
         figures: the folder of the pictures.
 
     Raises:
         RunError: every run of the baseline failed, or of an arm that a further part needs, or a run does not say on
-            what machine it was trained.
+            what machine it was trained, or runs of a seed were trained on different images.
     """
+    check_images(trained.values())
     rows, choices = [], {label: arm.choice for label, arm in trained.items()}
     for label, arm in trained.items():
         if not arm.results and label != study.baseline and study.further is None:
@@ -109,7 +110,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if not study.needs_images and options.root is not None:
         parser.error(f"--root {options.root}: {study.name} reads no folder; leave it out")
     seeds = _seeds(parser, options.seeds) if options.seeds else study.seeds
-    part = _part(parser, options.part)
+    part = _part(parser, options.part, study)
     shown, choosing = shown_seeds(PAGES, study), set(study.choosing_seeds)
     if choosing & set(seeds):
         others = sorted({*seeds, *shown} - choosing) or study.seeds
@@ -151,10 +152,13 @@ def _seeds(parser: argparse.ArgumentParser, text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
 
-def _part(parser: argparse.ArgumentParser, text: str) -> tuple[int, int]:
+def _part(parser: argparse.ArgumentParser, text: str, study: Study) -> tuple[int, int]:
     found = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
         parser.error(f"--part {text}: expected which part of how many, such as 1/2")
+    most = len({arm.recipe for arm in study.arms.values()})
+    if int(found[2]) > most:
+        parser.error(f"--part {text}: {study.name} has {most} recipes, so expected at most {most} parts")
     return int(found[1]), int(found[2])
 
 

@@ -53,6 +53,7 @@ class Analysis(ABC):
     Attributes:
         name: the word behind ``--of``.
         title: above its picture.
+        version: of what `measure` gives: raised where its arrays or numbers change, so that none kept before is taken.
         columns: what each column of the table means, with its unit, besides those that say whose row it is.
         reading: how the picture is read, where its axes do not say it; below the picture, behind the caption.
         looks_at_images: whether it looks at the images that were drawn, which the caption names then.
@@ -63,6 +64,7 @@ class Analysis(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
+    version: ClassVar[int] = 1
     columns: ClassVar[Mapping[str, str]]
     reading: ClassVar[str] = ""
     looks_at_images: ClassVar[bool] = True
@@ -99,6 +101,10 @@ class Analysis(ABC):
     @abstractmethod
     def rows(self, found: Sequence[Measured]) -> list[Row]:
         """Return the table: rows with the same columns."""
+
+    def remark(self, found: Sequence[Measured]) -> str:
+        """Return what the caption says besides of how this was measured; empty where there is nothing to be said."""
+        return ""
 
     @abstractmethod
     def draw(self, found: Sequence[Measured], title: str) -> Figure:

@@ -107,16 +107,17 @@ def point_rows(
 
 
 def draw_planes(found: Sequence[Measured], planes: Sequence[np.ndarray], title: str, across: str, up: str) -> Figure:
-    """Draw a panel for each network: points by class, and the name of each class in the middle of its points."""
+    """Draw a panel for each network: points by class, and its run's name of each class in the middle of its points."""
     figure = open_figure(max(6.5, 0.5 + 4.3 * len(found)), 4.9, title)
     panels = figure.subplots(1, len(found), sharex=True, sharey=True, squeeze=False)[0]
-    drawn = colours(found[0].class_names)
+    # By label: runs of the same images may call their classes by other names.
+    drawn = [*colours(max((each.class_names for each in found), key=len)).values()]
     for axes, each, plane in zip(panels, found, planes, strict=True):
         for label, name in enumerate(each.class_names):
             own = plane[each.arrays["labels"] == label]
             if not len(own):
                 continue
-            axes.scatter(own[:, 0], own[:, 1], 7, drawn[name], linewidths=0, alpha=0.6)
+            axes.scatter(own[:, 0], own[:, 1], 7, drawn[label], linewidths=0, alpha=0.6)
             box = {"facecolor": "white", "edgecolor": INK, "linewidth": 0.6, "pad": 1.5}
             middle = own.mean(axis=0)
             axes.text(*middle, name, ha="center", va="center", fontsize=TEXT_SIZE, color=INK, bbox=box)

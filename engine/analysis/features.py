@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.analysis.images import ImageSet
 from engine.analysis.opened import OpenedRun
@@ -28,6 +28,13 @@ def pooled(features: Tensor, layout: FeatureLayout) -> Tensor:
     return features.mean(dim=(2, 3)) if isinstance(layout, Maps) else features.flatten(1)
 
 
+def blocks_to(opened: OpenedRun, network: str, block: str) -> tuple[nn.Sequential, FeatureLayout]:
+    """Return the blocks of a network up to one and with it, on the device, and the layout of what that one gives."""
+    blocks = opened.network(network)
+    stop = list(blocks._modules).index(block) + 1
+    return blocks[:stop], opened.shapes(network)[stop - 1]
+
+
 @torch.no_grad()
 def features_behind(
     opened: OpenedRun, network: str, block: str, images: ImageSet, kept: Callable[[Tensor, FeatureLayout], Tensor]
@@ -41,11 +48,9 @@ def features_behind(
         images: N of them.
         kept: gives what is kept of the features [B, ...] of a batch, such as `pooled`.
     """
-    blocks = opened.network(network)
-    stop = list(blocks._modules).index(block) + 1
-    layout, found = opened.shapes(network)[stop - 1], None
+    (blocks, layout), found = blocks_to(opened, network, block), None
     for rows in images.slices():
-        values = kept(blocks[:stop](images.inputs(rows)), layout)
+        values = kept(blocks(images.inputs(rows)), layout)
         if found is None:
             # Filled, as concatenated batches would take twice the memory.
             found = values.new_empty(len(images.places), *values.shape[1:])

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from engine.analysis.analysis import Analysis, Arrays, Measured, Row, owner
+from engine.analysis.block_gradients import agreement, branch_heads, compared_gradients, hooked_blocks, left_out
 from engine.analysis.depth import Curve, draw_by_depth
 from engine.analysis.opened import OpenedRun
-from engine.learners import Learner
-from engine.learners.hooks import OutputHooks, statistics_untracked
-from engine.objectives import BranchHead, Context, cross_entropy_loss
-from engine.streams import seeded
+from engine.learners.hooks import OutputHooks
+from engine.objectives import Context
+from engine.streams import generator, seeded
 from engine.tracking.figures import FAINT, open_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Gradients = dict[str, Tensor]
-"""Of the loss of one head, by the name of the block: of all its weights, one after another, float32 [weights]."""
-
-_BETWEEN = "|"
+_BETWEEN, _LEFT_OUT = "|", "left out|"
 _FEWEST_IMAGES = 2
 
 
@@ -32,14 +28,17 @@ class GradientAgreement(Analysis):
     """Cosine of each block's local gradient and the end-to-end one, by depth; of each branch's where there are some.
 
     The gradients are those of training: batch norms use the statistics of the batch, losses have their weights. Images
-    are not augmented. The end-to-end gradient is that of the network's cross-entropy, so the last segment agrees fully.
+    are not augmented; batches are drawn from them, as a split may hold one class after another. The end-to-end gradient
+    is that of the network's cross-entropy, the only loss that is counted of the last segment, so that one agrees fully.
+    What peers tell one another is not there: the caption names the terms that are left out.
     Of a network with branches it is compared with the gradient of each branch's cross-entropy, in the blocks that both
     share.
     """
 
     name = "gradients"
     title = "Agreement of local gradients with the end-to-end gradient"
-    reading = "Mean and standard deviation over batches; the last segment has no other loss than the network"
+    version = 2
+    reading = "Mean and standard deviation over batches; only its cross-entropy is counted of the last segment"
     columns = {
         "head": "segment or branch whose loss gives the local gradient",
         "block": "in which gradients are compared",
@@ -47,7 +46,8 @@ class GradientAgreement(Analysis):
         "cosine": "of the local and the end-to-end gradient of all weights of the block, mean over batches",
         "cosine_deviation": "its standard deviation over batches; not a number of one batch",
         "norm_ratio": "length of the local gradient over that of the end-to-end one, mean over batches",
-        "batches": "of the recipe's data.batch_size",
+        "batches": "of the recipe's data.batch_size, drawn from the images",
+        "images": "in these batches; those that fill no batch are left out",
     }
 
     def refusal(self, opened: OpenedRun) -> str | None:
@@ -56,7 +56,8 @@ class GradientAgreement(Analysis):
         if reason is not None:
             return reason
         for name in opened.networks:
-            if len(opened.deployed(name).learners) == 1 and not _branches(next(iter(opened.learners(name).values()))):
+            cut = len(opened.deployed(name).learners) > 1
+            if not cut and not branch_heads(next(iter(opened.learners(name).values()))):
                 return f"{name} has neither segments nor branches in its learner, so its only gradient is end to end"
         if len(opened.places) < _FEWEST_IMAGES:
             # A head's batch norm may have one value per channel for each image.
@@ -64,20 +65,25 @@ class GradientAgreement(Analysis):
         return None
 
     def measure(self, opened: OpenedRun, network: str, part: str) -> Arrays:
-        """Return for each head and block ``[batches, 2]``, float64: cosine and ratio of the lengths."""
+        """Return for each head and block ``[batches, 3]``, float64: cosine, ratio of the lengths, number of images.
+
+        And for each term that is left out, float64 []: its weight, or the epsilon of label smoothing.
+        """
         learners = opened.learners(network)
-        hooks = {name: OutputHooks(each.body, _hooked_blocks(each, learners)) for name, each in learners.items()}
+        hooks = {name: OutputHooks(each.body, hooked_blocks(each, learners)) for name, each in learners.items()}
         epoch = self._epoch(opened)
-        found: dict[str, list[tuple[float, float]]] = {}
+        found: dict[str, list[tuple[float, float, int]]] = {}
         depth = {name: place for place, name in enumerate(opened.run.network(network)._modules)}
         for number, rows in enumerate(_batches(opened)):
-            with seeded(opened.settings.seed, "analysis", "gradients", number, device=opened.device):
-                context = Context(opened.images.labels(rows), opened.images.pixels(rows), epoch=epoch, step=number)
-                compared = _compared(learners, hooks, opened.images.inputs(rows), context)
+            context = Context(opened.images.labels(rows), opened.images.pixels(rows), epoch=epoch, step=number)
+            draws = (opened.settings.seed, "analysis", "gradients", number)
+            with seeded(*draws, device=opened.device):
+                compared = compared_gradients(learners, hooks, opened.images.inputs(rows), context, draws)
             for head, block, local, whole in compared:
                 key = f"{depth[block]:04}{_BETWEEN}{head}{_BETWEEN}{block}"
-                found.setdefault(key, []).append(_agreement(local, whole))
-        return {key: np.array(values) for key, values in found.items()}
+                found.setdefault(key, []).append((*agreement(local, whole), len(rows)))
+        arrays = {key: np.array(values) for key, values in found.items()}
+        return arrays | {f"{_LEFT_OUT}{key}": np.array(weight) for key, weight in left_out(learners).items()}
 
     @staticmethod
     def _epoch(opened: OpenedRun) -> int:
@@ -89,8 +95,10 @@ class GradientAgreement(Analysis):
         rows = []
         for each in found:
             for key, values in sorted(each.arrays.items()):
+                if key.startswith(_LEFT_OUT):
+                    continue
                 depth, head, block = key.split(_BETWEEN)
-                cosines, ratios = values.T
+                cosines, ratios, images = values.T
                 rows.append(
                     {
                         **owner(each),
@@ -101,9 +109,21 @@ class GradientAgreement(Analysis):
                         "cosine_deviation": float(cosines.std(ddof=1)) if len(values) > 1 else float("nan"),
                         "norm_ratio": float(ratios.mean()),
                         "batches": len(values),
+                        "images": int(images.sum()),
                     }
                 )
         return rows
+
+    def remark(self, found: Sequence[Measured]) -> str:
+        """Return which terms of which learners are left out."""
+        several = len({each.run for each in found}) > 1
+        terms = [
+            key.removeprefix(_LEFT_OUT) + (f" ({each.run})" if several else "")
+            for each in found
+            for key in sorted(each.arrays)
+            if key.startswith(_LEFT_OUT)
+        ]
+        return f"left out: {', '.join(terms)}" if terms else ""
 
     def draw(self, found: Sequence[Measured], title: str) -> Figure:
         """Draw the cosine over depth: a curve for each network, or for each branch."""
@@ -131,98 +151,8 @@ def _more(opened: OpenedRun) -> str:
     return "a --split with more" if opened.settings.images >= _FEWEST_IMAGES else f"--images {_FEWEST_IMAGES} or more"
 
 
-def _batches(opened: OpenedRun) -> list[slice]:
-    """Return full batches of the recipe's size; all images where they are fewer than one."""
+def _batches(opened: OpenedRun) -> list[np.ndarray]:
+    """Return which images are in each full batch of the recipe's size; all of them where they are fewer than one."""
     size, count = opened.run.recipe.data.batch_size, len(opened.images.places)
-    full = [slice(start, start + size) for start in range(0, count - size + 1, size)]
-    return full or [slice(0, count)]
-
-
-def _branches(learner: Learner) -> list[BranchHead]:
-    return [each for each in learner.objective.modules() if isinstance(each, BranchHead)]
-
-
-def _hooked_blocks(learner: Learner, learners: Mapping[str, Learner]) -> Sequence[str]:
-    """Return the blocks whose outputs are asked for: by branches of a network of one learner, else by its losses."""
-    return learner.objective.hooks if len(learners) > 1 else [head.fork for head in _branches(learner)]
-
-
-def _compared(
-    learners: Mapping[str, Learner], hooks: Mapping[str, OutputHooks], inputs: Tensor, context: Context
-) -> Iterator[tuple[str, str, Tensor, Tensor]]:
-    """Yield head, block, local gradient and end-to-end gradient."""
-    bodies = [each.body.train() for each in learners.values()]
-    (*_, last) = learners
-    with statistics_untracked(*bodies):
-        if len(learners) == 1:
-            locals_ = _of_branches(learners[last], hooks[last], inputs, context.labels)
-            whole = locals_.pop("")
-        else:
-            locals_ = _of_segments(learners, hooks, inputs, context)
-            logits = learners[last].objective.predict(nn.Sequential(*bodies)(inputs))
-            assert logits is not None, "a network that is analysed predicts a class"
-            blocks = {name: block for body in bodies for name, block in body.named_children()}
-            whole = _by_block(cross_entropy_loss(logits, context.labels), blocks)
-    for head, gradients in locals_.items():
-        for block, gradient in gradients.items():
-            yield head, block, gradient, whole[block]
-
-
-def _of_segments(
-    learners: Mapping[str, Learner], hooks: Mapping[str, OutputHooks], inputs: Tensor, context: Context
-) -> dict[str, Gradients]:
-    """Return the gradients of each segment's own loss; of the last, of the network's cross-entropy."""
-    found = {}
-    (*_, last) = learners
-    for name, learner in learners.items():
-        with hooks[name].recording() as hooked:
-            features = learner.body(inputs)
-        if name == last:
-            logits = learner.objective.predict(features)
-            assert logits is not None
-            loss = cross_entropy_loss(logits, context.labels)
-        else:
-            heard = Context(context.labels, context.pixels, hooked=hooked, epoch=context.epoch, step=context.step)
-            loss = learner.objective.train()(features, heard).total
-        found[name] = _by_block(loss, dict(learner.body.named_children()))
-        inputs = features.detach()
-    return found
-
-
-def _of_branches(learner: Learner, hooks: OutputHooks, inputs: Tensor, labels: Tensor) -> dict[str, Gradients]:
-    """Return the gradients of the cross-entropy of each branch, and of the network itself under an empty name."""
-    heads = _branches(learner)
-    learner.objective.train()
-    with hooks.recording() as hooked, statistics_untracked(learner.objective):
-        predicted = {"": learner.objective.predict(learner.body(inputs))}
-        predicted |= {head.name: head(hooked[head.fork]) for head in heads}
-    blocks = dict(learner.body.named_children())
-    found = {}
-    for name, logits in predicted.items():
-        assert logits is not None
-        found[name] = _by_block(cross_entropy_loss(logits, labels), blocks)
-    return found
-
-
-def _by_block(loss: Tensor, blocks: Mapping[str, nn.Module]) -> Gradients:
-    """Return the gradients of a loss in the weights of each block that it depends on, but those that are frozen."""
-    weights = {name: [each for each in block.parameters() if each.requires_grad] for name, block in blocks.items()}
-    every = [weight for each in weights.values() for weight in each]
-    if not every:
-        return {}
-    flat = iter(torch.autograd.grad(loss, every, retain_graph=True, allow_unused=True))
-    found = {}
-    for name, each in weights.items():
-        pieces = [gradient for gradient in (next(flat) for _ in each) if gradient is not None]
-        if pieces:
-            found[name] = torch.cat([piece.flatten() for piece in pieces])
-    return found
-
-
-def _agreement(local: Tensor, whole: Tensor) -> tuple[float, float]:
-    """Return the cosine of two gradients, and the ratio of their lengths; not numbers where the second is zero."""
-    first, second = local.double(), whole.double()
-    lengths = float(first.norm()), float(second.norm())
-    if 0.0 in lengths:
-        return float("nan"), lengths[0] / lengths[1] if lengths[1] else float("nan")
-    return float(first @ second) / (lengths[0] * lengths[1]), lengths[0] / lengths[1]
+    order = torch.randperm(count, generator=generator(opened.settings.seed, "analysis", "gradients")).numpy()
+    return [order[start : start + size] for start in range(0, count - size + 1, size)] or [order]

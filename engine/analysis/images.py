@@ -10,6 +10,9 @@ from torch import Tensor
 
 from engine.data import Augmenter, Batch
 
+Rows = slice | np.ndarray
+"""Which of the images: a slice of them, or their numbers, int64 [n]."""
+
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -29,15 +32,15 @@ class ImageSet:
     augmenter: Augmenter
     device: torch.device
 
-    def pixels(self, rows: slice = slice(None)) -> Tensor:
+    def pixels(self, rows: Rows = slice(None)) -> Tensor:
         """Return some of the images, float32 [N, C, H, W] in [0, 1], on the device."""
         return self.augmenter.evaluation_pixels(replace(self.batch, images=self.batch.images[rows]))
 
-    def inputs(self, rows: slice = slice(None)) -> Tensor:
+    def inputs(self, rows: Rows = slice(None)) -> Tensor:
         """Return what networks take of some of the images: normalised, float32 [N, C, H, W], on the device."""
         return self.augmenter.normalise(self.pixels(rows))
 
-    def labels(self, rows: slice = slice(None)) -> Tensor:
+    def labels(self, rows: Rows = slice(None)) -> Tensor:
         """Return the labels of some of the images, int64 [N], on the device."""
         return torch.tensor(self.batch.labels[rows], device=self.device)
 

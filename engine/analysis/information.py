@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from engine.analysis.analysis import Analysis, Arrays, Measured, Row, owner
 from engine.analysis.depth import Curve, draw_by_depth
-from engine.analysis.features import features_behind
-from engine.analysis.images import ImageSet
+from engine.analysis.features import blocks_to, features_behind
+from engine.analysis.images import ImageSet, Rows
 from engine.analysis.opened import PROBED_IMAGES, OpenedRun
 from engine.analysis.probes import epochs_of, image_information, label_information
 from engine.backbones import Maps
@@ -38,6 +39,7 @@ class Information(Analysis):
     """
 
     name = "information"
+    version = 2
     trains_probes = True
     title = "What probes find behind each block"
     reading = (
@@ -78,21 +80,29 @@ class Information(Analysis):
         That is ``scores``, float64 [5]: both losses of images, both of labels, accuracy; and, int64 [], ``depth``,
         ``epochs`` and ``images``.
         """
-        sets = probed_images(opened, network), opened.images
-        features = _features(opened, network, part, sets[0]), _features(opened, network, part, sets[1])
+        learned, scored = probed_images(opened, network), opened.images
+        features = _features(opened, network, part, learned)
         settings, facts = opened.settings, opened.run.facts
-        epochs = epochs_of(settings.probe_epochs, opened.run.recipe.epochs, len(features[0]))
-        pixels, labels = (sets[0].pixels(), sets[1].pixels()), (sets[0].labels(), sets[1].labels())
-        rebuilt, constant = image_information(features, pixels, epochs, settings.seed)
+        epochs = epochs_of(settings.probe_epochs, opened.run.recipe.epochs, len(features))
+        blocks = nn.Sequential() if part == IMAGE else blocks_to(opened, network, part)[0]
+        rebuilt, constant = image_information(
+            features, learned.pixels(), _batches(blocks, scored, scored.pixels), epochs, settings.seed
+        )
         loss, accuracy = label_information(
-            features, labels, facts.num_classes, facts.image_shape, epochs, settings.seed
+            features,
+            learned.labels(),
+            _batches(blocks, scored, scored.labels),
+            facts.num_classes,
+            facts.image_shape,
+            epochs,
+            settings.seed,
         )
         names = [IMAGE, *opened.run.network(network)._modules]
         return {
             "scores": np.array([rebuilt, constant, loss, math.log(facts.num_classes), accuracy]),
             "depth": np.array(names.index(part)),
             "epochs": np.array(epochs),
-            "images": np.array(len(features[0])),
+            "images": np.array(len(features)),
         }
 
     def rows(self, found: Sequence[Measured]) -> list[Row]:
@@ -115,6 +125,11 @@ class Information(Analysis):
                 }
             )
         return rows
+
+    def remark(self, found: Sequence[Measured]) -> str:
+        """Return for how many epochs the probes learned."""
+        epochs = sorted({int(each.arrays["epochs"]) for each in found})
+        return f"probes of {' or '.join(map(str, epochs))} epochs"
 
     def draw(self, found: Sequence[Measured], title: str) -> Figure:
         """Draw both over depth, a curve for each network."""
@@ -148,3 +163,12 @@ def _features(opened: OpenedRun, network: str, part: str, images: ImageSet) -> T
     if part == IMAGE:
         return images.inputs()
     return features_behind(opened, network, part, images, lambda features, _: features)
+
+
+@torch.no_grad()
+def _batches(
+    blocks: nn.Sequential, images: ImageSet, targets: Callable[[Rows], Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield features behind some blocks and what is told from them: those of all images may take any memory."""
+    for rows in images.slices():
+        yield blocks(images.inputs(rows)), targets(rows)

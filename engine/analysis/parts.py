@@ -56,6 +56,7 @@ class KeptParts:
         decides = {
             "engine": engine.__version__,
             "analysis": self._analysis.name,
+            "version": self._analysis.version,
             "network": network,
             "part": part,
             "checkpoint": self._opened.checkpoint_sha256,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,9 @@ LEAST_STEPS = 200
 DECODER_WIDTH = 64
 CLASSIFIER = "resnet32"
 _CHANNELS = 16
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Of what a probe gives and its targets, a mean over the images: float32 []."""
 
 
 def reconstruction_probe(feature_shape: tuple[int, ...], image_shape: tuple[int, int, int]) -> nn.Module:
@@ -61,14 +64,14 @@ def trained(
     make: Callable[[], nn.Module],
     features: Tensor,
     targets: Tensor,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: Loss,
     epochs: int,
     seed: int,
 ) -> nn.Module:
     """Return a probe that has learned, in evaluation mode.
 
     SGD with momentum 0.9, weight decay 1e-4 and batches of 128; the learning rate goes from 0.1 to 0 as a cosine. In
-    the end, statistics of batch norms are measured anew.
+    the end, statistics of batch norms are measured anew, on all images in an order that is drawn.
 
     Args:
         make: makes it; draws weights from torch's default generator.
@@ -97,10 +100,12 @@ def trained(
                 optimizer.zero_grad()
                 loss(probe(features[rows]), targets[rows]).backward()
                 optimizer.step()
-        # Running averages of few steps are far from those of the weights at the end.
+        # Running averages of few steps are far from those of the weights at the end. And sets may be stored class by
+        # class: a batch of one class has statistics of its own.
         recalibration = Recalibration(probe)
-        for start in range(0, steps * size, size):
-            recalibration.add(features[start : start + size])
+        order = torch.randperm(len(features), generator=generator(seed, "analysis", "probe", "recalibration"))
+        for rows in order.to(features.device).tensor_split(steps):
+            recalibration.add(features[rows])
         recalibration.finish()
     return probe.eval()
 
@@ -114,54 +119,85 @@ def epochs_of(asked: int | None, recipe_epochs: int, images: int) -> int:
 
 
 @torch.no_grad()
-def mean_loss(probe: nn.Module, features: Tensor, targets: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> float:
-    """Return the mean loss over all images, computed in batches."""
-    total = 0.0
-    for start in range(0, len(features), BATCH):
-        rows = slice(start, start + BATCH)
-        total += float(loss(probe(features[rows]), targets[rows])) * len(features[rows])
-    return total / len(features)
+def mean_losses(probe: nn.Module, scored: Iterable[tuple[Tensor, Tensor]], losses: Sequence[Loss]) -> list[float]:
+    """Return the mean of each loss over all images, of which only one batch need be there at a time.
+
+    Args:
+        probe: in evaluation mode.
+        scored: batches of features [B, ...] and targets [B, ...].
+        losses: of the probe's outputs and the targets.
+    """
+    totals, images = [0.0] * len(losses), 0
+    for features, targets in scored:
+        given = probe(features)
+        totals = [
+            total + float(loss(given, targets)) * len(targets) for total, loss in zip(totals, losses, strict=True)
+        ]
+        images += len(targets)
+    return [total / images for total in totals]
 
 
 def label_information(
-    features: tuple[Tensor, Tensor],
-    labels: tuple[Tensor, Tensor],
+    features: Tensor,
+    labels: Tensor,
+    scored: Iterable[tuple[Tensor, Tensor]],
     classes: int,
     image_shape: tuple[int, int, int],
     epochs: int,
     seed: int,
 ) -> tuple[float, float]:
-    """Return cross-entropy in nats and accuracy of a label probe, learned from the first, scored on the second.
+    """Return cross-entropy in nats and accuracy of a label probe.
 
     ln(classes) minus the cross-entropy stands for I(h; y): 0 for features that say nothing of balanced labels,
     ln(classes) for those that say all.
+
+    Args:
+        features: from which it learns, [N, C, h, w].
+        labels: theirs, int64 [N].
+        scored: on which it is scored: batches of both.
+        classes: number of them.
+        image_shape: (C, H, W).
+        epochs: how often it sees each image.
+        seed: of weights and order.
     """
-    shape = tuple(features[0].shape[1:])
+    shape = tuple(features.shape[1:])
     probe = trained(
-        lambda: LabelProbe(shape, image_shape, classes, seed), features[0], labels[0], F.cross_entropy, epochs, seed
+        lambda: LabelProbe(shape, image_shape, classes, seed), features, labels, F.cross_entropy, epochs, seed
     )
-    loss = mean_loss(probe, features[1], labels[1], F.cross_entropy)
-    wrong = mean_loss(probe, features[1], labels[1], lambda given, truth: (given.argmax(1) != truth).float().mean())
+    loss, wrong = mean_losses(
+        probe, scored, (F.cross_entropy, lambda given, truth: (given.argmax(1) != truth).float().mean())
+    )
     return loss, 1.0 - wrong
 
 
 def image_information(
-    features: tuple[Tensor, Tensor], pixels: tuple[Tensor, Tensor], epochs: int, seed: int
+    features: Tensor, pixels: Tensor, scored: Iterable[tuple[Tensor, Tensor]], epochs: int, seed: int
 ) -> tuple[float, float]:
     """Return the binary cross-entropies of a decoder and of the mean training image, nats per pixel value.
 
     Their difference stands for I(h; x), up to a constant factor: 0 for features that say nothing of the image, the most
     for the image itself.
+
+    Args:
+        features: from which the decoder learns, [N, C, h, w].
+        pixels: of the same images, float32 [N, C, H, W] in [0, 1].
+        scored: on which both are scored: batches of features and pixels.
+        epochs: how often the decoder sees each image.
+        seed: of weights and order.
     """
-    shape, image_shape = tuple(features[0].shape[1:]), pixels[0].shape[1:]
+    shape, (channels, height, width) = tuple(features.shape[1:]), pixels.shape[1:]
     probe = trained(
-        lambda: reconstruction_probe(shape, (image_shape[0], image_shape[1], image_shape[2])),
-        features[0],
-        pixels[0],
+        lambda: reconstruction_probe(shape, (channels, height, width)),
+        features,
+        pixels,
         reconstruction_loss,
         epochs,
         seed,
     )
-    mean = pixels[0].mean(dim=0).clamp(1e-4, 1 - 1e-4)
-    constant = F.binary_cross_entropy(mean.expand_as(pixels[1]), pixels[1])
-    return mean_loss(probe, features[1], pixels[1], reconstruction_loss), float(constant)
+    mean = pixels.mean(dim=0).clamp(1e-4, 1 - 1e-4)
+    rebuilt, constant = mean_losses(
+        probe,
+        scored,
+        (reconstruction_loss, lambda _, truth: F.binary_cross_entropy(mean.expand_as(truth), truth)),
+    )
+    return rebuilt, constant

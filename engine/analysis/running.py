@@ -21,6 +21,7 @@ from engine.errors import InputError, RunError
 from engine.learners import numerics_applied
 from engine.paths import absolute, check_writable
 from engine.recipes import Plan, nearest
+from engine.recipes.arguments import check_list
 
 Executor = Literal["process", "ray"]
 
@@ -71,6 +72,8 @@ def analyse(
     Raises:
         InputError: there is no such analysis, or it has no meaning for one of the runs; before anything is measured.
     """
+    check_list("places", places, RunError)
+    check_list("names", names, InputError)
     chosen = _chosen(names)
     if settings.data_root is not None and "://" not in settings.data_root:
         # A task on Ray works in another folder.
@@ -104,6 +107,12 @@ def _chosen(names: Sequence[str]) -> list[Analysis]:
 
 
 def _check(chosen: Sequence[Analysis], runs: Sequence[OpenedRun]) -> None:
+    for opened in runs:
+        if not opened.networks:
+            raise RunError(
+                f"{opened.run.checkpoint.path}: every peer had left its cohort at this checkpoint, so no network is "
+                "left to be analysed; give an earlier one, RUN/checkpoints/step-..., or train anew"
+            )
     problems = [
         f"--of {analysis.name} has no meaning for {opened.run.path}: {reason}; leave one of them out"
         for analysis in chosen
@@ -118,9 +127,10 @@ def _check(chosen: Sequence[Analysis], runs: Sequence[OpenedRun]) -> None:
         raise InputError(f"RUN {twice}: is given twice, a run folder meaning its newest checkpoint; give it once")
     for analysis in chosen:
         if analysis.compares and sum(len(analysis.parts(each, name)) for each in runs for name in each.networks) < 2:
+            left = " left" if runs[0].run.diverged else ""
             raise InputError(
-                f"--of {analysis.name} compares networks or segments, but {runs[0].run.path} has one network that is "
-                "not cut; give another run, too"
+                f"--of {analysis.name} compares networks or segments, but {runs[0].run.path} has one network{left}, "
+                "which is not cut; give another run, too"
             )
     other = next((opened for opened in runs if opened.images_sha256 != runs[0].images_sha256), None)
     if other is not None:
@@ -226,6 +236,7 @@ def _written(
     tell: Callable[[str], None],
 ) -> Finding:
     about, earlier = _about(analysis, runs, devices), earlier_caption(folder)
+    about["caption"] = "; ".join(filter(None, (about["caption"], analysis.remark(found))))
     if earlier not in (None, about["caption"]):
         tell(f"{analysis.name}: {folder}: replaces what was found of {earlier}")
     return write_finding(analysis, found, folder, about)

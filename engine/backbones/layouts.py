@@ -135,10 +135,14 @@ class LayoutError(RecipeError):
     """
 
     def __init__(self, found: FeatureLayout, taker: str, wanted: tuple[type[FeatureLayout], ...]) -> None:
+        # All three go to the base class, so the error survives being pickled across processes.
+        super().__init__(found, taker, wanted)
         self.found = found.describe()
         self.takes = f"{taker} takes {' or '.join(layout.words for layout in wanted)}"
         self.wanted = wanted
-        super().__init__(f"{self.takes}, but the features are {self.found}: choose features that it takes")
+
+    def __str__(self) -> str:
+        return f"{self.takes}, but the features are {self.found}: choose features that it takes"
 
 
 def feature_layout(shape: Shape) -> FeatureLayout:

@@ -20,6 +20,7 @@ from engine.benchmarking.starting import Starter
 from engine.benchmarking.tuned_cases import TunedCases
 from engine.errors import PlanError, RecipeError
 from engine.recipes import Plan, Recipe, with_absolute_paths, with_modelled_cuts
+from engine.recipes.arguments import check_plan, check_recipe
 
 _MOST_STEPS = 200
 
@@ -50,6 +51,9 @@ def measure(
         RecipeError, PlanError, DataError: the input cannot be used.
         EngineError: end-to-end training, with which all is compared, failed.
     """
+    check_recipe(recipe)
+    plan = Plan() if plan is None else plan
+    check_plan(plan)
     check_baselines(against)
     for name, value, most in (("--steps", steps, _MOST_STEPS), ("--rounds", rounds, 1000)):
         if not 1 <= value <= most:
@@ -59,12 +63,12 @@ def measure(
     threads = images.recipe.numerics.threads
     if threads > machine.cores and not machine.gpus:
         raise PlanError(f"numerics.threads={threads}, but there are {machine.cores} cores: give at most as many")
-    own = EngineCases(images, plan or Plan(), ks, machine, say)
+    own = EngineCases(images, plan, ks, machine, say)
     # Baselines are not cut as the recipe is.
     uncut = dataclasses.replace(images, recipe=with_modelled_cuts(images.recipe))
     others = BaselineCases(uncut, against, own.worker_counts, machine)
     left_out = own.left_out | others.left_out
-    with Starter(images, plan or Plan()) as starter:
+    with Starter(images, plan) as starter:
         tuned = TunedCases(starter, others, say)
         # Before anything else runs, so that nothing is beside what is searched.
         tuned.time_blocks("cuda:0" if machine.gpus else "cpu")
@@ -91,4 +95,5 @@ def measure(
         tuned.searches,
         others.blocks,
         tuned.blocks,
+        tuned.blocks_others,
     )

@@ -37,7 +37,7 @@ class CaseResult:
     Attributes:
         case: what was measured.
         seconds: of a step, by round.
-        busy: seconds of a step by learner, by round; this engine only.
+        busy: seconds of a step by learner, by round; of this engine on CPUs only: calls on a GPU end before their work.
         waiting: share of the time that each learner or worker waited, by round; empty where it is not known.
         memory: bytes by purpose, for each learner or worker.
         together: groups of learners on one device that hold what they keep at the same time; others take turns.
@@ -47,7 +47,7 @@ class CaseResult:
         first_loss: of the first step in nats, by learner or worker that sees it.
         weights: digests of the initial parameters, by name.
         loads: what others used of the processors, by round.
-        calls: of the last round; this engine only.
+        calls: of the last round; of this engine on CPUs only.
     """
 
     case: Case
@@ -121,25 +121,29 @@ def efficiency(row: CaseResult, alone: CaseResult | None, units: int) -> float |
     return statistics.median(w / (workers * own) for w, own in zip(works, row.seconds, strict=True))
 
 
+def variants_of(row: CaseResult, rows: Sequence[CaseResult]) -> list[CaseResult]:
+    """Return the rows of the same family with as many workers and threads, of which the best is shown."""
+    return [each for each in rows if _kind(each.case) == _kind(row.case)]
+
+
+def _kind(case: Case) -> tuple[Family, int, int]:
+    return case.family, case.workers, case.threads
+
+
 def best_of(rows: Sequence[CaseResult]) -> list[CaseResult]:
-    """Return the rows to show: of the variants of one family with equal workers only the fastest.
+    """Return the rows to show: of the variants of one family with equal workers and threads only the fastest.
 
     Of checkpointing, which is done for the sake of memory, also the one that keeps least.
     """
     shown: list[CaseResult] = []
-    groups: dict[tuple[Family, int], list[CaseResult]] = {}
     for row in rows:
-        if row.case.variant is None:
+        group = variants_of(row, rows)
+        best = [min(group, key=lambda each: each.step)]
+        if row.case.family == "checkpoint":
+            best.append(min(group, key=lambda each: (each.saved_activations or 0, each.step)))
+        if row.case.variant is None or any(row is each for each in best):
             shown.append(row)
-        else:
-            group = groups.setdefault((row.case.family, row.case.workers), [])
-            group.append(row)
-    for (family, _), group in groups.items():
-        kept = [min(group, key=lambda row: row.step)]
-        if family == "checkpoint":
-            kept.append(min(group, key=lambda row: (row.saved_activations or 0, row.step)))
-        shown += kept
-    return [row for row in rows if any(row is each for each in shown)]
+    return shown
 
 
 def to_json(row: CaseResult) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.benchmarking.baseline_cases import PIPELINES
-from engine.benchmarking.case_results import CaseResult, Spread, best_of, faster
+from engine.benchmarking.case_results import CaseResult, Spread, best_of, faster, variants_of
 from engine.benchmarking.result import BUSY_BESIDE, Measurement
 from engine.benchmarking.settings_search import Search
 from engine.benchmarking.tuned_cases import in_words
@@ -15,6 +15,7 @@ from engine.tracking.tables import format_rate
 _MISSING = "-"
 _SHARED = " *"
 _LISTED_SHARES = 4
+_LISTED_ROUNDS = 6
 # From here on a learner waits longer than another one by more than rounds differ.
 _UNEQUAL_WAITING = 0.1
 
@@ -44,8 +45,7 @@ def _cells(found: Measurement, row: CaseResult) -> list[str]:
 
 def shown_name(found: Measurement, row: CaseResult) -> str:
     """Return a case's name, and in which way it is the best of its variants if that needs words."""
-    family, workers = row.case.family, row.case.workers
-    variants = [each for each in found.rows if (each.case.family, each.case.workers) == (family, workers)]
+    variants = variants_of(row, found.rows)
     if row.case.variant is None or len(variants) == 1:
         return row.case.name
     fastest = min(variants, key=lambda each: each.step)
@@ -118,8 +118,9 @@ def simulated_lines(found: Measurement) -> list[str]:
         return []
     lines = [
         "simulated, not measured: a device for each segment, from the measured time of every segment alone; sending is "
-        "not counted. 1F1B has the cut and the micro-batches that are best for it, and the measured time of each of "
-        "its stages on one micro-batch"
+        "not counted. 1F1B has the cut that balances the measured times of single blocks on one micro-batch, for each "
+        "of its stages the sum of its blocks' times (no stage was timed as a whole), and the micro-batches that are "
+        "best for it"
     ]
     for each in found.simulated:
         if each.num_segments == 1:
@@ -149,6 +150,20 @@ def warnings(found: Measurement) -> list[str]:
             f"warning: other processes used more than {BUSY_BESIDE:.0%} of a core beside {len(doubtful)} of "
             f"{len(found.rows)} cases (most: {most.others:.0%} beside {most.case.name}); measure on a quiet machine "
             "before you believe these figures"
+        )
+    if spoilt := found.spoilt_rounds():
+        named = [f"{name}, round {number}: {share:.0%}" for name, number, share in spoilt[:_LISTED_ROUNDS]]
+        named += [f"{len(spoilt) - _LISTED_ROUNDS} more"] if len(spoilt) > _LISTED_ROUNDS else []
+        lines.append(
+            f"warning: other processes used more than {BUSY_BESIDE:.0%} of a core in single rounds of {found.rounds} "
+            f"({'; '.join(named)}); medians bear that, ranges do not"
+        )
+    if runs := found.doubtful_runs():
+        what, share = max(runs, key=lambda run: run[1])
+        lines.append(
+            f"warning: other processes used more than {BUSY_BESIDE:.0%} of a core beside {len(runs)} of the runs "
+            f"before the rounds (most: {share:.0%} beside {what}), so the settings of baselines and the simulation may "
+            "not be the best; measure on a quiet machine before you believe these figures"
         )
     idle = max((row.own_waiting for row in found.rows), default=0.0)
     if idle > BUSY_BESIDE:
@@ -185,16 +200,23 @@ def notes(found: Measurement) -> list[str]:
         f"{found.recipe.backbone.name}, batch {found.batch_size}, {found.images}; {found.machine.describe()}; medians "
         f"(smallest to largest) over {found.rounds} rounds of {found.steps} steps, in which all cases took turns",
         "workers: processes x threads of each; all cases start from the same weights and see the same batches",
-        "efficiency: time of the same work alone, learner after learner (baselines: end to end), / (workers x step)",
-        "waiting: share of the time outside of calls, by learner; of baselines on a CPU, without processor time",
         "saved activations: what autograd keeps at most at one time on the device that keeps most, heads and decoders "
         "included, counted exactly (and as a share of end to end)",
     ]
-    if not found.machine.gpus:
+    if found.machine.gpus:
         lines.append(
-            "resident: peak above the warmed-up process, of the one that needs most, in a run of its own with "
-            "MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ of 1 MiB; pages shared with Ray's object store count"
+            "ms per step: by the wall clock between times at which the GPUs have done all that was asked of them; what "
+            "fills and empties a pipeline of this engine is timed alone and taken off. What each learner does then is "
+            "not known on a GPU: efficiency, waiting, the simulation and timelines are left out"
         )
+    else:
+        lines += [
+            "efficiency: time of the same work alone, learner after learner (baselines: end to end), / (workers x "
+            "step)",
+            "waiting: share of the time outside of calls, by learner; of baselines, without processor time",
+            "resident: peak above the warmed-up process, of the one that needs most, in a run of its own with "
+            "MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ of 1 MiB; pages shared with Ray's object store count",
+        ]
     lines.append(
         "pipelines and data parallelism change what batch norms see; checkpointing runs batch norms twice; this "
         "engine's step is that of a pipeline that is full, as it is in training from the first steps to the last"

@@ -35,6 +35,7 @@ class Measurement:
         searches: what was tried to find the best settings of the baselines.
         blocks: names of the network's blocks; empty where there are no baselines.
         block_seconds: by number of micro-batches, seconds of each block on one of them; 1 is the whole batch.
+        blocks_others: share of a core that other processes used while these were timed; None where it is not known.
     """
 
     recipe: Recipe
@@ -49,6 +50,7 @@ class Measurement:
     searches: Sequence[Search] = ()
     blocks: Sequence[str] = ()
     block_seconds: Mapping[int, Sequence[float]] = field(default_factory=dict)
+    blocks_others: float | None = None
 
     @property
     def rounds(self) -> int:
@@ -73,8 +75,29 @@ class Measurement:
         return row.case.workers > self.machine.at_once(row.case.threads)
 
     def doubtful(self) -> list[CaseResult]:
-        """Return the cases beside which others used a processor."""
+        """Return the cases beside which others used a processor in most of the rounds."""
         return [row for row in self.rows if (row.others or 0.0) > BUSY_BESIDE]
+
+    def spoilt_rounds(self) -> list[tuple[str, int, float]]:
+        """Return the rounds in which others used a processor beside the other cases: case, round from 1, share."""
+        return [
+            (row.case.name, number, load.others)
+            for row in self.rows
+            if (row.others or 0.0) <= BUSY_BESIDE
+            for number, load in enumerate(row.loads, start=1)
+            if load.others is not None and load.others > BUSY_BESIDE
+        ]
+
+    def doubtful_runs(self) -> list[tuple[str, float]]:
+        """Return the runs before the rounds beside which others used a processor: what was run, and their share."""
+        runs = [
+            (f"the search of {search.name}", share)
+            for search in self.searches
+            for attempt in search.attempts
+            for share in attempt.others
+        ]
+        runs.append(("the timing of the blocks", self.blocks_others))
+        return [(what, share) for what, share in runs if share is not None and share > BUSY_BESIDE]
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON values."""
@@ -106,5 +129,6 @@ class Measurement:
             "block_milliseconds": {
                 parts: [1e3 * each for each in seconds] for parts, seconds in self.block_seconds.items()
             },
+            "block_others_cores": self.blocks_others,
             "left_out": self.left_out,
         }

@@ -12,14 +12,26 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.benchmarking.baselines.launch import CaseFailed
 
 Settings = Mapping[str, Any]
-Run = Callable[[Settings, bool], tuple[float, int | None]]
-"""Run settings for a few steps, and check first that they train rightly if asked to; returns the seconds of a step, and
-the bytes that are kept where they decide, too. Raises CaseFailed."""
+
+
+class Ran(NamedTuple):
+    """A run of settings."""
+
+    seconds: float
+    """Of a step."""
+    kept: int | None = None
+    """Bytes that are kept, where they decide, too."""
+    others: float | None = None
+    """Share of a core that other processes used meanwhile; None where this machine does not tell."""
+
+
+Run = Callable[[Settings, bool], Ran]
+"""Run settings for a few steps, and check first that they train rightly if asked to. Raises CaseFailed."""
 
 SECONDS = 300.0
 """After which no more neighbours are tried; starts and finalists always are."""
@@ -41,6 +53,7 @@ class Attempt:
         again: the same of a finalist, by round.
         kept: bytes that autograd keeps at most at one time, where they decide, too.
         failed: why they cannot be used; "" if they can.
+        others: share of a core that other processes used, by run; None where this machine does not tell.
     """
 
     settings: Settings
@@ -48,6 +61,7 @@ class Attempt:
     again: list[float] = field(default_factory=list)
     kept: int | None = None
     failed: str = ""
+    others: list[float | None] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -98,6 +112,7 @@ class Search:
                     "milliseconds": None if each.first is None else 1e3 * each.first,
                     "final_milliseconds": [1e3 * seconds for seconds in each.again],
                     "kept": each.kept,
+                    "others_cores": each.others,
                     "failed": each.failed,
                 }
                 for each in self.attempts
@@ -186,7 +201,9 @@ class SettingsSearch:
             attempt.failed = self._ended[schedule]
             return attempt
         try:
-            attempt.first, attempt.kept = self._run(settings, check)
+            ran = self._run(settings, check)
+            attempt.first, attempt.kept = ran.seconds, ran.kept
+            attempt.others.append(ran.others)
         except CaseFailed as failed:
             attempt.failed = str(failed)
             if failed.is_over:
@@ -197,7 +214,9 @@ class SettingsSearch:
         if attempt.failed:
             return
         try:
-            attempt.again.append(self._run(attempt.settings, False)[0])
+            ran = self._run(attempt.settings, False)
+            attempt.again.append(ran.seconds)
+            attempt.others.append(ran.others)
         except CaseFailed as failed:
             attempt.failed = str(failed)
 

@@ -1,8 +1,9 @@
 """A simulation of a device for each segment, from the measured times of the segments and of the blocks alone.
 
 Nothing here was measured on several devices. Sending, which overlaps with computing, is not counted on either side.
-1F1B gets the cut that is best for it, with the times that its stages have there on micro-batches of their real size:
-stages are never of equal time, and small micro-batches are rarely as quick per image as whole batches.
+1F1B gets the cut that balances the times of single blocks on micro-batches of their real size, and for each stage the
+sum of its blocks' times; no stage is timed as a whole. Stages are never of equal time, and small micro-batches are
+rarely as quick per image as whole batches.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ class Simulated:
 
     Attributes:
         num_segments: K.
-        step: seconds of the slowest segment, which is the step of a full pipeline without a bubble.
+        step: measured seconds of the slowest segment, which is the step of a full pipeline without a bubble.
         times_end_to_end: how many times as fast as one device end to end.
-        pipelines: by number of micro-batches M, how many times as fast as one device 1F1B is at its best cut into K
-            stages; empty where the blocks could not be timed. See `pipeline_step`.
-        pipeline_stages: by M, seconds of each stage of that cut on one micro-batch.
+        pipelines: by number of micro-batches M, how many times as fast as one device 1F1B is at the cut into K stages
+            that balances the times of the blocks; empty where these could not be timed. See `pipeline_step`.
+        pipeline_stages: by M, seconds of each stage of that cut on one micro-batch, sums of those of its blocks.
         pipeline_cuts: by M, the blocks, counted from 0, at which those stages begin, and the number of blocks.
     """
 

@@ -8,8 +8,9 @@ from typing import Any
 from engine.benchmarking.baseline_cases import VARIANTS, BaselineCases, Choice, ChoiceGroup, uneven
 from engine.benchmarking.baselines.launch import CaseFailed, Processes
 from engine.benchmarking.cases import Case, CaseGroup
+from engine.benchmarking.machine_load import LoadMeter
 from engine.benchmarking.schedules import SCHEDULES
-from engine.benchmarking.settings_search import Attempt, Search, Settings, SettingsSearch
+from engine.benchmarking.settings_search import Attempt, Ran, Search, Settings, SettingsSearch
 from engine.benchmarking.simulation import MICRO_BATCHES
 from engine.benchmarking.stage_cuts import cuts_around, stage_bounds
 from engine.benchmarking.starting import SECONDS_OF_FIRST_STEP, SECONDS_TO_START, Starter
@@ -30,6 +31,7 @@ class TunedCases:
     Attributes:
         blocks: by number of micro-batches, seconds of each block on one of them; 1 is the whole batch. Empty where they
             could not be timed.
+        blocks_others: share of a core that other processes used meanwhile; None where this machine does not tell.
         searches: what was tried, of baselines with anything to choose.
         left_out: reasons, by what is not measured, beside those of the baselines themselves.
     """
@@ -37,6 +39,7 @@ class TunedCases:
     def __init__(self, starter: Starter, others: BaselineCases, say: Callable[[str], None]) -> None:
         self._starter, self._others, self._say = starter, others, say
         self.blocks: dict[int, list[float]] = {}
+        self.blocks_others: float | None = None
         self.searches: list[Search] = []
         self.left_out: dict[str, str] = {}
 
@@ -54,7 +57,9 @@ class TunedCases:
         try:
             processes.ask(None, SECONDS_TO_START)
             request = {"do": "run", "case": "blocks", "steps": _BLOCK_ROUNDS}
+            meter = LoadMeter(processes.ids)
             (answer,) = processes.ask(request, 2 * SECONDS_OF_FIRST_STEP)
+            self.blocks_others = meter.result().others
             self.blocks = {int(count): seconds for count, seconds in answer["blocks"].items()}
         except CaseFailed as failed:
             self.left_out["times of the blocks, which cuts and the simulation of pipelines begin from"] = str(failed)
@@ -79,7 +84,7 @@ class TunedCases:
             return [self._case(choice, starts[0])]
         self._say(f"searching the best settings of {choice.name}")
 
-        def run(settings: Settings, check: bool) -> tuple[float, int | None]:
+        def run(settings: Settings, check: bool) -> Ran:
             self._say(f"trying {choice.name}: {in_words(settings, self._others.blocks)}")
             return served.run(settings, check)
 
@@ -123,7 +128,7 @@ class _Served:
             self._patience = max(self._patience, SECONDS_OF_FIRST_STEP)
         self._processes: Processes | None = None
 
-    def run(self, settings: Settings, check: bool) -> tuple[float, int | None]:
+    def run(self, settings: Settings, check: bool) -> Ran:
         """As `settings_search.Run`."""
         request = {"do": "attempt", "settings": settings, "steps": self._steps, "check": check}
         try:
@@ -132,7 +137,9 @@ class _Served:
                 threads = group.choices[0].threads
                 self._processes = self._starter.start(group.kind, group.recipe, group.devices, {}, threads, {})
                 self._processes.ask(None, SECONDS_TO_START)
+            meter = LoadMeter(self._processes.ids)
             answers = self._processes.ask(request, self._patience)
+            others = meter.result().others
         except CaseFailed:
             # Whatever was on its way between them would reach those that are tried next.
             self.close()
@@ -141,7 +148,7 @@ class _Served:
         if wrong:
             raise CaseFailed(wrong, False)
         kept = [answer["kept"] for answer in answers if "kept" in answer]
-        return max(answer["seconds"] for answer in answers), max(kept, default=None)
+        return Ran(max(answer["seconds"] for answer in answers), max(kept, default=None), others)
 
     def close(self) -> None:
         """End the processes, if any are there."""

@@ -54,7 +54,7 @@ class _Meters(TypedDict):
     counts: dict[str, Count]
     images: Count
     scored: Count
-    hits: Count
+    hits: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     observed: dict[str, list[float]]
 
 

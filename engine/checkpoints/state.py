@@ -73,7 +73,10 @@ def unpack_state(
         raise RunError(f"a checkpoint does not fit this learner: {first_line(error)}") from error
     expected = slots_of(optimizer)
     slots: dict[int, dict[str, Tensor]] = {}
-    for place, (name, parameter) in enumerate(named.items()):
+    # Torch numbers parameters group by group, which need not be the order of their names.
+    numbered = (parameter for group in optimizer.param_groups for parameter in group["params"])
+    places = {parameter: place for place, parameter in enumerate(numbered)}
+    for name, parameter in named.items():
         prefix = f"optimizer.{name}."
         found = {key[len(prefix) :]: value for key, value in state.tensors.items() if key.startswith(prefix)}
         # Momentum is there from the start; others remember nothing of what has had no gradient yet.
@@ -83,7 +86,7 @@ def unpack_state(
                 f"{', '.join(found) or 'nothing'}, expected {', '.join(expected) or 'nothing'}"
             )
         if found:
-            slots[place] = {slot: _beside(value, parameter) for slot, value in found.items()}
+            slots[places[parameter]] = {slot: _beside(value, parameter) for slot, value in found.items()}
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     return state.extra
 

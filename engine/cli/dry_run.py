@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 
 from engine.cli.outcome import Outcome, aligned
 from engine.cli.places import in_process, on_ray
-from engine.recipes import MEASURED, Plan, Recipe, has_measured_cuts, plan_to_dict, recipe_to_dict
+from engine.cli.updates import optimizers_of, rates_of, update_lines
+from engine.recipes import (
+    MEASURED,
+    Plan,
+    Recipe,
+    cautions,
+    has_measured_cuts,
+    plan_cautions,
+    plan_to_dict,
+    recipe_to_dict,
+)
 from engine.runtimes.replicated import check_replicable, replicate
 from engine.training.preview import Preview, preview
 
@@ -27,16 +37,23 @@ def describe(recipe: Recipe, plan: Plan, run_dir: Path | None, resume: Resume) -
     if plan.replicas > 1:
         found = replace(found, team=replicate(found.team, plan.replicas))
     placement = in_process(recipe) if plan.executor == "process" else on_ray(found, plan)
+    warned = [*cautions(recipe), *plan_cautions(plan)]
+    rates = {
+        whose or "all": rates_of(recipe, optimizer, found.steps_per_epoch)
+        for whose, optimizer in optimizers_of(recipe).items()
+    }
     values = {
         "recipe": recipe_to_dict(recipe),
         "plan": plan_to_dict(plan),
         **found.to_json(),
+        "learning_rates": {whose: {"first": first, "last": last} for whose, (first, last) in rates.items()},
+        "cautions": warned,
         "placement": placement,
     }
-    return Outcome([*_lines(found), "", "placement:", f"  {placement['text']}"], values)
+    return Outcome([*_lines(found, warned), "", "placement:", f"  {placement['text']}"], values)
 
 
-def _lines(found: Preview) -> list[str]:
+def _lines(found: Preview, warned: list[str]) -> list[str]:
     recipe, facts, team = found.recipe, found.facts, found.team
     images = ", ".join(f"{size:,} {split}" for split, size in facts.sizes.items())
     shape = "x".join(map(str, facts.image_shape))
@@ -58,8 +75,10 @@ def _lines(found: Preview) -> list[str]:
         f"  images: {images}, of {shape} in {facts.num_classes:,} classes",
         *(f"  {line}" for line in found.inventory.lines()),
         f"  steps: {recipe.epochs:,} epochs of {found.steps_per_epoch:,}, {found.total_steps:,} in all",
+        *(f"  {line}" for line in update_lines(recipe, found.steps_per_epoch)),
         f"  run folder: {found.run_dir} ({state})",
         *_cuts(recipe),
+        *(f"  caution: {line}" for line in warned),
         "",
         "learners:",
         *aligned(learners),

@@ -96,9 +96,10 @@ def run(options: argparse.Namespace) -> Outcome:
     if memory is not None:
         smallest = smallest_that_fits(teams, memory)
         # Who has not said how many there are may have one, or one for each learner.
-        numbers = [devices] if devices else [1, None]
+        numbers = [1] if plan.executor == "process" else [devices] if devices else [1, None]
         looked = [team.num_segments for team in teams]
-        choices = fastest_that_fits(recipe, facts, plan, numbers, memory, looked)
+        estimated = {numbers[-1]: teams}
+        choices = fastest_that_fits(recipe, facts, plan, numbers, memory, looked, estimated)
         fits = {
             "gpu_memory": memory,
             "smallest_num_segments": smallest.num_segments if smallest else None,
@@ -107,6 +108,7 @@ def run(options: argparse.Namespace) -> Outcome:
             "fastest": [
                 {
                     "devices": number,
+                    "where": _where(number, plan),
                     "num_segments": choice.team.num_segments,
                     "fields": choice.fields,
                     "needed": choice.team.needed,
@@ -138,6 +140,14 @@ def run(options: argparse.Namespace) -> Outcome:
         "fits": fits or None,
     }
     return Outcome(estimate_lines(recipe, facts, assumed, teams, whole, cuts, left_out, fits), values)
+
+
+def _where(devices: int | None, plan: Plan) -> str:
+    if devices is not None:
+        return "on one device" if devices == 1 else f"on {devices} devices"
+    if plan.gpus_per_learner:
+        return "on as many devices as plan.gpus_per_learner asks for"
+    return "with a device for each learner"
 
 
 def _end_to_end_seconds(recipe: Recipe, facts: Facts, plan: Plan, teams: Sequence[TeamEstimate]) -> float:

@@ -194,13 +194,16 @@ def _fits(recipe: Recipe, teams: Sequence[TeamEstimate], fits: Mapping[str, Any]
         lines.append(f"fits into {memory} at batch {batch:,}")
     else:
         looked = ", ".join(str(team.num_segments) for team in teams if team.num_segments)
-        lines.append(f"does not fit into {memory} at batch {batch:,}" + (f" with K = {looked}" if looked else ""))
+        on_actors = any(len(team.sizes) > 1 and not team.in_process for team in teams)
+        lines.append(
+            f"does not fit into {memory} at batch {batch:,}"
+            + (f" with K = {looked}" if looked else "")
+            + (", each learner an actor" if on_actors else "")
+        )
     for choice in fits["fastest"]:
-        where = "on one device" if choice["devices"] == 1 else f"on {choice['devices']} devices"
-        where = where if choice["devices"] else "with a device for each learner"
         need = f"{choice['speed_up']:.2f}x the speed of end to end, {_mebibytes(choice['needed'])} MiB"
         fields = " ".join(map(shlex.quote, choice["fields"])) or "the recipe as it is"
-        lines += [f"the fastest that fits {where} ({need}):", f"  {fields}"]
+        lines += [f"the fastest that fits {choice['where']} ({need}):", f"  {fields}"]
     largest = fits["largest_batch"]
     lines.append(f"largest batch of the recipe as it is: data.batch_size={largest}" if largest else "no batch fits")
     return lines

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> Outcome:
     # First, because it is a matter of seconds, and what is refused of it shall not cost a whole evaluation.
     maps = None
     if options.draw_maps is not None:
-        maps = draw_predictions([opened, *others], options.draw_maps, options.data_root)
+        maps = draw_predictions([opened, *others], options.draw_maps, options.data_root, options.changes)
     metrics = evaluate(opened, options.data_root, options.changes, options.save_features, options.draw_queries)
     step, headline = opened.checkpoint.step, headline_of(opened.recipe)
     warnings = [warning for each in (opened, *others) for warning in each.warnings]

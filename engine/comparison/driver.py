@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from engine.comparison.folder import (
     with_compared_cuts,
 )
 from engine.comparison.picture import plot_compared
+from engine.comparison.progress import Progress, of_recipe
 from engine.comparison.result import Comparison, compared_recipe
 from engine.comparison.runs import Job, free_slots, run_jobs
 from engine.comparison.tables import compared_csv, compared_markdown
@@ -28,15 +30,11 @@ from engine.recipes import Plan, Recipe, with_absolute_paths
 from engine.runtimes.replicated import check_replicable
 from engine.tasks import Metric, headline_of
 from engine.timing import chosen_recipe
-from engine.tracking import Console, format_score, format_seconds, open_console, spared
-from engine.tracking.scores import words_of
-from engine.training.environment import files_changed_since
-from engine.training.finished import finished_result
-from engine.training.folder import Resume, choose_folder, free_folder
+from engine.tracking import Console, open_console, spared
+from engine.training.folder import Resume, check_resume, free_folder
 from engine.training.held_out import with_validation
 from engine.training.holding import refuse_held
 from engine.training.preview import preview
-from engine.training.result import Result
 
 
 def compare(
@@ -71,6 +69,8 @@ def compare(
     """
     plan = plan or Plan(executor="process")
     console = console or open_console(sys.stderr, quiet=True)
+    seeds = _whole(seeds)
+    check_resume(resume)
     _check(recipes, seeds, plan, max_concurrent)
     headline = _headline(recipes)
     wanted = absolute(run_dir, "--run-dir", RunError) if run_dir is not None else None
@@ -96,7 +96,7 @@ def compare(
             for seed in seeds
             for label, recipe in prepared.items()
         ]
-        progress = _Progress(jobs, headline, console)
+        progress = Progress(jobs, facts, headline, console)
         complete = run_jobs(progress.unfinished, plan, slots, progress.started, progress.ended)
         rows = tuple(
             compared_recipe(
@@ -128,7 +128,24 @@ def compare(
         folder.close()
 
 
+def _whole(seeds: Sequence[int]) -> tuple[int, ...]:
+    """Return seeds as Python's whole numbers; numpy's are taken, too."""
+    try:
+        return tuple(operator.index(seed) for seed in seeds)
+    except TypeError:
+        raise RecipeError(f"seeds: found {seeds!r}, expected the seeds themselves, such as (0, 1, 2)") from None
+
+
 def _check(recipes: Mapping[str, Recipe], seeds: Sequence[int], plan: Plan, max_concurrent: int | None) -> None:
+    if not isinstance(recipes, Mapping):
+        raise RecipeError(
+            f"recipes: found a {type(recipes).__name__}, expected recipes by their labels: {{label: recipe}}"
+        )
+    for label, recipe in recipes.items():
+        if not isinstance(recipe, Recipe):
+            raise RecipeError(
+                f"{label}: found a {type(recipe).__name__}, expected a Recipe; engine.load_recipe(NAME) gives one"
+            )
     if not recipes:
         raise RecipeError("recipes: found none, expected 1 or more, the baseline first")
     if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**31 for seed in seeds):
@@ -178,7 +195,7 @@ def _prepare(
             facts[label] = preview(chosen, resume="never").facts
             check_replicable(chosen, facts[label], plan)
         except (RecipeError, DataError, PlanError) as error:
-            raise _of(label, error) from error
+            raise of_recipe(label, error) from error
         prepared[label] = chosen
     return prepared, facts
 
@@ -196,7 +213,7 @@ def _with_cuts(
         try:
             found[label] = chosen_recipe(recipe, facts[label], plan, tell)
         except (RecipeError, PlanError) as error:
-            raise _of(label, error) from error
+            raise of_recipe(label, error) from error
     return found
 
 
@@ -210,75 +227,9 @@ def _costs(
             try:
                 costs[label] = training_flops_per_image(recipe)
             except InputError as error:
-                raise _of(label, error) from error
+                raise of_recipe(label, error) from error
             folder.write_costs(costs)
     return costs
-
-
-def _of(label: str, error: InputError) -> InputError:
-    return type(error)("\n".join(f"{label}: {line}" for line in str(error).splitlines()))
-
-
-class _Progress:
-    """What is known of the runs of a comparison, told as it becomes known."""
-
-    def __init__(self, jobs: Sequence[Job], headline: Metric, console: Console) -> None:
-        self._jobs, self._headline, self._console = jobs, headline, console
-        self._causes: dict[Path, str] = {}
-        found = {job.run_dir: _finished(job, console) for job in jobs}
-        self._results = {run_dir: result for run_dir, result in found.items() if result is not None}
-        self.unfinished = [job for job in jobs if job.run_dir not in self._results]
-        self._ended = len(self._results)
-        if self._results:
-            told = f"{self._ended} of {len(jobs)} runs are finished already"
-            finished = [job for job in jobs if job.run_dir in self._results]
-            since = {change for job in finished for change in files_changed_since(job.run_dir, job.recipe)}
-            if since:
-                told += f"; --resume never starts a new comparison; since then {', '.join(sorted(since))}"
-            console.message(told)
-
-    def started(self, job: Job) -> None:
-        self._console.message(f"{self._ended}/{len(self._jobs)}  {_name(job)} starts; its log is {job.run_dir}/log.txt")
-
-    def ended(self, job: Job, cause: str | None) -> None:
-        self._ended += 1
-        place = f"{self._ended}/{len(self._jobs)}  {_name(job)}"
-        if cause is not None:
-            self._causes[job.run_dir] = cause
-            self._console.message(f"{place} failed: {cause}")
-            return
-        result = _finished(job, self._console)
-        if result is None:
-            self._causes[job.run_dir] = f"{job.run_dir}: its result could not be read again"
-            self._console.message(f"{place} failed: {self._causes[job.run_dir]}")
-            return
-        self._results[job.run_dir] = result
-        score = "unknown" if result.test_score is None else format_score(self._headline, result.test_score)
-        words = f"test {words_of(self._headline)} {score}, {format_seconds(result.seconds)}"
-        self._console.message(f"{place} finished: {words}")
-
-    def results(self, label: str) -> dict[int, Result]:
-        return {
-            job.recipe.seed: self._results[job.run_dir]
-            for job in self._jobs
-            if job.label == label and job.run_dir in self._results
-        }
-
-    def failures(self, label: str) -> dict[int, str]:
-        return {
-            job.recipe.seed: self._causes[job.run_dir]
-            for job in self._jobs
-            if job.label == label and job.run_dir in self._causes
-        }
-
-
-def _finished(job: Job, console: Console) -> Result | None:
-    # Refuses a folder with the run of another recipe.
-    return finished_result(choose_folder(job.recipe, job.run_dir, "auto"), job.recipe, console.message)
-
-
-def _name(job: Job) -> str:
-    return f"{job.label}, seed {job.recipe.seed}"
 
 
 def _write(comparison: Comparison, baseline: Recipe, folder: ComparisonFolder, console: Console) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.comparison.result import COSTS, ComparedRecipe, best_on_validation, paired_gains, relative_costs
-from engine.comparison.tables import format_gain, format_ratio
+from engine.comparison.tables import format_gain, format_ratio, pairs_told
 from engine.tasks import Metric
 from engine.tracking.figures import FAINT, INK, STRONG, TEXT_SIZE, colours, dress, open_figure, write_figure
 from engine.tracking.intervals import mean_and_half_width
@@ -62,7 +62,7 @@ def plot_compared(
     for row, middle in zip(rows, middles, strict=True):
         _draw_score(score, row, headline, middle)
     if beside:
-        _draw_gains(gain, rows, headline, middles)
+        _draw_gains(gain, rows, seeds, headline, middles)
         _draw_training(cost, rows, middles)
     score.set_yticks(middles, labels, fontsize=TEXT_SIZE, parse_math=False)
     for label, row in zip(score.get_yticklabels(), rows, strict=True):
@@ -82,13 +82,22 @@ def _draw_score(axes: Axes, row: ComparedRecipe, headline: Metric, middle: float
     _draw_spread(axes, mean, deviation, drawn, middle, words)
 
 
-def _draw_gains(axes: Axes, rows: Sequence[ComparedRecipe], headline: Metric, middles: Sequence[float]) -> None:
+def _draw_gains(
+    axes: Axes, rows: Sequence[ComparedRecipe], seeds: Sequence[int], headline: Metric, middles: Sequence[float]
+) -> None:
     axes.axvline(0, color=FAINT, linewidth=1.0)
     for row, middle in zip(rows, middles, strict=True):
-        _draw_gain(axes, row, rows[0], headline, middle)
+        _draw_gain(axes, row, rows[0], seeds, headline, middle)
 
 
-def _draw_gain(axes: Axes, row: ComparedRecipe, baseline: ComparedRecipe, headline: Metric, middle: float) -> None:
+def _draw_gain(
+    axes: Axes,
+    row: ComparedRecipe,
+    baseline: ComparedRecipe,
+    seeds: Sequence[int],
+    headline: Metric,
+    middle: float,
+) -> None:
     gains = [value for value in paired_gains(row, baseline, headline).values() if math.isfinite(value)]
     if row is baseline:
         _say(axes, middle, "baseline")
@@ -97,7 +106,8 @@ def _draw_gain(axes: Axes, row: ComparedRecipe, baseline: ComparedRecipe, headli
     else:
         drawn = [drawn_factor(headline) * gain for gain in gains]
         mean, half_width = mean_and_half_width(drawn)
-        _draw_spread(axes, mean, half_width, drawn, middle, format_gain(headline, gains))
+        words = f"{format_gain(headline, gains)}{pairs_told(gains, seeds)}"
+        _draw_spread(axes, mean, half_width, drawn, middle, words)
 
 
 def _draw_spread(

@@ -60,7 +60,8 @@ def compared_csv(rows: Sequence[ComparedRecipe], seeds: Sequence[int], headline:
     best, lines = best_on_validation(rows, seeds, headline), []
     tested, validated = f"test_{headline.name}", f"validation_{headline.name}"
     for row in rows:
-        gain, half_width = mean_and_half_width(list(paired_gains(row, rows[0], headline).values()))
+        gains = list(paired_gains(row, rows[0], headline).values())
+        gain, half_width = mean_and_half_width(gains)
         test, test_deviation = mean_and_deviation(list(row.test_scores.values()))
         validation, validation_deviation = mean_and_deviation(list(row.validation_scores.values()))
         values = {
@@ -72,6 +73,7 @@ def compared_csv(rows: Sequence[ComparedRecipe], seeds: Sequence[int], headline:
             f"{tested}_deviation": test_deviation,
             "gain": None if row is rows[0] else gain,
             "gain_half_width_95": None if row is rows[0] else half_width,
+            "gain_seeds": None if row is rows[0] else len(gains),
             validated: validation,
             f"{validated}_deviation": validation_deviation,
             "parameters": row.parameters,
@@ -102,6 +104,11 @@ def format_gain(headline: Metric, values: Sequence[float]) -> str:
     return f"{factor * mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
+def pairs_told(gains: Sequence[float], seeds: Sequence[int]) -> str:
+    """Say over how many seeds a gain is, where these are not all: ", 2 of 3 seeds"; nothing where they are."""
+    return f", {len(gains)} of {len(seeds)} seeds" if 0 < len(gains) < len(seeds) else ""
+
+
 def format_ratio(ratio: float | None) -> str:
     """A multiple with two decimals: "1.25×"."""
     return _MISSING if ratio is None else f"{ratio:.2f}×"
@@ -118,7 +125,7 @@ def _cells(rows: Sequence[ComparedRecipe], seeds: Sequence[int], headline: Metri
             [
                 f"{row.label} {_BEST}" if row.label == best else row.label,
                 format_scores(headline, list(row.test_scores.values())),
-                "baseline" if row is rows[0] else format_gain(headline, gains),
+                "baseline" if row is rows[0] else f"{format_gain(headline, gains)}{pairs_told(gains, seeds)}",
                 format_scores(headline, list(row.validation_scores.values())),
                 (f"{finished} of {len(seeds)}" if finished < len(seeds) else str(finished))
                 + (f", {len(row.failures)} failed" if row.failures else ""),

@@ -66,3 +66,18 @@ def unpacked(labels: np.ndarray) -> Appearances:
     identities = (labels ^ _MARK) >> (_CAMERA_BITS + _ROLE_BITS)
     cameras = (labels >> _ROLE_BITS) & ((1 << _CAMERA_BITS) - 1)
     return Appearances(identities - 1, cameras - 1, labels & ((1 << _ROLE_BITS) - 1))
+
+
+def notes_on_held_out(tested: np.ndarray) -> tuple[str, ...]:
+    """Return what is to be said where images are held out of a training set, a sentence each.
+
+    Args:
+        tested: labels int64 [M] of the test images.
+    """
+    if not is_packed(tested) or (unpacked(tested).cameras == UNKNOWN_CAMERA).all():
+        return ()
+    return (
+        "held-out images have training identities, of which no cameras are kept: from the ranking of each nothing but "
+        "itself is taken out, so that validation scores are higher than those of the test, and not to be compared with "
+        "them",
+    )

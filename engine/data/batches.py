@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from engine.data.ahead import LookAhead, Place
+from engine.data.appearances import notes_on_held_out
 from engine.data.checking import check_pictures
 from engine.data.class_batches import ClassBatches
 from engine.data.datasets import STORED_LIMIT_BYTES, BeforeDecoding, Opened, open_images
@@ -263,6 +264,8 @@ def open_source(
         evaluation_shape=opened.evaluation_shape,
     )
     images = opened.images
+    if data.validation_fraction:
+        remarks += notes_on_held_out(strata["test"])
     if "validation" not in images:
         images = images | {"validation": opened.held_out or images["train"]}
     if check:

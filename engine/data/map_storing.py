@@ -14,7 +14,7 @@ from engine.data.cache import check_room
 from engine.data.parts import EncodedPart, Picture
 from engine.data.pictures.findings import Findings
 from engine.data.pictures.fitting import Fitting
-from engine.data.pictures.label_maps import check_sizes, encoded_map, fit_map
+from engine.data.pictures.label_maps import check_fit, encoded_map, fit_map
 from engine.data.threads import groups, in_order, num_threads
 
 _AT_ONCE = 8
@@ -89,6 +89,6 @@ def _read(
         with found.noting(encoded_map(path)):
             label_map = part.maps.read(path)
             if picture.where not in known:
-                check_sizes(picture, path, label_map)
+                check_fit(picture, path, label_map)
             maps.append(fit_map(label_map, fitting))
     return maps, found

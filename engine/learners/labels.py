@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from engine.learners.meters import Meters
-from engine.objectives import Objective
+from engine.objectives import MixedLabels, Objective
+from engine.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Labels:
         share: of the batch that the learner's images are.
         factor: the learner's share of what is labelled over `share`; 1 where a learner has the whole batch, or none.
         parts: that the batch is cut into.
+        mixed: what the images are mixed with; None where they are not.
     """
 
     own: Tensor
@@ -31,6 +33,13 @@ class Labels:
     share: float = 1.0
     factor: float = 1.0
     parts: int = 1
+    mixed: MixedLabels | None = None
+
+    def hits(self, task: Task, logits: Tensor | None) -> Tensor | None:
+        """Return how many of the labels logits [B, classes] name, a scalar; None where there are no logits."""
+        if logits is None:
+            return None
+        return task.hits(logits, self.own) if self.mixed is None else task.mixed_hits(logits, self.own, self.mixed)
 
     def factors(self, objective: Objective) -> dict[str, float] | None:
         """Return what the terms' weights are multiplied by; None where all count once."""

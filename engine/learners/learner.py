@@ -25,13 +25,14 @@ from engine.learners.member import Member, PhaseFunction, place_of
 from engine.learners.memory import MemoryMeter
 from engine.learners.meters import Meters, Timeline
 from engine.learners.numerics import DTYPES
-from engine.learners.optimization import learning_rate_at, make_optimizer
+from engine.learners.optimization import make_optimizer
 from engine.learners.outputs import Outputs
 from engine.learners.propagation import Learned, Pending, Propagation
 from engine.learners.replicas import Replicas, name_without_replica
 from engine.learners.role import Role
 from engine.learners.self_distillation.passes import SelfDistillation
 from engine.learners.state import StateKeeper
+from engine.learners.updates import Updates
 from engine.objectives import Context, Objective
 from engine.recipes import Recipe
 from engine.tasks import task_of
@@ -70,8 +71,7 @@ class Learner(Member):
         self_distillation: SelfDistillation | None = None,
     ) -> None:
         super().__init__(name, device)
-        self._role, self._recipe, self._steps_per_epoch = role, recipe, steps_per_epoch
-        self._task = task_of(recipe, facts)
+        self._role, self._task = role, task_of(recipe, facts)
         self._inputs, self._dtype = Inputs(recipe, facts, self._task, device), DTYPES[recipe.numerics.precision]
         self.body = self._inputs.placed(body)
         self.objective = self._inputs.placed(objective)
@@ -91,6 +91,7 @@ class Learner(Member):
         self._steps, self._outputs = 0, Outputs(role.gives, self._dtype, device)
         body, objective, frozen, meters = self.body, self.objective, self._frozen, self._meters
         inputs, propagation, outputs, task = self._inputs, self._propagation, self._outputs, self._task
+        self._updates = Updates(recipe, steps_per_epoch, self.optimizer, self._named.values(), inputs, propagation)
         self._state = StateKeeper(body, objective, self.optimizer, self._named, frozen, self_distillation)
         self._codistillation = Codistillation(body, objective, inputs, propagation, outputs, frozen)
         self._evaluation = Evaluation(body, role.network, task, inputs, propagation, outputs, meters, self._dtype)
@@ -186,7 +187,7 @@ class Learner(Member):
                     learned = self._propagation.learn(pending, context, labels.factors(self.objective), labels.share)
             else:
                 passes, own, found = pending.passes, self._self_distillation, pending.passes.first.labels
-                labels = Labels(found, self._task.labelled(found))
+                labels = Labels(found, self._task.labelled(found), mixed=passes.first.mixed)
                 own.hear(batch, messages)
                 learned = self._propagation.learn_all(pending, passes, own, heard, self._inputs.prepared)
         except NotFinite as error:
@@ -203,27 +204,22 @@ class Learner(Member):
 
     def _step(self, batch: Batch, learned: Learned, labels: Labels) -> None:
         """Step the optimizer with the gradients that are there, and note what was learned."""
-        rate = learning_rate_at(self._recipe, self._steps_per_epoch, batch.epoch, batch.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self._inputs.add_up(self._named.values())
-        self._propagation.check.mask(self.optimizer)
-        self._propagation.scaler.step(self.optimizer)
-        self._propagation.scaler.update()
+        observed = self._updates.step(batch) | {name: value.float() for name, value in learned.observed.items()}
         known = self._self_distillation.bytes if self._self_distillation is not None else 0
         kept = {"copies_of_peers": self._frozen.bytes, "knowledge": known}
         self._memory.measure(self._named, self.optimizer, kept)
         self.optimizer.zero_grad(set_to_none=True)
         self._steps += 1
-        hits = self._task.hits(learned.logits, labels.own) if learned.logits is not None else None
-        labels.count(self._meters, learned.losses, hits, self.objective)
-        self._meters.observe({name: value.float() for name, value in learned.observed.items()})
+        labels.count(self._meters, learned.losses, labels.hits(self._task, learned.logits), self.objective)
+        self._meters.observe(observed)
 
     def ask_metrics(self) -> dict[str, float]:
-        """Return what was seen since the last report; names as in `Meters.report`, and ``learning_rate``."""
+        """Return what was seen since the last report: `Meters.report`, ``learning_rate``, in float16 ``loss_scale``."""
         self._propagation.check.settle()
+        scaled = self._propagation.scaler.settle()
         values = self._meters.report()
         if values:
+            values |= scaled
             values["learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
             values["memory_bytes"] = float(self._memory.report(self.device)["total"])
         return values

@@ -55,7 +55,7 @@ class Meters:
         self._waiting = 0
         self._images = 0
         self._scored = 0
-        self._hits = 0
+        self._hits = 0.0
         self._busy = 0.0
         self._since = time.perf_counter()
         self._paused_at: float | None = None
@@ -73,7 +73,8 @@ class Meters:
         Args:
             losses: means by term, ``total`` among them.
             images: number of images.
-            hits: how many of the labelled images the learner got right; None if it does not classify.
+            hits: how many of the labelled images the learner got right, of mixed ones the shares that it got right;
+                None if it does not classify.
             labelled: how many images have a label; all unless given.
             need_labels: the terms whose mean is over the labelled images.
         """
@@ -102,7 +103,8 @@ class Meters:
                     total, steps = self._observed.get(name, (0.0, 0.0))
                     self._observed[name] = [total + value, steps + 1]
                 continue
-            labelled, *hits = (int(count) for count in own[len(seen.names) :])
+            number, *hits = own[len(seen.names) :]
+            labelled = int(number)
             for name, value in values.items():
                 count = labelled if name in seen.need_labels else seen.images
                 self._sums[name] = self._sums.get(name, 0.0) + value * count
@@ -136,7 +138,7 @@ class Meters:
         values["images_per_second"] = self._images / elapsed
         values["waiting_share"] = max(0.0, 1.0 - self._busy / elapsed)
         values |= {name: total / count for name, (total, count) in self._observed.items()}
-        self._sums, self._counts, self._images, self._scored, self._hits = {}, {}, 0, 0, 0
+        self._sums, self._counts, self._images, self._scored, self._hits = {}, {}, 0, 0, 0.0
         self._observed = {}
         self._busy, self._since = 0.0, now
         return values

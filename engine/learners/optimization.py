@@ -34,10 +34,11 @@ def make_optimizer(settings: Optimizer, parameters: Iterable[nn.Parameter]) -> t
     step that matters.
     """
     parameters = list(parameters)
+    groups = _groups(settings, parameters)
     lr, decay = settings.learning_rate, settings.weight_decay
     if isinstance(settings, SGD):
         optimizer = _light(torch.optim.SGD)(
-            parameters, lr, momentum=settings.momentum, nesterov=settings.nesterov, weight_decay=decay, fused=True
+            groups, lr, momentum=settings.momentum, nesterov=settings.nesterov, weight_decay=decay, fused=True
         )
         if settings.momentum:
             # The fused kernel refuses parameters of which only some have moved, as after a first step without some
@@ -47,7 +48,7 @@ def make_optimizer(settings: Optimizer, parameters: Iterable[nn.Parameter]) -> t
         return optimizer
     if isinstance(settings, RMSProp):
         return _light(torch.optim.RMSprop)(
-            parameters,
+            groups,
             lr,
             alpha=settings.alpha,
             eps=settings.epsilon,
@@ -56,7 +57,19 @@ def make_optimizer(settings: Optimizer, parameters: Iterable[nn.Parameter]) -> t
         )
     make = _light(torch.optim.AdamW if isinstance(settings, AdamW) else torch.optim.Adam)
     assert isinstance(settings, Adam)
-    return make(parameters, lr, betas=settings.betas, eps=settings.epsilon, weight_decay=decay, fused=True)
+    return make(groups, lr, betas=settings.betas, eps=settings.epsilon, weight_decay=decay, fused=True)
+
+
+def _groups(settings: Optimizer, parameters: list[nn.Parameter]) -> list[Any]:
+    """Return the parameters, or groups of those with weight decay and those without, as torch's optimizers take them.
+
+    Scales, offsets and biases have one axis, the weights of convolutions and linear layers more.
+    """
+    if settings.undecayed is None:
+        return parameters
+    kept = {"params": [each for each in parameters if each.ndim < 2], "weight_decay": 0.0}
+    groups: list[dict[str, Any]] = [{"params": [each for each in parameters if each.ndim > 1]}, kept]
+    return [group for group in groups if group["params"]]
 
 
 @functools.cache

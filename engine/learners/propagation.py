@@ -14,6 +14,7 @@ from engine.backbones import run_without, scaled_branches
 from engine.data import Batch
 from engine.learners.finite import LossCheck
 from engine.learners.hooks import OutputHooks, statistics_untracked
+from engine.learners.loss_scaling import LossScaler
 from engine.learners.memory import MemoryMeter
 from engine.learners.numerics import DTYPES
 from engine.learners.recomputation import Recomputation
@@ -92,7 +93,7 @@ class Propagation:
         self._recomputation: Recomputation | None = None
         if numerics.recomputed_blocks:
             self._recomputation = Recomputation(numerics.recomputed_blocks, device, self.autocast, memory)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+        self.scaler = LossScaler(device.type, enabled=dtype == torch.float16)
 
     def draw_apart(self, replica: int) -> None:
         """Let replicas other than the first draw random numbers of their own: dropout must not repeat in all parts."""

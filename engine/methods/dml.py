@@ -119,7 +119,9 @@ def _exchange(recipe: Recipe, facts: Facts, wanted: str | None = None) -> tuple[
             f"as many in all; found {found}: set it to 0, or choose backbones of one width"
         )
     _refuse_equal_weights(method, peers, networks)
-    return Exchange(method, tuple(peers)), networks
+    exchange = Exchange(method, tuple(peers))
+    _refuse_other_positions(exchange, recipe, facts)
+    return exchange, networks
 
 
 def _refuse_without_features(method: DML, peers: list[Peer]) -> None:
@@ -148,6 +150,27 @@ def _refuse_equal_weights(method: DML, peers: list[Peer], networks: list[nn.Sequ
                 "another only where they disagree: leave backbone.weights out, give one of them another backbone or "
                 "optimizer in method.peers, or set method.schedule=sequential"
             )
+
+
+def _refuse_other_positions(exchange: Exchange, recipe: Recipe, facts: Facts) -> None:
+    """Refuse peers whose predictions are compared at a depth and have other shapes there."""
+    task, first = task_of(recipe, facts), exchange.peers[0]
+    for depth in range(exchange.depths):
+        if not exchange.weight(depth):
+            continue
+        shapes = [task.prediction_shape_of(peer.segments[depth].features, facts.image_shape) for peer in exchange.peers]
+        other = next((place for place, shape in enumerate(shapes) if shape != shapes[0]), None)
+        if other is None:
+            continue
+        is_last = depth == exchange.depths - 1
+        field = "method.weight" if is_last else "method.local_weight"
+        cuts = "" if is_last else f", or set {exchange.method.inside_field}.cuts to blocks whose maps have one size"
+        raise RecipeError(
+            f"{field}={exchange.weight(depth)} compares what peers predict position by position, but for each image "
+            f"{first.learner(depth)} predicts {shapes[0]} and {exchange.peers[other].learner(depth)} {shapes[other]}: "
+            "give all of method.peers backbones whose maps have one size, as with the same backbone.output_stride"
+            f"{cuts}, or set {field}=0"
+        )
 
 
 def _draws(recipe: Recipe, network: nn.Sequential) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -47,6 +47,16 @@ class Choice:
     team: TeamEstimate
     fields: tuple[str, ...]
 
+    @property
+    def rank(self) -> tuple[float, int]:
+        """The smaller, the better."""
+        return self.team.seconds, self.team.needed
+
+    def in_process(self) -> Choice:
+        """Return the same with all learners in turn in one process, which needs less of one device."""
+        team = dataclasses.replace(self.team, in_process=True)
+        return dataclasses.replace(self, team=team, fields=(*self.fields, "plan.executor=process"))
+
 
 @dataclass(frozen=True)
 class _Guess:
@@ -73,19 +83,23 @@ def fastest_that_fits(
     devices: Sequence[int | None],
     memory: int,
     counts: Sequence[int | None],
+    estimated: Mapping[int | None, Sequence[TeamEstimate]] | None = None,
 ) -> list[Choice | None]:
     """Return for each number of devices the fastest way that needs no more than so many bytes of one; None if none.
 
     Cuts are the recipe's own (``balanced_time`` where they are still to be measured), the balanced ones, and those that
-    are fastest with what fits into memory. Where there is an `obstacle_to_cuts`, the recipe is cut as it is.
+    are fastest with what fits into memory. Where there is an `obstacle_to_cuts`, the recipe is cut as it is. What one
+    device has no room for as actors takes turns in one process if that fits, and its fields say so.
 
     Args:
         recipe: whose method, network and data stay as they are.
         facts: what is known of the images.
-        plan: whose window, replicas and fractions of a GPU count.
+        plan: whose executor, window, replicas and fractions of a GPU count.
         devices: how many there are; None for one for each learner.
         memory: bytes of a device.
         counts: numbers of segments to look at; (None,) for a method that does not cut.
+        estimated: by number of devices, teams of the recipe with some of these numbers of segments, cut as
+            `with_segments` does; none that fits is faster than what is returned.
     """
     share = -(-recipe.data.batch_size // plan.replicas)
     part, of_part = with_batch(with_modelled_cuts(recipe), facts, share)
@@ -94,15 +108,31 @@ def fastest_that_fits(
     if not guesses:
         guesses = [_Guess(_recomputing(part, blocks), 1, 0.0, (0.0,)) for blocks in _groups(part, _MOST_BLOCKS)]
 
-    def look(guess: _Guess, number: int | None) -> Choice:
-        way = dataclasses.replace(guess.recipe, data=recipe.data)
-        return Choice(way, estimate_team(way, facts, plan, number), _fields(recipe, way))
+    may_take_turns = plan.executor == "ray" and plan.replicas == 1
 
-    return [_fastest(guesses, number, memory, look) for number in devices]
+    def fitted(way: Recipe, team: TeamEstimate) -> Choice | None:
+        choice = Choice(way, team, _fields(recipe, way))
+        if team.needed > memory and may_take_turns and len(team.groups) == 1 < len(team.sizes):
+            choice = choice.in_process()
+        return choice if choice.team.needed <= memory else None
+
+    def look(guess: _Guess, number: int | None) -> Choice | None:
+        way = dataclasses.replace(guess.recipe, data=recipe.data)
+        return fitted(way, estimate_team(way, facts, plan, number))
+
+    def known(team: TeamEstimate) -> Choice | None:
+        own = with_modelled_cuts(recipe)
+        return fitted(own if team.num_segments is None else with_segments(own, team.num_segments, facts), team)
+
+    found = []
+    for number in devices:
+        ways = [_fastest(guesses, number, memory, look), *map(known, (estimated or {}).get(number, ()))]
+        found.append(min(filter(None, ways), key=lambda each: each.rank, default=None))
+    return found
 
 
 def _fastest(
-    guesses: Sequence[_Guess], devices: int | None, memory: int, look: Callable[[_Guess, int | None], Choice]
+    guesses: Sequence[_Guess], devices: int | None, memory: int, look: Callable[[_Guess, int | None], Choice | None]
 ) -> Choice | None:
     best: Choice | None = None
     limit, left = math.inf, _FURTHER_LOOKS
@@ -117,11 +147,10 @@ def _fastest(
         # Nothing was guessed of a network that is not cut: each way is looked at.
         left -= best is not None and seconds > 0
         choice = look(guess, devices)
-        if choice.team.needed > memory:
+        if choice is None:
             too_much[guess.num_segments] = guess.saved or math.inf
             continue
-        if best is None or (choice.team.seconds, choice.team.needed) < (best.team.seconds, best.team.needed):
-            best = choice
+        best = choice if best is None else min(best, choice, key=lambda each: each.rank)
         limit = min(limit, seconds * _TOLERANCE)
     return best
 
@@ -157,7 +186,7 @@ def _guesses(recipe: Recipe, facts: Facts, count: int, memory: int) -> Iterator[
 
 
 def _rules(recipe: Recipe, facts: Facts, network: nn.Sequential, profile: CostProfile) -> dict[Any, tuple[int, ...]]:
-    """Return the unit at which each segment but the first begins, by the rule or the names that cut so."""
+    """Return the unit at which each segment but the first begins, by the first rule, or the names, that cut so."""
     inside = segmented(recipe)
     assert inside is not None
     if profile.num_segments == 1:
@@ -166,10 +195,13 @@ def _rules(recipe: Recipe, facts: Facts, network: nn.Sequential, profile: CostPr
     for rule in dict.fromkeys((inside.cuts, "balanced_layers", "balanced_memory", "balanced_time")):
         if rule in ("balanced_memory", "balanced_time"):
             cost = profile.saved if rule == "balanced_memory" else profile.seconds
-            found[rule] = balance(cost, profile.units, profile.num_segments)
+            inner = balance(cost, profile.units, profile.num_segments)
         else:
             ranges = backbones.cut(network, profile.num_segments, rule, recipe.backbone.name, facts.image_shape)
-            found[rule] = tuple(start for start, _ in ranges[1:])
+            inner = tuple(start for start, _ in ranges[1:])
+        # Twice the same would be looked at in place of another.
+        if inner not in found.values():
+            found[rule] = inner
     return found
 
 

@@ -25,6 +25,7 @@ from engine.planning.sizes import team_sizes
 from engine.planning.team_estimate import TeamEstimate
 from engine.program import BATCH
 from engine.recipes import MEASURED, Plan, Recipe, segmented, with_modelled_cuts, without_files
+from engine.recipes.arguments import check_plan, check_recipe
 from engine.runtimes.replicated import replicate
 from engine.timing import MeasuredCut
 
@@ -155,12 +156,15 @@ def estimate_team(recipe: Recipe, facts: Facts, plan: Plan, devices: int | None 
     Args:
         recipe: what would be trained.
         facts: what is known of the images.
-        plan: whose window, replicas and fractions of a GPU count.
-        devices: how many there are; one for each learner unless given, or for as many as the plan puts on one.
+        plan: whose executor, window, replicas and fractions of a GPU count.
+        devices: how many there are; one for each learner unless given, or for as many as the plan puts on one. One
+            process has one, whatever is given.
 
     Raises:
         RecipeError: `train` would refuse the recipe, too.
     """
+    check_recipe(recipe)
+    check_plan(plan)
     recipe, replicas = without_files(with_modelled_cuts(recipe)), plan.replicas
     recipe, facts = with_batch(recipe, facts, -(-recipe.data.batch_size // replicas))
     # What is read from files cannot be built on the meta device.
@@ -175,7 +179,8 @@ def estimate_team(recipe: Recipe, facts: Facts, plan: Plan, devices: int | None 
             for size in sizes
             for replica in range(replicas)
         )
-    groups = grouped(sizes, devices or _devices(plan, len(sizes)))
+    in_process = plan.executor == "process"
+    groups = grouped(sizes, 1 if in_process else devices or _devices(plan, len(sizes)))
     program = max(team.training, key=lambda each: each.bytes_per_step)
     inside = segmented(recipe)
     return TeamEstimate(
@@ -189,6 +194,7 @@ def estimate_team(recipe: Recipe, facts: Facts, plan: Plan, devices: int | None 
         batch=replicas * program.messages[BATCH].bytes,
         window=plan.steps_in_flight(len(sizes)),
         at_work=program.at_work(),
+        in_process=in_process,
     )
 
 

@@ -247,13 +247,14 @@ def _tensor(message: Message) -> Tensor:
 def _optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
     """Return the bytes of an optimizer's state after its first step, which one parameter of each group takes here."""
     total = 0
-    for group in optimizer.param_groups:
+    learned = [[each for each in group["params"] if each.grad is not None] for group in optimizer.param_groups]
+    for group, parameters in zip(optimizer.param_groups, learned, strict=True):
         # The meta device has no fused kernels; the state is the same.
         group["fused"] = False
-        first, *others = [parameter for parameter in group["params"] if parameter.grad is not None]
-        for parameter in others:
+        for parameter in parameters[1:]:
             parameter.grad = None
-        optimizer.step()
+    optimizer.step()
+    for first, *others in filter(None, learned):
         for value in optimizer.state[first].values():
             if isinstance(value, Tensor):
                 # As large as its parameter, or a counter.

@@ -26,6 +26,7 @@ class TeamEstimate:
         batch: bytes of the batch's message.
         window: steps in flight at once.
         at_work: who makes each call of a step, and which others are in the middle of theirs.
+        in_process: whether all learners take turns in one process, on one device; else each is an actor.
     """
 
     num_segments: int | None
@@ -38,6 +39,7 @@ class TeamEstimate:
     batch: int
     window: int
     at_work: tuple[tuple[str, frozenset[str]], ...]
+    in_process: bool = False
 
     @property
     def device_bytes(self) -> int:
@@ -59,8 +61,8 @@ class TeamEstimate:
 
     @property
     def needed(self) -> int:
-        """The most that a device needs; all learners on one device take turns."""
-        return self.in_turn_bytes if len(self.groups) == 1 else self.device_bytes
+        """The most that a device needs where the team lives; actors that share a device do not take turns."""
+        return self.in_turn_bytes if self.in_process else self.device_bytes
 
     @property
     def total_seconds(self) -> float:
@@ -118,6 +120,7 @@ class TeamEstimate:
             "devices": [list(group) for group in self.groups],
             "device_bytes": self.device_bytes,
             "in_turn_bytes": self.in_turn_bytes,
+            "needed": self.needed,
             "messages": {BATCH: self.batch, **self.messages},
             "window": self.window,
             "in_flight_bytes": self.in_flight_bytes,

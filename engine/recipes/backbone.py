@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from engine.errors import RecipeError
 from engine.paths import absolute
-from engine.recipes.settings import left_out_unless_given, settings
+from engine.recipes.settings import PathText, left_out_unless_given, plain_option, settings
 
-Option = bool | int | float | str | tuple[int | float | str, ...]
+Option = bool | int | float | str | tuple[bool | int | float | str, ...]
+Options = dict[str, Annotated[Option, BeforeValidator(plain_option)]]
+"""Values by the names of arguments: as they were given, so that code finds in a run what it found in a program."""
 
 
 @settings
@@ -63,14 +65,14 @@ class Backbone:
     """InceptionV1: whether two more classifiers, after blocks 4a and 4d, help in training; networks for segmentation:
     one, after the third stage. They do not unless given."""
 
-    weights: str | None = None
+    weights: PathText | None = None
     """File (.safetensors, or torchvision's .pth) whose weights the training starts from."""
 
     weights_without: Literal["classifier"] | None = None
     """What of `weights` is left out: a new classifier, for classes of your own, is trained on top of the others. It
     starts as in a network without weights."""
 
-    options: dict[str, Option] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     """Keyword arguments for a function of your own."""
 
     _serialize = left_out_unless_given("weights_without", "output_stride", "last_stride", "neck", "activation")

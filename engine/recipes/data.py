@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from engine.recipes.settings import left_out_unless_given, names, settings
+from engine.recipes.settings import PathText, left_out_unless_given, names, settings
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 LabelledFraction = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -141,7 +141,7 @@ class Data:
     `label_maps` (images/train/x.jpg with labels/train/x.png), `market1501` (also DukeMTMC-reID's), `identities` (a
     table of pictures, identities and cameras)."""
 
-    root: str | None = None
+    root: PathText | None = None
     """Folder or URI (s3://, gs://, abfs://, hdfs://, file://) that holds the files; needed for everything but `digits`
     and `synthetic`."""
 
@@ -173,7 +173,7 @@ class Data:
     labelled_fraction: LabelledFraction | None = None
     """Share of each class's training images that keep their label, drawn with `subset_seed`; all unless given."""
 
-    labelled_indices: str | None = None
+    labelled_indices: PathText | None = None
     """Text file with the training images that keep their label, one position in the whole training set a line."""
 
     unlabelled: Literal["use", "drop"] = "use"

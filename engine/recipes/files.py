@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from engine.errors import InputError, RecipeError
 from engine.reading import naming, open_regular, read_json, without_version
 from engine.recipes.measured_cuts import with_cuts_of
-from engine.recipes.method_settings import MethodSettings
 from engine.recipes.own_files import import_once
 from engine.recipes.problems import describe_problems, field_names, nearest, settings_classes
 from engine.recipes.recipe import Recipe, recipe_from_dict, recipe_identity, recipe_to_dict
@@ -61,21 +60,15 @@ def file_error(path: Path, what: str, error: BaseException) -> RecipeError:
     """Return what to say of an error that a Python file of the user's raised: its line, and all wrong fields."""
     place = f"{path}{_line_of(error, path)}"
     if isinstance(error, InputError):
-        return RecipeError(f"{place}: {error}")
+        return RecipeError("\n".join(f"{place}: {line}" for line in str(error).splitlines()))
     if not isinstance(error, ValidationError):
         return RecipeError(f"{place}: {what}: {type(error).__name__}: {error}")
-    known = (*settings_classes(Recipe), *_subclasses(MethodSettings))
-    cls = next((cls for cls in known if cls.__name__ == error.title), None)
+    # Of plain values, which a file may check as `recipe_from_dict` does.
+    cls = next((cls for cls in settings_classes(Recipe) if cls.__name__ == error.title), None)
     if cls is None:
         return RecipeError(f"{place}: {what}: {error}")
     lines = describe_problems(error, cls, field_names(cls, {}))
     return RecipeError("\n".join(f"{place}: {cls.__name__}: {line}" for line in lines))
-
-
-def _subclasses(cls: type[Any]) -> list[type[Any]]:
-    """Return all classes that inherit from one; those of a file that was imported last come first."""
-    direct: list[type] = cls.__subclasses__()
-    return [found for each in reversed(direct) for found in (each, *_subclasses(each))]
 
 
 def _line_of(error: BaseException, path: Path) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from engine.errors import RecipeError
 from engine.recipes.backbone import Backbone
+from engine.recipes.optimizer import Optimizer
+from engine.recipes.own_files import digest_of_module
 from engine.recipes.settings import settings
 
 PairedImages = Literal["none", "same_class", "same_image", "second_batch"]
@@ -46,6 +48,15 @@ class MethodSettings:
 
     reads_weights: ClassVar[bool] = False
     """Whether its team holds weights out of a file, so that it cannot be planned without memory for them."""
+
+    source_digest: ClassVar[str | None] = None
+    """Of a class of one's own, the SHA-256 of its file when the class was made; None where there was no such file."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Note of what file a class is made, which may be another one when it trains."""
+        super().__init_subclass__(**arguments)
+        if not cls.__module__.startswith("engine."):
+            cls.source_digest = digest_of_module(cls.__module__)
 
     @property
     def kind(self) -> str:
@@ -87,6 +98,15 @@ class MethodSettings:
     def caution(self) -> str | None:
         """What a user should know before this is trained; None if there is nothing."""
         return None
+
+    def caution_of(self, epochs: int) -> str | None:
+        """Return what a user should know of a training of so many epochs; None if there is nothing."""
+        return None
+
+    @property
+    def peer_optimizers(self) -> tuple[Optimizer | None, ...]:
+        """The optimizers of a cohort's networks, None for the recipe's; empty without a cohort."""
+        return ()
 
     @property
     def inside(self) -> MethodSettings:

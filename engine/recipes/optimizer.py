@@ -4,17 +4,31 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from engine.recipes.settings import left_out_unless_given, settings
 
+# One way to say none: a recipe that says 0 is the same as one that says nothing.
+WarmupEpochs = Annotated[Annotated[int, Field(ge=0)] | None, AfterValidator(lambda epochs: epochs or None)]
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 Momentum = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 @settings
-class SGD:
+class OptimizerSettings:
+    """What all optimizers may do besides."""
+
+    clip_norm: Positive | None = None
+    """Largest L2 norm of a learner's gradients, all of its parameters together; larger ones are scaled down to it."""
+    undecayed: Literal["norms_and_biases"] | None = None
+    """Which parameters have no weight decay: none unless given, or `norms_and_biases`, all of a single axis."""
+
+    _serialize = left_out_unless_given("clip_norm", "undecayed")
+
+
+@settings
+class SGD(OptimizerSettings):
     """Stochastic gradient descent with momentum."""
 
     kind: Literal["sgd"] = "sgd"
@@ -25,7 +39,8 @@ class SGD:
     nesterov: bool = True
     """Look ahead along the momentum."""
     weight_decay: NotNegative = 1e-4
-    """L2 penalty, added to the gradient of every parameter, batch norm and auxiliary networks included."""
+    """L2 penalty, added to the gradient of every parameter, batch norm and auxiliary networks included, but for what
+    `undecayed` says."""
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> SGD:
@@ -35,7 +50,7 @@ class SGD:
 
 
 @settings
-class Adam:
+class Adam(OptimizerSettings):
     """Adam (Kingma and Ba 2015), weight decay added to the gradient."""
 
     kind: Literal["adam"] = "adam"
@@ -59,7 +74,7 @@ class AdamW(Adam):
 
 
 @settings
-class RMSProp:
+class RMSProp(OptimizerSettings):
     """RMSProp (Tieleman and Hinton 2012)."""
 
     kind: Literal["rmsprop"] = "rmsprop"
@@ -94,11 +109,21 @@ class Cosine:
     """Whether t counts epochs or optimizer steps. A run of a single epoch counts steps if that epoch would otherwise
     run at 0, at which nothing is learned."""
     counts_from: Literal[0, 1] = 1
-    """Number of the first epoch: 1 makes the last epoch run at exactly 0 (InfoPro on CIFAR), 0 starts at lr."""
+    """Number of the first epoch: 1 makes the last epoch run at exactly 0 (InfoPro on CIFAR), 0 starts at lr. By step,
+    the rate starts at lr in any case."""
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
     """Epochs e = 1..W that run at base(e) * (e - 1) / W + warmup_learning_rate * (W + 1 - e) / W (InfoPro: 10)."""
     warmup_learning_rate: NotNegative = 0.01
-    """Learning rate of the first warm-up epoch."""
+    """Learning rate of the first warm-up epoch, at most the optimizer's."""
+
+    @model_validator(mode="after")
+    def _only_epochs_are_counted_from(self) -> Cosine:
+        if self.interval == "step" and self.counts_from != 1:
+            raise ValueError(
+                f"counts_from={self.counts_from} numbers epochs, but with interval=step the rate starts at "
+                "learning_rate and falls from step to step: set counts_from=1, or interval=epoch"
+            )
+        return self
 
     def counts_steps(self, epochs: int) -> bool:
         """Return whether t counts optimizer steps in a run of so many epochs."""
@@ -114,7 +139,7 @@ class Step:
     """Finished epochs after which the rate changes, for instance (80, 120)."""
     factor: Positive = 0.1
     """What the rate is multiplied by."""
-    warmup_epochs: Annotated[int, Field(ge=0)] | None = None
+    warmup_epochs: WarmupEpochs = None
     """Epochs e = 1..W that run at e / W of the rate (Luo et al. 2019, with W = 10); none unless given."""
 
     _serialize = left_out_unless_given("warmup_epochs")
@@ -135,7 +160,7 @@ class Polynomial:
     power: Positive = 0.9
     """Exponent."""
     minimum: NotNegative = 0.0
-    """Learning rate at the end."""
+    """Learning rate at the end, at most the optimizer's."""
 
 
 @settings
@@ -148,3 +173,26 @@ class Exponential:
 
 
 Schedule = Annotated[Constant | Cosine | Step | Polynomial | Exponential, Field(discriminator="kind")]
+
+
+def check_rates(schedule: Schedule, learning_rate: float, field: str) -> None:
+    """Check that a schedule never leads above the learning rate that it starts from.
+
+    Args:
+        schedule: how the rate changes.
+        learning_rate: of an optimizer.
+        field: where the recipe holds it.
+
+    Raises:
+        ValueError: the warm-up would begin above the rate, or the rate would rise to its minimum.
+    """
+    if isinstance(schedule, Cosine) and schedule.warmup_epochs and schedule.warmup_learning_rate > learning_rate:
+        name, given, does = "warmup_learning_rate", schedule.warmup_learning_rate, "the warm-up would fall to it"
+    elif isinstance(schedule, Polynomial) and schedule.minimum > learning_rate:
+        name, given, does = "minimum", schedule.minimum, "the rate would rise from it"
+    else:
+        return
+    raise ValueError(
+        f"{field}: found {learning_rate}, expected at least schedule.{name}={given}: {does}; set "
+        f"schedule.{name}={learning_rate / 10:g}, or a larger {field}"
+    )

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from engine.errors import RecipeError
 from engine.reading import check_values
+from engine.recipes.arguments import check_list, check_plan, check_recipe
 from engine.recipes.methods import METHODS
 from engine.recipes.optimizer import SGD, Adam, AdamW, Constant, Cosine, Exponential, Polynomial, RMSProp, Step
 from engine.recipes.own_files import is_own
@@ -110,7 +111,11 @@ def apply_overrides(recipe: Recipe, plan: Plan, words: Sequence[str]) -> tuple[R
 
     Raises:
         RecipeError: lists all wrong names and values at once, each with the nearest right name.
+        PlanError: ``plan`` is no plan.
     """
+    check_recipe(recipe)
+    check_plan(plan)
+    check_list("words", words, RecipeError)
     recipe_values, plan_values = copy.deepcopy(recipe_to_dict(recipe)), plan_to_dict(plan)
     problems: list[str] = []
     pairs: list[tuple[str, str]] = []

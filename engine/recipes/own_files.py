@@ -9,8 +9,9 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, Literal
 
 from engine.errors import GOES_ON_IF_ANY, OwnFileChanged, RecipeError
@@ -114,6 +115,21 @@ def check_unchanged(then: Mapping[str, str], values: Any) -> None:
             )
 
 
+def digest_of_module(name: str) -> str | None:
+    """Return the SHA-256 of the file of a module, as it is now; None of a module that has none.
+
+    Args:
+        name: of a module that is imported, or is being so.
+    """
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if file is None:
+        return None
+    try:
+        return hashlib.sha256(read_bytes(Path(file), RecipeError, _CODE_BYTES)).hexdigest()
+    except RecipeError:
+        return None
+
+
 def _split(text: str, field: str, wanted: str) -> tuple[str, str]:
     file, _, name = text.rpartition(":")
     if not file.endswith(".py") or not name:
@@ -123,11 +139,9 @@ def _split(text: str, field: str, wanted: str) -> tuple[str, str]:
 
 
 def _imported(path: Path, text: str, field: str, *, anew: bool) -> ModuleType:
+    content = read_bytes(path, RecipeError, _CODE_BYTES)
     try:
-        content = read_bytes(path, RecipeError, _CODE_BYTES)
-        return _run(path, _unique(path, content)) if anew else import_once(path, content)
-    except RecipeError:
-        raise
+        return _run(path, _unique(path, content), content) if anew else import_once(path, content)
     except (Exception, SystemExit) as error:
         raise RecipeError(f"{field}={text}: {path} cannot be imported: {one_line(error)}") from error
 
@@ -143,7 +157,7 @@ def import_once(path: Path, content: bytes) -> ModuleType:
         Exception, SystemExit: whatever the file raises.
     """
     unique = _unique(path, content)
-    return sys.modules[unique] if unique in sys.modules else _run(path, unique)
+    return sys.modules[unique] if unique in sys.modules else _run(path, unique, content)
 
 
 def _unique(path: Path, content: bytes) -> str:
@@ -151,8 +165,20 @@ def _unique(path: Path, content: bytes) -> str:
     return f"own_file_{hashlib.sha256(str(path).encode() + content).hexdigest()[:16]}"
 
 
-def _run(path: Path, unique: str) -> ModuleType:
-    specification = importlib.util.spec_from_file_location(unique, path)
+class _AsRead(SourceFileLoader):
+    """Runs what was read: Python's own would take the compiled code of a file that was another one a second ago."""
+
+    def __init__(self, name: str, path: str, content: bytes) -> None:
+        super().__init__(name, path)
+        self._content = content
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return the code of the content."""
+        return self.source_to_code(self._content, self.path)
+
+
+def _run(path: Path, unique: str, content: bytes) -> ModuleType:
+    specification = importlib.util.spec_from_file_location(unique, path, loader=_AsRead(unique, str(path), content))
     assert specification is not None and specification.loader is not None
     before = sys.modules.get(unique)
     # Dataclasses look their module up there.

@@ -11,10 +11,10 @@ from pydantic import SerializerFunctionWrapHandler, TypeAdapter, ValidatorFuncti
 from pydantic_core import CoreSchema, core_schema
 from pydantic_core.core_schema import SerializationInfo
 
-from engine.errors import RecipeError
+from engine.errors import OwnFileChanged, RecipeError
 from engine.paths import absolute
 from engine.recipes.method_settings import MethodSettings
-from engine.recipes.own_files import is_own, own_class
+from engine.recipes.own_files import digest_of_module, is_own, own_class
 
 
 def own_settings(kind: str) -> type[MethodSettings]:
@@ -32,6 +32,24 @@ def own_settings(kind: str) -> type[MethodSettings]:
             "defines it"
         )
     return _checked_class(found, kind)
+
+
+def check_as_made(method: MethodSettings) -> None:
+    """Refuse a method of one's own whose file has changed since its class was made: the file of now would not train.
+
+    Args:
+        method: of a recipe.
+
+    Raises:
+        OwnFileChanged: names the file.
+    """
+    now = digest_of_module(type(method).__module__)
+    # Whoever needs a file that is gone says so.
+    if method.source_digest is not None and now is not None and now != method.source_digest:
+        raise OwnFileChanged(
+            f"{method.kind.rpartition(':')[0]}: has changed since this recipe was made of it: load or build the recipe "
+            "anew (where the file was imported by name, in a new process, or after importlib.reload)"
+        )
 
 
 def _checked_class(found: type, kind: str) -> type[MethodSettings]:

@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter
 
 from engine.errors import PlanError
 from engine.paths import absolute
-from engine.recipes.settings import settings
+from engine.recipes.settings import PathText, plan_settings
 
 
 def default_window(learners: int) -> int:
@@ -21,7 +21,7 @@ def default_window(learners: int) -> int:
     return 2 * learners
 
 
-@settings
+@plan_settings
 class Recovery:
     """What a run does by itself when the process or node of a learner, or a private Ray, ends."""
 
@@ -52,7 +52,7 @@ class Recovery:
     for one thing that it computes. As long may a process of a private Ray be stopped, a minute unless given."""
 
 
-@settings
+@plan_settings
 class Plan:
     """Executor, resources, and how often a run reports and saves."""
 
@@ -60,7 +60,8 @@ class Plan:
     """One Ray actor per learner, or all learners in turn in this process."""
 
     address: str | None = None
-    """Ray cluster to join, such as `auto` or `HOST:6379`; a private local Ray is started unless given."""
+    """Ray cluster to join, such as `auto` or `HOST:6379`; a private local Ray is started unless given. A process that
+    is connected to a Ray already uses that, and no other address is taken."""
 
     cpus_per_learner: Annotated[float, Field(ge=0.0)] | None = None
     """CPUs that each actor reserves; 1, or an equal share of the machine when it has fewer, unless given."""
@@ -87,7 +88,8 @@ class Plan:
     object store otherwise."""
 
     object_store_bytes: Annotated[int, Field(ge=80 * 2**20)] | None = None
-    """Size of a private Ray's object store; computed from the messages and the window unless given."""
+    """Size of the object store of a private Ray, of which no other Ray is told; computed from the messages and the
+    window unless given."""
 
     start_timeout_seconds: Annotated[float, Field(gt=0.0)] = 120.0
     """How long actors may take to start before the run ends with an error."""
@@ -110,7 +112,7 @@ class Plan:
     recovery: Recovery = Recovery()
     """What is done when the process or node of a learner ends."""
 
-    mirror: str | None = None
+    mirror: PathText | None = None
     """Folder or URI (s3://, gs://, abfs://, hdfs://) that becomes a copy of the run folder, from which another machine
     goes on. It is brought up to date after every checkpoint."""
 
@@ -143,15 +145,23 @@ def plan_from_dict(values: dict[str, Any]) -> Plan:
 
 def plan_cautions(plan: Plan) -> list[str]:
     """Return what a user should know of a plan that runs, but perhaps not as was meant; a line each."""
+    lines = []
+    if plan.object_store_bytes is not None and plan.address is not None:
+        lines.append(
+            f"plan.object_store_bytes={plan.object_store_bytes} does nothing: it is for a private Ray, and "
+            f"plan.address={plan.address} is another, whose nodes have stores already"
+        )
     recovery = plan.recovery
     given = f"plan.recovery.snapshot_every_steps={recovery.snapshot_every_steps} does nothing:"
     if recovery.snapshot_every_steps is None:
-        return []
+        return lines
     if plan.executor == "process":
-        return [f"{given} there are no snapshots with plan.executor=process, where all learners are one process"]
-    if recovery.max_failures == 0:
-        return [f"{given} there are no snapshots with plan.recovery.max_failures=0, where no team is started again"]
-    return []
+        lines.append(f"{given} there are no snapshots with plan.executor=process, where all learners are one process")
+    elif recovery.max_failures == 0:
+        lines.append(
+            f"{given} there are no snapshots with plan.recovery.max_failures=0, where no team is started again"
+        )
+    return lines
 
 
 def plan_with_absolute_paths(plan: Plan) -> Plan:

@@ -15,15 +15,18 @@ from engine.paths import absolute
 from engine.recipes.backbone import Backbone
 from engine.recipes.data import Data
 from engine.recipes.methods import Method
-from engine.recipes.optimizer import SGD, Cosine, Optimizer, Schedule
+from engine.recipes.methods.branches import RichBranches
+from engine.recipes.optimizer import SGD, Cosine, Optimizer, Schedule, check_rates
 from engine.recipes.problems import did_you_mean
-from engine.recipes.settings import settings
+from engine.recipes.settings import settings, without_numpy
+from engine.recipes.short_runs import schedule_cautions
 from engine.recipes.tasks import Classification, Task
 
 _MOST_BLOCKS = 4096
 
 
 def _recompute(value: Any) -> Any:
+    value = without_numpy(value)
     if value in ("none", "blocks") or (type(value) is int and 1 <= value <= _MOST_BLOCKS):
         return value
     hint = did_you_mean(str(value).lower(), ("none", "blocks")) or ", such as 4"
@@ -110,6 +113,25 @@ class Recipe:
     numerics: Numerics = Numerics()
     """How the numbers are computed."""
 
+    @model_validator(mode="after")
+    def _rates_are_below_the_learning_rate(self) -> Recipe:
+        own = {f"method.peers.{place}.optimizer": each for place, each in enumerate(self.method.peer_optimizers)}
+        for name, optimizer in {"optimizer": self.optimizer, **own}.items():
+            if optimizer is not None:
+                check_rates(self.schedule, optimizer.learning_rate, f"{name}.learning_rate")
+        return self
+
+    @model_validator(mode="after")
+    def _one_learner_has_the_norm(self) -> Recipe:
+        branched = isinstance(self.method, RichBranches) and self.method.branch_learners
+        if branched and self.optimizer.clip_norm is not None:
+            raise ValueError(
+                f"optimizer.clip_norm={self.optimizer.clip_norm} bounds the norm of each learner's gradients, and with "
+                "method.branch_learners=true branches are learners of their own, although all train one network: set "
+                "optimizer.clip_norm=null, or method.branch_learners=false"
+            )
+        return self
+
 
 _ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Recipe)
 
@@ -162,22 +184,8 @@ def _digest(recipe: Recipe, without: Mapping[str, Collection[str]]) -> str:
 
 def cautions(recipe: Recipe) -> list[str]:
     """Return what a user should know of a recipe that trains, but perhaps not as was meant; a line each."""
-    found = recipe.method.caution
-    lines = [found] if found is not None else []
-    schedule = recipe.schedule
-    if not isinstance(schedule, Cosine) or recipe.epochs > 1:
-        return lines
-    if schedule.interval == "epoch" and schedule.counts_steps(1):
-        lines.append(
-            "epochs=1 would run at a learning rate of 0 with schedule.interval=epoch and schedule.counts_from=1, so "
-            "the rate falls from step to step, as with schedule.interval=step"
-        )
-    if schedule.warmup_epochs and schedule.warmup_learning_rate == 0:
-        lines.append(
-            "epochs=1 runs at a learning rate of 0, at which nothing is learned: it is the first epoch of the warm-up, "
-            "and schedule.warmup_learning_rate=0; give more epochs, or schedule.warmup_epochs=0"
-        )
-    return lines
+    found = (recipe.method.caution, recipe.method.caution_of(recipe.epochs))
+    return [*filter(None, found), *schedule_cautions(recipe.schedule, recipe.epochs)]
 
 
 def without_files(recipe: Recipe) -> Recipe:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from typing_extensions import Self
 
-from engine.recipes.backbone import Option
+from engine.recipes.backbone import Option, Options
 from engine.recipes.data import LabelKind
 from engine.recipes.own_files import OWN_PATTERN, is_own, with_absolute_path
 from engine.recipes.settings import Weight, left_out_unless_given, settings
@@ -160,7 +160,7 @@ class OwnTask(TaskSettings):
     kind: Annotated[str, Field(pattern=OWN_PATTERN)] = _OWN
     """The file and the name of the class, ``path/to/file.py:Name``."""
 
-    options: dict[str, Option] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     """What the class may read as ``settings.options``."""
 
     @property

@@ -77,7 +77,7 @@ class ProcessRuntime:
     needs_states = False
 
     def finish(self) -> None:
-        """Nothing is ever in flight here."""
+        """No step is ever in flight here, though a GPU may still do what it was asked for."""
 
     def notice(self) -> None:
         """This process has no node that could be drained."""

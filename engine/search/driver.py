@@ -13,6 +13,7 @@ from typing import Literal
 from engine.errors import PlanError, RecipeError, RunError
 from engine.paths import absolute, check_writable
 from engine.recipes import Plan, Recipe
+from engine.recipes.arguments import check_argument, check_place, check_plan
 from engine.runtimes.ray.cluster import connect, disconnect
 from engine.search.console import SweepConsole
 from engine.search.copying import steps_between_copies
@@ -31,7 +32,7 @@ from engine.search.winners import best_trial, pareto_front
 from engine.tracking import spared
 from engine.training import evaluate, load
 from engine.training.environment import files_changed_since
-from engine.training.folder import Resume
+from engine.training.folder import Resume, check_resume
 from engine.training.held_out import with_validation
 from engine.training.holding import refuse_held
 
@@ -96,7 +97,14 @@ def sweep(
         RecipeError, PlanError, DataError, RunError: the input cannot be used, or a trial would never fit; nothing was
             started.
     """
-    plan = dataclasses.replace(plan or Plan(executor="process"), evaluate_test=False)
+    named = definition if isinstance(definition, str) else "k_digits"
+    check_argument("definition", definition, Sweep, RecipeError, f"engine.load_sweep({named!r}) gives one")
+    plan = Plan(executor="process") if plan is None else plan
+    check_plan(plan)
+    check_resume(resume)
+    if run_dir is not None:
+        check_place("run_dir", run_dir, RunError)
+    plan = dataclasses.replace(plan, evaluate_test=False)
     check_space(definition, definition.base())
     if definition.searcher == "grid":
         trials = len(combinations(definition))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
-from engine.objectives import AuxiliaryClassification, Classification, HookedClassification, Term
+from engine.objectives import AuxiliaryClassification, Classification, HookedClassification, MixedLabels, Term
 from engine.recipes import Classification as ClassificationSettings
 from engine.tasks.classification_score import ClassificationScore
 from engine.tasks.cohort import CohortScore
@@ -48,6 +49,17 @@ class ClassificationTask(Task):
     def hits(self, outputs: Tensor, labels: Tensor) -> Tensor | None:
         """Return how many labels are the class with the largest logit."""
         return (outputs.argmax(1) == labels).sum()
+
+    def mixed_hits(self, outputs: Tensor, labels: Tensor, mixed: MixedLabels) -> Tensor | None:
+        """Return the sum over the images of lambda where the first class is predicted, 1 - lambda where the second is.
+
+        As mixup's authors count (mixup-cifar10, train.py). An image whose second part has no label is judged by its
+        first.
+        """
+        predicted = outputs.argmax(1)
+        share = torch.where(mixed.second == self.no_label, 1.0, mixed.share)
+        found = share * (predicted == labels) + (1 - share) * (predicted == mixed.second)
+        return (found * (labels != self.no_label)).sum()
 
     def score(self) -> Score:
         """Return an empty score of accuracy, cross-entropy and calibration."""

@@ -21,8 +21,9 @@ _SHARE_OF_BLOCKS = 0.25
 _BYTES_OF_PAIR = 40
 _BYTES_OF_NUMBER = 12
 
-_NOT_A_NUMBER = 4.5
-"""A squared distance beyond the largest of normalised features, which is 4: such pictures come last."""
+_NOT_A_NUMBER, _AND_RIGHT = 4.5, 5.0
+"""Squared distances beyond the largest of normalised features, which is 4: such pictures come last, right ones behind
+the wrong, so that a network that gives no numbers never gains from the order of the gallery."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def rankings(
 
     Distances are Euclidean, in float64, some queries and some of the gallery at a time, so that besides the features no
     more than 64 MiB are held at once, or one query's ranking, if that is more. Of pictures that are equally far the
-    earlier one comes first. A picture whose features are not numbers comes last, and finds nothing before it.
+    earlier one comes first. Pictures whose features are not numbers come last, and all of them for a query whose own
+    are none; there right pictures come behind wrong ones.
 
     Args:
         features: normalised, float32 ``[N, D]``.
@@ -126,6 +128,7 @@ def rankings(
         own = features[torch.from_numpy(some)] if asked is None else asked[start : start + at_once]
         distances = _distances(own, features, gallery, block)
         same = known.identities[some, None] == known.identities[None, gallery]
+        distances[same & (distances == _NOT_A_NUMBER)] = _AND_RIGHT
         cameras = known.cameras[some, None] == known.cameras[None, gallery]
         removed = same & cameras & (known.cameras[some, None] != UNKNOWN_CAMERA)
         removed |= some[:, None] == gallery[None, :]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,8 +23,8 @@ from engine.objectives import (
 )
 from engine.recipes import Segmentation, TaskSettings
 from engine.tasks.metric import MEAN_IOU, Metric
-from engine.tasks.segmentation_score import IGNORED, CohortSegmentationScore, SegmentationScore
-from engine.tasks.segmentation_versions import Version, scaled_size, versions_of
+from engine.tasks.segmentation_score import IGNORED, CohortSegmentationScore, SegmentationScore, VersionsTogether
+from engine.tasks.segmentation_versions import WHOLE, Version, scaled_size, versions_of
 from engine.tasks.task import HeadStyle, Task
 
 
@@ -116,11 +117,12 @@ class SegmentationTask(Task):
 
     def evaluation_versions(self, batch: Batch) -> Iterator[Batch]:
         """Yield the batch at each scale, and mirrored where asked for."""
-        for version in self._versions:
+        for version in self.versions:
             yield replace(batch, images=version.of(batch.images))
 
     @property
-    def _versions(self) -> tuple[Version, ...]:
+    def versions(self) -> tuple[Version, ...]:
+        """How each image is shown in an evaluation."""
         return versions_of(self._settings.evaluation_scales, flip=self._settings.evaluation_flip)
 
     def hits(self, outputs: Tensor, labels: Tensor) -> Tensor | None:
@@ -131,11 +133,29 @@ class SegmentationTask(Task):
 
     def score(self) -> SegmentationScore:
         """Return an empty confusion matrix."""
-        return SegmentationScore(self.facts.class_names, self._versions)
+        return SegmentationScore(self.facts.class_names, self.versions)
 
     def common_score(self) -> CohortSegmentationScore:
         """Return an empty confusion matrix of a cohort's mean probabilities."""
-        return CohortSegmentationScore(self.facts.class_names, self._versions)
+        return CohortSegmentationScore(self.facts.class_names, self.versions)
+
+
+def predicted_map(task: Task, outputs: Callable[[Tensor], Tensor], image: np.ndarray) -> np.ndarray:
+    """Return the classes of an image's pixels as the score takes them, uint8 ``[H, W]``.
+
+    Args:
+        task: with label maps; one of the user's own sees each image as it is.
+        outputs: gives logits ``[1, C, h, w]`` for float32 pixels ``[1, 3, H, W]`` from 0 to 1.
+        image: uint8 ``[3, H, W]``.
+    """
+    versions = task.versions if isinstance(task, SegmentationTask) else WHOLE
+    together, nothing = VersionsTogether(versions), torch.empty(1, *image.shape[1:])
+    found: list[Tensor] = []
+    for version in versions:
+        logits = outputs(torch.from_numpy(version.of(image[None])).float().div(255))
+        found += [classes for _, classes in together.predicted([logits.float()], nothing)]
+    classes: np.ndarray = found[0][0].to(torch.uint8).numpy()
+    return classes
 
 
 TASK = SegmentationTask

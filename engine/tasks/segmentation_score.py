@@ -106,7 +106,7 @@ class _MatrixScore:
     def __init__(self, class_names: Sequence[str], versions: Sequence[Version] = WHOLE) -> None:
         self.images = 0
         self._matrix = ConfusionMatrix(class_names)
-        self._together = _Together(versions)
+        self._together = VersionsTogether(versions)
 
 
 class SegmentationScore(_MatrixScore):
@@ -162,10 +162,13 @@ class CohortSegmentationScore(_MatrixScore):
         return self._matrix.result() if self._matrix.images else {}
 
 
-class _Together:
+class VersionsTogether:
     """Adds up the probabilities of the versions of a batch, an image at a time.
 
     At the size of a photograph they take hundreds of megabytes.
+
+    Args:
+        versions: of each batch, in their order.
     """
 
     def __init__(self, versions: Sequence[Version]) -> None:
@@ -176,8 +179,10 @@ class _Together:
     def predicted(self, networks: Sequence[Tensor], labels: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Yield row and predicted classes, int64 ``[1, H, W]``, of each image whose last version this is.
 
+        A class is C where the prediction is not a number.
+
         Args:
-            networks: logits ``[B, C, h, w]`` of each network; their probabilities are averaged, too.
+            networks: logits, float32 ``[B, C, h, w]`` of each network; their probabilities are averaged, too.
             labels: ``[B, H, W]``.
         """
         size = (int(labels.shape[1]), int(labels.shape[2]))

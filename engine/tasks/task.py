@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from engine.backbones.safetensors_files import OUTPUT_OF_EXTRACTOR
 from engine.data import NO_LABEL, Augmenter, Batch, Facts, on_device
 from engine.errors import RecipeError
-from engine.objectives import Term, decoder_for, dgl_head, head_for, linear_head
+from engine.objectives import MixedLabels, Term, decoder_for, dgl_head, head_for, linear_head
 from engine.recipes import TaskSettings
 from engine.tasks.metric import Metric
 
@@ -228,6 +228,13 @@ class Task(ABC):
         The share of the labels is the running accuracy of training.
         """
         return None
+
+    def mixed_hits(self, outputs: Tensor, labels: Tensor, mixed: MixedLabels) -> Tensor | None:
+        """Return the same for mixed images, whose labels are those of the first: a label counts by its image's share.
+
+        Only what classifies is trained on mixed images.
+        """
+        return self.hits(outputs, labels)
 
     def zero_labels(self, rows: int, device: torch.device) -> Tensor:
         """Return labels of zeros for so many training images, to find out what a step costs."""

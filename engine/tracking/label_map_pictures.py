@@ -64,7 +64,7 @@ def draw_label_maps(
 ) -> None:
     """Write a PNG with a row for each image: the image, its labels, and what each network predicts.
 
-    A pixel without a class is black in the labels only: a network always predicts one.
+    A pixel without a class is black: where labels have none, and where what a network gives is not a number.
 
     Args:
         target: the file.

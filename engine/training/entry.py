@@ -17,6 +17,7 @@ from engine.recipes import (
     plan_with_absolute_paths,
     with_absolute_paths,
 )
+from engine.recipes.arguments import check_place, check_plan, check_recipe
 from engine.tasks import headline_of
 from engine.tracking import Console, Preparation, open_console
 from engine.training.environment import describe_environment, files_changed_since
@@ -59,9 +60,15 @@ def train(
         RecipeError, PlanError, DataError, RunError, VersionError: the input cannot be used; nothing was trained.
         LearnerError: a learner failed; the newest checkpoint is whole.
         RayEnded, NotRecovered: its process or Ray ended, and could not be started again; so is the checkpoint then.
+        DriverPreempted: the cluster takes this node away; a checkpoint was made before.
     """
     started = time.monotonic()
-    recipe, plan = with_absolute_paths(recipe), plan_with_absolute_paths(plan or Plan())
+    plan = Plan() if plan is None else plan
+    check_recipe(recipe)
+    check_plan(plan)
+    if run_dir is not None:
+        check_place("run_dir", run_dir, RunError)
+    recipe, plan = with_absolute_paths(recipe), plan_with_absolute_paths(plan)
     is_shown = console is not None
     console = console or open_console(sys.stderr, quiet=True)
     wanted = absolute(run_dir, "--run-dir", RunError) if run_dir is not None else None

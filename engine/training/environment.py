@@ -82,12 +82,26 @@ def files_changed_since(folder: Path, recipe: Recipe) -> list[str]:
         folder: of the run.
         recipe: of the run.
     """
+    return changed_files(_environment_of(folder), recipe)
+
+
+def changed_since(folder: Path, recipe: Recipe) -> list[str]:
+    """Return, in words, all that has changed since a finished run was trained: files, versions and hardware.
+
+    Args:
+        folder: of the run.
+        recipe: of the run.
+    """
+    then = _environment_of(folder)
+    return changes(then, describe_environment(recipe)) if then else []
+
+
+def _environment_of(folder: Path) -> Mapping[str, Any]:
     try:
-        then = _mapping(read_json(folder / ENVIRONMENT, RunError, follow_links=False))
+        return _mapping(read_json(folder / ENVIRONMENT, RunError, follow_links=False))
     except RunError:
         # Whoever looks at a run that is finished needs it for nothing else.
-        return []
-    return changed_files(then, recipe)
+        return {}
 
 
 def changed_files(then: object, recipe: Recipe) -> list[str]:

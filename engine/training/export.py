@@ -33,7 +33,7 @@ from engine.reading import one_line
 from engine.recipes import Backbone
 from engine.streams import generator
 from engine.tasks import task_of
-from engine.training.runs import Run
+from engine.training.runs import Run, check_run
 
 # Images in the comparison; another number than the one that an ONNX file is traced with.
 _COMPARED = 3
@@ -58,9 +58,10 @@ def export_network(run: Run, target: str | Path, network: str | None = None) -> 
         ``max_difference`` between the outputs, None when they could not be compared; ``checked_with``.
 
     Raises:
-        RunError: the file cannot be written, or the network not as ONNX, or it does not give the same outputs; nothing
-            is left of it then.
+        RunError: ``run`` is no `Run`; the file cannot be written, or the network not as ONNX, or it does not give the
+            same outputs; nothing is left of it then.
     """
+    check_run(run)
     target = absolute(target, "--to", RunError)
     _check_target(target)
     settings = run.deployed(network).backbone

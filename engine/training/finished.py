@@ -26,19 +26,23 @@ from engine.training.reports import mean_score
 from engine.training.result import Fault, Result
 
 
-def finished_result(folder: Path, recipe: Recipe, tell: Callable[[str], None]) -> Result | None:
+def finished_result(
+    folder: Path, recipe: Recipe, tell: Callable[[str], None], facts: Facts | None = None
+) -> Result | None:
     """Return the result of a run that is finished; damaged metrics.parquet and recipe.json are written anew.
 
     Args:
         folder: the run folder, which need not exist.
         recipe: of the run.
         tell: told what is damaged, and what could not be verified.
+        facts: of the images that are there now, where they were opened.
 
     Returns:
         None where the run is not finished, or its summary cannot be believed: going on makes it anew.
 
     Raises:
         VersionError: a newer engine has written the summary.
+        RunError: it was trained on other images than those of `facts`.
     """
     path = folder / SUMMARY
     if not os.path.lexists(path):
@@ -56,6 +60,8 @@ def finished_result(folder: Path, recipe: Recipe, tell: Callable[[str], None]) -
     if checkpoint is None or (skipped and checkpoint.step < result.steps):
         tell(f"{path}: could not be compared with its checkpoint, of which nothing whole is left")
         return result
+    if facts is not None:
+        check_images(checkpoint, recipe, facts)
     try:
         contradictions = _contradictions(result, checkpoint, recipe)
     except InputError as error:
@@ -69,6 +75,29 @@ def finished_result(folder: Path, recipe: Recipe, tell: Callable[[str], None]) -
         if mended is not None:
             tell(mended)
     return result
+
+
+def check_images(checkpoint: Checkpoint, recipe: Recipe, facts: Facts) -> None:
+    """Refuse a checkpoint that was trained on other images.
+
+    Args:
+        checkpoint: of a run.
+        recipe: that is trained.
+        facts: of the images that are there now.
+
+    Raises:
+        RunError: it was.
+    """
+    then = Facts.from_json(checkpoint.values["facts"])
+    if then.fingerprint == facts.fingerprint:
+        return
+    what = f"{then.describe()} then, {facts.describe()} now"
+    if then.describe() == facts.describe():
+        what = f"as many of the same shape, {facts.describe()}; or an earlier version told them apart by less"
+    raise RunError(
+        f"{checkpoint.path}: was trained on other images than data.root={recipe.data.root} holds now ({what}); give "
+        "the same images and labels, or another --run-dir"
+    )
 
 
 def earlier_faults(folder: Path) -> list[Fault]:

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, get_args
 
 from engine.atomic import AppendedFile, open_appending, replace_file, write_error
 from engine.checkpoints import newest_checkpoint, refuse_newer
@@ -41,6 +41,22 @@ def default_folder(recipe: Recipe) -> Path:
     return Path("runs") / f"{recipe.name}-{recipe_identity(recipe)[:8]}"
 
 
+def check_resume(resume: object) -> None:
+    """Refuse what is neither of the two words, before it is taken for one of them.
+
+    Args:
+        resume: as given to `engine.train`, `engine.compare` or `engine.sweep`.
+
+    Raises:
+        RunError: says what was found and expected.
+    """
+    if resume not in get_args(Resume):
+        raise RunError(
+            f"resume={resume!r}: expected 'auto', which goes on with what is in the folder, or 'never', which starts "
+            "anew beside it"
+        )
+
+
 def choose_folder(recipe: Recipe, run_dir: Path | None, resume: Resume) -> Path:
     """Return the folder that a run uses, without writing anything.
 
@@ -48,9 +64,10 @@ def choose_folder(recipe: Recipe, run_dir: Path | None, resume: Resume) -> Path:
     cuts are still to be measured is that of the folder if the folder's has only names in their place.
 
     Raises:
-        RunError: the folder belongs to another recipe, or is no run folder.
+        RunError: the folder belongs to another recipe, or is no run folder; or there is no such `resume`.
         VersionError: a newer engine has written it.
     """
+    check_resume(resume)
     folder = run_dir if run_dir is not None else default_folder(recipe)
     if resume == "never":
         return free_folder(folder)

@@ -14,28 +14,35 @@ from torch import nn
 from engine.atomic import write_error
 from engine.data import Augmenter, Source, open_source
 from engine.errors import RunError
-from engine.objectives import enlarged
 from engine.paths import absolute, check_target
+from engine.tasks import task_of
+from engine.tasks.segmentation import predicted_map
 from engine.tracking.label_map_pictures import draw_label_maps
-from engine.training.runs import Run
+from engine.training.runs import Run, evaluated_recipe
 
 SHOWN = 4
 """Images in a picture."""
 
 
-def draw_predictions(runs: Sequence[Run], target: str | Path, data_root: str | None = None) -> Path:
+def draw_predictions(
+    runs: Sequence[Run], target: str | Path, data_root: str | None = None, changes: Sequence[str] = ()
+) -> Path:
     """Write a PNG with images of the test split from all of its parts, their labels, and a column for each network.
+
+    What is drawn is what is scored: of several scales, and mirrored, where recipe or changes say so.
 
     Args:
         runs: of one data set; a network is called by its run, and of several in a run by its own name, too; of
             several checkpoints of a run by the step, too.
         target: a .png file, replaced if it exists.
         data_root: where the images lie now; where the first recipe says unless given.
+        changes: of all runs, as in `evaluate`.
 
     Returns:
         The file's absolute path.
 
     Raises:
+        RecipeError: as in `evaluate`.
         RunError: the file cannot be written, a run has no label maps, or the runs have other images than the first.
         DataError: the images are missing.
     """
@@ -47,6 +54,7 @@ def draw_predictions(runs: Sequence[Run], target: str | Path, data_root: str | N
                 f"{run.path}: task.kind={run.recipe.task.kind} predicts no label maps, so there are none to draw; "
                 "leave --draw-maps out"
             )
+    runs = [dataclasses.replace(run, recipe=evaluated_recipe(run, changes)) for run in runs]
     with _opened(runs[0], data_root) as source:
         different = next((run for run in runs if run.facts.fingerprint != source.facts.fingerprint), None)
         if different is not None:
@@ -106,10 +114,12 @@ def _networks(run: Run, label: str | None) -> Mapping[str, nn.Module]:
 
 
 def _predicted(run: Run, network: nn.Module, image: np.ndarray) -> np.ndarray:
+    """Return the classes of an image's pixels, uint8 ``[H, W]``, as the task's score takes them."""
     augmenter = Augmenter(run.recipe.data.augmentation, run.facts, run.recipe.seed, torch.device("cpu"))
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).float().div(255)[None]
-    with torch.no_grad():
-        logits = network.eval()(augmenter.normalise(pixels))
-    height, width = image.shape[1:]
-    classes: np.ndarray = enlarged(logits.float(), (height, width)).argmax(1)[0].to(torch.uint8).numpy()
-    return classes
+
+    def outputs(pixels: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            logits: torch.Tensor = network.eval()(augmenter.normalise(pixels))
+            return logits
+
+    return predicted_map(task_of(run.recipe, run.facts), outputs, image)

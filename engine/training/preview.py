@@ -13,6 +13,7 @@ from engine.methods import Team
 from engine.paths import absolute
 from engine.program import Program
 from engine.recipes import Plan, Recipe, with_absolute_paths, with_modelled_cuts
+from engine.recipes.arguments import check_place, check_recipe
 from engine.training.folder import Resume, choose_folder, read_summary, with_stored_cuts
 from engine.training.session import Session
 
@@ -115,6 +116,9 @@ def preview(recipe: Recipe, run_dir: str | Path | None = None, resume: Resume = 
     Raises:
         RecipeError, DataError, RunError: what `train` would refuse, too.
     """
+    check_recipe(recipe)
+    if run_dir is not None:
+        check_place("run_dir", run_dir, RunError)
     recipe = with_absolute_paths(recipe)
     wanted = absolute(run_dir, "--run-dir", RunError) if run_dir is not None else None
     folder = absolute(choose_folder(recipe, wanted, resume), "--run-dir", RunError)

@@ -9,6 +9,7 @@ from engine.checkpoints import Checkpoint, newest_checkpoint
 from engine.data import Facts
 from engine.errors import NotWritten, RunError
 from engine.recipes import Recipe, recipe_identity
+from engine.training.finished import check_images
 from engine.training.run_record import RunRecord
 
 
@@ -37,15 +38,7 @@ def newest_of_run(
             f"{checkpoint.path}: belongs to another recipe than {folder.parent / 'recipe.json'}; move it away, or give "
             "another --run-dir"
         )
-    then = Facts.from_json(checkpoint.values["facts"])
-    if then.fingerprint != facts.fingerprint:
-        what = f"{then.describe()} then, {facts.describe()} now"
-        if then.describe() == facts.describe():
-            what = f"as many of the same shape, {facts.describe()}; or an earlier version told them apart by less"
-        raise RunError(
-            f"{checkpoint.path}: was trained on other images than data.root={recipe.data.root} holds now "
-            f"({what}); give the same images and labels, or another --run-dir"
-        )
+    check_images(checkpoint, recipe, facts)
     return checkpoint
 
 

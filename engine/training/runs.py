@@ -18,6 +18,7 @@ from engine.methods import Network, assemble, trained_team
 from engine.paths import absolute, check_target
 from engine.reading import naming
 from engine.recipes import Numerics, Plan, Recipe, apply_overrides, load_recipe, weights_identity, with_absolute_paths
+from engine.recipes.arguments import check_argument, check_place
 from engine.tasks import task_of
 from engine.tracking import Record, read_metrics
 from engine.training.environment import changed_files
@@ -26,7 +27,8 @@ from engine.training.reports import score_name, scores_by_network
 from engine.training.session import Session
 
 
-@dataclass(frozen=True)
+# Two are the same where they are one: of tensors nobody can say in a word whether they are equal.
+@dataclass(frozen=True, eq=False)
 class Run:
     """A finished or interrupted run.
 
@@ -110,6 +112,7 @@ def load(run_dir: str | Path) -> Run:
         RunError: it is neither, or holds no complete checkpoint; or the checkpoint is damaged, or not there.
         VersionError: a newer engine has written it.
     """
+    check_place("run_dir", run_dir, RunError)
     path = absolute(run_dir, "run_dir", RunError)
     # The folder itself first: runs may lie in a folder that somebody has called checkpoints.
     places = [path, path.parents[1]] if path.parent.name == "checkpoints" else [path]
@@ -122,6 +125,12 @@ def load(run_dir: str | Path) -> Run:
     recipe = load_recipe(folder / "recipe.json")
     checkpoint = require_checkpoint(folder / "checkpoints") if folder == path else read_checkpoint(path)
     return Run(folder, recipe, checkpoint, Facts.from_json(checkpoint.values["facts"]))
+
+
+def check_run(run: object) -> None:
+    """Refuse what is no run, such as the path of one; RunError says how to open it."""
+    which = os.fspath(run) if isinstance(run, str | os.PathLike) else "runs/NAME"
+    check_argument("run", run, Run, RunError, f"engine.load({which!r}) gives one")
 
 
 def _is_run_folder(path: Path) -> bool:
@@ -160,14 +169,9 @@ def evaluate(
         DataError: the images are missing; RunError: they are not those of the run, or the task compares no features.
         RecipeError: there is no such field, or another network would have been trained with it.
     """
+    check_run(run)
     saved, drawn = _targets(run, save_features, draw_queries)
-    recipe, plan = apply_overrides(run.recipe, Plan(), changes)
-    if weights_identity(recipe) != weights_identity(run.recipe) or plan != Plan():
-        also = "".join(f" or task.{name}" for name in run.recipe.task.evaluation_fields[:1])
-        raise RecipeError(
-            f"{' '.join(changes)}: an evaluation takes only fields that have no influence on the weights, such as "
-            f"data.evaluation_batch_size{also}: train anew for other ones"
-        )
+    recipe = evaluated_recipe(run, changes)
     recipe = dataclasses.replace(recipe, numerics=run.numerics_here)
     if data_root is not None:
         recipe = with_absolute_paths(dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=data_root)))
@@ -204,6 +208,26 @@ def evaluate(
         if drawn is not None:
             draw_queries_of(drawn, run.recipe.name, features["test"], source)
         return scores
+
+
+def evaluated_recipe(run: Run, changes: Sequence[str]) -> Recipe:
+    """Return the recipe of a run with fields that say how it is evaluated.
+
+    Args:
+        run: what was trained.
+        changes: ``field=value`` each.
+
+    Raises:
+        RecipeError: there is no such field, or another network would have been trained with it.
+    """
+    recipe, plan = apply_overrides(run.recipe, Plan(), changes)
+    if weights_identity(recipe) != weights_identity(run.recipe) or plan != Plan():
+        also = "".join(f" or task.{name}" for name in run.recipe.task.evaluation_fields[:1])
+        raise RecipeError(
+            f"{' '.join(changes)}: an evaluation takes only fields that have no influence on the weights, such as "
+            f"data.evaluation_batch_size{also}: train anew for other ones"
+        )
+    return recipe
 
 
 def _targets(run: Run, save: str | Path | None, draw: str | Path | None) -> tuple[Path | None, Path | None]:

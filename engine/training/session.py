@@ -4,16 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from engine.data import Facts, Source, open_source
+from engine.errors import PlanError
 from engine.methods import Team, method_of, trained_team
 from engine.recipes import Plan, Recipe, Segmented, recipe_to_dict, with_modelled_cuts, without_files
 from engine.recipes.own_files import check_unchanged, own_files
+from engine.recipes.own_methods import check_as_made
 from engine.runtimes import Reservations, Runtime, open_runtime
 from engine.timing import chosen_recipe
 from engine.training.matches import check_matches
+
+# Learners draw from torch's own generators and set its threads, of which a process has one each, as of private Rays.
+_ALONE = threading.RLock()
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Keep sessions of other threads out; one inside of another takes turns with it."""
+    if not _ALONE.acquire(blocking=False):
+        raise PlanError(
+            "another training, evaluation or preview runs in a thread of this process, and torch's random numbers and "
+            "settings, which belong to the whole process, would be mixed: give each a process of its own, as "
+            "engine.compare does, or one after the other"
+        )
+    try:
+        yield
+    finally:
+        _ALONE.release()
 
 
 class Session:
@@ -61,18 +82,20 @@ class Session:
 
         Raises:
             RecipeError, DataError: they cannot be used.
+            PlanError: a session of another thread is open.
         """
-        self.source = open_source(
-            self.recipe.data,
-            self.recipe.seed,
-            self._progress,
-            paired_images=self.recipe.method.paired_images,
-            before_decoding=_network_check(self.recipe),
-            check=self._check,
-        )
-        self._opened.callback(self.source.close)
-        self._opened.callback(self._started.close)
+        self._opened.enter_context(_alone())
         try:
+            self.source = open_source(
+                self.recipe.data,
+                self.recipe.seed,
+                self._progress,
+                paired_images=self.recipe.method.paired_images,
+                before_decoding=_network_check(self.recipe),
+                check=self._check,
+            )
+            self._opened.callback(self.source.close)
+            self._opened.callback(self._started.close)
             check_matches(self.recipe, self.source)
         except BaseException:
             self._opened.close()
@@ -127,6 +150,7 @@ class Session:
         self._started.close()
         values = recipe_to_dict(self.recipe)
         if self._own_files is None:
+            check_as_made(self.recipe.method)
             self._own_files = own_files(values)
         check_unchanged(self._own_files, values)
         self._runtime = open_runtime(

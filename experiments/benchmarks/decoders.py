@@ -6,9 +6,7 @@ auxiliary: forward and backward of decoder with reconstruction loss, and of head
 of a CIFAR ResNet, batch 128, and what they make autograd keep beyond the features. imagenet: the decoder for 224 x 224,
 batch 8. steps: a training step of ResNet-32 in one process with InfoPro at K = 2, 3, 4, cut where memory is balanced,
 beside end-to-end training. "Written": torch's own layers, upsampling before the convolution, everything kept. All in
-float32, contiguous and channels_last. In each round every way is timed once, in turn, and medians over rounds are
-compared. The share of a core that other processes used is recorded; a figure taken beside more than 5 % of it is
-marked.
+float32, contiguous and channels_last; medians over rounds of all ways in turn, marked beside 5 % of a core.
 """
 
 from __future__ import annotations
@@ -39,7 +37,9 @@ from engine.runtimes import open_runtime
 from engine.streams import generator
 from engine.tasks import task
 from experiments.benchmarks.side_by_side import in_turn
+from experiments.benchmarks.words import names_among
 
+PARTS = ("auxiliary", "imagenet", "steps")
 BATCH_SIZE, IMAGE, CLASSES = 128, (3, 32, 32), 10
 FEATURES = ((16, 32, 32), (32, 16, 16), (64, 8, 8))
 IMAGENET_BATCH_SIZE, IMAGENET = 8, (3, 224, 224)
@@ -273,7 +273,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--parts", default="auxiliary,imagenet,steps")
+    parser.add_argument("--parts", type=names_among(PARTS), default=",".join(PARTS))
     parser.add_argument("--output", type=Path, help="write the rows as JSON to this file too")
     arguments = parser.parse_args()
     device, rounds = torch.device(arguments.device), arguments.rounds
@@ -286,7 +286,7 @@ def main() -> None:
     }
     print(f"{os.uname().machine}, {device}, {arguments.threads} threads, medians of {rounds} rounds\n")
     found: dict[str, list[dict[str, Any]]] = {}
-    for part in arguments.parts.split(","):
+    for part in arguments.parts:
         with numerics_applied(Numerics(threads=arguments.threads)):
             found[part] = measures[part]()
         print(f"{table(found[part])}\n", flush=True)

@@ -29,6 +29,7 @@ from engine.knowledge.fraction import split_knowledge
 from engine.recipes import Backbone, Fraction
 from engine.streams import generator
 from experiments.benchmarks.side_by_side import in_turn
+from experiments.benchmarks.words import names_among
 
 SHAPES = ((64, 100), (64, 1000), (512, 100), (512, 1000))
 BATCH_SIZE, CLASSES, IMAGE = 64, 100, (3, 32, 32)
@@ -114,12 +115,12 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rules", default=",".join(get_args(Fraction)))
+    parser.add_argument("--rules", type=names_among(get_args(Fraction)), default=",".join(get_args(Fraction)))
     parser.add_argument("--output", type=Path, help="write the rows as JSON to this file too")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
-    rules = [rule for rule in get_args(Fraction) if rule in arguments.rules.split(",")]
+    rules = [rule for rule in get_args(Fraction) if rule in arguments.rules]
     rows = measure(rules, arguments.rounds, device)
     print(f"{device}, {arguments.threads} threads, median of {arguments.rounds} rounds (smallest to largest)")
     for row in rows:

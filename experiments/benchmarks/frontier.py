@@ -40,6 +40,7 @@ from engine.tracking.figures import FAINT, INK, TEXT_SIZE, colours, dress, open_
 from experiments.benchmarks.frontier_ways import BATCHES, METHODS, NETWORKS, Way, ways_of
 from experiments.benchmarks.side_by_side import in_turn
 from experiments.benchmarks.steady_state import steady_state
+from experiments.benchmarks.words import names_among
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -213,12 +214,12 @@ def main() -> None:
     """Measure, print a table for each network, and write picture and numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = functools.partial(parser.add_argument)
-    add("--networks", default=",".join(NETWORKS))
+    add("--networks", type=names_among(NETWORKS), default=",".join(NETWORKS))
     add("--k", default="1,2,4,8")
-    add("--methods", default=",".join(METHODS))
+    add("--methods", type=names_among(METHODS), default=",".join(METHODS))
     add("--recompute", default="none,blocks,2,4")
     add("--chunks", default="2,4,8")
-    add("--on", default="process", help="process, ray, or both")
+    add("--on", type=names_among(MARKS), default="process", help="process, ray, or both")
     add("--batch-size", type=int, help="images of a batch, of every network")
     add("--rounds", type=int, default=3)
     add("--steps", type=int, default=2)
@@ -226,7 +227,7 @@ def main() -> None:
     options = parser.parse_args()
     found: dict[str, Sequence[Point]] = {}
     options.folder.mkdir(parents=True, exist_ok=True)
-    for network in options.networks.split(","):
+    for network in options.networks:
         found[network], load = measure(network, options)
         print_table(network, found[network], options, load)
         draw(found, options.folder / "frontier.png")

@@ -73,14 +73,14 @@ def ways_of(network: str, options: argparse.Namespace) -> Iterator[Way]:
                 yield Way("end_to_end", "process", _recomputing(whole, recompute))
     for chunks in map(int, filter(None, options.chunks.split(","))):
         yield Way("checkpointing", "process", whole, chunks)
-    for family in options.methods.split(","):
+    for family in options.methods:
         for count in counts:
             for recompute in settings if count > 1 else ():
                 method = METHODS[family](num_segments=count, cuts="balanced_memory")
                 recipe = _recomputing(dataclasses.replace(whole, method=method), recompute)
                 if recompute != "none":
                     recipe = dataclasses.replace(recipe, method=dataclasses.replace(method, cuts=_cuts(recipe, count)))
-                for place in options.on.split(","):
+                for place in options.on:
                     yield Way(family, place, recipe)
 
 

@@ -15,7 +15,7 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from engine.data import open_source
@@ -23,6 +23,7 @@ from engine.methods import method_of
 from engine.recipes import Backbone, Data, EndToEnd, InfoPro, Numerics, Plan, Recipe
 from engine.runtimes import open_runtime
 from experiments.benchmarks.side_by_side import in_turn
+from experiments.benchmarks.words import names_among
 
 STEPS = 3
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -35,6 +36,15 @@ COMPILED: dict[str, dict[str, Any]] = {
     "float32, compiled": {"compile": True},
     "float32, channels_last, compiled": {"compile": True, "channels_last": True},
 }
+
+
+def variants_of(precisions: Collection[str], compiled: bool) -> dict[str, dict[str, Any]]:
+    """Return the ways of these precisions, and always float32, by whose time the others are divided."""
+    return {
+        name: variant
+        for name, variant in (VARIANTS | (COMPILED if compiled else {})).items()
+        if not variant or variant.get("precision", "float32") in precisions
+    }
 
 
 def make_recipe(num_segments: int, batch_size: int, variant: dict[str, Any]) -> Recipe:
@@ -85,14 +95,11 @@ def main() -> None:
     parser.add_argument("--segments", default="1,2,4")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compile", action="store_true", help="also torch.compile, which needs a C++ compiler")
-    parser.add_argument("--precisions", default="float32,bfloat16")
+    parser.add_argument(
+        "--precisions", type=names_among(("float32", "bfloat16")), default="float32,bfloat16", help="beside float32"
+    )
     arguments = parser.parse_args()
-    wanted = arguments.precisions.split(",")
-    variants = {
-        name: variant
-        for name, variant in (VARIANTS | (COMPILED if arguments.compile else {})).items()
-        if variant.get("precision", "float32") in wanted
-    }
+    variants = variants_of(arguments.precisions, arguments.compile)
     counts = [int(word) for word in arguments.segments.split(",")]
     ways = {
         (count, name): seconds_per_step(make_recipe(count, arguments.batch_size, variant))

@@ -44,16 +44,17 @@ from engine.runtimes import open_runtime
 from engine.runtimes.ray import start_private_ray
 from experiments.benchmarks import two_processes
 from experiments.benchmarks.side_by_side import TRANSPORTS, in_turn, times_as_fast
+from experiments.benchmarks.words import names_among
 
 STEPS = 6
+METHODS: dict[str, Any] = {"greedy": Greedy, "infopro": InfoPro}
 
 
 def make_recipe(method: str, num_segments: int, cuts: Any, batch_size: int, threads: int) -> Recipe:
     """Return the recipe of one row."""
     settings: EndToEnd | Greedy | InfoPro = EndToEnd()
     if num_segments > 1:
-        make = {"greedy": Greedy, "infopro": InfoPro}[method]
-        settings = make(num_segments=num_segments, cuts=cuts)
+        settings = METHODS[method](num_segments=num_segments, cuts=cuts)
     return Recipe(
         name="pipeline",
         method=settings,
@@ -168,7 +169,7 @@ def main() -> None:
     """Measure, print one table and one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-sizes", default="128,256")
-    parser.add_argument("--methods", default="greedy,infopro")
+    parser.add_argument("--methods", type=names_among(METHODS), default=",".join(METHODS))
     parser.add_argument("--k", default="1,2,4")
     parser.add_argument("--cuts", default="balanced_time", help="a rule, or for one K the blocks to cut after")
     parser.add_argument("--rounds", type=int, default=5)
@@ -177,7 +178,7 @@ def main() -> None:
     start_private_ray(num_cpus=max(4, len(os.sched_getaffinity(0))))
     ks = [int(k) for k in arguments.k.split(",")]
     rows = []
-    for method in arguments.methods.split(","):
+    for method in arguments.methods:
         for batch_size in map(int, arguments.batch_sizes.split(",")):
             new, words = measure(method, batch_size, arguments.rounds, ks, arguments.cuts)
             rows += new

@@ -39,6 +39,7 @@ from engine.runtimes.ray import ObjectStoreRuntime, StreamRuntime, start_private
 from engine.runtimes.ray.actor_team import LearnerActors
 from engine.runtimes.ray.placement import Placement
 from experiments.benchmarks.side_by_side import in_turn
+from experiments.benchmarks.words import names_among
 
 ROWS = 128
 IMAGE = (3, 32, 32)
@@ -212,7 +213,7 @@ def main() -> None:
     """Measure, print a table and one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", default="2:5:0.5,2:5:4,2:20:4,4:5:0.5,4:5:4,4:20:4")
-    parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--ways", type=names_among(WAYS), default=",".join(WAYS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, help="write the rows as JSON to this file too")
     arguments = parser.parse_args()
@@ -220,7 +221,7 @@ def main() -> None:
     found: list[dict[str, Any]] = []
     print(f"{'K:ms:MB':12} {'way':14} efficiency  strict    best  driver's ms  calls per step")
     for case in arguments.cases.split(","):
-        for row in measure(case, arguments.ways.split(","), arguments.rounds):
+        for row in measure(case, arguments.ways, arguments.rounds):
             found.append(row)
             mark = f"  beside {row['others_cpu_share']:.0%} of a core" if row["others_cpu_share"] > 0.05 else ""
             figures = f"{row['efficiency']:10.3f} {row['strict']:7.3f} {row['best']:7.3f}"

@@ -7,15 +7,16 @@
 Names are ARM_cifar100_COHORT. COHORT is one of the six pairs of the paper's Table 2, such as mobilenet_resnet32, or
 resnet32_kN for N equal peers. Arms: dml (simultaneous schedule, mean over peers, lambda = 1, T = 1); independent, the
 same peers with lambda = 0, which start from the same weights and see the same images; independent_scaled, these with
-the learning rate times 1 + lambda, because mimicry scales the gradient of the logits by that. Of a cohort's variants
-only one thing differs from dml: dml_sequential (Algorithm 1), dml_e (ensemble teacher, mean of probabilities; the same
-gradient as dml by the printed formulas), dml_e_logits (mean of logits), dml_sum (the released code's sum over peers);
-their controls are those of the cohort, but dml_sum has independent_scaled_sum, with the learning rate times
-1 + lambda (K - 1). distillation_cifar100_resnet32 learns from a finished run of
-end_to_end_cifar100_wrn_28_10 or end_to_end_cifar100_mobilenet (Table 4). Semi-supervised, two ResNet-32 and P % of each
-class labelled: dml_all (labels where there are some, mimicry on all), dml_labelled (labelled images only), independent
-and independent_all, each ..._cifar100_labelledP. An epoch of the arms on all images has 100 / P times as many steps:
-independent_all is what dml_all is to be compared with at equal steps, independent at equal epochs.
+the learning rate times 1 + lambda and the weight decay over 1 + lambda, which are the steps of a loss times 1 + lambda:
+mimicry scales the gradient of the logits by that, but not the decay. Of a cohort's variants only one thing differs from
+dml: dml_sequential (Algorithm 1), dml_e (ensemble teacher, mean of probabilities; the same gradient as dml by the
+printed formulas), dml_e_logits (mean of logits), dml_sum (the released code's sum over peers); their controls are those
+of the cohort, but dml_sum has independent_scaled_sum, with 1 + lambda (K - 1) in the place of 1 + lambda.
+distillation_cifar100_resnet32 learns from a finished run of end_to_end_cifar100_wrn_28_10 or
+end_to_end_cifar100_mobilenet (Table 4). Semi-supervised, two ResNet-32 and P % of each class labelled: dml_all (labels
+where there are some, mimicry on all), dml_labelled (labelled images only), independent and independent_all, each
+..._cifar100_labelledP. An epoch of the arms on all images has 100 / P times as many steps: independent_all is what
+dml_all is to be compared with at equal steps, independent at equal epochs.
 Names that end in _tiny are for tests: 32 synthetic images, 2 batches.
 
 Budget: 200 epochs, batch 64, SGD with Nesterov momentum, learning rate 0.1 divided by 10 every 60 epochs (paper,
@@ -67,6 +68,7 @@ PAIRS = (
 SIZES = (3, 4, 5)
 LABELLED_PERCENT = (10, 20, 40, 60, 80)
 LEARNING_RATE = 0.1
+WEIGHT_DECAY = 5e-4
 
 # What each arm changes of the method, beside the peers.
 ARMS: dict[str, dict[str, Any]] = {"dml": {}, "independent": {"weight": 0.0}, "independent_scaled": {"weight": 0.0}}
@@ -79,7 +81,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def _recipe(name: str, network: str, method: Any, learning_rate: float = LEARNING_RATE, **data: Any) -> Recipe:
+def _recipe(name: str, network: str, method: Any, loss_scale: float = 1.0, **data: Any) -> Recipe:
+    # On a loss times s, SGD takes the steps of s times the learning rate with the weight decay over s.
+    learning_rate, weight_decay = LEARNING_RATE * loss_scale, WEIGHT_DECAY / loss_scale
     return Recipe(
         name=name,
         method=method,
@@ -90,7 +94,7 @@ def _recipe(name: str, network: str, method: Any, learning_rate: float = LEARNIN
             augmentation=Augmentation(crop_padding=4, padding_mode="reflect", flip=True),
             **data,
         ),
-        optimizer=SGD(learning_rate=learning_rate, momentum=0.9, nesterov=True, weight_decay=5e-4),
+        optimizer=SGD(learning_rate=learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay),
         schedule=Step(milestones=(60, 120, 180), factor=0.1),
         epochs=200,
     )
@@ -109,7 +113,7 @@ def cohort(name: str, networks: tuple[str, ...], arm: str, **data: Any) -> Recip
     # The gradient of the logits is p_k - (y + lambda q) / (1 + lambda), times 1 + lambda, which counts each other peer
     # where their losses are added up.
     heard = {"independent_scaled": 1, SCALED_SUM: len(networks) - 1}.get(arm, 0)
-    return _recipe(name, networks[0], method, LEARNING_RATE * (1 + heard * DML().weight), **data)
+    return _recipe(name, networks[0], method, 1 + heard * DML().weight, **data)
 
 
 def distillation(name: str, network: str) -> Recipe:

@@ -39,13 +39,14 @@ from engine.recipes import (
 )
 
 
-def _digits(name: str, method: Any, learning_rate: float = 0.1) -> Recipe:
+def _digits(name: str, method: Any, loss_scale: float = 1.0) -> Recipe:
+    # On a loss times s, SGD takes the steps of s times the learning rate with the weight decay over s.
     return Recipe(
         name=name,
         method=method,
         backbone=Backbone(name="resnet14", widths=(4, 8, 16)),
         data=Data(name="digits", batch_size=50),
-        optimizer=SGD(learning_rate=learning_rate, weight_decay=5e-4),
+        optimizer=SGD(learning_rate=0.1 * loss_scale, weight_decay=5e-4 / loss_scale),
         schedule=Cosine(interval="step"),
         epochs=15,
     )
@@ -57,16 +58,14 @@ RECIPES = {
     "dgl_digits": lambda: _digits("dgl_digits", DGL()),
     "predsim_digits": lambda: _digits("predsim_digits", PredSim()),
     "infopro_digits": lambda: _digits("infopro_digits", InfoPro()),
-    # Two peers that teach one another, and the same peers each for itself; then with the gradient that mimicry has.
+    # Two peers that teach one another, and the same peers each for itself; then with a loss as large as mimicry's.
     "dml_digits": lambda: _digits("dml_digits", DML()),
     "independent_digits": lambda: _digits("independent_digits", DML(weight=0.0)),
-    "independent_scaled_digits": lambda: _digits("independent_scaled_digits", DML(weight=0.0), learning_rate=0.2),
-    # A grid: each of two peers is cut into two segments that learn locally, so four learners in all.
+    "independent_scaled_digits": lambda: _digits("independent_scaled_digits", DML(weight=0.0), loss_scale=2.0),
+    # A grid: each of two peers is cut into two segments that learn locally, so four learners in all. There is no third
+    # arm: mimicry reaches the last segment of each alone, and the recipe's learning rate all of them.
     "dml_infopro_digits": lambda: _digits("dml_infopro_digits", DML(peer_method=InfoPro())),
     "independent_infopro_digits": lambda: _digits("independent_infopro_digits", DML(peer_method=InfoPro(), weight=0.0)),
-    "independent_scaled_infopro_digits": lambda: _digits(
-        "independent_scaled_infopro_digits", DML(peer_method=InfoPro(), weight=0.0), learning_rate=0.2
-    ),
     # One network and its sub-networks, and what these are compared with.
     "stochastic_depth_digits": lambda: _digits("stochastic_depth_digits", StochasticDepth()),
     "st_digits": lambda: _digits("st_digits", ST()),

@@ -99,10 +99,16 @@ class _Machine:
     gpus: tuple[str, ...]
     python: str
     packages: dict[str, str | None]
+    engine: str
+    git_revision: str | None
 
     def __str__(self) -> str:
         gpus = f"{len(self.gpus)} x {self.gpus[0]}" if self.gpus else "no GPU"
-        return f"{self.cores} cores of {self.processor}, {gpus}, torch {self.packages['torch']}, Python {self.python}"
+        revision = f" at {self.git_revision[:7]}" if self.git_revision else ""
+        return (
+            f"{self.cores} cores of {self.processor}, {gpus}, torch {self.packages['torch']}, Python {self.python}, "
+            f"engine {self.engine}{revision}"
+        )
 
 
 _MACHINE = TypeAdapter(_Machine)

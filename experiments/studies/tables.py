@@ -111,8 +111,7 @@ def rates_table(choices: Mapping[str, Choice]) -> str:
     for label, choice in chosen.items():
         scores = {rate: format_score(ACCURACY, mean) for rate, mean in choice.held_out.items()}
         cells = ("failed" if rate in choice.failures else scores.get(rate, "") for rate in rates)
-        edge = ", at the edge" if choice.is_at_edge else ""
-        lines.append([label, *cells, f"{choice.learning_rate:g}{edge}"])
+        lines.append([label, *cells, choice.words])
     return markdown(["held-out accuracy by rate", *(f"{rate:g}" for rate in rates), "chosen"], lines) if lines else ""
 
 

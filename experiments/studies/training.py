@@ -7,6 +7,7 @@ chosen in between; and runs that two studies share are trained once.
 from __future__ import annotations
 
 import dataclasses
+import io
 import statistics
 import sys
 import time
@@ -23,6 +24,7 @@ from engine.recipes import recipe_identity
 from engine.tasks import ACCURACY
 from engine.tracking import format_seconds, open_console
 from engine.tracking.scores import best_first, format_score
+from engine.training.folder import SUMMARY
 from experiments.studies.study import Study
 
 _PAUSE_SECONDS = 5.0
@@ -43,10 +45,23 @@ class Choice:
     failures: Mapping[float, str] = field(default_factory=dict)
 
     @property
+    def as_good(self) -> tuple[float, ...]:
+        """The other rates with the same mean, of which the smallest was taken."""
+        best = self.held_out.get(self.learning_rate) if self.learning_rate is not None else None
+        return tuple(rate for rate, mean in self.held_out.items() if mean == best and rate != self.learning_rate)
+
+    @property
     def is_at_edge(self) -> bool:
-        """Whether it is the smallest or largest that was tried, so that a better one may lie beyond."""
+        """Whether it, or one as good, is the smallest or largest that was tried: a better one may lie beyond."""
         tried = {*self.held_out, *self.failures}
-        return bool(tried) and self.learning_rate in (min(tried), max(tried))
+        return bool(tried) and bool({self.learning_rate, *self.as_good} & {min(tried), max(tried)})
+
+    @property
+    def words(self) -> str:
+        """The rate, which others are as good, and whether a better one may lie beyond."""
+        ties = f", as good as {_listed(self.as_good)}" if self.as_good else ""
+        edge = ", at the edge" if self.is_at_edge else ""
+        return f"{self.learning_rate:g}{ties}{edge}"
 
 
 @dataclass
@@ -79,6 +94,24 @@ class Trained:
         team = method_of(run.recipe).team(run.recipe, run.facts)
         found = compared_recipe(self.label, run.recipe, team, self.results, self.failures, flops_per_image, ACCURACY)
         return dataclasses.replace(found, images_per_second=None)
+
+
+def check_images(arms: Iterable[Trained]) -> None:
+    """Refuse arms that were trained on different images with the same seed, such as on two machines.
+
+    Raises:
+        RunError: they were, or a run has no checkpoint left that says on which.
+    """
+    first: dict[object, tuple[str, Path]] = {}
+    for run_dir in (result.run_dir for arm in arms for result in arm.results.values()):
+        run = engine.load(run_dir)
+        data = dataclasses.replace(run.recipe.data, root=None)
+        fingerprint, other = first.setdefault(repr(data), (run.facts.fingerprint, run_dir))
+        if fingerprint != run.facts.fingerprint:
+            raise engine.RunError(
+                f"{run_dir}: was trained on other images than {other}, and both are of one seed; move away those of "
+                "the wrong images, and the same command trains them anew"
+            )
 
 
 class Trainer:
@@ -133,12 +166,12 @@ class Trainer:
             if trained.failures:
                 failures[rate] = "; ".join(f"seed {seed}: {reason}" for seed, reason in trained.failures.items())
             else:
-                means[rate] = statistics.fmean(trained.compared().validation_scores.values())
+                # Means that differ by rounding alone are equal.
+                means[rate] = round(statistics.fmean(trained.compared().validation_scores.values()), 9)
         if not means:
             raise engine.RunError(f"{label}: fails with every learning rate that is tried ({_listed(rates)})")
         choice = Choice(best_first(ACCURACY, means)[0], means, failures)
-        edge = ", at the edge of those tried" if choice.is_at_edge else ""
-        _tell(f"{label}: learning rate {choice.learning_rate:g}{edge} (held-out images: {_shown(means)})")
+        _tell(f"{label}: learning rate {choice.words} (held-out images: {_shown(means)})")
         return choice
 
     def _train(self, trained: Trained, seed: int) -> None:
@@ -149,6 +182,10 @@ class Trainer:
             result = _result(recipe, plan, folder, what)
         except LearnerDiverged as error:
             trained.failures[seed] = str(error).splitlines()[0]
+        except engine.RunError as error:
+            raise engine.RunError(
+                f"{what}: {error}; or move {folder} away, and the same command trains it anew"
+            ) from error
         else:
             if result.status != "finished":
                 raise KeyboardInterrupt
@@ -165,11 +202,16 @@ class Trainer:
 
 def _result(recipe: engine.Recipe, plan: engine.Plan, folder: Path, what: str) -> engine.Result:
     """Train a run, or return what it came to; one that another study has in hand is waited for."""
-    waits = False
+    waits, is_there = False, (folder / SUMMARY).exists()
     while True:
+        heard = io.StringIO()
         try:
-            # What it has to say stands in its log.txt.
-            return engine.train(recipe, plan, folder, console=open_console(None, quiet=True))
+            result = engine.train(recipe, plan, folder, console=open_console(heard, quiet=True))
+            # What a run that is trained has to say stands in its log.txt.
+            for line in heard.getvalue().splitlines() if is_there else ():
+                if "is finished already" not in line:
+                    _tell(f"{what}: {line}")
+            return result
         except FolderHeld:
             if not waits:
                 _tell(f"{what}: waits for another process, which trains it ({folder})")

@@ -57,9 +57,6 @@ SEGMENTS = Study(
     draws_images=True,
     claims=(
         Claim("greedy learning loses as K grows", _INFOPRO, "greedy, K = 2", "greedy, K = 4"),
-        Claim("so does InfoPro", _INFOPRO, "InfoPro, K = 2", "InfoPro, K = 4"),
-        Claim("larger heads gain over smaller ones, K = 2", _INFOPRO, "DGL, K = 2", "greedy, K = 2"),
-        Claim("larger heads gain over smaller ones, K = 4", _INFOPRO, "DGL, K = 4", "greedy, K = 4"),
         Claim("InfoPro gains over greedy learning, K = 2", _INFOPRO, "InfoPro, K = 2", "greedy, K = 2"),
         Claim("InfoPro gains over greedy learning, K = 4", _INFOPRO, "InfoPro, K = 4", "greedy, K = 4"),
         Claim("InfoPro gains over larger heads alone, K = 2", _INFOPRO, "InfoPro, K = 2", "DGL, K = 2"),

@@ -9,8 +9,8 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
-from engine.analysis import OpenedRun, Settings, analyse
-from engine.analysis.embedding import principal_components
+from engine.analysis import Measured, OpenedRun, Settings, analyse
+from engine.analysis.embedding import draw_planes, principal_components
 from engine.errors import InputError
 
 FEW = Settings(images=20)
@@ -35,6 +35,18 @@ def test_networks_share_a_plane_of_standardised_features(run_of: Any) -> None:
     points = np.array([[row["component_1"], row["component_2"]] for row in finding.rows])
     np.testing.assert_allclose(abs(points), abs(other), atol=1e-6)
     assert [row["network"] for row in finding.rows] == ["peer0"] * 20 + ["peer1"] * 20
+
+
+def test_a_class_of_another_name_has_the_colour_of_its_label() -> None:
+    arrays = {"labels": np.array([0, 1, 1])}
+    names = (("zero", "one"), ("0", "1", "2"))
+    found = [Measured("run", "network", "a", "a", "", arrays, each) for each in names]
+    figure = draw_planes(found, [np.eye(3)[:, :2]] * 2, "title", "across", "up")
+    first, second = figure.axes
+    assert [each.get_text() for each in first.texts] == ["zero", "one"]
+    assert [each.get_text() for each in second.texts] == ["0", "1"]
+    drawn = [[each.get_facecolor().tolist() for each in axes.collections] for axes in (first, second)]
+    assert drawn[0] == drawn[1] and drawn[0][0] != drawn[0][1]
 
 
 def test_other_widths_are_refused_before_anything_is_measured(run_of: Any) -> None:

@@ -95,7 +95,7 @@ def test_segments_are_compared_by_their_own_heads(run_of: Any) -> None:
 
 def test_one_network_alone_is_refused(run_of: Any) -> None:
     run, other = run_of("end_to_end"), run_of("infopro")
-    with pytest.raises(InputError, match=f"--of similarity compares networks or segments, but {run} has one network"):
+    with pytest.raises(InputError, match=f"--of similarity compares networks or segments, but {run} has one network,"):
         analyse([run], ["similarity"], FEW)
     told: list[str] = []
     findings = analyse([run, other], ["similarity"], FEW, tell=told.append)

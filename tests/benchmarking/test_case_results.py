@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from engine.benchmarking.case_results import CaseResult, Spread, best_of, efficiency, faster
 from engine.benchmarking.cases import Case
-from engine.benchmarking.report import waits_unequally
+from engine.benchmarking.report import shown_name, simulated_lines, waits_unequally
 from engine.benchmarking.simulation import pipeline_step, simulate
 
 
 def row(name: str, family: Any, seconds: list[float], **more: Any) -> CaseResult:
-    case = Case(name, family, more.pop("workers", 1), 1, more.pop("num_segments", None), more.pop("variant", None))
+    workers, threads = more.pop("workers", 1), more.pop("threads", 1)
+    case = Case(name, family, workers, threads, more.pop("num_segments", None), more.pop("variant", None))
     return CaseResult(case, seconds, **more)
 
 
@@ -42,11 +44,16 @@ def test_of_micro_batches_the_fastest_is_shown_and_of_checkpointing_the_leanest_
         row("c2", "checkpoint", [1.2], variant=2, memory=kept(50)),
         row("c4", "checkpoint", [1.3], variant=4, memory=kept(30)),
         row("c8", "checkpoint", [1.4], variant=8, memory=kept(40)),
+        # Two threads are faster, and say nothing of what one takes.
+        row("c2 of 2", "checkpoint", [0.7], variant=2, threads=2, memory=kept(50)),
+        row("c8 of 2", "checkpoint", [0.8], variant=8, threads=2, memory=kept(60)),
         row("g2", "gpipe", [0.9], workers=2, variant=2),
         row("g4", "gpipe", [0.8], workers=2, variant=4),
         row("g4 of 4", "gpipe", [0.9], workers=4, variant=4),
     ]
-    assert [each.case.name for each in best_of(rows)] == ["e", "c2", "c4", "g4", "g4 of 4"]
+    assert [each.case.name for each in best_of(rows)] == ["e", "c2", "c4", "c2 of 2", "g4", "g4 of 4"]
+    found: Any = SimpleNamespace(rows=rows)
+    assert shown_name(found, rows[1]) == "c2 (fastest)" and shown_name(found, rows[2]) == "c4 (least memory)"
 
 
 @pytest.mark.parametrize(("stages", "parts", "times"), [(1, 8, 1.0), (2, 8, 16 / 9), (4, 8, 32 / 11), (8, 8, 64 / 15)])
@@ -85,6 +92,9 @@ def test_simulated_1f1b_has_its_best_cut_and_the_real_speed_of_its_micro_batches
     assert found.pipelines[8] == pytest.approx(1.0 / (0.25 + 7 * 0.15))
     assert found.best_micro_batches == 2
     assert found.against_pipelines[2] == pytest.approx(2.0 * (0.52 + 0.3))
+    measured: Any = SimpleNamespace(simulated=[found])
+    said = simulated_lines(measured)[0]
+    assert "the sum of its blocks' times (no stage was timed as a whole)" in said
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
 import pytest
 
 from engine.benchmarking.baselines.launch import CaseFailed
-from engine.benchmarking.settings_search import Settings, SettingsSearch
+from engine.benchmarking.settings_search import Ran, Settings, SettingsSearch
 from engine.benchmarking.simulation import pipeline_step
 from engine.benchmarking.stage_cuts import cuts_around, is_cut, stage_bounds, stage_seconds
 
@@ -29,13 +29,13 @@ def step(settings: Settings) -> float:
 
 
 def search(
-    starts: list[Settings], run: Callable[[Settings], float] = step, near: Any = around, **more: Any
+    starts: Sequence[Settings], run: Callable[[Settings], float] = step, near: Any = around, **more: Any
 ) -> tuple[Any, list[tuple[Settings, bool]]]:
     ran: list[tuple[Settings, bool]] = []
 
-    def tried(settings: Settings, check: bool) -> tuple[float, int | None]:
+    def tried(settings: Settings, check: bool) -> Ran:
         ran.append((settings, check))
-        return run(settings), settings.get("kept")
+        return Ran(run(settings), settings.get("kept"), 0.01 * len(ran))
 
     return SettingsSearch("1F1B", starts, near, tried, **more).search(), ran
 
@@ -57,6 +57,9 @@ def test_starts_are_checked_and_finalists_run_again_in_turns() -> None:
     again = [settings for settings, _ in ran[len(found.attempts) :]]
     assert len(again) == 12 and again[:4] == again[4:8] == again[8:]
     assert {len(each.again) for each in found.attempts} == {0, 3}
+    # What others used is noted beside every run.
+    loads = sorted(share for attempt in found.to_json()["attempts"] for share in attempt["others_cores"])
+    assert loads == [0.01 * number for number in range(1, len(ran) + 1)]
 
 
 def test_one_lucky_measurement_does_not_win() -> None:

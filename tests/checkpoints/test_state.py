@@ -24,6 +24,8 @@ CHOICES: Sequence[Optimizer] = (
     AdamW(),
     RMSProp(),
     RMSProp(momentum=0.9),
+    SGD(undecayed="norms_and_biases"),
+    AdamW(undecayed="norms_and_biases"),
 )
 EVERY = pytest.mark.parametrize("settings", CHOICES, ids=lambda value: f"{value.kind}-{getattr(value, 'momentum', '')}")
 

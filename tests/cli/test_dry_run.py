@@ -42,6 +42,32 @@ def test_a_cut_that_is_measured_when_the_training_starts_is_said_to_be(command: 
     assert command(*WORDS, "method.cuts=measured", "--json").json["recipe"]["method"]["cuts"] == "measured"
 
 
+def test_the_optimizer_and_the_learning_rates_are_shown(command: Any) -> None:
+    answer = command(*WORDS, "schedule.kind=polynomial", "schedule.power=1", "schedule.minimum=0.05", "epochs=1")
+    assert "  optimizer: sgd, learning rate 0.1, weight decay 0.0005, Nesterov momentum 0.9\n" in answer.out
+    # 10 steps: a tenth of the way is left before the last.
+    assert "  schedule: polynomial, learning rate 0.1 in the first step, 0.055 in the last\n" in answer.out
+    assert "caution" not in answer.out
+    adam = command(*WORDS, "optimizer.kind=adamw", "optimizer.learning_rate=0.01")
+    assert "  optimizer: adamw, learning rate 0.01, weight decay 0.0005, betas 0.9 and 0.999\n" in adam.out
+
+
+def test_a_peer_with_an_optimizer_of_its_own_is_named(command: Any) -> None:
+    words = ("train", "dml_digits", "--dry-run", "--on", "process")
+    given = command(*words, 'method.peers=[{}, {"optimizer": {"kind": "rmsprop"}}]', "schedule.kind=constant")
+    assert "  optimizer: sgd, learning rate 0.1," in given.out
+    assert "  optimizer of peer1: rmsprop, learning rate 0.01, weight decay 0, momentum 0\n" in given.out
+    assert "  schedule of peer1: constant, learning rate 0.01 in the first step, 0.01 in the last\n" in given.out
+
+
+def test_what_the_training_would_warn_of_is_shown(command: Any) -> None:
+    words = (*WORDS, "schedule.interval=epoch", "epochs=2", "--on", "process")
+    assert "  caution: the last of epochs=2 runs at a learning rate of 0" in command(*words).out
+    values = command(*words, "--json").json
+    assert len(values["cautions"]) == 1
+    assert values["learning_rates"] == {"all": {"first": pytest.approx(0.05), "last": 0.0}}
+
+
 def test_the_same_as_json(command: Any) -> None:
     values = command(*WORDS, "--on", "process", "--json", "seed=7").json
     assert values["recipe"]["seed"] == 7

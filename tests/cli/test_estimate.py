@@ -195,6 +195,36 @@ def test_the_fastest_way_that_fits_can_be_pasted(command: Any, words: tuple[str,
         apply_overrides(load_recipe(words[0]), Plan(), each["fields"])
 
 
+def test_what_fits_on_one_device_in_turn_alone_says_so(command: Any) -> None:
+    words = ("estimate", "greedy_digits", "numerics.compile=true", "--k", "2")
+    (team,) = command(*words, "--gpus", "1", "--json").json["teams"]
+    words = (*words, "--gpu-memory", f"{team['in_turn_bytes'] / 1000 + 1:.3f}KB")
+    lines = command(*words, "--gpus", "1").out.splitlines()
+    (said,) = (line for line in lines if line.startswith("does not fit"))
+    assert said.endswith("with K = 2, each learner an actor")
+    (place,) = (number for number, line in enumerate(lines) if line.startswith("the fastest that fits on one device ("))
+    assert lines[place + 1].endswith(" plan.executor=process")
+    # With that plan the table says so, too.
+    lines = command(*words, "plan.executor=process").out.splitlines()
+    assert any(line.startswith("fits into") for line in lines)
+    assert sum(line.startswith("the fastest that fits on one device (") for line in lines) == 1
+
+
+def test_devices_that_a_plan_shares_are_not_called_one_for_each(command: Any) -> None:
+    words = ("estimate", "greedy_digits", "numerics.compile=true", "--k", "2", "plan.gpus_per_learner=0.5")
+    answer = command(*words, "--gpu-memory", "1GB")
+    assert "the fastest that fits on as many devices as plan.gpus_per_learner asks for (" in answer.out
+
+
+@pytest.mark.slow
+def test_no_row_of_the_table_that_fits_is_faster_than_the_fastest(command: Any) -> None:
+    words = ("greedy_cifar10_resnet32_k8", "data.root=/nowhere", "data.batch_size=128", "plan.executor=process")
+    values = command("estimate", *words, "--gpu-memory", "200MB", "--json").json
+    (fastest,) = values["fits"]["fastest"]
+    fitting = [team["speed_up"] for team in values["teams"] if team["needed"] <= 200_000_000]
+    assert len(fitting) == 2 and fastest["speed_up"] >= max(fitting)
+
+
 def test_a_recipe_that_recomputes_is_compared_with_one_that_does_not(command: Any) -> None:
     (plain,), (again,) = (
         command("estimate", "end_to_end_digits", *more, "--json").json["teams"]

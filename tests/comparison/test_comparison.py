@@ -134,6 +134,11 @@ def test_input_that_cannot_be_used_is_refused_before_anything_is_written(
         with pytest.raises(kind, match=said):
             engine.compare(chosen, seeds=seeds, run_dir=tmp_path / "c", **{"plan": PLAN, **more})
 
+    refused(engine.RecipeError, "recipes: found a list, expected recipes by their labels", list(recipes.values()))
+    refused(engine.RecipeError, "own: found a str, expected a Recipe; engine.load_recipe", {"own": "infopro_digits"})
+    refused(engine.RecipeError, r"seeds: found 3, expected the seeds themselves", recipes, seeds=3)
+    refused(engine.RecipeError, r"seeds: found \(0.5,\), expected the seeds", recipes, seeds=(0.5,))
+    refused(engine.RunError, "resume=False: expected 'auto', ", resume=False)
     refused(engine.RecipeError, "found none, expected 1 or more", {})
     refused(engine.RecipeError, "seeds: found 1, 1", seeds=(1, 1))
     refused(engine.RecipeError, "seeds: found none", seeds=())

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import engine
@@ -30,6 +31,31 @@ def test_a_folder_of_another_comparison_is_refused(recipes: Any, runner: Runner,
     (tmp_path / "d" / "mine.txt").touch()
     with pytest.raises(engine.RunError, match=r"no comparison\.json, so it is no comparison; give another --run-dir"):
         engine.compare(recipes, PLAN, (0,), tmp_path / "d")
+
+
+@pytest.mark.slow
+def test_finished_runs_on_other_images_are_refused(recipes: Any, runner: Runner, writers: Any, tmp_path: Path) -> None:
+    def on(seed: int, where: str) -> dict[str, Any]:
+        root = tmp_path / where
+        root.mkdir()
+        for split in ("train", "test"):
+            writers.parquet(root / f"{split}.parquet", writers.images(40, 8, seed=seed), np.arange(40) % 4)
+        data = dataclasses.replace(recipes["whole"].data, name="parquet", root=str(root))
+        return {"whole": dataclasses.replace(recipes["whole"], data=data)}
+
+    first, other = on(0, "first"), on(1, "other")
+    engine.compare(first, PLAN, (0,), tmp_path / "c")
+    told = (
+        r"whole, seed 0: .*step-\d+: was trained on other images than data.root=.*/other holds now .*another --run-dir"
+    )
+    with pytest.raises(engine.RunError, match=told):
+        engine.compare(other, PLAN, (0, 1), tmp_path / "c")
+    (tmp_path / "other").rename(tmp_path / "away")
+    (tmp_path / "first").rename(tmp_path / "other")
+    assert len(engine.compare(other, PLAN, (0, 1), tmp_path / "c").rows[0].test_scores) == 2, (
+        "moved images are the same"
+    )
+    assert runner.trained == [("whole", 0), ("whole", 1)]
 
 
 def test_measured_cuts_are_found_again_where_a_seed_was_put_in_front(recipes: Any, tmp_path: Path) -> None:

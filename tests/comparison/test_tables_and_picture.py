@@ -40,6 +40,17 @@ def test_costs_are_multiples_of_the_baselines() -> None:
     assert relative_costs(BETTER, HALF)["compute"] is None
 
 
+def test_a_gain_over_some_of_the_seeds_says_so() -> None:
+    third = dataclasses.replace(BETTER, test_scores={2: 0.95, 1: 0.93}, failures={0: "no"})
+    first = dataclasses.replace(BASELINE, test_scores={0: 0.90, 2: 0.92}, failures={1: "no"})
+    text = compared_text((first, third, FAILED), SEEDS, ACCURACY).splitlines()
+    assert "+3.00, 1 of 3 seeds" in text[3]
+    assert "2 of 3, 1 failed" in text[2] and "2 of 3, 1 failed" in text[3]
+    assert "of 3 seeds" not in text[4], "where there is no gain there is nothing to say of it"
+    rows = list(csv.DictReader(io.StringIO(compared_csv((first, third, FAILED), SEEDS, ACCURACY))))
+    assert [row["gain_seeds"] for row in rows] == ["", "1", "0"]
+
+
 def test_the_best_has_finished_every_seed() -> None:
     assert best_on_validation(ALL, SEEDS, ACCURACY) == "better"
     assert best_on_validation((BASELINE, HALF), (1,), ACCURACY) == "half"

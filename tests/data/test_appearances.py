@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.data.appearances import GALLERY, JUNK, QUERY, UNKNOWN_CAMERA, Appearances, is_packed, packed, unpacked
+from engine.data.appearances import (
+    GALLERY,
+    JUNK,
+    QUERY,
+    UNKNOWN_CAMERA,
+    Appearances,
+    is_packed,
+    notes_on_held_out,
+    packed,
+    unpacked,
+)
 
 
 def test_what_is_packed_is_found_again() -> None:
@@ -23,3 +33,10 @@ def test_classes_are_identities_that_are_looked_for_among_all_others() -> None:
     assert found.identities.tolist() == [3, 0, 3]
     assert found.cameras.tolist() == [UNKNOWN_CAMERA] * 3
     assert found.roles.tolist() == [QUERY | GALLERY] * 3
+
+
+def test_what_has_no_cameras_anyway_gets_no_note_on_those_held_out() -> None:
+    every = np.array([1, 2])
+    assert notes_on_held_out(packed(Appearances(every, every, every)))
+    assert not notes_on_held_out(packed(Appearances(every, np.full(2, UNKNOWN_CAMERA), every)))
+    assert not notes_on_held_out(every)

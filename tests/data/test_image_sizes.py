@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from pydantic import ValidationError
 
 from engine.benchmarking.batches import _random_instead
 from engine.data import Batch, Source, open_source
@@ -43,7 +42,7 @@ def test_one_number_and_two_equal_ones_are_one_recipe() -> None:
 
 @pytest.mark.parametrize("size", [(2, 32), (32, 2000), (32,), (1, 2, 3)])
 def test_sizes_that_cannot_be_are_refused(size: Any) -> None:
-    with pytest.raises(ValidationError, match="image_size"):
+    with pytest.raises(RecipeError, match="image_size"):
         Data(name="digits", image_size=size)
 
 

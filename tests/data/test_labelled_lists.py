@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from engine.data import Batch, Source, open_source
 from engine.errors import DataError, RecipeError
@@ -111,7 +110,7 @@ def test_a_missing_list(tmp_path: Path) -> None:
     ],
 )
 def test_fields_that_contradict_each_other(fields: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValidationError, match=words):
+    with pytest.raises(RecipeError, match=words):
         Data(name="digits", **fields)
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from engine.data import open_source
 from engine.data.map_augmentation import MapAugmentation, distorted
+from engine.errors import RecipeError
 from engine.recipes import Augmentation, Data
 
 PADDING = np.array([10, 20, 30], np.uint8)
@@ -132,5 +132,5 @@ def test_batches_are_a_function_of_seed_epoch_and_step(tmp_path: Path, label_map
     ],
 )
 def test_fields_that_contradict_one_another_are_refused(fields: dict[str, object], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(RecipeError, match=message):
         Augmentation(**fields)

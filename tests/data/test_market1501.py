@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.data import open_source
-from engine.data.appearances import FURTHER, GALLERY, JUNK, QUERY
+from engine.data.appearances import FURTHER, GALLERY, JUNK, QUERY, UNKNOWN_CAMERA, unpacked
 from engine.data.readers.market1501 import BOXES, GALLERIES, QUERIES, TRAIN
 from engine.errors import DataError
 from engine.recipes.data import Data
@@ -132,6 +132,16 @@ def test_queries_without_a_match_are_counted_by_name(tmp_path: Path, writers: An
     assert "1 queries have no match in the gallery and are not scored: the identity 3" in "\n".join(
         source.inventory.lines()
     )
+
+
+def test_held_out_pictures_have_no_camera_which_is_said(tmp_path: Path, writers: Any) -> None:
+    write(tmp_path, MARKET, writers)
+    source = read(tmp_path, validation_fraction=0.5)
+    (held_out,) = source.evaluation_batches("validation")
+    assert (unpacked(held_out.labels).cameras == UNKNOWN_CAMERA).all()
+    said = "held-out images have training identities, of which no cameras are kept"
+    assert said in "\n".join(source.inventory.lines())
+    assert said not in "\n".join(read(tmp_path).inventory.lines())
 
 
 def test_a_part_of_the_gallery_is_refused(tmp_path: Path, writers: Any) -> None:

@@ -20,30 +20,10 @@ from engine.training.holding import hold, refuse_held, release
 from experiments import evidence
 from experiments.studies import STUDIES
 from experiments.studies.pages import how, machines_of, shown_seeds, write_parts
-from experiments.studies.study import Arm, Claim, Study
+from experiments.studies.study import Arm, Study
 from experiments.studies.training import Choice, Trained, Trainer
 from experiments.studies.variations import LABELS
-
-TINY = Study(
-    name="tiny",
-    about="A network that learns next to nothing.",
-    arms={"plain": Arm("end_to_end_digits"), "peers": Arm("independent_digits", learning_rates=(0.1,))},
-    budget=(
-        "data.validation_fraction=0.8",
-        "data.train_limit=20",
-        "data.test_limit=40",
-        "data.batch_size=20",
-        "backbone.name=resnet8",
-        "backbone.widths=4,4,4",
-        "epochs=2",
-        "plan.executor=process",
-    ),
-    seeds=(3, 4),
-    learning_rates=(0.05, 1e30),
-    choosing_seeds=(0,),
-    draws_images=True,
-    claims=(Claim("peers alone gain", "nobody", "peers", "plain"),),
-)
+from tests.experiments.tiny_study import TINY
 
 
 def _steps(recipe: engine.Recipe) -> int:
@@ -108,7 +88,11 @@ def test_every_study_has_its_place_in_the_pages(name: str) -> None:
     marked = set(re.findall(r"<!-- evidence (\S+) -->", pages))
     assert f"{name}/how" in marked
     assert any(part.split("/")[0] == name for part in marked - {f"{name}/how"})
-    assert (f"{name}/claims" in marked) == bool(evidence.STUDIES[name].claims)
+    claims = evidence.STUDIES[name].claims
+    assert (f"{name}/claims" in marked) == bool(claims)
+    for shown in re.findall(rf"<!-- evidence {name}/claims -->\n\n(\|.*?)\n\n<!-- end -->", pages, re.DOTALL):
+        tested = [line.split(" | ")[1] for line in shown.splitlines()[2:]]
+        assert tested == [f"{claim.arm} over {claim.over}" for claim in claims], "the command would write another table"
 
 
 def test_the_command_on_a_page_is_the_one_that_was_run() -> None:
@@ -123,12 +107,13 @@ def test_the_command_on_a_page_is_the_one_that_was_run() -> None:
 
 
 def test_machines_are_those_that_trained_the_runs(tmp_path: Path) -> None:
-    found = {"cores": 4, "processor": "Z80", "gpus": [], "python": "3.12.1", "packages": {"torch": "3.0"}}
+    versions = {"engine": "0.2", "git_revision": "0123456789", "python": "3.12.1", "packages": {"torch": "3.0"}}
+    found = {"cores": 4, "processor": "Z80", "gpus": [], **versions}
     folders = [tmp_path / name for name in ("a", "b", "c")]
     for folder, cores in zip(folders, (4, 8, 4), strict=True):
         folder.mkdir()
         (folder / "environment.json").write_text(json.dumps({**found, "cores": cores}))
-    words = "cores of Z80, no GPU, torch 3.0, Python 3.12.1"
+    words = "cores of Z80, no GPU, torch 3.0, Python 3.12.1, engine 0.2 at 0123456"
     assert machines_of(folders) == [f"4 {words}", f"8 {words}"]
     (folders[1] / "environment.json").write_text("{}")
     with pytest.raises(engine.RunError, match=r"b/environment.json: .*cores"):
@@ -270,6 +255,7 @@ def test_the_command_writes_its_page_and_trains_nothing_twice(
         (["digits", "--seeds", "3,3"], "--seeds 3,3: expected different whole numbers"),
         (["digits", "--part", "3/2"], "--part 3/2: expected which part of how many, such as 1/2"),
         (["digits", "--part", "0/2"], "--part 0/2: expected which part of how many, such as 1/2"),
+        (["dhm_stability", "--part", "3/3"], "--part 3/3: dhm_stability has 2 recipes, so expected at most 2 parts"),
     ],
 )
 def test_bad_words(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

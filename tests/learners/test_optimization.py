@@ -202,9 +202,8 @@ def expected(schedule: Schedule, start: float, epochs: int, per_epoch: int, epoc
 schedules = st.one_of(
     st.just(Constant()),
     st.builds(
-        Cosine,
-        interval=st.sampled_from(["epoch", "step"]),
-        counts_from=st.sampled_from([0, 1]),
+        lambda count, **fields: Cosine(interval=count[0], counts_from=count[1], **fields),
+        st.sampled_from([("epoch", 0), ("epoch", 1), ("step", 1)]),
         warmup_epochs=st.integers(0, 20),
         warmup_learning_rate=st.floats(0, 1),
     ),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from engine.data import Facts, open_source
 from engine.errors import RecipeError
@@ -49,7 +49,7 @@ def facts(tiny_recipe: TinyRecipe) -> Facts:
 def test_methods_of_classes_refuse_other_tasks_by_name(kind: str, tiny_recipe: TinyRecipe) -> None:
     settings: Any = METHODS[kind]
     method_of(tiny_recipe(method=settings()))
-    with pytest.raises((RecipeError, ValidationError)) as caught:
+    with pytest.raises(RecipeError) as caught:
         method_of(tiny_recipe(method=settings(), task=TOY))
     assert f"task.kind={TOY.kind}" in str(caught.value)
     assert f"method.kind={kind}" in str(caught.value)
@@ -107,7 +107,7 @@ def test_methods_of_classes_train_the_networks_that_they_say(kind: str, tiny_rec
 def test_a_part_of_a_method_that_needs_classes_is_refused_with_the_task(
     method: Any, tiny_recipe: TinyRecipe, facts: Facts
 ) -> None:
-    with pytest.raises((RecipeError, ValidationError)) as caught:
+    with pytest.raises(RecipeError) as caught:
         method_of(recipe := tiny_recipe(method=method, task=TOY)).team(recipe, facts)
     assert f"task.kind={TOY.kind}" in str(caught.value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -10,8 +11,8 @@ import pytest
 from engine import Plan, apply_overrides, load_recipe
 from engine.methods.registry import chain_of
 from engine.partition import CostProfile, RecomputedCosts, balance
-from engine.planning.choosing import Choice, fastest_that_fits
-from engine.planning.estimate import RECOMPUTED, compare_cuts, estimate_team, planned_network
+from engine.planning.choosing import Choice, _guesses, fastest_that_fits
+from engine.planning.estimate import RECOMPUTED, compare_cuts, estimate_team, planned_network, with_segments
 from engine.planning.known_images import known_facts
 from engine.recipes import Recipe
 
@@ -30,6 +31,54 @@ def chosen(recipe: Recipe, memory: float, devices: int | None, *counts: int | No
     facts = known_facts(recipe)[0]
     (found,) = fastest_that_fits(recipe, facts, Plan(), [devices], int(memory), counts)
     return found
+
+
+def test_actors_that_share_a_device_do_not_take_turns() -> None:
+    recipe = recipe_of("greedy_digits", "method.num_segments=2")
+    facts = known_facts(recipe)[0]
+    for plan, devices in ((Plan(), 1), (Plan(gpus_per_learner=0.5), None)):
+        team = estimate_team(recipe, facts, plan, devices)
+        assert len(team.groups) == 1
+        assert team.needed == team.device_bytes == sum(size.peak for size in team.sizes) > team.in_turn_bytes
+    for number in (1, 2, None):
+        team = estimate_team(recipe, facts, Plan(executor="process"), number)
+        assert len(team.groups) == 1 and team.needed == team.in_turn_bytes
+
+
+def test_learners_that_have_to_take_turns_are_put_in_one_process() -> None:
+    recipe = recipe_of("greedy_digits", "numerics.compile=true")
+    facts = known_facts(recipe)[0]
+    team = estimate_team(with_segments(recipe, 2, facts), facts, Plan(), 1)
+    roomy, tight = (chosen(recipe, memory, 1, 2) for memory in (1.1 * team.device_bytes, team.in_turn_bytes))
+    assert roomy is not None and "plan.executor=process" not in roomy.fields
+    assert tight is not None and tight.fields[-1] == "plan.executor=process"
+    assert tight.team.needed <= team.in_turn_bytes < tight.team.device_bytes
+    # The words mean what was estimated.
+    found, plan = apply_overrides(load_recipe("greedy_digits"), Plan(), ("numerics.compile=true", *tight.fields))
+    assert estimate_team(found, facts, plan).needed == tight.team.needed
+    # Replicas cannot take turns.
+    assert fastest_that_fits(recipe, facts, Plan(replicas=2), [1], tight.team.needed // 2, [2]) == [None]
+
+
+def test_no_team_that_was_estimated_already_and_fits_is_faster() -> None:
+    recipe = recipe_of("greedy_digits", "numerics.compile=true")
+    facts = known_facts(recipe)[0]
+    row = dataclasses.replace(estimate_team(with_segments(recipe, 2, facts), facts, Plan(), 1), seconds=0.0)
+    for memory, fields in (
+        (row.device_bytes, ("method.num_segments=2",)),
+        (row.in_turn_bytes, ("method.num_segments=2", "plan.executor=process")),
+    ):
+        (found,) = fastest_that_fits(recipe, facts, Plan(), [1], memory, [1, 2], {1: [row]})
+        assert found is not None and found.team.seconds == 0.0 and found.fields == fields
+    (found,) = fastest_that_fits(recipe, facts, Plan(), [None], row.device_bytes, [1, 2], {1: [row]})
+    assert found is not None and found.team.seconds > 0.0
+
+
+def test_one_cut_is_guessed_once_whatever_its_names() -> None:
+    # Both balances are the same cut.
+    recipe = recipe_of("greedy_cifar10_resnet32", *SMALL, "numerics.compile=true")
+    guesses = list(_guesses(recipe, known_facts(recipe)[0], 4, 1 << 40))
+    assert len({guess.times for guess in guesses}) == len(guesses) > 1
 
 
 def test_a_network_that_is_not_cut_is_run_again_where_it_must() -> None:
@@ -57,10 +106,12 @@ def test_no_usual_way_that_fits_is_faster(share: float, devices: int | None) -> 
     facts = known_facts(recipe)[0]
     memory = int(share * needed(recipe_of("infopro_cifar10_resnet32", "method.num_segments=1", *SMALL)))
     found = chosen(recipe, memory, devices, 1, 2, 4)
+    # On one device learners may take turns.
+    plan = Plan(executor="process" if devices == 1 else "ray")
     fitting = []
     for count, rule, recompute in itertools.product((1, 2, 4), ("memory", "time"), ("none", "blocks")):
         words = (f"method.num_segments={count}", f"method.cuts=balanced_{rule}", f"numerics.recompute={recompute}")
-        team = estimate_team(recipe_of("infopro_cifar10_resnet32", *words, *SMALL), facts, Plan(), devices)
+        team = estimate_team(recipe_of("infopro_cifar10_resnet32", *words, *SMALL), facts, plan, devices)
         fitting += [team.seconds] if team.needed <= memory else []
     if not fitting:
         return

@@ -145,6 +145,7 @@ def test_other_networks_agree_with_real_learners(fields: tuple[str, ...], num_se
         "dsn_cifar100_resnet32",
         "infopro_cifar10_resnet32_k4 method.branches.kind=dsn optimizer.kind=adamw",
         "predsim_cifar10_resnet32_k4 optimizer.kind=rmsprop",
+        "greedy_cifar10_resnet32 optimizer.kind=adam optimizer.undecayed=norms_and_biases",
         "greedy_contrastive_cifar10_resnet32_k4",
         "gkt_cifar100_resnet50 backbone.name=resnet20",
         "gkt_cifar100_resnet50 backbone.name=resnet20 method.store_learners=3",

@@ -25,6 +25,7 @@ from engine.recipes import (
     Ramp,
     Recipe,
     RMSProp,
+    Schedule,
     Step,
 )
 
@@ -54,19 +55,28 @@ optimizers = st.one_of(
     st.builds(AdamW, learning_rate=small, betas=betas, epsilon=small, weight_decay=weights),
     st.builds(RMSProp, learning_rate=small, alpha=share, momentum=share, epsilon=small, weight_decay=weights),
 )
-schedules = st.one_of(
-    st.just(Constant()),
-    st.builds(
-        Cosine,
-        interval=st.sampled_from(["epoch", "step"]),
-        counts_from=st.sampled_from([0, 1]),
-        warmup_epochs=st.integers(0, 99),
-        warmup_learning_rate=weights,
-    ),
-    st.builds(Step, milestones=st.sets(st.integers(1, 999)).map(lambda found: tuple(sorted(found))), factor=small),
-    st.builds(Polynomial, power=small, minimum=weights),
-    st.builds(Exponential, factor=st.floats(0.01, 1)),
-)
+
+
+def schedules(learning_rate: float) -> st.SearchStrategy[Schedule]:
+    """Return schedules that never lead above a learning rate."""
+    # What is numbered from 0 is epochs.
+    counts = st.sampled_from([("epoch", 0), ("epoch", 1), ("step", 1)])
+    below = st.floats(0, learning_rate)
+    return st.one_of(
+        st.just(Constant()),
+        st.builds(
+            lambda count, **fields: Cosine(interval=count[0], counts_from=count[1], **fields),
+            counts,
+            warmup_epochs=st.integers(0, 99),
+            warmup_learning_rate=below,
+        ),
+        st.builds(Step, milestones=st.sets(st.integers(1, 999)).map(lambda found: tuple(sorted(found))), factor=small),
+        st.builds(Polynomial, power=small, minimum=below),
+        st.builds(Exponential, factor=st.floats(0.01, 1)),
+    )
+
+
+updates = optimizers.flatmap(lambda chosen: st.tuples(st.just(chosen), schedules(chosen.learning_rate)))
 texts = st.text(min_size=1, max_size=12)
 options = st.one_of(
     st.booleans(),
@@ -125,13 +135,12 @@ processing = st.fixed_dictionaries(
 in_memory = st.sampled_from([{}, {"compile": True}, {"recompute": "blocks"}, {"recompute": 1}, {"recompute": 7}])
 numerics = st.builds(lambda fields, kept: Numerics(**fields, **kept), processing, in_memory)
 recipes = st.builds(
-    Recipe,
+    lambda update, **fields: Recipe(optimizer=update[0], schedule=update[1], **fields),
+    updates,
     name=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,9}", fullmatch=True),
     method=methods,
     backbone=backbones,
     data=data_sets,
-    optimizer=optimizers,
-    schedule=schedules,
     epochs=count,
     seed=st.integers(0, 2**31 - 1),
     numerics=numerics,

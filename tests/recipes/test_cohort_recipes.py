@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import torch
+from torch import Tensor, nn
 
-from engine.learners.optimization import learning_rate_at
+from engine.learners.optimization import learning_rate_at, make_optimizer
 from engine.recipes import DML, Distillation, Peer, Recipe, shipped_recipes
+from engine.streams import generator
 
 RECIPES = {name: make() for name, make in shipped_recipes().items() if not name.endswith("_tiny")}
 # The networks of the other papers on CIFAR-100 have budgets of their own.
@@ -34,6 +37,12 @@ def backbones_of(recipe: Recipe) -> list[str]:
     return [(peer.backbone or recipe.backbone).name for peer in recipe.method.peers]
 
 
+def of_a_larger_loss(recipe: Recipe, scale: float, name: str) -> Recipe:
+    own = recipe.optimizer
+    optimizer = dataclasses.replace(own, learning_rate=own.learning_rate * scale, weight_decay=own.weight_decay / scale)
+    return dataclasses.replace(recipe, name=name, optimizer=optimizer)
+
+
 @pytest.mark.parametrize(("title", "networks"), COHORTS.items())
 def test_every_cohort_has_its_controls(title: str, networks: list[str]) -> None:
     dml, independent, scaled = (
@@ -41,11 +50,10 @@ def test_every_cohort_has_its_controls(title: str, networks: list[str]) -> None:
     )
     assert [backbones_of(recipe) for recipe in (dml, independent, scaled)] == [networks] * 3
     assert dml.method == DML(peers=dml.method.peers)
-    # Nothing but the weight, and then the learning rate, tells the arms apart.
+    # Nothing but the weight, and then the size of the loss, tells the arms apart.
     alone = dataclasses.replace(dml.method, weight=0.0)
     assert dataclasses.replace(independent, name=dml.name) == dataclasses.replace(dml, method=alone)
-    faster = dataclasses.replace(independent.optimizer, learning_rate=0.1 * (1 + dml.method.weight))
-    assert dataclasses.replace(scaled, name=independent.name) == dataclasses.replace(independent, optimizer=faster)
+    assert scaled == of_a_larger_loss(independent, 1 + dml.method.weight, scaled.name)
 
 
 @pytest.mark.parametrize("percent", [10, 20, 40, 60, 80])
@@ -85,8 +93,26 @@ def test_a_variant_differs_in_one_thing(size: int, arm: str, changes: dict[str, 
 @pytest.mark.parametrize("size", [3, 4, 5])
 def test_the_sum_over_peers_has_a_control_of_its_own(size: int) -> None:
     alone, scaled = (RECIPES[f"{arm}_cifar100_resnet32_k{size}"] for arm in ("independent", "independent_scaled_sum"))
-    faster = dataclasses.replace(alone.optimizer, learning_rate=0.1 * size)
-    assert dataclasses.replace(scaled, name=alone.name) == dataclasses.replace(alone, optimizer=faster)
+    assert scaled == of_a_larger_loss(alone, size, scaled.name)
+
+
+@pytest.mark.parametrize("scale", [2, 5])
+def test_the_scaled_control_takes_the_steps_of_a_larger_loss(scale: int) -> None:
+    """In double precision, so that nothing but rounding lies between them."""
+    plain = RECIPES["independent_cifar100_resnet32_k5"]
+    arm = "independent_scaled" if scale == 2 else "independent_scaled_sum"
+    scaled = RECIPES[f"{arm}_cifar100_resnet32_k5"]
+
+    def trained(recipe: Recipe, factor: float) -> Tensor:
+        draws = generator("cohort recipes", "steps")
+        weight = nn.Parameter(torch.randn(6, generator=draws, dtype=torch.float64))
+        optimizer = make_optimizer(recipe.optimizer, [weight])
+        for _ in range(4):
+            weight.grad = factor * torch.randn(6, generator=draws, dtype=torch.float64)
+            optimizer.step()
+        return weight.detach()
+
+    torch.testing.assert_close(trained(scaled, 1.0), trained(plain, scale), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("teacher", ["wrn_28_10", "mobilenet"])
@@ -99,26 +125,27 @@ def test_distillation_has_a_recipe_for_its_teachers(teacher: str) -> None:
 @pytest.mark.parametrize("name", CIFAR100)
 def test_the_budget_is_the_published_one(name: str) -> None:
     recipe = CIFAR100[name]
-    start = 0.2 if name.startswith("independent_scaled") else 0.1
+    scale = 2 if name.startswith("independent_scaled") else 1
     if name.startswith("independent_scaled_sum"):
-        start = 0.1 * len(recipe.method.peers)
+        scale = len(recipe.method.peers)
     rates = [learning_rate_at(recipe, 782, epoch, 5) for epoch in (0, 59, 60, 119, 120, 179, 180, 199)]
     factors = [1, 1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
-    assert rates == pytest.approx([start * factor for factor in factors])
+    assert rates == pytest.approx([0.1 * scale * factor for factor in factors])
     assert (recipe.epochs, recipe.data.batch_size) == (200, 64)
     optimizer, changes = recipe.optimizer, recipe.data.augmentation
-    assert (optimizer.momentum, optimizer.nesterov, optimizer.weight_decay) == (0.9, True, 5e-4)
+    assert (optimizer.momentum, optimizer.nesterov, optimizer.weight_decay) == (0.9, True, 5e-4 / scale)
     assert (changes.crop_padding, changes.padding_mode, changes.flip) == (4, "reflect", True)
 
 
 def test_the_digits_arms_differ_in_one_thing() -> None:
     for inside in ("", "infopro_"):
-        dml, independent, scaled = (
-            RECIPES[f"{arm}_{inside}digits"] for arm in ("dml", "independent", "independent_scaled")
-        )
+        dml, independent = (RECIPES[f"{arm}_{inside}digits"] for arm in ("dml", "independent"))
         alone = dataclasses.replace(dml.method, weight=0.0)
         assert dataclasses.replace(independent, name=dml.name) == dataclasses.replace(dml, method=alone)
-        assert scaled.optimizer == dataclasses.replace(dml.optimizer, learning_rate=0.2)
+    scaled = RECIPES["independent_scaled_digits"]
+    assert scaled == of_a_larger_loss(RECIPES["independent_digits"], 2, scaled.name)
+    # Mimicry reaches the last segment alone, and the recipe's learning rate all.
+    assert "independent_scaled_infopro_digits" not in RECIPES
     assert RECIPES["dml_infopro_digits"].method.peer_method.kind == "infopro"
     assert RECIPES["dml_infopro_digits"].method.peer_method.num_segments == 2
 

@@ -114,7 +114,7 @@ def test_a_cohort_says_how_its_peers_learn() -> None:
     assert (method.placement, method.inside_field, method.inside.num_segments) == ("PACK", "method.peer_method", 2)
     assert load_recipe("dml_digits").method.placement == "SPREAD"
     assert method.with_inside(made("end_to_end")) == load_recipe("dml_digits").method
-    with pytest.raises(ValueError, match="peer_method"):
+    with pytest.raises(RecipeError, match=r"DML: peer_method.kind: found 'gkt'; there is dgl, "):
         method.with_inside(made("gkt"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,14 @@ def test_a_class_is_found_and_stays_itself_until_its_file_changes(file: Path) ->
     changed = own_class(f"{file}:Mine", "task.kind")
     assert changed is not found
     assert vars(changed)["value"] == 2
+
+
+def test_what_runs_is_what_the_file_holds(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's own cache of compiled code tells files of one second and size apart by neither."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for value in (1, 2, 3):
+        file.write_text(f"class Mine:\n    value = {value}\n")
+        assert vars(own_class(f"{file}:Mine", "task.kind"))["value"] == value
 
 
 def test_a_relative_path_starts_at_the_current_folder(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

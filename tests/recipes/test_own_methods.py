@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 from pathlib import Path
 
 import pytest
 
-from engine.errors import RecipeError
+from engine.errors import OwnFileChanged, RecipeError
 from engine.methods import method_of
 from engine.recipes import Plan, Recipe, apply_overrides, load_recipe, recipe_from_dict, recipe_to_dict, recipe_to_json
+from engine.recipes.own_methods import check_as_made
+from engine.training.session import Session
 
 OWN = '''
 from __future__ import annotations
@@ -162,3 +165,27 @@ def test_settings_that_no_file_defines_are_refused(file: Path) -> None:
     inside = type("Inside", (type(load_recipe(file).method),), {"__module__": "nowhere"})
     with pytest.raises(RecipeError, match="can only be found again at the top level of a Python file"):
         dataclasses.replace(base, method=inside())
+
+
+def test_a_file_that_was_edited_since_does_not_train_as_it_was(file: Path) -> None:
+    """Its digest is kept with the run, which would be that of a file that has trained nothing."""
+    recipe = _changed(f"method.kind={file}:Own")
+    text = file.read_text()
+    file.write_text(f"{text}# edited\n")
+    told = f"^{file}: has changed since this recipe was made of it: load or build"
+    with Session(recipe, Plan(executor="process")) as session, pytest.raises(OwnFileChanged, match=told):
+        session.start()
+    check_as_made(_changed(f"method.kind={file}:Own").method)
+    file.write_text(text)
+    check_as_made(recipe.method)
+
+
+def test_a_file_that_was_imported_by_name_and_edited(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(file.parent)
+    recipe = importlib.import_module("own").recipe()
+    check_as_made(recipe.method)
+    file.write_text(f"{file.read_text()}# edited\n")
+    with pytest.raises(OwnFileChanged, match=f"^{file}: has changed"):
+        check_as_made(recipe.method)
+    file.unlink()
+    check_as_made(recipe.method)

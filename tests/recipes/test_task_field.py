@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from engine.errors import RecipeError
 from engine.recipes import (
@@ -98,5 +97,5 @@ def test_what_is_no_task_is_refused_by_name(word: str, message: str) -> None:
 
 
 def test_every_task_of_ones_own_has_a_file_and_a_name() -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(RecipeError):
         OwnTask(kind="classification")

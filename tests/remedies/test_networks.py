@@ -256,16 +256,31 @@ def _peers(*strides: int) -> str:
     return f"method.peers=[{','.join(backbones)}]"
 
 
-def test_peers_that_have_not_as_many_outputs(
-    tmp_path: Path, follow: Callable[..., None], train: Callable[..., None]
-) -> None:
-    root = make_label_maps(tmp_path / "maps", {"train": 4, "val": 1})
-    words = ["data.name=label_maps", f"data.root={root}", "data.train_limit=null", "data.test_limit=null"]
+def _label_maps(root: Path) -> Words:
+    made = make_label_maps(root, {"train": 4, "val": 1})
+    words = ["data.name=label_maps", f"data.root={made}", "data.train_limit=null", "data.test_limit=null"]
     words += ["data.batch_size=2", "data.augmentation.crop_padding=0", "task.kind=segmentation"]
-    words += ["backbone.name=fcn_resnet18", "backbone.widths=null", "method.kind=dml", _peers(8, 16)]
-    alike = _peers(16, 16).replace("{", "{{").replace("}", "}}")
+    return [*words, "backbone.name=fcn_resnet18", "backbone.widths=null", "method.kind=dml", _peers(8, 16)]
+
+
+ALIKE = _peers(16, 16).replace("{", "{{").replace("}", "}}")
+
+
+@pytest.mark.slow
+def test_peers_that_predict_at_other_positions(
+    tmp_path: Path, follow: Callable[..., None], start: Callable[..., None]
+) -> None:
+    prose = [(r"^method\.weight=1.0 compares .* as with the same backbone\.output_stride, or set", ALIKE)]
+    follow(start, _label_maps(tmp_path / "maps"), prose)
+
+
+@pytest.mark.slow
+def test_peers_whose_local_heads_predict_at_other_positions(
+    tmp_path: Path, follow: Callable[..., None], start: Callable[..., None]
+) -> None:
+    cut = ["method.peer_method.kind=greedy", "method.peer_method.cuts=layer3_0", "method.local_weight=1"]
     prose = [
-        ("give all peers of the cohort backbones with as many outputs there", alike),
-        ("or set the weight of mimicry to (0) in the recipe's method", "method.weight={0}"),
+        (r"^method\.local_weight=1.0 compares .* as with the same backbone\.output_stride, or set", ALIKE),
+        (r"or set (method\.peer_method\.cuts) to blocks whose maps have one size", "{0}=layer2_0"),
     ]
-    follow(train, words, prose)
+    follow(start, [*_label_maps(tmp_path / "maps"), *cut, "method.weight=0"], prose)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -67,3 +68,39 @@ def test_something_else_listens(words: bytes, monkeypatch: pytest.MonkeyPatch) -
         port = server.getsockname()[1]
         with pytest.raises(PlanError, match="what listens there is no head of a Ray cluster"):
             connect(Plan(address=f"127.0.0.1:{port}"), 1)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "of_environment", "is_taken"),
+    [
+        ("10.0.0.1:6379", None, True),
+        ("10.0.0.1:6380", None, False),
+        ("10.0.0.2:6379", None, False),
+        ("127.0.0.1:6379", None, False),
+        ("auto", None, True),
+        ("auto", "10.0.0.1:6379", True),
+        ("auto", "10.0.0.2:6379", False),
+    ],
+)
+def test_another_ray_than_that_of_this_process(
+    wanted: str, of_environment: str | None, is_taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is connected would be used in place of the cluster that the plan names."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address="10.0.0.1:6379"))
+    monkeypatch.setattr("engine.runtimes.ray.cluster.smallest_store", lambda: 100)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if of_environment is not None:
+        monkeypatch.setenv("RAY_ADDRESS", of_environment)
+    if is_taken:
+        assert connect(Plan(address=wanted), 1) is False
+    else:
+        with pytest.raises(PlanError, match=r"connected to the Ray at 10\.0\.0\.1:6379: call ray\.shutdown\(\)"):
+            connect(Plan(address=wanted), 1)
+
+
+def test_a_head_on_this_machine_may_be_named_by_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.util.get_node_ip_address", lambda: "10.0.0.1")
+    for wanted in ("127.0.0.1:6379", "localhost:6379", "10.0.0.1:6379"):
+        address.check_same(wanted, "10.0.0.1:6379")
+        address.check_same("10.0.0.1:6379", wanted)

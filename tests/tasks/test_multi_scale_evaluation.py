@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 import engine
+from engine.cli.main import main
 from engine.errors import RecipeError, RunError
 from engine.recipes import EndToEnd, Greedy, Segmentation
+from engine.tasks import ConfusionMatrix
 from engine.training.folder import default_folder
 from tests.tasks.label_map_recipes import recipe_of
 
@@ -62,6 +64,32 @@ def test_scales_and_flip_average_probabilities_as_a_loop_does(label_map_set: Lab
         RecipeError, match=r"task\.final_mean=all: an evaluation takes only fields that have no influence"
     ):
         engine.evaluate(run, changes=["task.final_mean=all"])
+
+
+def test_what_is_drawn_is_what_is_scored(
+    label_map_set: LabelMapSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # As many test images as a picture holds.
+    root = label_map_set(tmp_path / "set", {"train": 8, "val": 4})
+    run = engine.train(recipe_of(root, EndToEnd(), epochs=2), engine.Plan(executor="process"), tmp_path / "run").run_dir
+    drawn: list[tuple[list[np.ndarray], dict[str, list[np.ndarray]]]] = []
+    monkeypatch.setattr("engine.training.predicted_maps.draw_label_maps", lambda *given: drawn.append(given[2:4]))
+    scores = []
+    for words in ([], ["task.evaluation_scales=0.5,1.75", "task.evaluation_flip=true"]):
+        assert main(["evaluate", str(run), *words, "--draw-maps", str(tmp_path / "maps.png")]) == 0
+        labels, predicted = drawn[-1]
+        matrix = ConfusionMatrix(("sky", "road", "car"))
+        for found, known in zip(predicted["network"], labels, strict=True):
+            matrix.update(torch.from_numpy(found)[None].long(), torch.from_numpy(known)[None])
+        scores.append(engine.evaluate(engine.load(run), changes=words)["test/mean_iou"])
+        # A tie of two classes may fall either way.
+        assert matrix.result()["mean_iou"] == pytest.approx(scores[-1], abs=2e-3)
+    assert abs(scores[0] - scores[1]) > 1e-2
+    # Before anything is drawn.
+    words = ["task.final_mean=all", "--draw-maps", str(tmp_path / "maps.png")]
+    assert main(["evaluate", str(run), *words]) == 2
+    assert "task.final_mean=all: an evaluation takes only fields" in capsys.readouterr().err
+    assert len(drawn) == 2
 
 
 def test_a_training_that_is_scored_in_another_way_is_another_run(label_map_set: LabelMapSet, tmp_path: Path) -> None:

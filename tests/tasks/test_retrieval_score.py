@@ -77,6 +77,21 @@ def test_what_is_no_number_comes_last() -> None:
     assert scored(features, [1, 1, 2], [1, 2, 2], [QUERY, GALLERY, GALLERY])["images"] == 3
 
 
+def test_a_query_that_is_no_number_finds_nothing_by_the_order_of_the_gallery() -> None:
+    names, cameras, roles = [1, 1, 2, 1, 3], [1, 2, 2, 3, 3], [QUERY] + [GALLERY] * 4
+    features = features_at([0.0, 0.1, 3.0, 0.2, 2.0])
+    features[0] = math.nan
+    lost = scored(features, names, cameras, roles)
+    assert (lost["rank1"], lost["queries"]) == (0.0, 1)
+    # The right pictures are third and fourth.
+    assert lost["mean_average_precision"] == pytest.approx((1 / 3 + 2 / 4) / 2)
+    # A network that gives no number at all is scored in the same way.
+    assert scored(torch.full_like(features, math.nan), names, cameras, roles) == lost
+    together = [*names, 1], [*cameras, 1], [*roles, FURTHER]
+    averaged = scored(torch.cat([features, features[:1]]), *together)
+    assert (averaged["rank1"], averaged["multi_query_rank1"]) == (0.0, 0.0)
+
+
 def draw(seed: int, pictures: int, identities: int, cameras: int) -> tuple[Tensor, Appearances]:
     stream = generator("retrieval", seed)
 

@@ -104,6 +104,24 @@ def test_the_auxiliary_head_is_part_of_the_segment_whose_features_it_reads(
     source.close()
 
 
+def test_peers_that_predict_at_other_positions_are_refused_before_the_training(
+    label_map_set: LabelMapSet, tmp_path: Path
+) -> None:
+    root = label_map_set(tmp_path / "set", {"train": 8, "val": 2})
+    peers = (Peer(), Peer(backbone=Backbone(name="fcn_resnet18", output_stride=8)))
+    source = open_source(recipe_of(root, EndToEnd()).data, 0)
+    message = r"method\.weight=1\.0 compares .* peer0 predicts \(3, 8, 12\) and peer1 \(3, 2, 3\): give .*output_stride"
+    by_weights = DML(peers=peers, schedule="codistillation", exchange_interval=2, exchange="weights")
+    for method in (DML(peers=peers), by_weights):
+        recipe = recipe_of(root, method)
+        with pytest.raises(RecipeError, match=message):
+            method_of(recipe).team(recipe, source.facts)
+    # Those that hear nothing of one another may predict where they like.
+    recipe = recipe_of(root, DML(peers=peers, weight=0.0))
+    assert len(method_of(recipe).team(recipe, source.facts).learners) == 2
+    source.close()
+
+
 @pytest.mark.parametrize(
     ("method", "message"),
     [

@@ -53,3 +53,12 @@ def test_a_run_is_scored_where_its_device_is_missing(
     elsewhere = dataclasses.replace(run.recipe.numerics, device="cuda", precision="float16", compile=True)
     scores = engine.evaluate(dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, numerics=elsewhere)))
     assert scores["test/accuracy"] == result.test_score
+
+
+def test_two_runs_are_compared_without_a_look_at_their_tensors(
+    tiny_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    engine.train(tiny_recipe(epochs=1), PROCESS, tmp_path / "run")
+    run = engine.load(tmp_path / "run")
+    assert run in [run]
+    assert run not in [engine.load(tmp_path / "run")]

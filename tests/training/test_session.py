@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +152,21 @@ def test_everything_closes_what_it_opened(
     assert opened[0].ever == (2 if what == "evaluate" else 1)
     assert [each.open for each in opened] == [0, 0]
     assert opened[1].ever == (0 if what == "preview" else opened[0].ever)
+
+
+def test_two_threads_do_not_train_at_once(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
+    """They would draw from the same generators, and neither give the weights of its recipe."""
+    recipe = tiny_recipe(epochs=1)
+
+    def train_beside() -> None:
+        engine.train(recipe, PLAN, tmp_path / "beside")
+
+    with ThreadPoolExecutor(1) as beside:
+        with Session(recipe, PLAN), Session(recipe, PLAN):
+            told = str(beside.submit(train_beside).exception())
+            assert told.startswith("another training, evaluation or preview runs in a thread of this process")
+            assert not (tmp_path / "beside").exists()
+        with pytest.raises(engine.DataError), Session(tiny_recipe(data={"name": "folder", "root": "/no"}), PLAN):
+            pass
+        beside.submit(train_beside).result()
+    assert (tmp_path / "beside" / "summary.json").exists()

@@ -161,6 +161,12 @@ def test_a_field_that_does_nothing_is_said_to(
     assert found == ([] if why is None else [expected])
 
 
+def test_a_size_that_no_private_ray_is_told_does_nothing() -> None:
+    cautions = plan_cautions(engine.Plan(address="auto", object_store_bytes=10**9))
+    assert [caution.partition(":")[0] for caution in cautions] == ["plan.object_store_bytes=1000000000 does nothing"]
+    assert plan_cautions(engine.Plan(object_store_bytes=10**9)) == []
+
+
 def test_a_checkpoint_that_is_damaged_meanwhile(
     tmp_path: Path, tiny_recipe: Callable[..., Recipe], lose_at: Callable[..., None]
 ) -> None:

@@ -52,7 +52,7 @@ class Checkpointed:
         loss = self._step()
         return {
             "weights": weights,
-            "first_loss": {"network": loss},
+            "first_loss": {"network": loss.item()},
             "memory": {"network": {"saved_activations": kept}},
             "processes": [os.getpid()],
         }
@@ -66,7 +66,7 @@ class Checkpointed:
         kept = self._most_kept()
         return {"seconds": median_step(self._step, steps, self._supplies.device), "wrong": "", "kept": kept}
 
-    def _step(self) -> float:
+    def _step(self) -> Tensor:
         batch = self._supplies.batches.batch(self._next)
         self._next += 1
         output = checkpoint_sequential(
@@ -75,7 +75,8 @@ class Checkpointed:
         loss = loss_of(output, self._supplies.labels(batch))
         loss.backward()
         self._supplies.step(self._optimizer, batch)
-        return float(loss.detach())
+        # To read it is to wait for the device, which would make every step wait.
+        return loss.detach()
 
     def _most_kept(self) -> int:
         """Return the most bytes that are kept at one time.

@@ -80,7 +80,7 @@ class DataParallelRun:
         name = f"replica{self._job.rank}"
         return {
             "weights": self._weights,
-            "first_loss": {name: loss},
+            "first_loss": {name: loss.item()},
             "memory": {name: {"saved_activations": saved.peak}},
             "processes": [os.getpid()],
         }
@@ -93,13 +93,14 @@ class DataParallelRun:
         """As `AttemptedCase.attempt`; how gradients travel does not change what they are, so nothing is checked."""
         return {"seconds": median_step(self._step, steps, self._supplies.device, dist.barrier), "wrong": ""}
 
-    def _step(self) -> float:
+    def _step(self) -> torch.Tensor:
         batch = self._part(self._supplies.batches.batch(self._next))
         self._next += 1
         loss = loss_of(self._casting(self._supplies.inputs(batch)), self._supplies.labels(batch))
         loss.backward()
         self._supplies.step(self._optimizer, batch)
-        return float(loss.detach())
+        # To read it is to wait for the device, which would make every step wait.
+        return loss.detach()
 
     def _whole_tensors(self) -> list[torch.Tensor]:
         """Return parameters and buffers, but for those that are in parts just now."""

@@ -84,11 +84,11 @@ class PipelineRun:
             lambda: [each for body in self._bodies for each in (*body.parameters(), *body.buffers())]
         )
         with saved.counting():
-            loss = self._step()
+            losses = self._step()
         name = f"stage{self._job.rank}"
         return {
             "weights": weights,
-            "first_loss": {name: loss},
+            "first_loss": {name: statistics.fmean(loss.item() for loss in losses) if losses else None},
             "memory": {name: {"saved_activations": saved.peak}},
             "processes": [os.getpid()],
         }
@@ -107,12 +107,13 @@ class PipelineRun:
             self._optimizer.zero_grad(set_to_none=True)
         return {"seconds": median_step(self._step, steps, self._supplies.device, dist.barrier), "wrong": wrong}
 
-    def _step(self) -> float | None:
+    def _step(self) -> list[Tensor]:
         batch = self._supplies.batches.batch(self._next)
         self._next += 1
         losses = self._compute(batch)
         self._supplies.step(self._optimizer, batch)
-        return statistics.fmean(loss.item() for loss in losses) if losses else None
+        # To read them is to wait for the device, which would make every step wait.
+        return losses
 
     def _compute(self, batch: Batch) -> list[Tensor]:
         losses: list[Tensor] = []

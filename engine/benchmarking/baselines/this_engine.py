@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -11,6 +12,7 @@ from engine.benchmarking.baselines.job import Job
 from engine.benchmarking.baselines.training import MeasuredCase, tensor_digests
 from engine.benchmarking.batches import Batches
 from engine.benchmarking.timeline import Calls, busy_seconds, calls_of, ends_of_steps
+from engine.errors import EngineError
 from engine.machine import shared_memory
 from engine.methods import Team, method_of
 from engine.recipes import Plan, Recipe, plan_from_dict, recipe_from_dict
@@ -56,7 +58,16 @@ class EngineRun:
         }
 
     def run(self, steps: int) -> dict[str, Any]:
-        """As `MeasuredCase.run`; also ``busy`` seconds of a step by learner, and the ``calls`` of the counted steps."""
+        """As `MeasuredCase.run`; also ``busy`` seconds of a step by learner, and the ``calls`` of the counted steps.
+
+        Learners on a GPU know when they asked for a call, not when it was done, so there is nothing of these.
+
+        Raises:
+            EngineError: on a GPU, some steps took no time beside what fills and empties a pipeline.
+        """
+        memory = self._runtime.ask("memory").result()
+        if any(map(_is_on_gpu, memory.values())):
+            return self._run_behind(steps)
         first = self._next + self._before
         self._submit(self._before + steps + self._after)
         answers: dict[str, Any] = self._runtime.ask("timeline").result()
@@ -67,15 +78,37 @@ class EngineRun:
             learner: [call for call in own if first <= call.step < first + steps] for learner, own in calls.items()
         }
         busy = {learner: busy_seconds(own) / steps for learner, own in counted.items() if own}
-        memory = self._runtime.ask("memory").result()
         return {
             "seconds": seconds,
             "waiting": [max(0.0, 1 - each / seconds) for each in busy.values()],
-            # Only learners on a GPU know what it had reserved.
-            "device_bytes": max((each["total"] for each in memory.values() if "reserved" in each), default=None),
+            "device_bytes": None,
             "busy": busy,
             "calls": {learner: [list(call) for call in own] for learner, own in counted.items()},
         }
+
+    def _run_behind(self, steps: int) -> dict[str, Any]:
+        """As `run`, where devices do later what they were asked for: between times at which they have done all of it.
+
+        What fills and empties a pipeline takes the same time whatever lies between, so a run without the counted steps
+        tells what these take.
+        """
+        self._drained_seconds(1)
+        beside = self._before - 1 + self._after
+        without = self._drained_seconds(beside)
+        seconds = (self._drained_seconds(beside + steps) - without) / steps
+        if seconds <= 0:
+            raise EngineError(f"{steps} steps could not be told from noise on this GPU; give more --steps")
+        memory = self._runtime.ask("memory").result()
+        used = max(each["total"] for each in memory.values() if _is_on_gpu(each))
+        return {"seconds": seconds, "waiting": None, "device_bytes": used}
+
+    def _drained_seconds(self, steps: int) -> float:
+        """Return how long some steps take, to the end of all that devices were asked for; they begin with nothing."""
+        started = time.perf_counter()
+        self._submit(steps)
+        # Losses are read for it, after all that the devices were asked for before.
+        self._runtime.ask("metrics").result()
+        return time.perf_counter() - started
 
     def _together(self) -> list[list[str]]:
         if self._plan.executor == "ray":
@@ -104,6 +137,11 @@ class EngineRun:
     def close(self) -> None:
         """Let the learners go."""
         self._runtime.close()
+
+
+def _is_on_gpu(memory: Mapping[str, int]) -> bool:
+    """Return whether a learner with this memory is on a GPU: only there it knows what is reserved."""
+    return "reserved" in memory
 
 
 def _is_buffer(name: str) -> bool:

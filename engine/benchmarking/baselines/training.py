@@ -111,6 +111,9 @@ class Supplies:
         rate = learning_rate_at(self.recipe, self.batches.steps_per_epoch, batch.epoch, batch.step)
         for group in optimizer.param_groups:
             group["lr"] = rate
+        if self.recipe.optimizer.clip_norm is not None:
+            parameters = [each for group in optimizer.param_groups for each in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, self.recipe.optimizer.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

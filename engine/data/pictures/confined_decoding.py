@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import PIL
-from PIL import Image, features
+from PIL import ExifTags, Image, features
 
 CONFINED_FORMATS = ("JPEG2000", "AVIF")
 """Formats that are read here, by the image library's names."""
@@ -66,11 +66,12 @@ class ConfinedPicture:
             decoder.tell(_NOT_WANTED)
             raise ConfinedError(f"it says that it has {self.size[0]} x {self.size[1]} pixels")
         self.mode: str = said["mode"]
+        self._orientation: int = said["orientation"]
         self._decoder: _Decoder | None = decoder
         self._content = content
 
     def load(self) -> Image.Image:
-        """Return the decoded picture in a mode of 8 bits. Raises ConfinedError."""
+        """Return the decoded picture in a mode of 8 bits, with its EXIF orientation. Raises ConfinedError."""
         assert self._decoder is not None
         decoder, self._decoder = self._decoder, None
         pixels = self.size[0] * self.size[1]
@@ -83,9 +84,11 @@ class ConfinedPicture:
             decoder.ask(*_header_request(self._content))
             said, values = decoder.ask(request)
         try:
-            return Image.frombytes(said["mode"], self.size, values)
+            image = Image.frombytes(said["mode"], self.size, values)
         except ValueError as error:
             raise ConfinedError(f"it gives another number of pixels than {self.size[0]} x {self.size[1]}") from error
+        image.getexif()[ExifTags.Base.Orientation] = self._orientation
+        return image
 
     def close(self) -> None:
         """Say that the pixels are not wanted, if they were not asked for."""

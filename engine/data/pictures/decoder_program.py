@@ -2,9 +2,9 @@
 
 It is started by its path, and imports the image library and nothing of the engine, so that it starts in a tenth of a
 second and takes little memory. A request is the length of a file (8 bytes, big-endian) and its bytes; the answer is a
-line of JSON with its ``size`` and ``mode``, or an ``error``. Then come two more numbers of 8 bytes: the bytes of memory
-and the seconds of computing that may be taken; no memory means that the pixels are not wanted. The answer is a line of
-JSON with ``mode`` and ``length``, or an ``error``, and the pixels.
+line of JSON with ``size``, ``mode`` and EXIF ``orientation``, or an ``error``. Then come two more numbers of 8 bytes:
+the bytes of memory and the seconds of computing that may be taken; no memory means that the pixels are not wanted. The
+answer is a line of JSON with ``mode`` and ``length``, or an ``error``, and the pixels.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _OPENING_SECONDS = 20
 _OPENING_BYTES = 1 << 26
+_ORIENTATION = 0x0112
 _PLAIN_MODES = ("L", "LA", "RGB", "RGBA", "CMYK")
 
 
@@ -33,7 +34,7 @@ def answer_requests(requests: IO[bytes], answers: IO[bytes]) -> None:
         try:
             _confine(_OPENING_BYTES + 4 * len(content), _OPENING_SECONDS)
             image = _opened(content)
-            said: dict[str, Any] = {"size": image.size, "mode": image.mode}
+            said: dict[str, Any] = {"size": image.size, "mode": image.mode, "orientation": _orientation(image)}
         except Exception as error:
             said = _failure(error)
         _tell(answers, said)
@@ -66,6 +67,14 @@ def _opened(content: bytes) -> ImageFile:
     from PIL import Jpeg2KImagePlugin
 
     return Jpeg2KImagePlugin.Jpeg2KImageFile(io.BytesIO(content))
+
+
+def _orientation(image: ImageFile) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:
+        # Damaged, like a picture that says nothing of it.
+        return 1
 
 
 def _pixels(image: ImageFile) -> tuple[str, bytes]:

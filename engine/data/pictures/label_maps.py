@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from PIL import ExifTags, Image
 
 from engine.data.parts import Picture
 from engine.data.pictures.decoding import undecoded
@@ -14,6 +15,7 @@ from engine.reading import first_line
 _ONE_CHANNEL = ("L", "P", "1")
 # Of a PNG's header, which precedes all else.
 _DEPTH, _COLOUR_TYPE, _GREY = 24, 25, 0
+_UPRIGHT, _TURNED = 1, range(2, 9)
 
 
 def encoded_map(path: str) -> Picture:
@@ -90,15 +92,39 @@ def nearest(places: np.ndarray, step: float, length: int) -> np.ndarray:
     return np.clip(np.floor((places + 0.5) * step).astype(np.int64), 0, length - 1)
 
 
-def check_sizes(picture: Picture, path: str, label_map: np.ndarray) -> None:
-    """Refuse a label map of another size than its picture.
+def check_fit(picture: Picture, path: str, label_map: np.ndarray) -> None:
+    """Refuse a picture that is to be turned before it is shown, and a label map of another size than its picture.
 
     Raises:
-        PictureError: the picture has another size, or cannot be read.
+        PictureError: the picture has an EXIF orientation, or another size, or cannot be read.
     """
     with undecoded(picture) as image:
-        size = (image.height, image.width)
+        orientation, size = _orientation(image), (image.height, image.width)
+    if orientation != _UPRIGHT:
+        cause = (
+            f"has the EXIF orientation {orientation}: it is shown turned or mirrored, but trained on as it is stored, "
+            "and its label map may fit either; expected a picture without one"
+        )
+        remedy = (
+            "write it upright without this tag if the map fits what is shown, or remove the tag if the map fits what "
+            "is stored"
+        )
+        raise PictureError(picture.where, cause, remedy)
     if label_map.shape != size:
         height, width = label_map.shape
         cause = f"has {height} x {width} pixels, but its picture {picture.where} has {size[0]} x {size[1]}"
         raise PictureError(path, cause, "give a label map for each pixel of the picture")
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation that decoding leaves to others, 1 to 8; 1 where none can be read."""
+    if image.format == "TIFF":
+        # The image library turns these when it decodes them, and only these.
+        return _UPRIGHT
+    try:
+        # The base's own: the reader of PNG decodes the whole picture first.
+        found = Image.Image.getexif(image).get(ExifTags.Base.Orientation, _UPRIGHT)
+    except Exception:
+        # Damaged bytes make it raise almost anything, and viewers take no notice of them.
+        return _UPRIGHT
+    return found if found in _TURNED else _UPRIGHT

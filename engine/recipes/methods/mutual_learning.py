@@ -16,7 +16,7 @@ from engine.recipes.methods.branches import DHM, DSL, DSN, Branched, check_insid
 from engine.recipes.methods.local_learning import DGL, EndToEnd, Greedy, InfoPro, PredSim, Segmented
 from engine.recipes.optimizer import Optimizer
 from engine.recipes.own_files import is_own
-from engine.recipes.settings import Weight, left_out_unless_given, settings
+from engine.recipes.settings import PathText, Weight, left_out_unless_given, settings
 
 Divergence = Literal["kl", "reverse_kl", "jeffreys", "jensen_shannon"]
 MimicryTarget = Literal["peers", "mean_probabilities", "mean_logits"]
@@ -151,6 +151,11 @@ class DML(MethodSettings):
         )
 
     @property
+    def peer_optimizers(self) -> tuple[Optimizer | None, ...]:
+        """The peers' own optimizers, None for the recipe's."""
+        return tuple(peer.optimizer for peer in self.peers)
+
+    @property
     def takes_further_terms(self) -> bool:
         """Whether a task may add to the label loss."""
         return self.peer_method.takes_further_terms
@@ -166,7 +171,7 @@ class DML(MethodSettings):
         return "method.peer_method"
 
     def with_inside(self, inside: MethodSettings) -> DML:
-        """Return the same with peers that learn otherwise; raises pydantic's ValidationError if peers cannot so."""
+        """Return the same with peers that learn otherwise; raises RecipeError if peers cannot so."""
         values: dict[str, Any] = {"peer_method": inside}
         return dataclasses.replace(self, **values)
 
@@ -258,7 +263,7 @@ class Distillation(MethodSettings):
 
     kind: Literal["distillation"] = "distillation"
 
-    teacher: Annotated[str, Field(min_length=1)] | None = None
+    teacher: Annotated[PathText, Field(min_length=1)] | None = None
     """The frozen network: a run folder, or a .safetensors file that `export` wrote. Must be given."""
 
     teacher_network: str | None = None

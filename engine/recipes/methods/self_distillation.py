@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -9,6 +10,9 @@ from pydantic import Field
 from engine.recipes.method_settings import MethodSettings, PairedImages
 from engine.recipes.methods.sub_networks import MixingStyle
 from engine.recipes.settings import Positive, Share, Weight, settings
+
+# In runs: the released code's is 1.2 runs long.
+_LONGEST_HORIZON = 2
 
 
 @settings
@@ -57,6 +61,17 @@ class ONE(MethodSettings):
     ramp_epochs: Annotated[int, Field(ge=0)] = 80
     """Epochs E over which the weight rises as exp(-5 (1 - e / E)^2)."""
 
+    def caution_of(self, epochs: int) -> str | None:
+        """Return what a user should know of a training of so many epochs; None if there is nothing."""
+        if not 1 < epochs < self.ramp_epochs:
+            return None
+        reached = math.exp(-5.0 * (1.0 - (epochs - 1) / self.ramp_epochs) ** 2)
+        return (
+            f"epochs={epochs} ends before method.ramp_epochs={self.ramp_epochs} does, and the network learns from its "
+            f"ensemble with at most {reached:.2g} of method.weight; method.ramp_epochs={max(1, epochs // 3)} fits this "
+            "run"
+        )
+
 
 @settings
 class CSKD(MethodSettings):
@@ -103,6 +118,17 @@ class LWR(MethodSettings):
     """Share g of the label that stays in the end."""
     horizon: Annotated[int, Field(ge=1)] = 240
     """Epoch at which that share is reached (240 in the released code, although it trains 200)."""
+
+    def caution_of(self, epochs: int) -> str | None:
+        """Return what a user should know of a training of so many epochs; None if there is nothing."""
+        if epochs == 1 or (self.interval < epochs and self.horizon <= _LONGEST_HORIZON * epochs):
+            return None
+        if epochs <= self.interval:
+            so = f"before the first retrospection, after method.interval={self.interval} epochs: it is the baseline"
+        else:
+            so = f"long before method.horizon={self.horizon}, and learns from little but the labels"
+        interval = min(self.interval, max(1, epochs // 5))
+        return f"epochs={epochs} ends {so}; method.interval={interval} with method.horizon={epochs} fits this run"
 
 
 @settings

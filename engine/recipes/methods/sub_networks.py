@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from engine.errors import RecipeError
 from engine.paths import absolute
 from engine.recipes.method_settings import MethodSettings, PairedImages
-from engine.recipes.settings import Positive, Share, Weight, settings
+from engine.recipes.settings import PathText, Positive, Share, Weight, settings
 
 Sampling = Literal["inherited", "ordered", "uniform", "independent"]
 Fraction = Literal[
@@ -107,7 +107,7 @@ class GroupKnowledge(_SubNetworks):
     top_k: Annotated[int, Field(ge=1)] | None = None
     """Keep only the largest probabilities of each image, so that the store is smaller; all unless given."""
 
-    knowledge_folder: str | None = None
+    knowledge_folder: PathText | None = None
     """Folder on the learner's machine whose disk holds the store; in memory unless given."""
 
     store_learners: Annotated[int, Field(ge=0, le=64)] = 0

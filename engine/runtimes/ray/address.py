@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 import time
@@ -57,6 +58,45 @@ def check_answers(address: str) -> str | None:
     if what is not None:
         raise PlanError(f"plan.address={address}{which}: {what}{private}; {START_ONE}")
     return found
+
+
+def check_same(address: str, connected: str) -> None:
+    """Refuse a plan's address where this process is connected to another Ray, which would be used in its place.
+
+    Args:
+        address: as of `check_answers`; ``auto`` is the connected one, unless RAY_ADDRESS names a Ray.
+        connected: HOST:PORT of the head of the connected Ray.
+
+    Raises:
+        PlanError: names both.
+    """
+    wanted = os.environ.get("RAY_ADDRESS", "auto") if address == "auto" else address
+    if wanted == "auto" or _places(wanted) & _places(connected):
+        return
+    which = f", which is {wanted}" if wanted != address else ""
+    raise PlanError(
+        f"plan.address={address}{which}: this process is connected to the Ray at {connected}: call ray.shutdown() "
+        "before, or leave plan.address out to use that one"
+    )
+
+
+def _places(address: str) -> set[tuple[str, str]]:
+    """Return the addresses that a HOST:PORT has in numbers, each with the port; as it is written where it has none."""
+    host, _, port = address.rpartition(":")
+    try:
+        found = {str(each[4][0]) for each in socket.getaddrinfo(host.strip("[]"), None)}
+    except OSError:
+        return {(host, port)}
+    # A head on this machine is known by the machine's address, and may be named by that of loopback.
+    if any(ipaddress.ip_address(one.partition("%")[0]).is_loopback for one in found):
+        found |= _here()
+    return {(one, port) for one in found}
+
+
+def _here() -> set[str]:
+    from ray.util import get_node_ip_address
+
+    return {"127.0.0.1", get_node_ip_address()}
 
 
 def _what_it_says(connection: socket.socket) -> str | None:

@@ -14,7 +14,7 @@ from engine.errors import PlanError
 from engine.machine import main_memory, shared_memory
 from engine.reading import first_line
 from engine.recipes import Plan
-from engine.runtimes.ray.address import START_ONE, check_answers
+from engine.runtimes.ray.address import START_ONE, check_answers, check_same
 from engine.runtimes.ray.drains import draining_nodes
 from engine.runtimes.ray.placement import check_store_bytes, choose_store
 from engine.runtimes.ray.private import last_exit
@@ -76,9 +76,12 @@ def connect(
         whether this process has to be disconnected by the caller, with `disconnect`.
 
     Raises:
-        PlanError: the cluster cannot be reached or demands no token, or the object store is too small.
+        PlanError: the cluster cannot be reached or demands no token, or the object store is too small; or the process
+            is connected to another Ray than the plan names.
     """
     if ray.is_initialized():
+        if plan.address is not None:
+            check_same(plan.address, ray.get_runtime_context().gcs_address)
         is_own = take_over_private_ray()
         try:
             check_store_bytes(needed_store_bytes, smallest_store())
