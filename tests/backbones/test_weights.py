@@ -113,7 +113,7 @@ def test_what_is_left_out_is_the_classifier_alone(tmp_path: Path) -> None:
     save_file(state, tmp_path / "a.safetensors")
     with pytest.raises(RecipeError, match=r"missing layer1\.0\.conv1\.weight; unexpected none"):
         fine_tuned(tmp_path / "a.safetensors")
-    with pytest.raises(ValueError, match="weights is not given"):
+    with pytest.raises(RecipeError, match="weights is not given"):
         Backbone(name="resnet8", weights_without="classifier")
 
 
