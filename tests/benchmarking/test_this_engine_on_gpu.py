@@ -15,34 +15,11 @@ from engine.benchmarking.baselines.this_engine import EngineRun
 from engine.benchmarking.batches import read_images
 from engine.errors import EngineError
 from engine.recipes import EndToEnd, Plan, Recipe
+from tests.benchmarking.gpu_stand_in import Behind
 
 HOST, DEVICE, FILLING = 0.001, 0.01, 0.05
 
 Open = Callable[..., EngineRun]
-
-
-class Behind:
-    """A runtime whose device does later what it was asked for; its clock goes on when somebody waits."""
-
-    def __init__(self, host: float, device: float, filling: float) -> None:
-        self.now, self.free, self._times = 0.0, 0.0, (host, device, filling)
-        self._asked = False
-
-    def submit(self, *_: object) -> None:
-        host, device, filling = self._times
-        self.now += host
-        # The first step after a time without any meets an empty pipeline.
-        self.free = max(self.free, self.now) + device + (0.0 if self._asked else filling)
-        self._asked = True
-
-    def ask(self, question: str) -> Any:
-        if question == "metrics":
-            self.now, self._asked = max(self.now, self.free), False
-        answers = {"memory": {"segment0": {"total": 7, "reserved": 9}}, "metrics": {}}
-        return SimpleNamespace(result=lambda: answers[question])
-
-    def finish(self) -> None:
-        pass
 
 
 @pytest.fixture

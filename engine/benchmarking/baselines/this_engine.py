@@ -66,7 +66,7 @@ class EngineRun:
             EngineError: on a GPU, some steps took no time beside what fills and empties a pipeline.
         """
         memory = self._runtime.ask("memory").result()
-        if any(map(_is_on_gpu, memory.values())):
+        if any(map(is_on_gpu, memory.values())):
             return self._run_behind(steps)
         first = self._next + self._before
         self._submit(self._before + steps + self._after)
@@ -99,7 +99,7 @@ class EngineRun:
         if seconds <= 0:
             raise EngineError(f"{steps} steps could not be told from noise on this GPU; give more --steps")
         memory = self._runtime.ask("memory").result()
-        used = max(each["total"] for each in memory.values() if _is_on_gpu(each))
+        used = max(each["total"] for each in memory.values() if is_on_gpu(each))
         return {"seconds": seconds, "waiting": None, "device_bytes": used}
 
     def _drained_seconds(self, steps: int) -> float:
@@ -139,7 +139,7 @@ class EngineRun:
         self._runtime.close()
 
 
-def _is_on_gpu(memory: Mapping[str, int]) -> bool:
+def is_on_gpu(memory: Mapping[str, int]) -> bool:
     """Return whether a learner with this memory is on a GPU: only there it knows what is reserved."""
     return "reserved" in memory
 
