@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import engine
 from engine.comparison.folder import ComparisonFolder, comparison_content, run_folder_names, with_compared_cuts
@@ -34,13 +36,16 @@ def test_a_folder_of_another_comparison_is_refused(recipes: Any, runner: Runner,
 
 
 @pytest.mark.slow
-def test_finished_runs_on_other_images_are_refused(recipes: Any, runner: Runner, writers: Any, tmp_path: Path) -> None:
+def test_finished_runs_on_other_images_are_refused(recipes: Any, runner: Runner, tmp_path: Path) -> None:
     def on(seed: int, where: str) -> dict[str, Any]:
-        root = tmp_path / where
-        root.mkdir()
-        for split in ("train", "test"):
-            writers.parquet(root / f"{split}.parquet", writers.images(40, 8, seed=seed), np.arange(40) % 4)
-        data = dataclasses.replace(recipes["whole"].data, name="parquet", root=str(root))
+        drawn = np.random.default_rng(seed)
+        for split, name, number in itertools.product(("train", "test"), ("cat", "dog"), range(20)):
+            folder = tmp_path / where / split / name
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(drawn.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+        data = dataclasses.replace(
+            recipes["whole"].data, name="folder", root=str(tmp_path / where), train_limit=None, test_limit=None
+        )
         return {"whole": dataclasses.replace(recipes["whole"], data=data)}
 
     first, other = on(0, "first"), on(1, "other")
